@@ -1,0 +1,1 @@
+"""The harness: data sets, metrics, reports, benchmarks and the command line."""

@@ -1,0 +1,1 @@
+"""Side-by-side speed measurements, one module a method (`conceptry benchmark NAME`)."""

@@ -1,0 +1,13 @@
+"""The errors a user can cause, each one sentence: what was wrong, where, and what was expected."""
+
+
+class ConceptryError(Exception):
+    """A condition the user can mend; its message is shown as it is, without a stack trace."""
+
+
+class InputError(ConceptryError, ValueError):
+    """A value handed in by the user is not acceptable; the message names it and lists what is."""
+
+
+class IntegrityError(ConceptryError):
+    """A stored or downloaded file does not have the digest that was recorded for it."""

@@ -1,0 +1,1 @@
+"""Package, log, register, list, compare, promote and load explainers through MLflow."""
