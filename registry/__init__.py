@@ -1,1 +1,23 @@
-"""Package, log, register, list, compare, promote and load explainers through MLflow."""
+"""Package, register, list, compare, promote and load explainers through MLflow."""
+
+from conceptry.registry.compare import Comparison, compare
+from conceptry.registry.promote import Promotion, Requirement, promote, promotions
+from conceptry.registry.register import Registration, register
+from conceptry.registry.store import connect
+from conceptry.registry.versions import Version, find_version, list_versions, load
+
+__all__ = [
+    "Comparison",
+    "Promotion",
+    "Registration",
+    "Requirement",
+    "Version",
+    "compare",
+    "connect",
+    "find_version",
+    "list_versions",
+    "load",
+    "promote",
+    "promotions",
+    "register",
+]

@@ -1,0 +1,144 @@
+"""Data that explainers are evaluated on: pictures with what is known of each, and a digest.
+
+| name | what |
+|---|---|
+| `zoo:emoji-scenes` | held-out scenes of the emoji world: half with one object (labelled), half with two (captioned) |
+| `folder:PATH` | pictures; the folder that each lies in is its label where there are several |
+| `csv:PATH` | a table with the columns image (path), and any of label, caption, concepts (separated by ;) |
+"""
+
+import csv
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from conceptry.models.artifacts import sha256_file
+from conceptry.models.errors import InputError
+from conceptry.models.images import image_files
+
+SCHEMES = ("zoo:emoji-scenes", "folder:PATH", "csv:PATH")
+DEFAULT_SIZE = 512
+
+
+@dataclass(frozen=True)
+class Picture:
+    """One picture and what is known of it.
+
+    source: the content of its file, or where it lies; label: its class; caption: a sentence; concepts: true words
+    by kind.
+    """
+
+    source: bytes | Path
+    label: str | None = None
+    caption: str | None = None
+    concepts: dict[str, tuple[str, ...]] = field(default_factory=dict)
+
+    def content(self) -> bytes:
+        """The bytes of the picture's file."""
+        return self.source if isinstance(self.source, bytes) else self.source.read_bytes()
+
+
+@dataclass(frozen=True)
+class PictureData:
+    """Pictures to evaluate on; `digest` is a SHA-256 over all of their bytes and annotations."""
+
+    name: str
+    digest: str
+    pictures: Sequence[Picture]
+
+    def __len__(self) -> int:
+        return len(self.pictures)
+
+
+def load_data(name: str, size: int | None = None, seed: int = 0) -> PictureData:
+    """The data called `name` (see the table above).
+
+    `size` limits the number of pictures: a draw by `seed` from a folder or a table, the first ones of the zoo's
+    scenes of that seed (default 512). Raises InputError for unknown names and for data that cannot be read.
+    """
+    if size is not None and size < 2:
+        raise InputError(f"size must be at least 2 pictures, got {size}")
+    scheme, _, rest = name.partition(":")
+    if name == "zoo:emoji-scenes":
+        pictures = _emoji_scenes(size or DEFAULT_SIZE, seed)
+    elif scheme == "folder" and rest:
+        pictures = _sampled(_folder(Path(rest)), size, seed)
+    elif scheme == "csv" and rest:
+        pictures = _sampled(_table(Path(rest)), size, seed)
+    else:
+        raise InputError(f"unknown data {name!r}; expected one of {', '.join(SCHEMES)}")
+    return PictureData(name, _digest(pictures), pictures)
+
+
+def _emoji_scenes(size: int, seed: int) -> list[Picture]:
+    from PIL import Image
+
+    from conceptry.models.images import png_bytes
+    from conceptry.models.zoo.scenes import EmojiScenes
+
+    halves = [EmojiScenes("heldout", size - size // 2, seed, n_objects=1), EmojiScenes("heldout", size // 2, seed, n_objects=2)]
+    pictures = []
+    for scenes in halves:
+        for index in range(len(scenes)):
+            scene = scenes[index]
+            single = len(scene.objects) == 1
+            pictures.append(
+                Picture(
+                    source=png_bytes(Image.fromarray(scene.image)),
+                    label=scene.objects[0] if single else None,
+                    caption=None if single else scene.caption,
+                    concepts={"objects": scene.objects, "colour": (scene.colour,), "pattern": (scene.pattern,)},
+                )
+            )
+    return pictures
+
+
+def _folder(root: Path) -> list[Picture]:
+    files = image_files(root)
+    labelled = len({file.parent for file in files}) > 1
+    return [Picture(file, label=file.parent.name if labelled else None) for file in files]
+
+
+def _table(path: Path) -> list[Picture]:
+    if not path.is_file():
+        raise InputError(f"{path}: no such file")
+    with path.open(newline="", encoding="utf-8-sig") as stream:
+        reader = csv.DictReader(stream)
+        columns = set(reader.fieldnames or ())
+        if "image" not in columns or columns - {"image", "label", "caption", "concepts"}:
+            found = ", ".join(sorted(columns)) or "none"
+            raise InputError(f"{path}: expected the columns image and any of label, caption, concepts; got {found}")
+        rows = list(reader)
+    pictures = []
+    for number, row in enumerate(rows, start=2):
+        file = path.parent / (row["image"] or "")
+        if not file.is_file():
+            raise InputError(f"{path}, line {number}: no picture at {row['image']!r}")
+        words = tuple(word.strip() for word in (row.get("concepts") or "").split(";") if word.strip())
+        concepts = {"concepts": words} if words else {}
+        pictures.append(Picture(file, row.get("label") or None, row.get("caption") or None, concepts))
+    if not pictures:
+        raise InputError(f"{path}: holds no rows")
+    return pictures
+
+
+def _sampled(pictures: list[Picture], size: int | None, seed: int) -> list[Picture]:
+    if size is None or size >= len(pictures):
+        return pictures
+    import numpy as np
+
+    chosen = np.random.default_rng(seed).choice(len(pictures), size, replace=False)
+    return [pictures[i] for i in sorted(chosen)]
+
+
+def _digest(pictures: Sequence[Picture]) -> str:
+    total = hashlib.sha256()
+    for picture in pictures:
+        if isinstance(picture.source, bytes):
+            content = hashlib.sha256(picture.source).hexdigest()
+        else:
+            content = sha256_file(picture.source)
+        known = (picture.label, picture.caption, sorted(picture.concepts.items()))
+        total.update(f"{content} {known!r}\n".encode())
+    return total.hexdigest()

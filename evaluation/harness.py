@@ -1,0 +1,150 @@
+"""Evaluate versions of any method: run its harness in the version's process, log what came out to the version.
+
+A method's harness lives in `conceptry.evaluation.NAME` as `HARNESS`, an object with the attributes of `Harness`. It
+sees a version only through `predict`, so it judges every version by the same rule, whatever code the version carries.
+"""
+
+import importlib
+import json
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+import mlflow
+import pandas as pd
+from matplotlib.figure import Figure
+from mlflow.data.http_dataset_source import HTTPDatasetSource
+from mlflow.data.meta_dataset import MetaDataset
+from mlflow.entities import DatasetInput, InputTag
+
+from conceptry.evaluation.data import PictureData, load_data
+from conceptry.evaluation.process import Predict, VersionProcess
+from conceptry.models.errors import ConceptryError
+from conceptry.models.method import METHODS
+from conceptry.registry.store import connect
+from conceptry.registry.versions import Version, find_version
+
+EVALUATION_TAG = "conceptry.evaluation."
+ARTIFACTS = "evaluation"
+
+
+@dataclass(frozen=True)
+class Metric:
+    """How a metric is read: which direction is better (None: neither), how it is printed, what it means."""
+
+    better: Literal["higher", "lower"] | None
+    format: str
+    meaning: str
+
+
+@dataclass
+class Report:
+    """What a harness found: metrics by name, tables and figures by file stem."""
+
+    metrics: dict[str, float] = field(default_factory=dict)
+    tables: dict[str, pd.DataFrame] = field(default_factory=dict)
+    figures: dict[str, Figure] = field(default_factory=dict)
+
+
+Progress = Callable[[str, float], None]
+"""Called with what is being done and the share done so far, 0 to 1."""
+
+
+class Harness(Protocol):
+    """What a method brings to evaluation. `revision` rises whenever a metric changes its meaning."""
+
+    revision: int
+    default_data: str
+    metrics: Mapping[str, Metric]
+    headline: tuple[str, ...]
+
+    def evaluate(self, predict: Predict, data: PictureData, progress: Progress) -> Report:
+        """Measure a version on data."""
+        ...
+
+    def explain(self, predict: Predict, files: list[Path], params: Mapping[str, Any]) -> tuple[list[dict], Figure]:
+        """Explain files: one JSON-ready record for each, and a picture of all."""
+        ...
+
+
+def harness_of(method: str) -> Harness:
+    """The harness of a method of the contract."""
+    assert method in METHODS
+    return importlib.import_module(f"conceptry.evaluation.{method}").HARNESS
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """A version, the data it was evaluated on, and what was found."""
+
+    version: Version
+    data: PictureData
+    report: Report
+
+
+def evaluate(
+    uri: str,
+    data: PictureData | str | None = None,
+    *,
+    size: int | None = None,
+    seed: int = 0,
+    device: str = "auto",
+    progress: Progress = lambda what, share: None,
+) -> Evaluation:
+    """Evaluate the version `uri` in a process of its own and log metrics, tables and figures to it.
+
+    `data` is data, a name that `load_data` knows, or None for the method's default. Raises ConceptryError where the
+    version or the data cannot be loaded; nothing is logged then.
+    """
+    version = find_version(uri)
+    harness = harness_of(version.method)
+    if not isinstance(data, PictureData):
+        progress("reading data", 0.0)
+        data = load_data(data or harness.default_data, size, seed)
+    progress("loading the version", 0.0)
+    with VersionProcess(version.uri, device) as predict:
+        report = harness.evaluate(predict, data, progress)
+    if not report.metrics:
+        raise ConceptryError(f"{data.name} holds nothing that {version.method} can be measured on")
+    log_report(version, data, report)
+    return Evaluation(find_version(version.uri), data, report)
+
+
+def log_report(version: Version, data: PictureData, report: Report) -> None:
+    """Log a report where the UI shows it: the metrics on the version's logged model and on its source run.
+
+    The logged model's page shows the former, the page that compares versions only the latter.
+    """
+    client = connect()
+    described = MetaDataset(HTTPDatasetSource(f"conceptry:{data.name}"), name=data.name, digest=data.digest[:32])
+    client.log_inputs(
+        version.run_id,
+        [DatasetInput(described._to_mlflow_entity(), [InputTag("mlflow.data.context", "evaluation")])],
+    )
+    mlflow.log_metrics(report.metrics, run_id=version.run_id, model_id=version.model_id, dataset=described)
+    for stem, table in report.tables.items():
+        client.log_text(version.run_id, table.to_csv(index=False), f"{ARTIFACTS}/{stem}.csv")
+    for stem, figure in report.figures.items():
+        client.log_figure(version.run_id, figure, f"{ARTIFACTS}/{stem}.png")
+    record = {
+        "data": data.name,
+        "digest": data.digest,
+        "pictures": len(data),
+        "at": datetime.now(UTC).isoformat(timespec="seconds"),
+        "revision": harness_of(version.method).revision,
+    }
+    client.set_model_version_tag(version.name, str(version.version), _tag(data), json.dumps(record))
+
+
+def is_evaluated(version: Version, data: PictureData) -> bool:
+    """Whether this revision of the harness has evaluated `version` on the same data."""
+    with suppress(KeyError, ValueError):
+        return json.loads(version.tags[_tag(data)])["revision"] == harness_of(version.method).revision
+    return False
+
+
+def _tag(data: PictureData) -> str:
+    return f"{EVALUATION_TAG}{data.digest[:16]}"

@@ -1,0 +1,26 @@
+"""The look that all pictures share: figures without a display, one palette, quiet axes."""
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+INK, MUTED, GRID = "#1f2933", "#6b7785", "#e4e8ec"
+ACCENT, SECOND = "#2f6fde", "#e07a3f"  # apart in hue and in lightness, so also for colour-blind eyes and in grey
+
+
+def new_figure(width: float, height: float) -> Figure:
+    """An empty figure of `width` x `height` inches; no pyplot, so threads and servers can draw."""
+    return Figure(figsize=(width, height), dpi=150, layout="constrained", facecolor="white")
+
+
+def quiet(axes: Axes, grid: str = "y") -> Axes:
+    """Remove what does not carry data: frame, ticks, loud colours."""
+    for side in ("top", "right", "left", "bottom"):
+        axes.spines[side].set_visible(False)
+    axes.tick_params(length=0, colors=MUTED, labelsize=9)
+    if grid:
+        axes.grid(axis=grid, color=GRID, linewidth=0.8)  # type: ignore[arg-type]  # "x", "y" or "both"
+    axes.set_axisbelow(True)
+    axes.title.set_color(INK)
+    axes.xaxis.label.set_color(MUTED)
+    axes.yaxis.label.set_color(MUTED)
+    return axes

@@ -1,0 +1,110 @@
+"""Ask a version for answers, each version in a process of its own.
+
+Two versions that differ in code cannot share a process: the second would silently run the first one's code.
+"""
+
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Mapping
+from multiprocessing import Pipe
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
+
+import mlflow
+import pandas as pd
+
+from conceptry.evaluation import worker
+from conceptry.models.errors import ConceptryError
+
+
+class Answer(NamedTuple):
+    """A version's answer (a row for each row of the request) and the seconds that `predict` took."""
+
+    rows: pd.DataFrame
+    seconds: float
+
+
+class Predict(Protocol):
+    """How a harness asks a version."""
+
+    def __call__(self, rows: pd.DataFrame, params: Mapping[str, Any] | None = None) -> Answer: ...
+
+
+class InProcess:
+    """`Predict` over a model that is loaded in this process already."""
+
+    def __init__(self, model: Any) -> None:
+        self.model = model
+
+    def __call__(self, rows: pd.DataFrame, params: Mapping[str, Any] | None = None) -> Answer:
+        start = time.perf_counter()
+        answer = self.model.predict(rows, params=dict(params or {}))
+        return Answer(answer, time.perf_counter() - start)
+
+
+class VersionProcess:
+    """`Predict` over a version in a child process; a context manager that ends the child.
+
+    Raises ConceptryError where the version cannot be loaded (with its reason), where it refuses a request, and
+    where the child dies.
+    """
+
+    def __init__(self, uri: str, device: str = "auto") -> None:
+        self.uri, self.device = uri, device
+
+    def __enter__(self) -> "VersionProcess":
+        self._pipe, theirs = Pipe()
+        self._log = tempfile.TemporaryFile()  # noqa: SIM115 - closed in __exit__
+        self._child = subprocess.Popen(
+            # -P: the folder of worker.py must not come before the installed packages
+            [sys.executable, "-P", worker.__file__, str(theirs.fileno()), self.uri]
+            + [mlflow.get_tracking_uri(), mlflow.get_registry_uri(), self.device],
+            pass_fds=[theirs.fileno()],
+            stdin=subprocess.DEVNULL,
+            stdout=self._log,
+            stderr=self._log,
+            env=os.environ | {"PYTHONPATH": os.pathsep.join(_inherited_path())},
+        )
+        theirs.close()
+        try:
+            self._receive()
+        except BaseException:
+            self.__exit__()
+            raise
+        return self
+
+    def __call__(self, rows: pd.DataFrame, params: Mapping[str, Any] | None = None) -> Answer:
+        try:
+            self._pipe.send((rows, dict(params or {})))
+        except OSError:
+            pass  # the child is gone; _receive says how it ended
+        return Answer(*self._receive())
+
+    def __exit__(self, *_: object) -> None:
+        self._pipe.close()
+        try:
+            self._child.wait(timeout=5)
+        except subprocess.TimeoutExpired:
+            self._child.kill()
+            self._child.wait()
+        self._log.close()
+
+    def _receive(self) -> Any:
+        try:
+            kind, content = self._pipe.recv()
+        except (EOFError, OSError):
+            code = self._child.wait()
+            self._log.seek(0)
+            last = self._log.read().decode(errors="replace").strip().splitlines()[-1:]
+            raise ConceptryError(f"the process of {self.uri} ended with code {code}: {' '.join(last)}") from None
+        if kind == "error":
+            raise ConceptryError(f"{self.uri}: {content}")
+        return content
+
+
+def _inherited_path() -> list[str]:
+    """Folders that the user put on the path of this process by PYTHONPATH."""
+    return [str(Path(entry)) for entry in os.environ.get("PYTHONPATH", "").split(os.pathsep) if entry]

@@ -1,0 +1,45 @@
+"""The process that holds one version: load it, then answer requests until the pipe closes.
+
+Run as a script, by `conceptry.evaluation.process`. It imports MLflow alone, so the version's own code is what runs,
+whatever conceptry is installed beside it.
+"""
+
+import sys
+import time
+from multiprocessing.connection import Connection
+
+
+def main() -> None:
+    """Arguments: file descriptor of the pipe, model URI, tracking URI, registry URI, device."""
+    descriptor, uri, tracking_uri, registry_uri, device = sys.argv[1:]
+    pipe = Connection(int(descriptor))
+    import mlflow
+
+    mlflow.set_tracking_uri(tracking_uri)
+    mlflow.set_registry_uri(registry_uri)
+    try:
+        model = mlflow.pyfunc.load_model(uri, model_config={"device": device})
+    except Exception as error:
+        pipe.send(("error", _sentence(error)))
+        return
+    pipe.send(("ready", None))
+    while True:
+        try:
+            frame, params = pipe.recv()
+        except EOFError:
+            return
+        start = time.perf_counter()
+        try:
+            answer = model.predict(frame, params=params)
+        except Exception as error:
+            pipe.send(("error", _sentence(error)))
+        else:
+            pipe.send(("answer", (answer, time.perf_counter() - start)))
+
+
+def _sentence(error: Exception) -> str:
+    return str(getattr(error, "message", error)).strip() or type(error).__name__
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,83 @@
+"""Folders whose every byte is accounted for: a manifest of SHA-256 digests, written once and checked at each load.
+
+A package folder holds safetensors, ONNX, JSON and text files only. `write_manifest` seals it; the digest of the
+manifest itself travels outside the folder (in the MLmodel file and as a tag), so no file can change unnoticed.
+"""
+
+import hashlib
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from conceptry.models.errors import IntegrityError
+
+MANIFEST = "manifest.json"
+
+
+def sha256_file(path: Path) -> str:
+    """The SHA-256 of a file, as 64 hexadecimal digits; reads in blocks, so any size will do."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def files_in(directory: Path) -> list[Path]:
+    """All files below `directory`, sorted by their relative POSIX path."""
+    return sorted((p for p in directory.rglob("*") if p.is_file()), key=lambda p: p.relative_to(directory).as_posix())
+
+
+def write_manifest(directory: Path) -> str:
+    """Write `manifest.json` with the digest and size of every other file; return the manifest's own digest."""
+    files = {
+        path.relative_to(directory).as_posix(): {"sha256": sha256_file(path), "bytes": path.stat().st_size}
+        for path in files_in(directory)
+        if path.name != MANIFEST
+    }
+    write_json(directory / MANIFEST, {"files": files})
+    return sha256_file(directory / MANIFEST)
+
+
+def verify(directory: Path, manifest_sha256: str) -> None:
+    """Check a folder against the digest of its manifest.
+
+    Raises IntegrityError naming the first file that is missing, unexpected or changed.
+    """
+    manifest = directory / MANIFEST
+    if not manifest.is_file():
+        raise IntegrityError(f"{MANIFEST}: missing from the package; register the version again")
+    if sha256_file(manifest) != manifest_sha256:
+        raise IntegrityError(f"{MANIFEST}: does not have the SHA-256 recorded at registration ({manifest_sha256})")
+    recorded = read_json(manifest)["files"]
+    present = {path.relative_to(directory).as_posix() for path in files_in(directory)} - {MANIFEST}
+    if missing := sorted(recorded.keys() - present):
+        raise IntegrityError(f"{missing[0]}: missing from the package; register the version again")
+    if extra := sorted(present - recorded.keys()):
+        raise IntegrityError(f"{extra[0]}: not part of the package as it was registered")
+    for name, entry in recorded.items():
+        if sha256_file(directory / name) != entry["sha256"]:
+            raise IntegrityError(f"{name}: does not have the SHA-256 recorded at registration ({entry['sha256']})")
+
+
+def read_json(path: Path) -> Any:
+    """Parse a UTF-8 JSON file."""
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write JSON with sorted keys and a final newline, so that equal values give equal bytes."""
+    path.write_text(json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def write_lines(path: Path, lines: list[str]) -> None:
+    """Write one entry a line (UTF-8, line feeds on every platform)."""
+    path.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8", newline="\n")
+
+
+def replace_atomically(path: Path, content: bytes) -> None:
+    """Write a file so that readers see the old content or the new, never a part."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        temporary.write_bytes(content)
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)

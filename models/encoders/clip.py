@@ -1,0 +1,125 @@
+"""Any open_clip model as a dual encoder: by architecture and pretrained tag, by checkpoint, or from a folder."""
+
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from PIL import Image
+from torch import Tensor, nn
+
+from conceptry.models.artifacts import write_json
+from conceptry.models.encoders.processing import CONFIG, Processing, read_processing
+from conceptry.models.errors import ConceptryError, InputError
+
+WEIGHTS = "open_clip_model.safetensors"
+
+
+class OpenClipEncoder:
+    """An open_clip model with its preprocessing and tokeniser.
+
+    `preprocess` takes an RGB picture; `encode_image` pixels (n, 3, height, width); `encode_text` n strings. Both
+    return float32 embeddings (n, d) as the network gives them, not normalised.
+    """
+
+    runtime = "torch"
+
+    def __init__(self, name: str, model: nn.Module, processing: Processing, device: torch.device) -> None:
+        self.name = name
+        self.device = device
+        self.model = model.eval().requires_grad_(False).to(device)
+        self.processing = processing
+
+    def preprocess(self, image: Image.Image) -> Tensor:
+        return self.processing.preprocess(image)
+
+    def tokenize(self, texts: Sequence[str]) -> Tensor:
+        return self.processing.tokenize(list(texts))
+
+    @torch.inference_mode()
+    def encode_image(self, pixels: Tensor) -> Tensor:
+        return self.model.encode_image(pixels.to(self.device)).float()  # type: ignore[operator]  # open_clip's method
+
+    @torch.inference_mode()
+    def encode_text(self, texts: Sequence[str]) -> Tensor:
+        return self.model.encode_text(self.tokenize(texts).to(self.device)).float()  # type: ignore[operator]  # as above
+
+    def save(self, directory: Path) -> None:
+        """Write the folder that open_clip's `local-dir:` schema and `read_open_clip` read."""
+        from safetensors.torch import save_file
+
+        self.processing.save(directory)
+        state = {name: tensor.contiguous().cpu() for name, tensor in self.model.state_dict().items()}
+        save_file(state, str(directory / WEIGHTS))
+
+
+def read_open_clip(directory: Path, name: str, device: torch.device) -> OpenClipEncoder:
+    """Read an encoder from a folder in the `local-dir` layout (configuration + safetensors)."""
+    import open_clip
+
+    if not (directory / WEIGHTS).is_file():
+        raise InputError(f"{directory}: holds no {WEIGHTS}; expected a folder in open_clip's local-dir layout")
+    processing = read_processing(directory)
+    model = open_clip.create_model(f"local-dir:{directory}", require_pretrained=True, weights_only=True)
+    return OpenClipEncoder(name, model, processing, device)
+
+
+def load_open_clip(identifier: str, device: torch.device) -> OpenClipEncoder:
+    """Load `ARCH@TAG`, `ARCH@CHECKPOINT` or `local-dir:FOLDER`.
+
+    A tag is downloaded by open_clip into its cache; a checkpoint is a .safetensors file or a .pt file that
+    `torch.load(weights_only=True)` accepts. Raises InputError for unknown names, listing near ones.
+    """
+    import open_clip
+
+    if identifier.startswith("local-dir:"):
+        return read_open_clip(Path(identifier.removeprefix("local-dir:")), f"open_clip:{identifier}", device)
+    architecture, _, pretrained = identifier.partition("@")
+    architecture = architecture.replace("/", "-")
+    _check_name(architecture, pretrained)
+    # Weights of the openai tags were trained with QuickGELU; open_clip only warns when the two disagree.
+    tag = open_clip.get_pretrained_cfg(architecture, pretrained)
+    quick_gelu = bool(tag.get("quick_gelu"))
+    try:
+        model = open_clip.create_model(
+            architecture, pretrained, force_quick_gelu=quick_gelu, require_pretrained=True, weights_only=True
+        )
+    except Exception as error:  # network, file format and shape errors come as a dozen types
+        where = "cannot be downloaded or read" if tag else "is not a checkpoint of this architecture"
+        reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
+        raise ConceptryError(f"open_clip:{architecture}@{pretrained} {where}: {reason}") from None
+    config = open_clip.get_model_config(architecture)
+    if quick_gelu:
+        config["quick_gelu"] = True
+    return OpenClipEncoder(f"open_clip:{identifier}", model, _stored_processing(architecture, config, model), device)
+
+
+def _check_name(architecture: str, pretrained: str) -> None:
+    import difflib
+
+    import open_clip
+
+    known = open_clip.list_models()
+    if architecture not in known:
+        near = ", ".join(difflib.get_close_matches(architecture, known, n=3)) or "see open_clip.list_models()"
+        raise InputError(f"open_clip has no architecture {architecture!r}; near names: {near}")
+    tags = open_clip.list_pretrained_tags_by_model(architecture)
+    if pretrained not in tags and not Path(pretrained).is_file():
+        raise InputError(
+            f"open_clip:{architecture} needs @TAG or @CHECKPOINT, got {pretrained!r}, which is no file; "
+            f"tags: {', '.join(tags) or 'none'}"
+        )
+    if "hf_model_name" in open_clip.get_model_config(architecture)["text_cfg"]:
+        raise InputError(f"open_clip:{architecture} has a Hugging Face text tower, which is not supported")
+
+
+def _stored_processing(architecture: str, config: dict, model: nn.Module) -> Processing:
+    """The processing of a built-in architecture, by way of the files that will describe it in a version."""
+    import open_clip
+
+    with tempfile.TemporaryDirectory() as folder:
+        directory = Path(folder)
+        write_json(directory / CONFIG, {"model_cfg": config, "preprocess_cfg": model.visual.preprocess_cfg})  # type: ignore[union-attr]  # set by open_clip
+        if "hf_tokenizer_name" in config["text_cfg"]:
+            open_clip.get_tokenizer(architecture).tokenizer.save_pretrained(folder)
+        return read_processing(directory)

@@ -1,0 +1,72 @@
+"""From the name of an encoder to the encoder.
+
+| name | what |
+|---|---|
+| `zoo:emoji-clip` | the small encoder that ships with conceptry |
+| `open_clip:ARCH@TAG` | an open_clip model with published weights (downloaded by open_clip) |
+| `open_clip:ARCH@FILE` | the same architecture with a local checkpoint |
+| `open_clip:local-dir:FOLDER` | a folder with configuration and safetensors, as `conceptry train encoder` writes it |
+| `onnx:FOLDER` | a folder with both towers as ONNX |
+"""
+
+from pathlib import Path
+
+import torch
+
+from conceptry.models.artifacts import read_json, write_json
+from conceptry.models.device import resolve_device
+from conceptry.models.encoders.protocol import PackagedEncoder
+from conceptry.models.errors import InputError
+
+DESCRIPTION = "encoder.json"
+RUNTIMES = ("torch", "onnx")
+SCHEMES = ("zoo:NAME", "open_clip:ARCH@TAG", "open_clip:ARCH@FILE", "open_clip:local-dir:FOLDER", "onnx:FOLDER")
+
+
+def load_encoder(name: str, device: str | torch.device = "auto") -> PackagedEncoder:
+    """The encoder called `name` (see the table above), on `device`. Raises InputError for an unknown scheme."""
+    device = resolve_device(str(device))
+    scheme, _, rest = name.partition(":")
+    if not rest or scheme not in ("zoo", "open_clip", "onnx"):
+        raise InputError(f"unknown encoder {name!r}; expected one of {', '.join(SCHEMES)}")
+    if scheme == "onnx":
+        from conceptry.models.encoders.onnx_runtime import OnnxEncoder
+
+        return OnnxEncoder(name, Path(rest), device)
+    from conceptry.models.encoders.clip import load_open_clip, read_open_clip
+
+    if scheme == "zoo":
+        from conceptry.models.zoo.shipped import weights_directory
+
+        return read_open_clip(weights_directory(rest), name, device)
+    return load_open_clip(rest, device)
+
+
+def save_encoder(encoder: PackagedEncoder, directory: Path, runtime: str) -> None:
+    """Write an encoder for a package folder, exported to ONNX where `runtime` is "onnx" and it is not yet."""
+    if runtime not in RUNTIMES:
+        raise InputError(f"runtime must be one of {', '.join(RUNTIMES)}, got {runtime!r}")
+    directory.mkdir(parents=True)
+    if runtime == encoder.runtime:
+        encoder.save(directory)
+    elif runtime == "onnx":
+        from conceptry.models.encoders.clip import OpenClipEncoder
+        from conceptry.models.encoders.onnx_runtime import export_onnx
+
+        assert isinstance(encoder, OpenClipEncoder)
+        export_onnx(encoder, directory)
+    else:
+        raise InputError(f"{encoder.name} consists of ONNX files; register it with runtime onnx")
+    write_json(directory / DESCRIPTION, {"name": encoder.name, "runtime": runtime})
+
+
+def read_encoder(directory: Path, device: torch.device) -> PackagedEncoder:
+    """The encoder that `save_encoder` wrote."""
+    description = read_json(directory / DESCRIPTION)
+    if description["runtime"] == "onnx":
+        from conceptry.models.encoders.onnx_runtime import OnnxEncoder
+
+        return OnnxEncoder(description["name"], directory, device)
+    from conceptry.models.encoders.clip import read_open_clip
+
+    return read_open_clip(directory, description["name"], device)

@@ -1,0 +1,107 @@
+"""Pictures from untrusted bytes to RGB: formats by list, a pixel limit, every mode converted, one-sentence errors."""
+
+import base64
+import binascii
+import io
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from conceptry.models.errors import InputError
+
+FORMATS = ("PNG", "JPEG", "GIF", "WEBP", "BMP", "TIFF")
+SUFFIXES = (".png", ".jpg", ".jpeg", ".gif", ".webp", ".bmp", ".tif", ".tiff")
+MAX_PIXELS = 50_000_000
+_MAGIC = (b"\x89PNG", b"\xff\xd8\xff", b"GIF8", b"RIFF", b"BM", b"II*\x00", b"MM\x00*")
+
+
+def image_bytes(value: object) -> bytes:
+    """The file content in a request cell: bytes as they are, or text in strict base64.
+
+    Some JSON layouts of MLflow decode base64 and some do not, so bytes without a picture's magic number get one
+    strict try as base64 before they are refused.
+    """
+    if isinstance(value, str):
+        raw = value.encode("ascii", errors="replace")
+    elif isinstance(value, (bytes, bytearray, memoryview)):
+        raw = bytes(value)
+        if raw.startswith(_MAGIC):
+            return raw
+    else:
+        raise InputError(f"expected the bytes of a picture or their base64 text, got {type(value).__name__}")
+    try:
+        decoded = base64.b64decode(raw.strip(), validate=True)
+    except (binascii.Error, ValueError):
+        decoded = b""
+    if decoded.startswith(_MAGIC):
+        return decoded
+    raise InputError(f"not a picture: expected {', '.join(FORMATS)} bytes, or their base64 text")
+
+
+def decode_image(data: bytes, max_pixels: int = MAX_PIXELS) -> Image.Image:
+    """One RGB picture from the content of a file.
+
+    Animations give their first frame; the EXIF orientation is applied; CMYK, palette, grey and 16-bit pictures are
+    converted (16 bits scaled to 8); transparency is laid over white.
+
+    Raises InputError where the bytes are no picture, are cut off, or claim more than `max_pixels` pixels.
+    """
+    try:
+        image = Image.open(io.BytesIO(data), formats=FORMATS)
+        width, height = image.size
+        if width * height > max_pixels:
+            raise InputError(f"the picture has {width} x {height} pixels; at most {max_pixels:,} are accepted")
+        image.seek(0)
+        image.load()
+        return _to_rgb(ImageOps.exif_transpose(image))
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
+        raise InputError(f"the picture has too many pixels; at most {max_pixels:,} are accepted") from None
+    except UnidentifiedImageError:
+        raise InputError(f"not a picture: expected one of {', '.join(FORMATS)}") from None
+    except InputError:
+        raise
+    except Exception as error:  # Pillow's decoders raise many types on malformed files; all mean the same to a user
+        raise InputError(f"the picture cannot be decoded: it is cut off or damaged ({type(error).__name__})") from None
+
+
+def open_image(path: Path) -> Image.Image:
+    """`decode_image` of a file; errors name the file."""
+    try:
+        return decode_image(path.read_bytes())
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file") from None
+    except IsADirectoryError:
+        raise InputError(f"{path}: is a folder, expected a picture") from None
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from None
+
+
+def image_files(directory: Path) -> list[Path]:
+    """The picture files below `directory`, sorted; hidden files are left out. Raises InputError where there are none."""
+    if not directory.is_dir():
+        raise InputError(f"{directory}: no such folder")
+    found = sorted(p for p in directory.rglob("*") if p.suffix.lower() in SUFFIXES and not p.name.startswith("."))
+    if not found:
+        raise InputError(f"{directory}: holds no pictures ({', '.join(SUFFIXES)})")
+    return found
+
+
+def png_bytes(image: Image.Image) -> bytes:
+    """The picture as a PNG file."""
+    stream = io.BytesIO()
+    image.save(stream, format="PNG")
+    return stream.getvalue()
+
+
+def _to_rgb(image: Image.Image) -> Image.Image:
+    if image.mode in ("I;16", "I;16B", "I;16L", "I;16N", "I", "F"):
+        values = np.asarray(image).astype(np.float64)
+        # Pillow gives 16-bit grey as I;16 or I (32-bit containers); float pictures have no stated range.
+        low, high = (0.0, 65535.0) if image.mode != "F" else (float(values.min()), float(values.max()))
+        scaled = np.clip((values - low) / max(high - low, 1e-12), 0, 1) * 255
+        return Image.fromarray(np.rint(scaled).astype(np.uint8)).convert("RGB")
+    if image.has_transparency_data:
+        rgba = image.convert("RGBA")
+        return Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba).convert("RGB")
+    return image.convert("RGB")

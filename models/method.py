@@ -1,0 +1,96 @@
+"""The contract of a method: what the registry, the harness and the command line need to know of it.
+
+A method NAME is a folder `conceptry/models/NAME` with
+
+| module | holds |
+|---|---|
+| `method.py` | `METHOD`, an instance of `Method` |
+| `pyfunc.py` | a subclass of `conceptry.models.serving.Explainer`, named by `METHOD.explainer` |
+| the rest | algorithm files, plain PyTorch, which never import MLflow |
+
+and a harness in `conceptry.evaluation.NAME`. Adding its name to `METHODS` puts it into every command.
+"""
+
+import dataclasses
+import importlib
+import types
+import typing
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from conceptry.models.errors import InputError
+
+METHODS = ("splice",)
+
+
+@dataclass(frozen=True)
+class Package:
+    """What a method says of the package folder that it has just written.
+
+    params: hyperparameters by name, the columns of a comparison; tags: lineage (the explained model and its
+    digest, the vocabulary); example: a request by column name, one list entry a row; requirements: names of the
+    distributions that serving needs; pip pins are taken from the installed versions.
+    """
+
+    params: Mapping[str, str | int | float]
+    tags: Mapping[str, str]
+    example: Mapping[str, Sequence[Any]]
+    requirements: Sequence[str]
+
+
+@dataclass(frozen=True)
+class Method:
+    """A concept explainer that can be registered.
+
+    options: a frozen dataclass made with `option`; its fields are the options of `conceptry register NAME`;
+    build: writes a package folder from options; explainer: "module:Class" of the pyfunc.
+    """
+
+    name: str
+    summary: str
+    options: type
+    build: Callable[[Any, Path], Package]
+    explainer: str
+
+    def explainer_class(self) -> type:
+        """The pyfunc class (imports MLflow)."""
+        module, _, name = self.explainer.partition(":")
+        return getattr(importlib.import_module(module), name)
+
+
+def load_method(name: str) -> Method:
+    """The method called `name`; raises InputError listing the methods there are."""
+    if name not in METHODS:
+        raise InputError(f"unknown method {name!r}; expected one of {', '.join(METHODS)}")
+    return importlib.import_module(f"conceptry.models.{name}.method").METHOD
+
+
+def option(default: Any, help: str, choices: Sequence[str] = ()) -> Any:
+    """A field of an options dataclass, with its sentence for `--help`."""
+    return field(default=default, metadata={"help": help, "choices": tuple(choices)})
+
+
+def option_type(options: type, name: str) -> type:
+    """The plain type of an option: of `int | None`, int."""
+    annotation = typing.get_type_hints(options)[name]
+    if isinstance(annotation, types.UnionType):
+        (annotation,) = [kind for kind in typing.get_args(annotation) if kind is not types.NoneType]
+    return annotation
+
+
+def make_options(method: Method, values: Mapping[str, Any]) -> Any:
+    """Options from a mapping. Raises InputError for unknown keys, wrong types and values outside the choices."""
+    fields = {f.name: f for f in dataclasses.fields(method.options)}
+    if unknown := sorted(values.keys() - fields.keys()):
+        raise InputError(f"unknown option {unknown[0]!r} of {method.name}; expected one of {', '.join(fields)}")
+    for name, value in values.items():
+        kind = option_type(method.options, name)
+        accepted = (int, float) if kind is float else kind
+        if value is not None and (not isinstance(value, accepted) or (isinstance(value, bool) and kind is not bool)):
+            raise InputError(f"{name} must be of type {kind.__name__}, got {value!r}")
+        choices = fields[name].metadata.get("choices")
+        if choices and value not in choices:
+            raise InputError(f"{name} must be one of {', '.join(choices)}, got {value!r}")
+    return method.options(**values)

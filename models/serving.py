@@ -1,0 +1,75 @@
+"""The pyfunc that all methods share: load with digests checked, answer a DataFrame with a DataFrame, never leak a trace.
+
+MLflow's scoring server sends the full stack trace of most exceptions to the client, so everything that leaves
+`predict` is an MlflowException with one sentence.
+"""
+
+import logging
+import math
+from abc import abstractmethod
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, ClassVar
+
+import pandas as pd
+import torch
+from mlflow.exceptions import MlflowException
+from mlflow.models import ModelSignature
+from mlflow.protos.databricks_pb2 import INTERNAL_ERROR, INVALID_PARAMETER_VALUE
+from mlflow.pyfunc import PythonModel, PythonModelContext
+
+from conceptry.models.artifacts import verify
+from conceptry.models.device import resolve_device
+from conceptry.models.errors import ConceptryError, InputError
+
+logger = logging.getLogger(__name__)
+PACKAGE = "package"
+
+
+class Explainer(PythonModel):
+    """Base of the pyfuncs. A subclass gives `signature`, `load` and `explain`; `explain` must be thread-safe."""
+
+    signature: ClassVar[ModelSignature]
+
+    @abstractmethod
+    def load(self, directory: Path, device: torch.device) -> None:
+        """Read the package folder; its digests have been checked."""
+
+    @abstractmethod
+    def explain(self, rows: pd.DataFrame, params: Mapping[str, Any]) -> pd.DataFrame:
+        """One row of answer for each row of the request. Raises InputError for what the client did wrong."""
+
+    def load_context(self, context: PythonModelContext) -> None:
+        config = context.model_config or {}
+        directory = Path(context.artifacts[PACKAGE])
+        verify(directory, config["manifest_sha256"])
+        device = resolve_device(config.get("device", "auto"))
+        logger.info("loading %s on %s", type(self).__name__, device)
+        self.load(directory, device)
+
+    def predict(self, context, model_input: pd.DataFrame, params: dict[str, Any] | None = None) -> pd.DataFrame:
+        try:
+            if not isinstance(model_input, pd.DataFrame):
+                raise InputError(f"a request must be a table of rows, got {type(model_input).__name__}")
+            if not len(model_input):
+                raise InputError("the request holds no rows; expected at least one")
+            return self.explain(model_input.reset_index(drop=True), params or {})
+        except ConceptryError as error:
+            raise MlflowException(str(error), error_code=INVALID_PARAMETER_VALUE) from None
+        except MlflowException:
+            raise
+        except Exception:
+            logger.exception("an explanation failed")
+            raise MlflowException(
+                "the explanation failed inside the model; the server's log has the reason", error_code=INTERNAL_ERROR
+            ) from None
+
+
+def is_given(value: object) -> bool:
+    """Whether a cell holds a value: not None, not NaN."""
+    return value is not None and not (isinstance(value, float) and math.isnan(value)) and value is not pd.NA
+
+
+def at(row: int, column: str, error: Exception | str) -> InputError:
+    """An error that names the cell it is about; rows count from 0."""
+    return InputError(f"row {row}, column {column!r}: {error}")

@@ -1,0 +1,171 @@
+"""The dictionary C and the modality means: what turns a CLIP space into one where a sparse code makes sense.
+
+Bhalla et al., "Interpreting CLIP with Sparse Linear Concept Embeddings (SpLiCE)", 2024, arXiv:2402.10376.
+
+| symbol | meaning | shape |
+|---|---|---|
+| e_i | unit-norm text embedding of concept i | (d,) |
+| mu_text | mean of the e_i over the vocabulary | (d,) |
+| C | rows normalise(e_i - mu_text) | (words, d) |
+| mu_img | mean of unit-norm image embeddings of a reference set | (d,) |
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Protocol
+
+import torch
+from torch import Tensor
+from torch.nn.functional import normalize
+
+from conceptry.models.downloads import RemoteFile, fetch
+from conceptry.models.encoders.protocol import PackagedEncoder, encode_images, encode_texts
+from conceptry.models.errors import InputError
+from conceptry.models.images import image_files, open_image
+
+IMAGE_MEAN = "image_mean.safetensors"
+_REPOSITORY = "https://raw.githubusercontent.com/AI4LIFE-GROUP/SpLiCE/main/data/means"
+PUBLISHED_MEANS = {
+    "open_clip:ViT-B-32@laion2b_s34b_b79k": RemoteFile(
+        f"{_REPOSITORY}/open_clip_ViT-B-32_image.pt",
+        "6b91c6d0e9006e27dfb6f13e6d25a90c5ff24eb14e4ee60cf064a7ddf9f646b7",
+    ),
+    "open_clip:ViT-B-32@openai": RemoteFile(
+        f"{_REPOSITORY}/clip_ViT-B-32_image.pt", "dbd73aec9162cc26d3850c042b2a035720c1f6d38fc0b64a73518995f884202b"
+    ),
+    "open_clip:ViT-B-16@openai": RemoteFile(
+        f"{_REPOSITORY}/clip_ViT-B-16_image.pt", "2907555438ef16b4677cb72ad81b3c3fe8c9246028714e943dba6c3b91d67eee"
+    ),
+    "open_clip:RN50@openai": RemoteFile(
+        f"{_REPOSITORY}/clip_RN50_image.pt", "e1ee3345ef6faf6f8ebc30f649189bf4e583fe71229b2955e227cf59124d42fa"
+    ),
+}
+
+
+class TextEncoder(Protocol):
+    """The half of a dual encoder that a dictionary needs."""
+
+    def encode_text(self, texts: Sequence[str], /) -> Tensor: ...
+
+
+def build_dictionary(encoder: TextEncoder, words: Sequence[str], batch_size: int = 256) -> Tensor:
+    """The centred, unit-norm dictionary (words, d), float32; the words are embedded `batch_size` at a time.
+
+    Raises InputError where a word's embedding is not finite, is zero, or equals the mean of all (as the embedding
+    of a single word does): such a word has no direction left after centring.
+    """
+    return centred_dictionary(embed_words(encoder, words, batch_size), words)[0]
+
+
+def embed_words(encoder: TextEncoder, words: Sequence[str], batch_size: int = 256) -> Tensor:
+    """Embeddings (words, d) as the encoder gives them, float32."""
+    if not words:
+        raise InputError("the vocabulary is empty; expected at least two words")
+    embeddings = encode_texts(encoder, list(words), batch_size)  # type: ignore[arg-type]  # only encode_text is used
+    if embeddings.ndim != 2 or embeddings.shape[0] != len(words):
+        raise InputError(
+            f"encode_text must return ({len(words)}, d) embeddings for {len(words)} texts, "
+            f"got shape {tuple(embeddings.shape)}"
+        )
+    return embeddings
+
+
+def centred_dictionary(embeddings: Tensor, words: Sequence[str]) -> tuple[Tensor, Tensor]:
+    """From raw embeddings (words, d) to the dictionary C (words, d) and mu_text (d,)."""
+    _check_rows(embeddings, words, "has an embedding that is zero or not finite")
+    unit = normalize(embeddings, dim=1)
+    text_mean = unit.mean(dim=0)
+    centred = unit - text_mean
+    _check_rows(
+        torch.where(centred.norm(dim=1, keepdim=True) > 1e-6, centred, 0.0),
+        words,
+        "equals the mean of the vocabulary; at least two different words are needed",
+    )
+    return normalize(centred, dim=1), text_mean
+
+
+def mean_embedding(embeddings: Tensor) -> Tensor:
+    """The mean (d,) of the unit-norm versions of `embeddings` (n, d)."""
+    if embeddings.ndim != 2 or not len(embeddings):
+        raise InputError(f"a mean needs (n, d) embeddings with n > 0, got shape {tuple(embeddings.shape)}")
+    return normalize(embeddings, dim=1).mean(dim=0)
+
+
+def default_image_mean(encoder_name: str) -> str:
+    """Where `load_image_mean` finds the mean of an encoder that ships or is published with one; else InputError."""
+    if encoder_name in PUBLISHED_MEANS:
+        return "published"
+    folder = None
+    if encoder_name.startswith("zoo:"):
+        from conceptry.models.zoo.shipped import weights_directory
+
+        folder = weights_directory(encoder_name.removeprefix("zoo:"))
+    elif encoder_name.startswith("open_clip:local-dir:"):
+        folder = Path(encoder_name.removeprefix("open_clip:local-dir:"))
+    elif encoder_name.startswith("onnx:"):
+        folder = Path(encoder_name.removeprefix("onnx:"))
+    if folder is not None and (folder / IMAGE_MEAN).is_file():
+        return str(folder / IMAGE_MEAN)
+    raise InputError(
+        f"{encoder_name} has no known image mean; give image_mean as a folder of pictures or a .safetensors or .pt file"
+    )
+
+
+def load_image_mean(source: str, encoder: PackagedEncoder) -> Tensor:
+    """mu_img (d,) from "published" (the file of SpLiCE's authors for this encoder), a file, or a folder of pictures.
+
+    A file is .safetensors with one tensor, or .pt with a tensor that `torch.load(weights_only=True)` accepts.
+    """
+    if source == "published":
+        if encoder.name not in PUBLISHED_MEANS:
+            raise InputError(
+                f"no image mean is published for {encoder.name}; there is one for {', '.join(PUBLISHED_MEANS)}"
+            )
+        return load_mean_file(fetch(PUBLISHED_MEANS[encoder.name]))
+    path = Path(source)
+    if path.is_dir():
+        # One batch at a time: a folder may hold more pictures than memory does.
+        files, total = image_files(path), torch.zeros(())
+        for start in range(0, len(files), 64):
+            batch = encode_images(encoder, [open_image(file) for file in files[start : start + 64]])
+            total = total + normalize(batch, dim=1).sum(dim=0).double().cpu()
+        return (total / len(files)).float()
+    return load_mean_file(path)
+
+
+def load_text_mean(source: str, encoder: PackagedEncoder) -> Tensor:
+    """mu_text (d,) from a .safetensors or .pt file, or from a text file with one caption a line."""
+    path = Path(source)
+    if path.suffix in (".pt", ".safetensors"):
+        return load_mean_file(path)
+    if not path.is_file():
+        raise InputError(f"text_mean {source!r} is no file; expected .safetensors, .pt or a text file of captions")
+    captions = [line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+    return mean_embedding(embed_words(encoder, captions)).cpu()
+
+
+def load_mean_file(path: Path) -> Tensor:
+    """A single vector (d,), float32 on the CPU, from .safetensors or .pt; nothing else in the file is executed."""
+    if not path.is_file():
+        raise InputError(f"mean {str(path)!r} is neither a folder nor a file")
+    try:
+        if path.suffix == ".safetensors":
+            from safetensors.torch import load_file
+
+            (mean,) = load_file(str(path)).values()
+        else:
+            # Published means are CUDA tensors with a leading dimension of 1.
+            mean = torch.load(path, map_location="cpu", weights_only=True)
+        mean = mean.detach().float().squeeze()
+    except Exception as error:  # both readers raise many types on files that are something else
+        raise InputError(f"{path}: expected a .safetensors or .pt file with one tensor ({type(error).__name__})") from None
+    if mean.ndim != 1 or not torch.isfinite(mean).all():
+        raise InputError(f"{path}: expected one finite vector (d,), got shape {tuple(mean.shape)}")
+    return mean
+
+
+def _check_rows(rows: Tensor, words: Sequence[str], problem: str) -> None:
+    bad = ~torch.isfinite(rows).all(dim=1) | (rows == 0).all(dim=1)
+    if bad.any():
+        index = int(bad.nonzero()[0])
+        raise InputError(f"vocabulary word {words[index]!r} (number {index + 1}) {problem}")

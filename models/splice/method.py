@@ -1,0 +1,120 @@
+"""SpLiCE as a method of the registry: its options, and what a version of it consists of.
+
+A package folder holds `config.json` (hyperparameters), `vocabulary.txt`, `splice.safetensors` (dictionary and
+means) and `encoder/` (configuration, tokeniser and weights of the encoder).
+"""
+
+import math
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+from PIL import Image, ImageDraw
+
+from conceptry.models.artifacts import read_json, sha256_file, write_json, write_lines
+from conceptry.models.encoders.load import RUNTIMES, load_encoder, read_encoder, save_encoder
+from conceptry.models.errors import InputError
+from conceptry.models.images import png_bytes
+from conceptry.models.method import Method, Package, option
+from conceptry.models.splice.dictionary import (
+    centred_dictionary,
+    default_image_mean,
+    embed_words,
+    load_image_mean,
+    load_text_mean,
+)
+from conceptry.models.splice.loaders import ALIASES
+from conceptry.models.splice.model import Splice
+from conceptry.models.splice.solve import SOLVERS
+from conceptry.models.splice.vocabulary import load_vocabulary
+
+CONFIG, VOCABULARY, TENSORS, ENCODER = "config.json", "vocabulary.txt", "splice.safetensors", "encoder"
+
+
+@dataclass(frozen=True)
+class SpliceOptions:
+    """What distinguishes one SpLiCE version from another."""
+
+    encoder: str = option("zoo:emoji-clip", "Encoder: zoo:NAME, open_clip:ARCH@TAG-or-FILE or onnx:FOLDER.")
+    runtime: str = option("torch", "What runs the encoder's networks.", RUNTIMES)
+    vocabulary: str = option("emoji", "emoji, laion, laion_bigrams, mscoco, or a text file with one entry a line.")
+    vocabulary_size: int | None = option(None, "Keep the last (most important) words only. [default: all]")
+    l1_penalty: float = option(0.25, "Lambda: higher gives fewer words.")
+    solver: str = option("active_set", "What solves for the weights.", SOLVERS)
+    tolerance: float = option(1e-6, "Largest duality gap of a converged solve.")
+    image_mean: str | None = option(
+        None, "Mean image embedding: a folder of pictures, a file, or published. [default: the encoder's own]"
+    )
+    text_mean: str | None = option(
+        None, "Mean text embedding: a file, or a text file of captions. [default: mean of the vocabulary]"
+    )
+
+    def __post_init__(self) -> None:
+        for name in ("l1_penalty", "tolerance"):
+            value = getattr(self, name)
+            if not (math.isfinite(value) and value > 0):
+                raise InputError(f"{name} must be a finite number above 0, got {value}")
+
+
+def build(options: SpliceOptions, directory: Path) -> Package:
+    """Embed the vocabulary, gather encoder and means, and write the package folder."""
+    from safetensors.torch import save_file
+
+    words = load_vocabulary(options.vocabulary, options.vocabulary_size)
+    encoder = load_encoder(ALIASES.get(options.encoder, options.encoder), "auto")
+    dictionary, text_mean = centred_dictionary(embed_words(encoder, words), words)
+    image_mean = load_image_mean(options.image_mean or default_image_mean(encoder.name), encoder)
+    if options.text_mean:
+        text_mean = load_text_mean(options.text_mean, encoder)
+    # Refuses means of another width before anything is written.
+    Splice(None, words, dictionary, image_mean, text_mean)
+
+    save_encoder(encoder, directory / ENCODER, options.runtime)
+    write_lines(directory / VOCABULARY, words)
+    tensors = {"dictionary": dictionary, "image_mean": image_mean, "text_mean": text_mean}
+    save_file({k: v.contiguous().cpu() for k, v in tensors.items()}, str(directory / TENSORS))
+    config = {"l1_penalty": options.l1_penalty, "solver": options.solver, "tolerance": options.tolerance}
+    write_json(directory / CONFIG, config)
+
+    params = {k: v for k, v in asdict(options).items() if v is not None}
+    params |= {"vocabulary_words": len(words), "embedding_dim": dictionary.shape[1]}
+    tags = {"encoder": encoder.name, "encoder_sha256": _encoder_digest(directory / ENCODER)}
+    requirements = ["numba", "numpy", "open_clip_torch", "pandas", "pillow", "safetensors", "scipy", "torch", "torchvision"]
+    if options.runtime == "onnx":
+        requirements.append("onnxruntime")
+    if options.solver == "sklearn":
+        requirements.append("scikit-learn")
+    return Package(params, tags, {"image": [png_bytes(_example_picture())]}, tuple(requirements))
+
+
+def read_package(directory: Path, device: torch.device) -> Splice:
+    """The model that `build` wrote."""
+    from safetensors.torch import load_file
+
+    tensors = load_file(str(directory / TENSORS), device=str(device))
+    config = read_json(directory / CONFIG)
+    words = (directory / VOCABULARY).read_text(encoding="utf-8").splitlines()
+    encoder = read_encoder(directory / ENCODER, device)
+    return Splice(encoder, words, tensors["dictionary"], tensors["image_mean"], tensors["text_mean"], **config)
+
+
+def _encoder_digest(directory: Path) -> str:
+    """The digest of the encoder's weights, the same for every version that explains the same encoder."""
+    (weights, *_) = [p for p in sorted(directory.iterdir()) if p.suffix in (".safetensors", ".onnx")]
+    return sha256_file(weights)
+
+
+def _example_picture() -> Image.Image:
+    """A red disc on blue: an input example that needs no data set."""
+    image = Image.new("RGB", (64, 64), (40, 90, 200))
+    ImageDraw.Draw(image).ellipse((16, 16, 48, 48), fill=(220, 30, 40))
+    return image
+
+
+METHOD = Method(
+    name="splice",
+    summary="Sparse nonnegative decompositions of CLIP embeddings into words.",
+    options=SpliceOptions,
+    build=build,
+    explainer="conceptry.models.splice.pyfunc:SpliceExplainer",
+)

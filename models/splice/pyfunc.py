@@ -1,0 +1,164 @@
+"""SpLiCE behind MLflow's pyfunc interface: decode a table of pictures, texts or embeddings, explain, encode.
+
+| column | type | |
+|---|---|---|
+| image | binary | bytes of a picture, or base64 |
+| text | string | |
+| embedding | array of doubles | an image embedding as the encoder gives it, of any norm |
+
+Each row gives exactly one of the three. The answer has one row for each: `concepts` (a list of {concept, weight} in
+descending order), `l0`, `cosine`, `gap`; with `return_embedding`, also `embedding` and `recomposed`, both of unit norm.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from mlflow.models import ModelSignature
+from mlflow.types import ColSpec, DataType, ParamSchema, ParamSpec, Schema
+from mlflow.types.schema import Array, Object, Property
+from torch import Tensor
+
+from conceptry.models.encoders.protocol import encode_images, encode_texts
+from conceptry.models.errors import InputError
+from conceptry.models.images import decode_image, image_bytes
+from conceptry.models.serving import Explainer, at, is_given
+from conceptry.models.splice.method import read_package
+from conceptry.models.splice.model import Explanation, Splice
+
+COLUMNS = ("image", "text", "embedding")
+_CONCEPT = Object([Property("concept", DataType.string), Property("weight", DataType.double)])
+
+
+class SpliceExplainer(Explainer):
+    """Serves one registered SpLiCE version."""
+
+    signature = ModelSignature(
+        inputs=Schema(
+            [
+                ColSpec(DataType.binary, "image", required=False),
+                ColSpec(DataType.string, "text", required=False),
+                ColSpec(Array(DataType.double), "embedding", required=False),
+            ]
+        ),
+        outputs=Schema(
+            [
+                ColSpec(Array(_CONCEPT), "concepts"),
+                ColSpec(DataType.long, "l0"),
+                ColSpec(DataType.double, "cosine"),
+                ColSpec(DataType.double, "gap"),
+                ColSpec(Array(DataType.double), "embedding", required=False),
+                ColSpec(Array(DataType.double), "recomposed", required=False),
+            ]
+        ),
+        params=ParamSchema(
+            [
+                ParamSpec("l1_penalty", DataType.double, None),
+                ParamSpec("top_k", DataType.long, None),
+                ParamSpec("suppress", DataType.string, None, shape=(-1,)),
+                ParamSpec("return_embedding", DataType.boolean, False),
+            ]
+        ),
+    )
+    model: Splice
+
+    def load(self, directory: Path, device: torch.device) -> None:
+        self.model = read_package(directory, device)
+
+    def explain(self, rows: pd.DataFrame, params: Mapping[str, Any]) -> pd.DataFrame:
+        top_k = params.get("top_k")
+        if top_k is not None and top_k < 1:
+            raise InputError(f"top_k must be at least 1, got {top_k}")
+        suppress = params.get("suppress")
+        embeddings, modalities = self._embed(rows)
+        explanation = self.model.explain(
+            embeddings, modalities, params.get("l1_penalty"), [] if suppress is None else list(suppress)
+        )
+        return self._answer(explanation, top_k, bool(params.get("return_embedding")))
+
+    def _embed(self, rows: pd.DataFrame) -> tuple[Tensor, list]:
+        """Embeddings (rows, d) and the modality of each row; pictures and texts each go through as one batch."""
+        columns = [_column_of(row, values) for row, values in enumerate(rows.to_dict("records"))]
+        members = {name: [i for i, column in enumerate(columns) if column == name] for name in COLUMNS}
+        d = self.model.dictionary.shape[1]
+        encoder: Any = self.model.encoder
+        embeddings = torch.empty(len(rows), d, device=self.model.dictionary.device)
+        if indices := members["image"]:
+            embeddings[indices] = encode_images(encoder, [_picture(i, rows["image"][i]) for i in indices])
+        if indices := members["text"]:
+            texts = [_text(i, rows["text"][i]) for i in indices]
+            try:
+                embeddings[indices] = encode_texts(encoder, texts)
+            except InputError:
+                _name_the_row(encoder, indices, texts)
+                raise
+        if indices := members["embedding"]:
+            vectors = np.stack([_vector(i, rows["embedding"][i], d) for i in indices])
+            embeddings[indices] = torch.from_numpy(vectors).to(embeddings)
+        return embeddings, ["text" if column == "text" else "image" for column in columns]
+
+    def _answer(self, explanation: Explanation, top_k: int | None, return_embedding: bool) -> pd.DataFrame:
+        decomposition = explanation.decomposition
+        concepts = []
+        for i in range(len(explanation.cosine)):
+            indices, weights = decomposition.row(i)
+            pairs = zip(indices[:top_k].tolist(), weights[:top_k].tolist(), strict=True)
+            concepts.append([{"concept": self.model.vocabulary[j], "weight": weight} for j, weight in pairs])
+        answer = {
+            "concepts": concepts,
+            "l0": decomposition.l0.cpu().numpy(),
+            "cosine": explanation.cosine.double().cpu().numpy(),
+            "gap": decomposition.gap.double().cpu().numpy(),
+        }
+        if return_embedding:
+            answer["embedding"] = list(explanation.embedding.double().cpu().numpy())
+            answer["recomposed"] = list(explanation.recomposed.double().cpu().numpy())
+        return pd.DataFrame(answer)
+
+
+def _column_of(row: int, values: Mapping[str, Any]) -> str:
+    given = [name for name in COLUMNS if is_given(values.get(name))]
+    if len(given) == 1:
+        return given[0]
+    if not given:
+        raise InputError(f"row {row}: none of the columns 'image', 'text' and 'embedding' is given; expected exactly one")
+    raise InputError(f"row {row}: columns {' and '.join(map(repr, given))} are both given; expected exactly one")
+
+
+def _picture(row: int, value: object):
+    try:
+        return decode_image(image_bytes(value))
+    except InputError as error:
+        raise at(row, "image", error) from None
+
+
+def _text(row: int, value: object) -> str:
+    if not isinstance(value, str) or not value.strip():
+        raise at(row, "text", "expected a text that is not blank")
+    return value
+
+
+def _vector(row: int, value: Any, d: int) -> np.ndarray:
+    try:
+        vector = np.asarray(value, dtype=np.float32)
+    except (TypeError, ValueError):
+        raise at(row, "embedding", f"expected {d} numbers") from None
+    if vector.shape != (d,):
+        raise at(row, "embedding", f"expected {d} numbers, got shape {vector.shape}")
+    if not np.isfinite(vector).all():
+        raise at(row, "embedding", f"expected {d} finite numbers, got NaN or infinite values")
+    if not vector.any():
+        raise at(row, "embedding", "the zero vector has no direction; expected at least one number that is not 0")
+    return vector
+
+
+def _name_the_row(encoder: Any, rows: list[int], texts: list[str]) -> None:
+    """Raise the encoder's refusal again for the one text that it is about."""
+    for row, text in zip(rows, texts, strict=True):
+        try:
+            encoder.tokenize([text])
+        except InputError as error:
+            raise at(row, "text", error) from None

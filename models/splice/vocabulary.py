@@ -1,0 +1,93 @@
+"""Vocabularies: the words an embedding is decomposed into, from the least to the most important.
+
+| name | words | from |
+|---|---|---|
+| `emoji` | objects, colours and patterns of the emoji world | ships with conceptry |
+| `laion` | 37,445 most frequent words of LAION-400M captions | AI4LIFE-GROUP/SpLiCE |
+| `laion_bigrams` | 10,000 words and 5,000 bigrams of the same | AI4LIFE-GROUP/SpLiCE |
+| `mscoco` | 12,832 words of MSCOCO captions | AI4LIFE-GROUP/SpLiCE |
+
+Published lists are fetched from their repository when they are named, checked against a pinned SHA-256, and cached.
+"""
+
+import warnings
+from pathlib import Path
+
+from conceptry.models.downloads import RemoteFile, fetch
+from conceptry.models.errors import InputError
+
+_REPOSITORY = "https://raw.githubusercontent.com/AI4LIFE-GROUP/SpLiCE/main/data/vocab"
+PUBLISHED = {
+    "laion": RemoteFile(
+        f"{_REPOSITORY}/laion.txt", "aee8e260477dcfbc873f939955ffd472969859054ed46e245bbe8b37d10b508c"
+    ),
+    "laion_bigrams": RemoteFile(
+        f"{_REPOSITORY}/laion_bigrams.txt", "6561525228843aa8b0d2b27e731c8c2b18dac0e4bdda40761933b0aecda1e67a"
+    ),
+    "mscoco": RemoteFile(
+        f"{_REPOSITORY}/mscoco.txt", "ddd84fc591b2e49c1513cc3dcc199153df276a44686712e21a6efb7711e2d43b"
+    ),
+}
+NAMES = ("emoji", *PUBLISHED)
+
+
+class VocabularyWarning(UserWarning):
+    """Lines of a vocabulary were dropped."""
+
+
+def load_vocabulary(name_or_path: str | Path, size: int | None = None) -> list[str]:
+    """The words of a vocabulary, by name (see the table above) or from a UTF-8 text file with one entry a line.
+
+    Blank lines and repeated entries are dropped with one VocabularyWarning that counts them and names the first.
+    `size` keeps the *last* `size` words, the most important ones.
+
+    Raises InputError for an unknown name, a file without words, and a size outside 1 to the number of words.
+    """
+    path = _locate(str(name_or_path))
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path}: expected UTF-8 text, byte {error.start} is not") from None
+    words = _unique_words(path, lines)
+    if size is None:
+        return words
+    if isinstance(size, bool) or not isinstance(size, int) or not 1 <= size <= len(words):
+        raise InputError(f"vocabulary_size must be from 1 to {len(words):,} for {path.name}, got {size}")
+    return words[-size:]
+
+
+def _locate(name: str) -> Path:
+    if name == "emoji":
+        from conceptry.models.zoo.shipped import weights_directory
+
+        return weights_directory("emoji-clip") / "vocabulary.txt"
+    if name in PUBLISHED:
+        return fetch(PUBLISHED[name])
+    path = Path(name)
+    if not path.is_file():
+        raise InputError(f"vocabulary {name!r} is neither a file nor one of {', '.join(NAMES)}")
+    return path
+
+
+def _unique_words(path: Path, lines: list[str]) -> list[str]:
+    kept: dict[str, None] = {}
+    blank: list[int] = []
+    repeated: list[int] = []
+    for number, line in enumerate(lines, start=1):
+        word = line.strip()
+        if not word:
+            blank.append(number)
+        elif word in kept:
+            repeated.append(number)
+        else:
+            kept[word] = None
+    if not kept:
+        raise InputError(f"{path}: holds no words; expected one entry a line")
+    if blank or repeated:
+        warnings.warn(
+            f"{path.name}: dropped {len(blank)} blank and {len(repeated)} repeated lines, "
+            f"the first at line {min(blank + repeated)}",
+            VocabularyWarning,
+            stacklevel=3,
+        )
+    return list(kept)

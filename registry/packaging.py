@@ -1,0 +1,82 @@
+"""From options to a self-contained folder: artifacts with digests, the code to serve them, pinned requirements."""
+
+import hashlib
+import importlib.metadata
+import json
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import conceptry.models
+from conceptry.models.artifacts import MANIFEST, files_in, read_json, sha256_file, write_manifest
+from conceptry.models.method import Method, Package
+
+
+@dataclass(frozen=True)
+class Staged:
+    """A package ready to be logged.
+
+    directory: artifacts; code: a folder that holds `conceptry/models`; fingerprint: what identifies the version:
+    equal artifacts, hyperparameters and code give an equal fingerprint.
+    """
+
+    method: Method
+    package: Package
+    directory: Path
+    code: Path
+    manifest_sha256: str
+    fingerprint: str
+
+    def digests(self) -> dict[str, str]:
+        """SHA-256 by file of the package."""
+        return {name: entry["sha256"] for name, entry in read_json(self.directory / MANIFEST)["files"].items()}
+
+
+@contextmanager
+def staged(method: Method, options: Any) -> Iterator[Staged]:
+    """Build a package in a temporary folder that is gone afterwards."""
+    with tempfile.TemporaryDirectory(prefix="conceptry-") as folder:
+        directory, code = Path(folder) / "package", Path(folder) / "code"
+        directory.mkdir()
+        package = method.build(options, directory)
+        manifest_sha256 = write_manifest(directory)
+        code_sha256 = stage_code(code)
+        identity = json.dumps([method.name, dict(package.params), manifest_sha256, code_sha256], sort_keys=True)
+        fingerprint = hashlib.sha256(identity.encode()).hexdigest()
+        yield Staged(method, package, directory, code, manifest_sha256, fingerprint)
+
+
+def stage_code(target: Path) -> str:
+    """Copy the source of `conceptry.models` under `target/conceptry/models`; return a digest of it.
+
+    Serving needs nothing else: neither the registry nor the harness, nor the weights of the zoo, which a package
+    holds already. MLflow's own `infer_code_paths` finds none of this.
+    """
+    source = Path(conceptry.models.__file__).parent
+    digest = hashlib.sha256()
+    for path in files_in(source):
+        if path.suffix == ".py":
+            name = path.relative_to(source)
+            copy = target / "conceptry" / "models" / name
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(path, copy)
+            digest.update(f"{name.as_posix()} {sha256_file(copy)}\n".encode())
+    return digest.hexdigest()
+
+
+def pinned(distributions: Sequence[str]) -> list[str]:
+    """Pip requirements with the versions installed here; MLflow itself comes first.
+
+    A local build such as 2.9.0+cu130 is on no index, so the part after the plus is left out.
+    """
+    requirements = []
+    for name in ("mlflow", *distributions):
+        if name == "onnxruntime":
+            name = "onnxruntime" if sys.platform == "darwin" else "onnxruntime-gpu"
+        requirements.append(f"{name}=={importlib.metadata.version(name).split('+')[0]}")
+    return requirements

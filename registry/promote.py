@@ -1,0 +1,95 @@
+"""Give an alias to a version that meets stated requirements, and keep the history that MLflow does not."""
+
+import getpass
+import json
+import operator
+import re
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+
+from conceptry.models.errors import ConceptryError, InputError
+from conceptry.registry.store import connect, name_lock
+from conceptry.registry.versions import Version, find_version
+
+_HISTORY = "conceptry.promotion."
+_OPERATORS = {">=": operator.ge, "<=": operator.le, ">": operator.gt, "<": operator.lt}
+_REQUIREMENT = re.compile(r"^\s*([\w./-]+)\s*(>=|<=|>|<)\s*(\S+)\s*$")
+
+
+@dataclass(frozen=True)
+class Requirement:
+    """A bound on a metric, as `cosine>=0.6`."""
+
+    metric: str
+    comparison: str
+    bound: float
+
+    @classmethod
+    def parse(cls, text: str) -> "Requirement":
+        """Read `METRIC>=NUMBER` (or <=, >, <); raises InputError for anything else."""
+        match = _REQUIREMENT.match(text)
+        try:
+            if not match:
+                raise ValueError
+            return cls(match[1], match[2], float(match[3]))
+        except ValueError:
+            raise InputError(f"expected METRIC>=NUMBER, METRIC<=NUMBER, METRIC>NUMBER or METRIC<NUMBER, got {text!r}") from None
+
+    def check(self, version: Version) -> None:
+        """Raise ConceptryError unless `version` has the metric and it lies within the bound (NaN never does)."""
+        value = version.metrics.get(self.metric)
+        if value is None:
+            known = ", ".join(sorted(version.metrics)) or "none; run conceptry evaluate first"
+            raise ConceptryError(f"{version.uri} has no metric {self.metric!r}; it has {known}")
+        if not _OPERATORS[self.comparison](value, self.bound):
+            raise ConceptryError(f"{version.uri} is not promoted: {self} is required, its {self.metric} is {value:.6g}")
+
+    def __str__(self) -> str:
+        return f"{self.metric}{self.comparison}{self.bound:g}"
+
+
+@dataclass(frozen=True)
+class Promotion:
+    """Who gave which alias to which version, when, from which version, and by which rule."""
+
+    alias: str
+    version: int
+    previous: int | None
+    rule: str
+    by: str
+    at: str
+
+
+def promote(
+    name: str, version: int, alias: str = "champion", require: Sequence[Requirement] = (), rule: str | None = None
+) -> Promotion | None:
+    """Point `alias` of the model `name` at `version` if it meets every requirement, and record it.
+
+    Returns None where the alias points there already: nothing is added then. `rule` says in words how the version
+    was chosen (default: the requirements).
+    """
+    if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_-]*", alias) or re.fullmatch(r"v\d+", alias, re.IGNORECASE):
+        raise InputError(f"an alias is a letter followed by letters, digits, '_' or '-', and not v1, v2, ...; got {alias!r}")
+    client = connect()
+    with name_lock(name):
+        found = find_version(f"models:/{name}/{version}")
+        for requirement in require:
+            requirement.check(found)
+        aliases = client.get_registered_model(name).aliases
+        previous = int(aliases[alias]) if alias in aliases else None
+        if previous == version:
+            return None
+        stated = rule or ", ".join(map(str, require)) or "by hand"
+        now = datetime.now(UTC).isoformat(timespec="milliseconds")
+        promotion = Promotion(alias, version, previous, stated, getpass.getuser(), now)
+        # The record comes first: an alias without one would be a promotion that nobody can account for.
+        client.set_registered_model_tag(name, f"{_HISTORY}{now}", json.dumps(asdict(promotion)))
+        client.set_registered_model_alias(name, alias, str(version))
+    return promotion
+
+
+def promotions(name: str) -> list[Promotion]:
+    """The recorded promotions of a registered model, oldest first."""
+    tags = connect().get_registered_model(name).tags
+    return [Promotion(**json.loads(tags[key])) for key in sorted(tags) if key.startswith(_HISTORY)]

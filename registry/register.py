@@ -1,0 +1,108 @@
+"""Turn options into a registered version, once.
+
+Order of events: build in a temporary folder, look for the fingerprint, log everything to a run, and only then create
+the version with all of its tags in one call. A process killed on the way leaves at most an unfinished run.
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import mlflow
+import pandas as pd
+from mlflow import MlflowClient
+
+from conceptry.models.errors import InputError
+from conceptry.models.method import Method, load_method, make_options
+from conceptry.models.serving import PACKAGE
+from conceptry.registry.packaging import Staged, pinned, staged
+from conceptry.registry.store import connect, ensure_experiment, name_lock
+from conceptry.registry.versions import (
+    FINGERPRINT_TAG,
+    MANIFEST_TAG,
+    METHOD_TAG,
+    Version,
+    find_version,
+    list_versions,
+)
+
+
+@dataclass(frozen=True)
+class Registration:
+    """The version, and whether this call created it (else the same one was there already)."""
+
+    version: Version
+    created: bool
+
+
+def register(
+    method: str, options: Mapping[str, Any] | None = None, *, name: str | None = None, description: str | None = None
+) -> Registration:
+    """Register an explainer of `method` with `options` as the next version of the model `name` (default: the method).
+
+    A version with equal artifacts, hyperparameters and code is not registered twice: the one there is returned.
+    Raises InputError for unknown methods, options and values; nothing is stored then.
+    """
+    described = load_method(method)
+    name = _checked_name(name or method)
+    with staged(described, make_options(described, options or {})) as package:
+        client = connect()
+        with name_lock(name):
+            for version in list_versions(name):
+                if version.method != method:
+                    raise InputError(f"{name} holds versions of the method {version.method}; choose another name")
+                if version.fingerprint == package.fingerprint:
+                    return Registration(version, created=False)
+            return Registration(_create(client, described, package, name, description), created=True)
+
+
+def _create(client: MlflowClient, method: Method, package: Staged, name: str, description: str | None) -> Version:
+    experiment = ensure_experiment(client, f"conceptry/{name}")
+    lineage = {f"conceptry.{key}": value for key, value in package.package.tags.items()}
+    run = client.create_run(
+        experiment.experiment_id,
+        run_name=f"{name} {package.fingerprint[:8]}",
+        tags={METHOD_TAG: method.name, FINGERPRINT_TAG: package.fingerprint, **lineage},
+    )
+    run_id = run.info.run_id
+    try:
+        for key, value in package.package.params.items():
+            client.log_param(run_id, key, value)
+        model_uri = _log_model(method, package, run_id)
+        digests = {f"conceptry.sha256.{path}": digest for path, digest in package.digests().items()}
+        tags = {METHOD_TAG: method.name, FINGERPRINT_TAG: package.fingerprint, MANIFEST_TAG: package.manifest_sha256}
+        created = mlflow.register_model(model_uri, name, tags=tags | lineage | digests)
+        if description:
+            client.update_model_version(name, created.version, description)
+    except BaseException:
+        client.set_terminated(run_id, "FAILED")
+        raise
+    client.set_terminated(run_id, "FINISHED")
+    return find_version(f"models:/{name}/{created.version}")
+
+
+def _log_model(method: Method, package: Staged, run_id: str) -> str:
+    explainer = method.explainer_class()
+    entry = Path(package.code) / "conceptry" / "models" / method.name / "entry.py"
+    with mlflow.start_run(run_id=run_id):
+        logged = mlflow.pyfunc.log_model(
+            name=method.name,
+            python_model=str(entry),
+            artifacts={PACKAGE: str(package.directory)},
+            model_config={"manifest_sha256": package.manifest_sha256, "device": "auto"},
+            code_paths=[str(package.code / "conceptry")],
+            signature=explainer.signature,
+            input_example=pd.DataFrame(dict(package.package.example)),
+            pip_requirements=pinned(package.package.requirements),
+            params={key: str(value) for key, value in package.package.params.items()},
+            tags={METHOD_TAG: method.name, FINGERPRINT_TAG: package.fingerprint},
+        )
+    return logged.model_uri
+
+
+def _checked_name(name: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}", name):
+        raise InputError(f"a model name is made of letters, digits, '.', '_' and '-' (at most 128), got {name!r}")
+    return name

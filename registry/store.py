@@ -1,0 +1,60 @@
+"""The MLflow store in use: one client, a sqlite file created safely, experiments found or made.
+
+Which store is MLflow's own affair: MLFLOW_TRACKING_URI, `mlflow.set_tracking_uri`, or `mlflow.db` in the current folder.
+"""
+
+import hashlib
+from pathlib import Path
+
+import mlflow
+from filelock import FileLock
+from mlflow import MlflowClient
+from mlflow.entities import Experiment
+from mlflow.exceptions import MlflowException
+
+from conceptry.models.downloads import cache_directory
+
+# Without this tag the UI opens an experiment as one of generative AI, and hides runs and models.
+EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development"}
+
+
+def connect() -> MlflowClient:
+    """A client of the store in use, whose tables exist.
+
+    Several processes that open a fresh sqlite file at once break it for good, so the first touch happens under a
+    lock beside the file.
+    """
+    uri = mlflow.get_tracking_uri()
+    client = MlflowClient()
+    if uri.startswith("sqlite:///") and ":memory:" not in uri:
+        database = Path(uri.removeprefix("sqlite:///"))
+        database.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(f"{database}.lock"):
+            client.search_experiments(max_results=1)
+    return client
+
+
+def ensure_experiment(client: MlflowClient, name: str) -> Experiment:
+    """The experiment called `name`, made if it is missing."""
+    if found := client.get_experiment_by_name(name):
+        return found
+    try:
+        client.create_experiment(name, tags=EXPERIMENT_TAGS)
+    except MlflowException:
+        # Somebody else made it in between; anything else wrong shows in the next line.
+        pass
+    found = client.get_experiment_by_name(name)
+    assert found is not None
+    return found
+
+
+def name_lock(name: str) -> FileLock:
+    """A lock over one registered model, for the processes of this user on this machine.
+
+    It makes "look for the version, create it if missing" one step. A remote store has no lock to offer: two machines
+    that register the same version at the same moment get two versions with one fingerprint.
+    """
+    key = hashlib.sha256(f"{mlflow.get_registry_uri()}\n{name}".encode()).hexdigest()[:16]
+    directory = cache_directory() / "locks"
+    directory.mkdir(parents=True, exist_ok=True)
+    return FileLock(directory / f"{key}.lock")

@@ -1,0 +1,138 @@
+"""Registered versions of explainers: find them, list them, load them.
+
+Only what `register` finished counts: a version carries all of its `conceptry.` tags from the moment it exists, and
+versions of other makers, which lack them, are left out and refused.
+"""
+
+import re
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import mlflow
+from mlflow import MlflowClient
+from mlflow.entities.model_registry import ModelVersion
+from mlflow.exceptions import MlflowException
+
+from conceptry.models.errors import InputError
+from conceptry.registry.store import connect
+
+METHOD_TAG = "conceptry.method"
+FINGERPRINT_TAG = "conceptry.fingerprint"
+MANIFEST_TAG = "conceptry.manifest_sha256"
+_URI = re.compile(r"^(?:models:/)?(?P<name>[^/@]+)(?:/(?P<version>\d+)|@(?P<alias>[^/@]+))$")
+
+
+@dataclass(frozen=True)
+class Version:
+    """One registered version, with the hyperparameters and metrics of its source run."""
+
+    name: str
+    version: int
+    method: str
+    fingerprint: str
+    aliases: tuple[str, ...]
+    params: dict[str, str]
+    metrics: dict[str, float]
+    tags: dict[str, str]
+    created: datetime
+    run_id: str
+    model_id: str
+
+    @property
+    def uri(self) -> str:
+        return f"models:/{self.name}/{self.version}"
+
+
+def list_versions(name: str | None = None, method: str | None = None) -> list[Version]:
+    """All versions, or those of one registered model or one method, ordered by name and number."""
+    client = connect()
+    filters = [f"name = '{_quotable(name)}'"] if name else []
+    found: list[ModelVersion] = []
+    token = None
+    while True:
+        page = client.search_model_versions(" and ".join(filters), page_token=token)
+        found += page
+        token = page.token
+        if not token:
+            break
+    kept = [v for v in found if _is_complete(v) and method in (None, v.tags[METHOD_TAG])]
+    return sorted((_version(client, v) for v in kept), key=lambda v: (v.name, v.version))
+
+
+def find_version(uri: str) -> Version:
+    """The version that `models:/NAME/NUMBER`, `models:/NAME@ALIAS`, `NAME/NUMBER` or `NAME@ALIAS` means.
+
+    Raises InputError where the form is another, where there is no such version, or conceptry did not register it.
+    """
+    match = _URI.match(uri)
+    if not match:
+        raise InputError(f"expected models:/NAME/NUMBER or models:/NAME@ALIAS, got {uri!r}")
+    client, name = connect(), match["name"]
+    try:
+        if match["version"]:
+            found = client.get_model_version(name, match["version"])
+        else:
+            found = client.get_model_version_by_alias(name, match["alias"])
+    except MlflowException:
+        raise InputError(_not_found(client, uri, name)) from None
+    if not _is_complete(found):
+        raise InputError(f"{uri} was not registered by conceptry")
+    # search and get differ: only get carries the aliases
+    return _version(client, found)
+
+
+def load(uri: str, **model_config: Any) -> mlflow.pyfunc.PyFuncModel:
+    """Load a version for `predict`; digests are checked. Keywords override its configuration, as `device="cuda"`.
+
+    A process can hold one version's code only: load versions that differ in code in processes of their own.
+    """
+    return mlflow.pyfunc.load_model(find_version(uri).uri, model_config=model_config or None)
+
+
+def fetch_artifacts(version: Version, target: Path) -> Path:
+    """Download all files of a version below `target`; return the folder that holds its MLmodel."""
+    return Path(mlflow.artifacts.download_artifacts(version.uri, dst_path=str(target)))
+
+
+def _is_complete(version: ModelVersion) -> bool:
+    return version.status == "READY" and {METHOD_TAG, FINGERPRINT_TAG, MANIFEST_TAG} <= version.tags.keys()
+
+
+def _version(client: MlflowClient, found: ModelVersion) -> Version:
+    run = client.get_run(found.run_id)
+    return Version(
+        name=found.name,
+        version=int(found.version),
+        method=found.tags[METHOD_TAG],
+        fingerprint=found.tags[FINGERPRINT_TAG],
+        aliases=tuple(sorted(_aliases(client, found))),
+        params=dict(run.data.params),
+        metrics=dict(run.data.metrics),
+        tags=dict(found.tags),
+        created=datetime.fromtimestamp(found.creation_timestamp / 1000, UTC),
+        run_id=found.run_id,
+        model_id=found.model_id,
+    )
+
+
+def _aliases(client: MlflowClient, found: ModelVersion) -> list[str]:
+    aliases = client.get_registered_model(found.name).aliases
+    return [alias for alias, number in aliases.items() if str(number) == str(found.version)]
+
+
+def _not_found(client: MlflowClient, uri: str, name: str) -> str:
+    try:
+        model = client.get_registered_model(name)
+    except MlflowException:
+        known = sorted({v.name for v in client.search_model_versions() if _is_complete(v)})
+        return f"{uri}: no registered model {name!r}; there is {', '.join(known) or 'none yet'}"
+    numbers = ", ".join(str(v.version) for v in list_versions(name)) or "none"
+    return f"{uri}: no such version; versions: {numbers}; aliases: {', '.join(sorted(model.aliases)) or 'none'}"
+
+
+def _quotable(name: str) -> str:
+    if "'" in name:
+        raise InputError(f"a model name holds no quotes, got {name!r}")
+    return name
