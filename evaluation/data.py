@@ -72,12 +72,14 @@ def load_data(name: str, size: int | None = None, seed: int = 0) -> PictureData:
 
 
 def _emoji_scenes(size: int, seed: int) -> list[Picture]:
-    from PIL import Image
-
     from conceptry.models.images import png_bytes
     from conceptry.models.zoo.scenes import EmojiScenes
+    from PIL import Image
 
-    halves = [EmojiScenes("heldout", size - size // 2, seed, n_objects=1), EmojiScenes("heldout", size // 2, seed, n_objects=2)]
+    halves = [
+        EmojiScenes("heldout", size - size // 2, seed, n_objects=1),
+        EmojiScenes("heldout", size // 2, seed, n_objects=2),
+    ]
     pictures = []
     for scenes in halves:
         for index in range(len(scenes)):
@@ -88,7 +90,11 @@ def _emoji_scenes(size: int, seed: int) -> list[Picture]:
                     source=png_bytes(Image.fromarray(scene.image)),
                     label=scene.objects[0] if single else None,
                     caption=None if single else scene.caption,
-                    concepts={"objects": scene.objects, "colour": (scene.colour,), "pattern": (scene.pattern,)},
+                    concepts={
+                        "objects": scene.objects,
+                        "colour": (scene.colour,),
+                        "pattern": (scene.pattern,),
+                    },
                 )
             )
     return pictures
@@ -108,7 +114,9 @@ def _table(path: Path) -> list[Picture]:
         columns = set(reader.fieldnames or ())
         if "image" not in columns or columns - {"image", "label", "caption", "concepts"}:
             found = ", ".join(sorted(columns)) or "none"
-            raise InputError(f"{path}: expected the columns image and any of label, caption, concepts; got {found}")
+            raise InputError(
+                f"{path}: expected the columns image and any of label, caption, concepts; got {found}"
+            )
         rows = list(reader)
     pictures = []
     for number, row in enumerate(rows, start=2):

@@ -15,17 +15,17 @@ from typing import Any, Literal, Protocol
 
 import mlflow
 import pandas as pd
-from matplotlib.figure import Figure
-from mlflow.data.http_dataset_source import HTTPDatasetSource
-from mlflow.data.meta_dataset import MetaDataset
-from mlflow.entities import DatasetInput, InputTag
-
 from conceptry.evaluation.data import PictureData, load_data
 from conceptry.evaluation.process import Predict, VersionProcess
 from conceptry.models.errors import ConceptryError
 from conceptry.models.method import METHODS
 from conceptry.registry.store import connect
 from conceptry.registry.versions import Version, find_version
+from matplotlib.figure import Figure
+from mlflow.data.http_dataset_source import HTTPDatasetSource
+from mlflow.data.meta_dataset import MetaDataset
+from mlflow.entities import DatasetInput, InputTag
+from rich.console import RenderableType
 
 EVALUATION_TAG = "conceptry.evaluation."
 ARTIFACTS = "evaluation"
@@ -65,8 +65,18 @@ class Harness(Protocol):
         """Measure a version on data."""
         ...
 
-    def explain(self, predict: Predict, files: list[Path], params: Mapping[str, Any]) -> tuple[list[dict], Figure]:
+    def check_files(self, files: list[Path]) -> None:
+        """Raise InputError for a file that cannot be explained, before anything is loaded."""
+        ...
+
+    def explain(
+        self, predict: Predict, files: list[Path], params: Mapping[str, Any]
+    ) -> tuple[list[dict], Figure]:
         """Explain files: one JSON-ready record for each, and a picture of all."""
+        ...
+
+    def describe(self, records: list[dict]) -> RenderableType:
+        """The records for the terminal."""
         ...
 
 
@@ -119,7 +129,9 @@ def log_report(version: Version, data: PictureData, report: Report) -> None:
     The logged model's page shows the former, the page that compares versions only the latter.
     """
     client = connect()
-    described = MetaDataset(HTTPDatasetSource(f"conceptry:{data.name}"), name=data.name, digest=data.digest[:32])
+    described = MetaDataset(
+        HTTPDatasetSource(f"conceptry:{data.name}"), name=data.name, digest=data.digest[:32]
+    )
     client.log_inputs(
         version.run_id,
         [DatasetInput(described._to_mlflow_entity(), [InputTag("mlflow.data.context", "evaluation")])],

@@ -4,7 +4,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 INK, MUTED, GRID = "#1f2933", "#6b7785", "#e4e8ec"
-ACCENT, SECOND = "#2f6fde", "#e07a3f"  # apart in hue and in lightness, so also for colour-blind eyes and in grey
+ACCENT, SECOND = (
+    "#2f6fde",
+    "#e07a3f",
+)  # apart in hue and in lightness, so also for colour-blind eyes and in grey
 
 
 def new_figure(width: float, height: float) -> Figure:

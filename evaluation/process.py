@@ -15,7 +15,6 @@ from typing import Any, NamedTuple, Protocol
 
 import mlflow
 import pandas as pd
-
 from conceptry.evaluation import worker
 from conceptry.models.errors import ConceptryError
 
@@ -57,7 +56,7 @@ class VersionProcess:
 
     def __enter__(self) -> "VersionProcess":
         self._pipe, theirs = Pipe()
-        self._log = tempfile.TemporaryFile()  # noqa: SIM115 - closed in __exit__
+        self._log = tempfile.TemporaryFile()
         self._child = subprocess.Popen(
             # -P: the folder of worker.py must not come before the installed packages
             [sys.executable, "-P", worker.__file__, str(theirs.fileno()), self.uri]
@@ -99,7 +98,9 @@ class VersionProcess:
             code = self._child.wait()
             self._log.seek(0)
             last = self._log.read().decode(errors="replace").strip().splitlines()[-1:]
-            raise ConceptryError(f"the process of {self.uri} ended with code {code}: {' '.join(last)}") from None
+            raise ConceptryError(
+                f"the process of {self.uri} ended with code {code}: {' '.join(last)}"
+            ) from None
         if kind == "error":
             raise ConceptryError(f"{self.uri}: {content}")
         return content

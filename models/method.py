@@ -59,6 +59,14 @@ class Method:
         module, _, name = self.explainer.partition(":")
         return getattr(importlib.import_module(module), name)
 
+    def entry_point(self, manifest_sha256: str) -> str:
+        """Source of the models-from-code file that MLflow runs when it loads a version."""
+        module, _, name = self.explainer.partition(":")
+        return (
+            f"from mlflow.models import set_model\n\nfrom {module} import {name}\n\n"
+            f'set_model({name}("{manifest_sha256}"))\n'
+        )
+
 
 def load_method(name: str) -> Method:
     """The method called `name`; raises InputError listing the methods there are."""
@@ -84,11 +92,15 @@ def make_options(method: Method, values: Mapping[str, Any]) -> Any:
     """Options from a mapping. Raises InputError for unknown keys, wrong types and values outside the choices."""
     fields = {f.name: f for f in dataclasses.fields(method.options)}
     if unknown := sorted(values.keys() - fields.keys()):
-        raise InputError(f"unknown option {unknown[0]!r} of {method.name}; expected one of {', '.join(fields)}")
+        raise InputError(
+            f"unknown option {unknown[0]!r} of {method.name}; expected one of {', '.join(fields)}"
+        )
     for name, value in values.items():
         kind = option_type(method.options, name)
         accepted = (int, float) if kind is float else kind
-        if value is not None and (not isinstance(value, accepted) or (isinstance(value, bool) and kind is not bool)):
+        if value is not None and (
+            not isinstance(value, accepted) or (isinstance(value, bool) and kind is not bool)
+        ):
             raise InputError(f"{name} must be of type {kind.__name__}, got {value!r}")
         choices = fields[name].metadata.get("choices")
         if choices and value not in choices:

@@ -13,23 +13,28 @@ from typing import Any, ClassVar
 
 import pandas as pd
 import torch
+from conceptry.models.artifacts import verify
+from conceptry.models.device import resolve_device
+from conceptry.models.errors import ConceptryError, InputError
 from mlflow.exceptions import MlflowException
 from mlflow.models import ModelSignature
 from mlflow.protos.databricks_pb2 import INTERNAL_ERROR, INVALID_PARAMETER_VALUE
 from mlflow.pyfunc import PythonModel, PythonModelContext
-
-from conceptry.models.artifacts import verify
-from conceptry.models.device import resolve_device
-from conceptry.models.errors import ConceptryError, InputError
 
 logger = logging.getLogger(__name__)
 PACKAGE = "package"
 
 
 class Explainer(PythonModel):
-    """Base of the pyfuncs. A subclass gives `signature`, `load` and `explain`; `explain` must be thread-safe."""
+    """Base of the pyfuncs. A subclass gives `signature`, `load` and `explain`; `explain` must be thread-safe.
+
+    `manifest_sha256` is the digest that the package folder's manifest must have.
+    """
 
     signature: ClassVar[ModelSignature]
+
+    def __init__(self, manifest_sha256: str) -> None:
+        self.manifest_sha256 = manifest_sha256
 
     @abstractmethod
     def load(self, directory: Path, device: torch.device) -> None:
@@ -40,14 +45,15 @@ class Explainer(PythonModel):
         """One row of answer for each row of the request. Raises InputError for what the client did wrong."""
 
     def load_context(self, context: PythonModelContext) -> None:
-        config = context.model_config or {}
         directory = Path(context.artifacts[PACKAGE])
-        verify(directory, config["manifest_sha256"])
-        device = resolve_device(config.get("device", "auto"))
+        verify(directory, self.manifest_sha256)
+        device = resolve_device((context.model_config or {}).get("device", "auto"))
         logger.info("loading %s on %s", type(self).__name__, device)
         self.load(directory, device)
 
-    def predict(self, context, model_input: pd.DataFrame, params: dict[str, Any] | None = None) -> pd.DataFrame:
+    def predict(
+        self, context, model_input: pd.DataFrame, params: dict[str, Any] | None = None
+    ) -> pd.DataFrame:
         try:
             if not isinstance(model_input, pd.DataFrame):
                 raise InputError(f"a request must be a table of rows, got {type(model_input).__name__}")
@@ -61,7 +67,8 @@ class Explainer(PythonModel):
         except Exception:
             logger.exception("an explanation failed")
             raise MlflowException(
-                "the explanation failed inside the model; the server's log has the reason", error_code=INTERNAL_ERROR
+                "the explanation failed inside the model; the server's log has the reason",
+                error_code=INTERNAL_ERROR,
             ) from None
 
 

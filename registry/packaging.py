@@ -21,20 +21,23 @@ from conceptry.models.method import Method, Package
 class Staged:
     """A package ready to be logged.
 
-    directory: artifacts; code: a folder that holds `conceptry/models`; fingerprint: what identifies the version:
-    equal artifacts, hyperparameters and code give an equal fingerprint.
+    directory: artifacts; code: a folder that holds `conceptry/models`; entry: the file MLflow starts from;
+    fingerprint: what identifies the version: equal artifacts, hyperparameters and code give an equal fingerprint.
     """
 
     method: Method
     package: Package
     directory: Path
     code: Path
+    entry: Path
     manifest_sha256: str
     fingerprint: str
 
     def digests(self) -> dict[str, str]:
         """SHA-256 by file of the package."""
-        return {name: entry["sha256"] for name, entry in read_json(self.directory / MANIFEST)["files"].items()}
+        return {
+            name: entry["sha256"] for name, entry in read_json(self.directory / MANIFEST)["files"].items()
+        }
 
 
 @contextmanager
@@ -42,13 +45,17 @@ def staged(method: Method, options: Any) -> Iterator[Staged]:
     """Build a package in a temporary folder that is gone afterwards."""
     with tempfile.TemporaryDirectory(prefix="conceptry-") as folder:
         directory, code = Path(folder) / "package", Path(folder) / "code"
+        entry = Path(folder) / f"{method.name}_explainer.py"
         directory.mkdir()
         package = method.build(options, directory)
         manifest_sha256 = write_manifest(directory)
+        entry.write_text(method.entry_point(manifest_sha256), encoding="utf-8")
         code_sha256 = stage_code(code)
-        identity = json.dumps([method.name, dict(package.params), manifest_sha256, code_sha256], sort_keys=True)
+        identity = json.dumps(
+            [method.name, dict(package.params), manifest_sha256, code_sha256], sort_keys=True
+        )
         fingerprint = hashlib.sha256(identity.encode()).hexdigest()
-        yield Staged(method, package, directory, code, manifest_sha256, fingerprint)
+        yield Staged(method, package, directory, code, entry, manifest_sha256, fingerprint)
 
 
 def stage_code(target: Path) -> str:

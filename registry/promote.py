@@ -34,7 +34,9 @@ class Requirement:
                 raise ValueError
             return cls(match[1], match[2], float(match[3]))
         except ValueError:
-            raise InputError(f"expected METRIC>=NUMBER, METRIC<=NUMBER, METRIC>NUMBER or METRIC<NUMBER, got {text!r}") from None
+            raise InputError(
+                f"expected METRIC>=NUMBER, METRIC<=NUMBER, METRIC>NUMBER or METRIC<NUMBER, got {text!r}"
+            ) from None
 
     def check(self, version: Version) -> None:
         """Raise ConceptryError unless `version` has the metric and it lies within the bound (NaN never does)."""
@@ -43,7 +45,9 @@ class Requirement:
             known = ", ".join(sorted(version.metrics)) or "none; run conceptry evaluate first"
             raise ConceptryError(f"{version.uri} has no metric {self.metric!r}; it has {known}")
         if not _OPERATORS[self.comparison](value, self.bound):
-            raise ConceptryError(f"{version.uri} is not promoted: {self} is required, its {self.metric} is {value:.6g}")
+            raise ConceptryError(
+                f"{version.uri} is not promoted: {self} is required, its {self.metric} is {value:.6g}"
+            )
 
     def __str__(self) -> str:
         return f"{self.metric}{self.comparison}{self.bound:g}"
@@ -62,7 +66,11 @@ class Promotion:
 
 
 def promote(
-    name: str, version: int, alias: str = "champion", require: Sequence[Requirement] = (), rule: str | None = None
+    name: str,
+    version: int,
+    alias: str = "champion",
+    require: Sequence[Requirement] = (),
+    rule: str | None = None,
 ) -> Promotion | None:
     """Point `alias` of the model `name` at `version` if it meets every requirement, and record it.
 
@@ -70,7 +78,9 @@ def promote(
     was chosen (default: the requirements).
     """
     if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_-]*", alias) or re.fullmatch(r"v\d+", alias, re.IGNORECASE):
-        raise InputError(f"an alias is a letter followed by letters, digits, '_' or '-', and not v1, v2, ...; got {alias!r}")
+        raise InputError(
+            f"an alias is a letter followed by letters, digits, '_' or '-', and not v1, v2, ...; got {alias!r}"
+        )
     client = connect()
     with name_lock(name):
         found = find_version(f"models:/{name}/{version}")

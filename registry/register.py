@@ -4,16 +4,16 @@ Order of events: build in a temporary folder, look for the fingerprint, log ever
 the version with all of its tags in one call. A process killed on the way leaves at most an unfinished run.
 """
 
+import io
 import re
 from collections.abc import Mapping
+from contextlib import redirect_stderr
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import mlflow
 import pandas as pd
-from mlflow import MlflowClient
-
+from conceptry.models.device import resolve_device
 from conceptry.models.errors import InputError
 from conceptry.models.method import Method, load_method, make_options
 from conceptry.models.serving import PACKAGE
@@ -27,6 +27,7 @@ from conceptry.registry.versions import (
     find_version,
     list_versions,
 )
+from mlflow import MlflowClient
 
 
 @dataclass(frozen=True)
@@ -38,7 +39,11 @@ class Registration:
 
 
 def register(
-    method: str, options: Mapping[str, Any] | None = None, *, name: str | None = None, description: str | None = None
+    method: str,
+    options: Mapping[str, Any] | None = None,
+    *,
+    name: str | None = None,
+    description: str | None = None,
 ) -> Registration:
     """Register an explainer of `method` with `options` as the next version of the model `name` (default: the method).
 
@@ -48,17 +53,29 @@ def register(
     described = load_method(method)
     name = _checked_name(name or method)
     with staged(described, make_options(described, options or {})) as package:
+        _check_example(described, package)
         client = connect()
         with name_lock(name):
             for version in list_versions(name):
                 if version.method != method:
-                    raise InputError(f"{name} holds versions of the method {version.method}; choose another name")
+                    raise InputError(
+                        f"{name} holds versions of the method {version.method}; choose another name"
+                    )
                 if version.fingerprint == package.fingerprint:
                     return Registration(version, created=False)
             return Registration(_create(client, described, package, name, description), created=True)
 
 
-def _create(client: MlflowClient, method: Method, package: Staged, name: str, description: str | None) -> Version:
+def _check_example(method: Method, package: Staged) -> None:
+    """A package that cannot be read back, or cannot answer its own example, is never logged."""
+    explainer = method.explainer_class()(package.manifest_sha256)
+    explainer.load(package.directory, resolve_device("auto"))
+    explainer.explain(pd.DataFrame(dict(package.package.example)), {})
+
+
+def _create(
+    client: MlflowClient, method: Method, package: Staged, name: str, description: str | None
+) -> Version:
     experiment = ensure_experiment(client, f"conceptry/{name}")
     lineage = {f"conceptry.{key}": value for key, value in package.package.tags.items()}
     run = client.create_run(
@@ -72,8 +89,14 @@ def _create(client: MlflowClient, method: Method, package: Staged, name: str, de
             client.log_param(run_id, key, value)
         model_uri = _log_model(method, package, run_id)
         digests = {f"conceptry.sha256.{path}": digest for path, digest in package.digests().items()}
-        tags = {METHOD_TAG: method.name, FINGERPRINT_TAG: package.fingerprint, MANIFEST_TAG: package.manifest_sha256}
-        created = mlflow.register_model(model_uri, name, tags=tags | lineage | digests)
+        tags = {
+            METHOD_TAG: method.name,
+            FINGERPRINT_TAG: package.fingerprint,
+            MANIFEST_TAG: package.manifest_sha256,
+        }
+        # MLflow prints what it did to standard error; the caller says it in its own words.
+        with redirect_stderr(io.StringIO()):
+            created = mlflow.register_model(model_uri, name, tags=tags | lineage | digests)
         if description:
             client.update_model_version(name, created.version, description)
     except BaseException:
@@ -84,16 +107,14 @@ def _create(client: MlflowClient, method: Method, package: Staged, name: str, de
 
 
 def _log_model(method: Method, package: Staged, run_id: str) -> str:
-    explainer = method.explainer_class()
-    entry = Path(package.code) / "conceptry" / "models" / method.name / "entry.py"
     with mlflow.start_run(run_id=run_id):
         logged = mlflow.pyfunc.log_model(
             name=method.name,
-            python_model=str(entry),
+            python_model=str(package.entry),
             artifacts={PACKAGE: str(package.directory)},
-            model_config={"manifest_sha256": package.manifest_sha256, "device": "auto"},
+            model_config={"device": "auto"},
             code_paths=[str(package.code / "conceptry")],
-            signature=explainer.signature,
+            signature=method.explainer_class().signature,
             input_example=pd.DataFrame(dict(package.package.example)),
             pip_requirements=pinned(package.package.requirements),
             params={key: str(value) for key, value in package.package.params.items()},
@@ -104,5 +125,7 @@ def _log_model(method: Method, package: Staged, run_id: str) -> str:
 
 def _checked_name(name: str) -> str:
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}", name):
-        raise InputError(f"a model name is made of letters, digits, '.', '_' and '-' (at most 128), got {name!r}")
+        raise InputError(
+            f"a model name is made of letters, digits, '.', '_' and '-' (at most 128), got {name!r}"
+        )
     return name

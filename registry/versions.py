@@ -11,12 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import mlflow
+from conceptry.models.errors import InputError
+from conceptry.registry.store import connect
 from mlflow import MlflowClient
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
-
-from conceptry.models.errors import InputError
-from conceptry.registry.store import connect
 
 METHOD_TAG = "conceptry.method"
 FINGERPRINT_TAG = "conceptry.fingerprint"
@@ -79,7 +78,6 @@ def find_version(uri: str) -> Version:
         raise InputError(_not_found(client, uri, name)) from None
     if not _is_complete(found):
         raise InputError(f"{uri} was not registered by conceptry")
-    # search and get differ: only get carries the aliases
     return _version(client, found)
 
 
@@ -113,7 +111,7 @@ def _version(client: MlflowClient, found: ModelVersion) -> Version:
         tags=dict(found.tags),
         created=datetime.fromtimestamp(found.creation_timestamp / 1000, UTC),
         run_id=found.run_id,
-        model_id=found.model_id,
+        model_id=found.source.removeprefix("models:/"),
     )
 
 
@@ -129,7 +127,9 @@ def _not_found(client: MlflowClient, uri: str, name: str) -> str:
         known = sorted({v.name for v in client.search_model_versions() if _is_complete(v)})
         return f"{uri}: no registered model {name!r}; there is {', '.join(known) or 'none yet'}"
     numbers = ", ".join(str(v.version) for v in list_versions(name)) or "none"
-    return f"{uri}: no such version; versions: {numbers}; aliases: {', '.join(sorted(model.aliases)) or 'none'}"
+    return (
+        f"{uri}: no such version; versions: {numbers}; aliases: {', '.join(sorted(model.aliases)) or 'none'}"
+    )
 
 
 def _quotable(name: str) -> str:

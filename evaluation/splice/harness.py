@@ -11,14 +11,16 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from matplotlib.figure import Figure
-
 from conceptry.evaluation.data import Picture, PictureData
 from conceptry.evaluation.harness import Metric, Progress, Report
 from conceptry.evaluation.process import Predict
 from conceptry.evaluation.splice import metrics as m
 from conceptry.evaluation.splice.pictures import draw_explanations, draw_frontier
 from conceptry.models.images import open_image
+from matplotlib.figure import Figure
+from rich.console import Group, RenderableType
+from rich.markup import escape
+from rich.table import Table
 
 BATCH = 64
 PROMPT = "a photo of a {}"
@@ -48,7 +50,9 @@ _METRICS = {
 def _recall_metric(name: str) -> Metric:
     kind = name.removeprefix("recall_")
     if kind.endswith("_all"):
-        return Metric("higher", ".3f", f"share of pictures whose {kind.removesuffix('_all')} words are all named")
+        return Metric(
+            "higher", ".3f", f"share of pictures whose {kind.removesuffix('_all')} words are all named"
+        )
     return Metric("higher", ".3f", f"share of true {kind} words that are named")
 
 
@@ -112,13 +116,21 @@ class SpliceHarness:
         report.metrics |= _concepts(data.pictures, explained)
         progress("timing", 0.7)
         report.metrics |= _timing(predict, contents, explained)
-        frontier = _frontier(predict, explained.z[:FRONTIER_PICTURES], lambda s: progress("frontier", 0.8 + 0.2 * s))
+        frontier = _frontier(
+            predict, explained.z[:FRONTIER_PICTURES], lambda s: progress("frontier", 0.8 + 0.2 * s)
+        )
         report.tables["frontier"] = frontier
         report.figures["frontier"] = draw_frontier(frontier, report.metrics["l0"], report.metrics["cosine"])
         progress("done", 1.0)
         return report
 
-    def explain(self, predict: Predict, files: list[Path], params: Mapping[str, Any]) -> tuple[list[dict], Figure]:
+    def check_files(self, files: list[Path]) -> None:
+        for file in files:
+            open_image(file)
+
+    def explain(
+        self, predict: Predict, files: list[Path], params: Mapping[str, Any]
+    ) -> tuple[list[dict], Figure]:
         pictures = [open_image(file) for file in files]
         rows = predict(pd.DataFrame({"image": [file.read_bytes() for file in files]}), params).rows
         records = []
@@ -126,6 +138,17 @@ class SpliceHarness:
             fields = {name: row[name] for name in ("concepts", "l0", "cosine", "gap")}
             records.append({"file": str(file), **fields})
         return records, draw_explanations(pictures, records)
+
+    def describe(self, records: list[dict]) -> RenderableType:
+        return Group(*(_described(record) for record in records))
+
+
+def _described(record: dict) -> Table:
+    title = f"{record['file']}: {record['l0']} words, cosine {record['cosine']:.3f}"
+    table = Table(title=title, title_justify="left", title_style="", show_header=False, box=None)
+    for entry in record["concepts"]:
+        table.add_row(escape(entry["concept"]), f"{entry['weight']:.4f}")
+    return table
 
 
 def _explain(predict: Predict, contents: Sequence[bytes], progress) -> _Explained:

@@ -3,12 +3,11 @@
 from collections.abc import Sequence
 
 import pandas as pd
+from conceptry.evaluation.plots import ACCENT, GRID, INK, MUTED, SECOND, new_figure, quiet
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, NullLocator, ScalarFormatter
 from PIL import Image
-
-from conceptry.evaluation.plots import ACCENT, GRID, INK, MUTED, SECOND, new_figure, quiet
 
 MAX_BARS = 8
 
@@ -45,7 +44,9 @@ def _bars(axes: Axes, concepts: Sequence[dict], widest: float) -> None:
     for position, weight in enumerate(weights):
         axes.text(weight + widest * 0.015, position, f"{weight:.3f}", va="center", fontsize=9, color=MUTED)
     if not words:
-        axes.text(0, 0, "no word: the penalty outweighs every one of them", va="center", fontsize=10, color=MUTED)
+        axes.text(
+            0, 0, "no word: the penalty outweighs every one of them", va="center", fontsize=10, color=MUTED
+        )
 
 
 def draw_frontier(frontier: pd.DataFrame, l0: float, cosine: float) -> Figure:
@@ -65,7 +66,13 @@ def draw_frontier(frontier: pd.DataFrame, l0: float, cosine: float) -> Figure:
         )
     axes.scatter([l0], [cosine], s=130, facecolors="none", edgecolors=SECOND, linewidths=2.2, zorder=3)
     axes.annotate(
-        "as registered", (l0, cosine), textcoords="offset points", xytext=(-8, 10), ha="right", fontsize=9, color=SECOND
+        "as registered",
+        (l0, cosine),
+        textcoords="offset points",
+        xytext=(-8, 10),
+        ha="right",
+        fontsize=9,
+        color=SECOND,
     )
     axes.set_xscale("log")
     low, high = shown["l0"].min(), shown["l0"].max()

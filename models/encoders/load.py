@@ -12,7 +12,6 @@
 from pathlib import Path
 
 import torch
-
 from conceptry.models.artifacts import read_json, write_json
 from conceptry.models.device import resolve_device
 from conceptry.models.encoders.protocol import PackagedEncoder
@@ -20,7 +19,13 @@ from conceptry.models.errors import InputError
 
 DESCRIPTION = "encoder.json"
 RUNTIMES = ("torch", "onnx")
-SCHEMES = ("zoo:NAME", "open_clip:ARCH@TAG", "open_clip:ARCH@FILE", "open_clip:local-dir:FOLDER", "onnx:FOLDER")
+SCHEMES = (
+    "zoo:NAME",
+    "open_clip:ARCH@TAG",
+    "open_clip:ARCH@FILE",
+    "open_clip:local-dir:FOLDER",
+    "onnx:FOLDER",
+)
 
 
 def load_encoder(name: str, device: str | torch.device = "auto") -> PackagedEncoder:

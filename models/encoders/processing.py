@@ -5,10 +5,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from conceptry.models.errors import InputError
 from PIL import Image
 from torch import Tensor
-
-from conceptry.models.errors import InputError
 
 CONFIG = "open_clip_config.json"
 TOKENS = "tokens.json"
@@ -42,7 +41,9 @@ def read_processing(directory: Path) -> Processing:
         raise InputError(f"{directory}: holds no {CONFIG}; expected a folder in open_clip's local-dir layout")
     config = json.loads(config_path.read_bytes())
     size = config["model_cfg"]["vision_cfg"].get("image_size", 224)
-    preprocess = image_transform_v2(PreprocessCfg(**{"size": size, **config.get("preprocess_cfg", {})}), is_train=False)
+    preprocess = image_transform_v2(
+        PreprocessCfg(**{"size": size, **config.get("preprocess_cfg", {})}), is_train=False
+    )
     files = {
         path.name: path.read_bytes()
         for path in sorted(directory.iterdir())

@@ -55,7 +55,9 @@ def encode_images(encoder: PackagedEncoder, images: Sequence[Image.Image], batch
     batches = [images[i : i + batch_size] for i in range(0, len(images), batch_size)]
     return _joined(
         [
-            encoder.encode_image(torch.stack([encoder.preprocess(image) for image in batch]).to(encoder.device)).float()
+            encoder.encode_image(
+                torch.stack([encoder.preprocess(image) for image in batch]).to(encoder.device)
+            ).float()
             for batch in batches
         ]
     )

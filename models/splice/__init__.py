@@ -1,7 +1,12 @@
 """SpLiCE: sparse nonnegative decompositions of CLIP embeddings into words."""
 
 from conceptry.models.splice.decomposition import Decomposition
-from conceptry.models.splice.dictionary import build_dictionary, load_image_mean, load_text_mean, mean_embedding
+from conceptry.models.splice.dictionary import (
+    build_dictionary,
+    load_image_mean,
+    load_text_mean,
+    mean_embedding,
+)
 from conceptry.models.splice.loaders import (
     ConceptSummary,
     available_models,

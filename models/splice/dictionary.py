@@ -15,13 +15,12 @@ from pathlib import Path
 from typing import Protocol
 
 import torch
-from torch import Tensor
-from torch.nn.functional import normalize
-
 from conceptry.models.downloads import RemoteFile, fetch
 from conceptry.models.encoders.protocol import PackagedEncoder, encode_images, encode_texts
 from conceptry.models.errors import InputError
 from conceptry.models.images import image_files, open_image
+from torch import Tensor
+from torch.nn.functional import normalize
 
 IMAGE_MEAN = "image_mean.safetensors"
 _REPOSITORY = "https://raw.githubusercontent.com/AI4LIFE-GROUP/SpLiCE/main/data/means"
@@ -31,13 +30,16 @@ PUBLISHED_MEANS = {
         "6b91c6d0e9006e27dfb6f13e6d25a90c5ff24eb14e4ee60cf064a7ddf9f646b7",
     ),
     "open_clip:ViT-B-32@openai": RemoteFile(
-        f"{_REPOSITORY}/clip_ViT-B-32_image.pt", "dbd73aec9162cc26d3850c042b2a035720c1f6d38fc0b64a73518995f884202b"
+        f"{_REPOSITORY}/clip_ViT-B-32_image.pt",
+        "dbd73aec9162cc26d3850c042b2a035720c1f6d38fc0b64a73518995f884202b",
     ),
     "open_clip:ViT-B-16@openai": RemoteFile(
-        f"{_REPOSITORY}/clip_ViT-B-16_image.pt", "2907555438ef16b4677cb72ad81b3c3fe8c9246028714e943dba6c3b91d67eee"
+        f"{_REPOSITORY}/clip_ViT-B-16_image.pt",
+        "2907555438ef16b4677cb72ad81b3c3fe8c9246028714e943dba6c3b91d67eee",
     ),
     "open_clip:RN50@openai": RemoteFile(
-        f"{_REPOSITORY}/clip_RN50_image.pt", "e1ee3345ef6faf6f8ebc30f649189bf4e583fe71229b2955e227cf59124d42fa"
+        f"{_REPOSITORY}/clip_RN50_image.pt",
+        "e1ee3345ef6faf6f8ebc30f649189bf4e583fe71229b2955e227cf59124d42fa",
     ),
 }
 
@@ -139,7 +141,9 @@ def load_text_mean(source: str, encoder: PackagedEncoder) -> Tensor:
     if path.suffix in (".pt", ".safetensors"):
         return load_mean_file(path)
     if not path.is_file():
-        raise InputError(f"text_mean {source!r} is no file; expected .safetensors, .pt or a text file of captions")
+        raise InputError(
+            f"text_mean {source!r} is no file; expected .safetensors, .pt or a text file of captions"
+        )
     captions = [line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
     return mean_embedding(embed_words(encoder, captions)).cpu()
 
@@ -158,7 +162,9 @@ def load_mean_file(path: Path) -> Tensor:
             mean = torch.load(path, map_location="cpu", weights_only=True)
         mean = mean.detach().float().squeeze()
     except Exception as error:  # both readers raise many types on files that are something else
-        raise InputError(f"{path}: expected a .safetensors or .pt file with one tensor ({type(error).__name__})") from None
+        raise InputError(
+            f"{path}: expected a .safetensors or .pt file with one tensor ({type(error).__name__})"
+        ) from None
     if mean.ndim != 1 or not torch.isfinite(mean).all():
         raise InputError(f"{path}: expected one finite vector (d,), got shape {tuple(mean.shape)}")
     return mean

@@ -9,8 +9,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
-from PIL import Image, ImageDraw
-
 from conceptry.models.artifacts import read_json, sha256_file, write_json, write_lines
 from conceptry.models.encoders.load import RUNTIMES, load_encoder, read_encoder, save_encoder
 from conceptry.models.errors import InputError
@@ -27,6 +25,7 @@ from conceptry.models.splice.loaders import ALIASES
 from conceptry.models.splice.model import Splice
 from conceptry.models.splice.solve import SOLVERS
 from conceptry.models.splice.vocabulary import load_vocabulary
+from PIL import Image, ImageDraw
 
 CONFIG, VOCABULARY, TENSORS, ENCODER = "config.json", "vocabulary.txt", "splice.safetensors", "encoder"
 
@@ -37,7 +36,9 @@ class SpliceOptions:
 
     encoder: str = option("zoo:emoji-clip", "Encoder: zoo:NAME, open_clip:ARCH@TAG-or-FILE or onnx:FOLDER.")
     runtime: str = option("torch", "What runs the encoder's networks.", RUNTIMES)
-    vocabulary: str = option("emoji", "emoji, laion, laion_bigrams, mscoco, or a text file with one entry a line.")
+    vocabulary: str = option(
+        "emoji", "emoji, laion, laion_bigrams, mscoco, or a text file with one entry a line."
+    )
     vocabulary_size: int | None = option(None, "Keep the last (most important) words only. [default: all]")
     l1_penalty: float = option(0.25, "Lambda: higher gives fewer words.")
     solver: str = option("active_set", "What solves for the weights.", SOLVERS)
@@ -79,7 +80,17 @@ def build(options: SpliceOptions, directory: Path) -> Package:
     params = {k: v for k, v in asdict(options).items() if v is not None}
     params |= {"vocabulary_words": len(words), "embedding_dim": dictionary.shape[1]}
     tags = {"encoder": encoder.name, "encoder_sha256": _encoder_digest(directory / ENCODER)}
-    requirements = ["numba", "numpy", "open_clip_torch", "pandas", "pillow", "safetensors", "scipy", "torch", "torchvision"]
+    requirements = [
+        "numba",
+        "numpy",
+        "open_clip_torch",
+        "pandas",
+        "pillow",
+        "safetensors",
+        "scipy",
+        "torch",
+        "torchvision",
+    ]
     if options.runtime == "onnx":
         requirements.append("onnxruntime")
     if options.solver == "sklearn":
@@ -95,7 +106,9 @@ def read_package(directory: Path, device: torch.device) -> Splice:
     config = read_json(directory / CONFIG)
     words = (directory / VOCABULARY).read_text(encoding="utf-8").splitlines()
     encoder = read_encoder(directory / ENCODER, device)
-    return Splice(encoder, words, tensors["dictionary"], tensors["image_mean"], tensors["text_mean"], **config)
+    return Splice(
+        encoder, words, tensors["dictionary"], tensors["image_mean"], tensors["text_mean"], **config
+    )
 
 
 def _encoder_digest(directory: Path) -> str:

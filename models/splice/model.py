@@ -21,13 +21,12 @@ from dataclasses import dataclass
 from typing import Literal
 
 import torch
-from torch import Tensor
-from torch.nn.functional import normalize
-
 from conceptry.models.encoders.protocol import DualEncoder
 from conceptry.models.errors import InputError
 from conceptry.models.splice.decomposition import Decomposition
 from conceptry.models.splice.solve import decompose
+from torch import Tensor
+from torch.nn.functional import normalize
 
 Modality = Literal["image", "text"]
 
@@ -36,11 +35,12 @@ Modality = Literal["image", "text"]
 class Explanation:
     """A batch of embeddings in words.
 
-    decomposition: weights, l0, gap and converged per row; embedding: z, (batch, d); recomposed: z_hat, (batch, d);
-    cosine: <z_hat, z>, (batch,).
+    decomposition: weights, l0 and converged per row, after suppression; gap: duality gap of the solve, before
+    it, (batch,); embedding: z, (batch, d); recomposed: z_hat, (batch, d); cosine: <z_hat, z>, (batch,).
     """
 
     decomposition: Decomposition
+    gap: Tensor
     embedding: Tensor
     recomposed: Tensor
     cosine: Tensor
@@ -74,11 +74,15 @@ class Splice:
     ) -> None:
         words, d = dictionary.shape
         if len(vocabulary) != words:
-            raise InputError(f"the vocabulary has {len(vocabulary)} words, the dictionary {words} rows; they must agree")
+            raise InputError(
+                f"the vocabulary has {len(vocabulary)} words, the dictionary {words} rows; they must agree"
+            )
         means = {"image": image_mean, "text": text_mean}
         for modality, mean in means.items():
             if mean is not None and tuple(mean.shape) != (d,):
-                raise InputError(f"{modality}_mean must have shape ({d},) as the dictionary, got {tuple(mean.shape)}")
+                raise InputError(
+                    f"{modality}_mean must have shape ({d},) as the dictionary, got {tuple(mean.shape)}"
+                )
         self.encoder = encoder
         self.vocabulary = list(vocabulary)
         self.dictionary = dictionary
@@ -94,7 +98,10 @@ class Splice:
     # ---- embeddings -> words
 
     def decompose(
-        self, embeddings: Tensor, modality: Modality | Sequence[Modality] = "image", l1_penalty: float | None = None
+        self,
+        embeddings: Tensor,
+        modality: Modality | Sequence[Modality] = "image",
+        l1_penalty: float | None = None,
     ) -> Decomposition:
         """Weights of encoder outputs (batch, d), of any norm; `modality` of all rows, or one for each.
 
@@ -117,11 +124,10 @@ class Splice:
         """Decompose, set the weights of the words in `suppress` to zero, recompose, and compare with the original."""
         suppressed = self.word_indices(suppress)
         z, mean = self._unit(embeddings), self._mean(modality)
-        decomposition = self._decompose(z, mean, l1_penalty)
-        if suppressed:
-            decomposition = decomposition.suppress(suppressed)
-        recomposed = self._recompose(decomposition, mean)
-        return Explanation(decomposition, z, recomposed, (z * recomposed).sum(dim=1))
+        solved = self._decompose(z, mean, l1_penalty)
+        kept = solved.suppress(suppressed) if suppressed else solved
+        recomposed = self._recompose(kept, mean)
+        return Explanation(kept, solved.gap, z, recomposed, (z * recomposed).sum(dim=1))
 
     def word_indices(self, words: Sequence[str | int]) -> list[int]:
         """Positions of words (or checked positions) in the vocabulary. Raises InputError listing near words."""
@@ -133,7 +139,9 @@ class Splice:
 
                 near = difflib.get_close_matches(str(word), self.vocabulary, n=3)
                 hint = f"; near words: {', '.join(near)}" if near else ""
-                raise InputError(f"{word!r} is not one of the {len(self.vocabulary)} words of the vocabulary{hint}")
+                raise InputError(
+                    f"{word!r} is not one of the {len(self.vocabulary)} words of the vocabulary{hint}"
+                )
             indices.append(index)
         return indices
 
@@ -161,7 +169,9 @@ class Splice:
         """z_hat (batch, d) of images with the weights of `words` (or of vocabulary positions) set to zero."""
         return self.explain(self._encoder().encode_image(pixels), "image", suppress=words).recomposed
 
-    def forward(self, pixels: Tensor | None = None, texts: Sequence[str] | None = None) -> tuple[Tensor | None, ...]:
+    def forward(
+        self, pixels: Tensor | None = None, texts: Sequence[str] | None = None
+    ) -> tuple[Tensor | None, ...]:
         """(`encode_image(pixels)`, `encode_text(texts)`), None for what is not given."""
         return (
             None if pixels is None else self.encode_image(pixels),
@@ -177,10 +187,11 @@ class Splice:
         return weights.to_dense() if self.return_weights else self._recompose(weights, self._mean(modality))
 
     def _recompose(self, weights: Tensor | Decomposition, mean: Tensor) -> Tensor:
-        if isinstance(weights, Decomposition):
-            weights = weights.weights
+        weights = weights.weights if isinstance(weights, Decomposition) else weights
         if weights.ndim != 2 or weights.shape[1] != len(self.vocabulary):
-            raise InputError(f"weights must have shape (batch, {len(self.vocabulary)}), got {tuple(weights.shape)}")
+            raise InputError(
+                f"weights must have shape (batch, {len(self.vocabulary)}), got {tuple(weights.shape)}"
+            )
         # normalize() leaves the zero vector at zero, so w = 0 recomposes to the direction of the mean.
         return normalize(normalize(weights.to(self.dictionary) @ self.dictionary, dim=1) + mean, dim=1)
 
@@ -203,7 +214,9 @@ class Splice:
             return torch.stack([self._mean(one) for one in modality])
         mean = self.means[modality]
         if mean is None:
-            raise InputError(f"this model has no {modality} mean, so it cannot decompose or recompose {modality}s")
+            raise InputError(
+                f"this model has no {modality} mean, so it cannot decompose or recompose {modality}s"
+            )
         return mean
 
     def _encoder(self) -> DualEncoder:

@@ -17,17 +17,16 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
-from mlflow.models import ModelSignature
-from mlflow.types import ColSpec, DataType, ParamSchema, ParamSpec, Schema
-from mlflow.types.schema import Array, Object, Property
-from torch import Tensor
-
 from conceptry.models.encoders.protocol import encode_images, encode_texts
 from conceptry.models.errors import InputError
 from conceptry.models.images import decode_image, image_bytes
 from conceptry.models.serving import Explainer, at, is_given
 from conceptry.models.splice.method import read_package
 from conceptry.models.splice.model import Explanation, Splice
+from mlflow.models import ModelSignature
+from mlflow.types import ColSpec, DataType, ParamSchema, ParamSpec, Schema
+from mlflow.types.schema import Array, Object, Property
+from torch import Tensor
 
 COLUMNS = ("image", "text", "embedding")
 _CONCEPT = Object([Property("concept", DataType.string), Property("weight", DataType.double)])
@@ -58,7 +57,7 @@ class SpliceExplainer(Explainer):
             [
                 ParamSpec("l1_penalty", DataType.double, None),
                 ParamSpec("top_k", DataType.long, None),
-                ParamSpec("suppress", DataType.string, None, shape=(-1,)),
+                ParamSpec("suppress", DataType.string, [], shape=(-1,)),
                 ParamSpec("return_embedding", DataType.boolean, False),
             ]
         ),
@@ -72,10 +71,9 @@ class SpliceExplainer(Explainer):
         top_k = params.get("top_k")
         if top_k is not None and top_k < 1:
             raise InputError(f"top_k must be at least 1, got {top_k}")
-        suppress = params.get("suppress")
         embeddings, modalities = self._embed(rows)
         explanation = self.model.explain(
-            embeddings, modalities, params.get("l1_penalty"), [] if suppress is None else list(suppress)
+            embeddings, modalities, params.get("l1_penalty"), list(params.get("suppress", ()))
         )
         return self._answer(explanation, top_k, bool(params.get("return_embedding")))
 
@@ -111,7 +109,7 @@ class SpliceExplainer(Explainer):
             "concepts": concepts,
             "l0": decomposition.l0.cpu().numpy(),
             "cosine": explanation.cosine.double().cpu().numpy(),
-            "gap": decomposition.gap.double().cpu().numpy(),
+            "gap": explanation.gap.double().cpu().numpy(),
         }
         if return_embedding:
             answer["embedding"] = list(explanation.embedding.double().cpu().numpy())
@@ -124,8 +122,12 @@ def _column_of(row: int, values: Mapping[str, Any]) -> str:
     if len(given) == 1:
         return given[0]
     if not given:
-        raise InputError(f"row {row}: none of the columns 'image', 'text' and 'embedding' is given; expected exactly one")
-    raise InputError(f"row {row}: columns {' and '.join(map(repr, given))} are both given; expected exactly one")
+        raise InputError(
+            f"row {row}: none of the columns 'image', 'text' and 'embedding' is given; expected exactly one"
+        )
+    raise InputError(
+        f"row {row}: columns {' and '.join(map(repr, given))} are both given; expected exactly one"
+    )
 
 
 def _picture(row: int, value: object):
@@ -151,7 +153,9 @@ def _vector(row: int, value: Any, d: int) -> np.ndarray:
     if not np.isfinite(vector).all():
         raise at(row, "embedding", f"expected {d} finite numbers, got NaN or infinite values")
     if not vector.any():
-        raise at(row, "embedding", "the zero vector has no direction; expected at least one number that is not 0")
+        raise at(
+            row, "embedding", "the zero vector has no direction; expected at least one number that is not 0"
+        )
     return vector
 
 

@@ -1,0 +1,21 @@
+"""Progress bars on standard error, so that standard output stays clean for pipes."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+
+@contextmanager
+def bar(title: str) -> Iterator:
+    """A bar to be fed `(what, share)`; gone from the terminal when it is done."""
+    columns = (
+        TextColumn("{task.fields[title]}"),
+        BarColumn(),
+        TextColumn("{task.description}"),
+        TimeElapsedColumn(),
+    )
+    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+        task = progress.add_task("", total=1.0, title=title)
+        yield lambda what, share: progress.update(task, description=what, completed=share)

@@ -1,0 +1,148 @@
+"""Tables for the terminal and for files: comparisons, listings, single versions."""
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from conceptry.evaluation.harness import EVALUATION_TAG, Metric, harness_of
+from conceptry.registry.compare import Comparison
+from conceptry.registry.promote import Promotion
+from conceptry.registry.versions import Version
+from rich.markup import escape
+from rich.table import Table
+
+_ARROWS = {"higher": "↑", "lower": "↓", None: ""}
+
+
+def comparison_table(comparison: Comparison, everything: bool = False) -> Table:
+    """One column for each version: hyperparameters that differ, then metrics, the best of each row in bold."""
+    first = comparison.versions[0]
+    table = Table(
+        title=f"{escape(first.name)} ({first.method})", title_justify="left", header_style="", pad_edge=False
+    )
+    table.add_column("")
+    for version in comparison.versions:
+        table.add_column(escape(_heading(version)), justify="right")
+    for key in comparison.differing:
+        table.add_row(escape(key), *(escape(_short(v.params.get(key, ""))) for v in comparison.versions))
+    table.add_section()
+    for name in _shown_metrics(comparison, everything):
+        metric = _metric(first.method, name)
+        values = [version.metrics.get(name) for version in comparison.versions]
+        table.add_row(f"{escape(name)} {_ARROWS[metric.better]}".strip(), *_cells(values, metric))
+    return table
+
+
+def comparison_records(comparison: Comparison) -> list[dict[str, Any]]:
+    """The same as data: one record for each version."""
+    return [
+        {
+            "name": v.name,
+            "version": v.version,
+            "aliases": list(v.aliases),
+            "params": {key: v.params.get(key) for key in comparison.differing},
+            "metrics": v.metrics,
+        }
+        for v in comparison.versions
+    ]
+
+
+def versions_table(versions: Sequence[Version]) -> Table:
+    """One row for each version."""
+    table = Table(header_style="", pad_edge=False)
+    for heading in ("version", "method", "aliases", "registered", "evaluated", "what"):
+        table.add_column(heading)
+    for v in versions:
+        evaluated = sum(key.startswith(EVALUATION_TAG) for key in v.tags)
+        what = ", ".join(f"{key}={value}" for key, value in list(v.params.items())[:4])
+        table.add_row(
+            escape(f"{v.name}/{v.version}"),
+            v.method,
+            escape(", ".join(v.aliases)),
+            f"{v.created:%Y-%m-%d %H:%M}",
+            f"{evaluated} data set{'s' * (evaluated != 1)}" if evaluated else "no",
+            escape(what),
+        )
+    return table
+
+
+def version_tables(version: Version, history: Sequence[Promotion]) -> list[Table]:
+    """All that is known of one version: identity, hyperparameters, metrics, digests, promotions."""
+    identity = {
+        "uri": version.uri,
+        "method": version.method,
+        "aliases": ", ".join(version.aliases) or "none",
+        "registered": f"{version.created:%Y-%m-%d %H:%M:%S} UTC",
+        "run": version.run_id,
+        "logged model": version.model_id,
+        "fingerprint": version.fingerprint,
+    }
+    metrics = {}
+    for name, value in sorted(version.metrics.items()):
+        metric = _metric(version.method, name)
+        metrics[name] = f"{value:{metric.format}}  {metric.meaning}"
+    lineage = {k.removeprefix("conceptry."): v for k, v in sorted(version.tags.items()) if _is_lineage(k)}
+    evaluations = {
+        record["data"]: f"{record['pictures']} pictures, {record['at']}, SHA-256 {record['digest'][:16]}"
+        for record in (json.loads(v) for k, v in version.tags.items() if k.startswith(EVALUATION_TAG))
+    }
+    promoted = {
+        p.at: f"{p.alias}: {p.previous or 'none'} -> {p.version} by {p.by} ({p.rule})"
+        for p in history
+        if version.version in (p.version, p.previous)
+    }
+    parts = {
+        "version": identity,
+        "hyperparameters": version.params,
+        "metrics": metrics,
+        "evaluated on": evaluations,
+        "lineage and digests": lineage,
+        "promotions": promoted,
+    }
+    return [_pairs(title, values) for title, values in parts.items() if values]
+
+
+def _pairs(title: str, values: dict[str, str]) -> Table:
+    table = Table(
+        title=title, title_justify="left", title_style="bold", show_header=False, box=None, pad_edge=False
+    )
+    table.add_column(no_wrap=True)
+    table.add_column(overflow="fold")
+    for key, value in values.items():
+        table.add_row(escape(key), escape(str(value)))
+    return table
+
+
+def _is_lineage(tag: str) -> bool:
+    return tag.startswith("conceptry.") and not tag.startswith(EVALUATION_TAG)
+
+
+def _heading(version: Version) -> str:
+    return "\n".join([f"v{version.version}", *version.aliases])
+
+
+def _shown_metrics(comparison: Comparison, everything: bool) -> list[str]:
+    headline = harness_of(comparison.versions[0].method).headline
+    shown = [name for name in headline if name in comparison.metrics]
+    return shown + [name for name in comparison.metrics if name not in shown] if everything else shown
+
+
+def _metric(method: str, name: str) -> Metric:
+    return harness_of(method).metrics.get(name, Metric(None, ".4g", ""))
+
+
+def _cells(values: Sequence[float | None], metric: Metric) -> list[str]:
+    present = [value for value in values if value is not None]
+    best = (
+        {"higher": max, "lower": min, None: lambda _: None}[metric.better](present)
+        if len(present) > 1
+        else None
+    )
+    texts = ["" if value is None else f"{value:{metric.format}}" for value in values]
+    # Equal as printed counts as equal: bold marks a difference that the reader can see.
+    bold = f"{best:{metric.format}}" if best is not None and len(set(filter(None, texts))) > 1 else None
+    return [f"[bold]{text}[/bold]" if text and text == bold else text for text in texts]
+
+
+def _short(value: str, width: int = 28) -> str:
+    return value if len(value) <= width else f"…{value[1 - width :]}"
