@@ -107,9 +107,7 @@ def evaluate(uri: str, data: str | None, size: int | None, seed: int, device: st
     with bar(uri) as progress:
         done = evaluate_version(uri, data, size=size, seed=seed, device=device, progress=progress)
     version = done.version
-    console.print(
-        comparison_table(Comparison((version,), (), tuple(sorted(done.report.metrics))), everything=True)
-    )
+    console.print(comparison_table(Comparison((version,), (), tuple(sorted(done.report.metrics))), everything=True))
     console.print(
         f"{len(done.data)} pictures of {done.data.name}; logged to {version.uri} and its run {version.run_id}"
     )
@@ -189,9 +187,7 @@ def show(uri: str) -> None:
 @click.option("--output", type=click.Path(path_type=Path), help="Save a picture (.png, .svg or .pdf).")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of text.")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:INDEX.")
-def explain(
-    uri: str, files: tuple[Path, ...], params: str, output: Path | None, as_json: bool, device: str
-) -> None:
+def explain(uri: str, files: tuple[Path, ...], params: str, output: Path | None, as_json: bool, device: str) -> None:
     """Explain FILES with a version, as the server would."""
     from conceptry.evaluation.harness import harness_of
     from conceptry.evaluation.process import VersionProcess
@@ -220,9 +216,7 @@ def train() -> None:
 
 
 @train.command(name="encoder")
-@click.option(
-    "--output", required=True, type=click.Path(path_type=Path), help="Folder to write; must not exist."
-)
+@click.option("--output", required=True, type=click.Path(path_type=Path), help="Folder to write; must not exist.")
 @click.option("--steps", type=int, help="Optimiser steps. [default: as the shipped weights]")
 @click.option("--seed", type=int, help="Seed of weights and scenes. [default: as the shipped weights]")
 @click.option("--small", is_flag=True, help="A two-minute training on few objects, to try things out.")
@@ -240,9 +234,7 @@ def train_encoder(output: Path, steps: int | None, seed: int | None, small: bool
     type=click.Path(path_type=Path),
     help="An .npz with `dictionary` and `targets`. [default: generated]",
 )
-@click.option(
-    "--json", "json_file", type=click.Path(path_type=Path), help="Also write records and targets as JSON."
-)
+@click.option("--json", "json_file", type=click.Path(path_type=Path), help="Also write records and targets as JSON.")
 @click.option("--quick", is_flag=True, help="Fewer repeats and sizes.")
 def benchmark(name: str, dictionary: Path | None, json_file: Path | None, quick: bool) -> None:
     """Measure the speed of a method beside other implementations, in one run."""
@@ -326,9 +318,7 @@ def main(arguments: list[str] | None = None, command: Callable[..., Any] = cli) 
         if os.environ.get("CONCEPTRY_DEBUG"):
             raise
         line = (str(error).strip().splitlines() or [""])[0]
-        errors.print(
-            f"conceptry: {type(error).__name__}: {line} (CONCEPTRY_DEBUG=1 shows where)", markup=False
-        )
+        errors.print(f"conceptry: {type(error).__name__}: {line} (CONCEPTRY_DEBUG=1 shows where)", markup=False)
         sys.exit(1)
 
 

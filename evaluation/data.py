@@ -114,9 +114,7 @@ def _table(path: Path) -> list[Picture]:
         columns = set(reader.fieldnames or ())
         if "image" not in columns or columns - {"image", "label", "caption", "concepts"}:
             found = ", ".join(sorted(columns)) or "none"
-            raise InputError(
-                f"{path}: expected the columns image and any of label, caption, concepts; got {found}"
-            )
+            raise InputError(f"{path}: expected the columns image and any of label, caption, concepts; got {found}")
         rows = list(reader)
     pictures = []
     for number, row in enumerate(rows, start=2):

@@ -69,9 +69,7 @@ class Harness(Protocol):
         """Raise InputError for a file that cannot be explained, before anything is loaded."""
         ...
 
-    def explain(
-        self, predict: Predict, files: list[Path], params: Mapping[str, Any]
-    ) -> tuple[list[dict], Figure]:
+    def explain(self, predict: Predict, files: list[Path], params: Mapping[str, Any]) -> tuple[list[dict], Figure]:
         """Explain files: one JSON-ready record for each, and a picture of all."""
         ...
 
@@ -129,9 +127,7 @@ def log_report(version: Version, data: PictureData, report: Report) -> None:
     The logged model's page shows the former, the page that compares versions only the latter.
     """
     client = connect()
-    described = MetaDataset(
-        HTTPDatasetSource(f"conceptry:{data.name}"), name=data.name, digest=data.digest[:32]
-    )
+    described = MetaDataset(HTTPDatasetSource(f"conceptry:{data.name}"), name=data.name, digest=data.digest[:32])
     client.log_inputs(
         version.run_id,
         [DatasetInput(described._to_mlflow_entity(), [InputTag("mlflow.data.context", "evaluation")])],

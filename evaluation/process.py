@@ -98,9 +98,7 @@ class VersionProcess:
             code = self._child.wait()
             self._log.seek(0)
             last = self._log.read().decode(errors="replace").strip().splitlines()[-1:]
-            raise ConceptryError(
-                f"the process of {self.uri} ended with code {code}: {' '.join(last)}"
-            ) from None
+            raise ConceptryError(f"the process of {self.uri} ended with code {code}: {' '.join(last)}") from None
         if kind == "error":
             raise ConceptryError(f"{self.uri}: {content}")
         return content

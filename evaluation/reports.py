@@ -17,9 +17,7 @@ _ARROWS = {"higher": "↑", "lower": "↓", None: ""}
 def comparison_table(comparison: Comparison, everything: bool = False) -> Table:
     """One column for each version: hyperparameters that differ, then metrics, the best of each row in bold."""
     first = comparison.versions[0]
-    table = Table(
-        title=f"{escape(first.name)} ({first.method})", title_justify="left", header_style="", pad_edge=False
-    )
+    table = Table(title=f"{escape(first.name)} ({first.method})", title_justify="left", header_style="", pad_edge=False)
     table.add_column("")
     for version in comparison.versions:
         table.add_column(escape(_heading(version)), justify="right")
@@ -103,9 +101,7 @@ def version_tables(version: Version, history: Sequence[Promotion]) -> list[Table
 
 
 def _pairs(title: str, values: dict[str, str]) -> Table:
-    table = Table(
-        title=title, title_justify="left", title_style="bold", show_header=False, box=None, pad_edge=False
-    )
+    table = Table(title=title, title_justify="left", title_style="bold", show_header=False, box=None, pad_edge=False)
     table.add_column(no_wrap=True)
     table.add_column(overflow="fold")
     for key, value in values.items():
@@ -133,11 +129,7 @@ def _metric(method: str, name: str) -> Metric:
 
 def _cells(values: Sequence[float | None], metric: Metric) -> list[str]:
     present = [value for value in values if value is not None]
-    best = (
-        {"higher": max, "lower": min, None: lambda _: None}[metric.better](present)
-        if len(present) > 1
-        else None
-    )
+    best = {"higher": max, "lower": min, None: lambda _: None}[metric.better](present) if len(present) > 1 else None
     texts = ["" if value is None else f"{value:{metric.format}}" for value in values]
     # Equal as printed counts as equal: bold marks a difference that the reader can see.
     bold = f"{best:{metric.format}}" if best is not None and len(set(filter(None, texts))) > 1 else None

@@ -23,9 +23,7 @@ def sha256_file(path: Path) -> str:
 
 def files_in(directory: Path) -> list[Path]:
     """All files below `directory`, sorted by their relative POSIX path."""
-    return sorted(
-        (p for p in directory.rglob("*") if p.is_file()), key=lambda p: p.relative_to(directory).as_posix()
-    )
+    return sorted((p for p in directory.rglob("*") if p.is_file()), key=lambda p: p.relative_to(directory).as_posix())
 
 
 def write_manifest(directory: Path) -> str:
@@ -48,9 +46,7 @@ def verify(directory: Path, manifest_sha256: str) -> None:
     if not manifest.is_file():
         raise IntegrityError(f"{MANIFEST}: missing from the package; register the version again")
     if sha256_file(manifest) != manifest_sha256:
-        raise IntegrityError(
-            f"{MANIFEST}: does not have the SHA-256 recorded at registration ({manifest_sha256})"
-        )
+        raise IntegrityError(f"{MANIFEST}: does not have the SHA-256 recorded at registration ({manifest_sha256})")
     recorded = read_json(manifest)["files"]
     present = {path.relative_to(directory).as_posix() for path in files_in(directory)} - {MANIFEST}
     if missing := sorted(recorded.keys() - present):
@@ -59,9 +55,7 @@ def verify(directory: Path, manifest_sha256: str) -> None:
         raise IntegrityError(f"{extra[0]}: not part of the package as it was registered")
     for name, entry in recorded.items():
         if sha256_file(directory / name) != entry["sha256"]:
-            raise IntegrityError(
-                f"{name}: does not have the SHA-256 recorded at registration ({entry['sha256']})"
-            )
+            raise IntegrityError(f"{name}: does not have the SHA-256 recorded at registration ({entry['sha256']})")
 
 
 def read_json(path: Path) -> Any:

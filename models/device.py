@@ -17,7 +17,5 @@ def resolve_device(name: str = "auto") -> torch.device:
     if kind == "cuda":
         count = torch.cuda.device_count() if torch.cuda.is_available() else 0
         if int(index or 0) >= count:
-            raise InputError(
-                f"device {name!r} is not there: this machine offers {count} CUDA devices; use cpu or auto"
-            )
+            raise InputError(f"device {name!r} is not there: this machine offers {count} CUDA devices; use cpu or auto")
     return torch.device(name)

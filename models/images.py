@@ -50,9 +50,7 @@ def decode_image(data: bytes, max_pixels: int = MAX_PIXELS) -> Image.Image:
         image = Image.open(io.BytesIO(data), formats=FORMATS)
         width, height = image.size
         if width * height > max_pixels:
-            raise InputError(
-                f"the picture has {width} x {height} pixels; at most {max_pixels:,} are accepted"
-            )
+            raise InputError(f"the picture has {width} x {height} pixels; at most {max_pixels:,} are accepted")
         image.seek(0)
         image.load()
         return _to_rgb(ImageOps.exif_transpose(image))
@@ -62,12 +60,8 @@ def decode_image(data: bytes, max_pixels: int = MAX_PIXELS) -> Image.Image:
         raise InputError(f"not a picture: expected one of {', '.join(FORMATS)}") from None
     except InputError:
         raise
-    except (
-        Exception
-    ) as error:  # Pillow's decoders raise many types on malformed files; all mean the same to a user
-        raise InputError(
-            f"the picture cannot be decoded: it is cut off or damaged ({type(error).__name__})"
-        ) from None
+    except Exception as error:  # Pillow's decoders raise many types on malformed files; all mean the same to a user
+        raise InputError(f"the picture cannot be decoded: it is cut off or damaged ({type(error).__name__})") from None
 
 
 def open_image(path: Path) -> Image.Image:
@@ -86,9 +80,7 @@ def image_files(directory: Path) -> list[Path]:
     """The picture files below `directory`, sorted; hidden files are left out. Raises InputError where there are none."""
     if not directory.is_dir():
         raise InputError(f"{directory}: no such folder")
-    found = sorted(
-        p for p in directory.rglob("*") if p.suffix.lower() in SUFFIXES and not p.name.startswith(".")
-    )
+    found = sorted(p for p in directory.rglob("*") if p.suffix.lower() in SUFFIXES and not p.name.startswith("."))
     if not found:
         raise InputError(f"{directory}: holds no pictures ({', '.join(SUFFIXES)})")
     return found

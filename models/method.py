@@ -92,15 +92,11 @@ def make_options(method: Method, values: Mapping[str, Any]) -> Any:
     """Options from a mapping. Raises InputError for unknown keys, wrong types and values outside the choices."""
     fields = {f.name: f for f in dataclasses.fields(method.options)}
     if unknown := sorted(values.keys() - fields.keys()):
-        raise InputError(
-            f"unknown option {unknown[0]!r} of {method.name}; expected one of {', '.join(fields)}"
-        )
+        raise InputError(f"unknown option {unknown[0]!r} of {method.name}; expected one of {', '.join(fields)}")
     for name, value in values.items():
         kind = option_type(method.options, name)
         accepted = (int, float) if kind is float else kind
-        if value is not None and (
-            not isinstance(value, accepted) or (isinstance(value, bool) and kind is not bool)
-        ):
+        if value is not None and (not isinstance(value, accepted) or (isinstance(value, bool) and kind is not bool)):
             raise InputError(f"{name} must be of type {kind.__name__}, got {value!r}")
         choices = fields[name].metadata.get("choices")
         if choices and value not in choices:

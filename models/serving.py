@@ -51,9 +51,7 @@ class Explainer(PythonModel):
         logger.info("loading %s on %s", type(self).__name__, device)
         self.load(directory, device)
 
-    def predict(
-        self, context, model_input: pd.DataFrame, params: dict[str, Any] | None = None
-    ) -> pd.DataFrame:
+    def predict(self, context, model_input: pd.DataFrame, params: dict[str, Any] | None = None) -> pd.DataFrame:
         try:
             if not isinstance(model_input, pd.DataFrame):
                 raise InputError(f"a request must be a table of rows, got {type(model_input).__name__}")

@@ -35,9 +35,7 @@ class Staged:
 
     def digests(self) -> dict[str, str]:
         """SHA-256 by file of the package."""
-        return {
-            name: entry["sha256"] for name, entry in read_json(self.directory / MANIFEST)["files"].items()
-        }
+        return {name: entry["sha256"] for name, entry in read_json(self.directory / MANIFEST)["files"].items()}
 
 
 @contextmanager
@@ -51,9 +49,7 @@ def staged(method: Method, options: Any) -> Iterator[Staged]:
         manifest_sha256 = write_manifest(directory)
         entry.write_text(method.entry_point(manifest_sha256), encoding="utf-8")
         code_sha256 = stage_code(code)
-        identity = json.dumps(
-            [method.name, dict(package.params), manifest_sha256, code_sha256], sort_keys=True
-        )
+        identity = json.dumps([method.name, dict(package.params), manifest_sha256, code_sha256], sort_keys=True)
         fingerprint = hashlib.sha256(identity.encode()).hexdigest()
         yield Staged(method, package, directory, code, entry, manifest_sha256, fingerprint)
 

@@ -45,9 +45,7 @@ class Requirement:
             known = ", ".join(sorted(version.metrics)) or "none; run conceptry evaluate first"
             raise ConceptryError(f"{version.uri} has no metric {self.metric!r}; it has {known}")
         if not _OPERATORS[self.comparison](value, self.bound):
-            raise ConceptryError(
-                f"{version.uri} is not promoted: {self} is required, its {self.metric} is {value:.6g}"
-            )
+            raise ConceptryError(f"{version.uri} is not promoted: {self} is required, its {self.metric} is {value:.6g}")
 
     def __str__(self) -> str:
         return f"{self.metric}{self.comparison}{self.bound:g}"

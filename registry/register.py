@@ -58,9 +58,7 @@ def register(
         with name_lock(name):
             for version in list_versions(name):
                 if version.method != method:
-                    raise InputError(
-                        f"{name} holds versions of the method {version.method}; choose another name"
-                    )
+                    raise InputError(f"{name} holds versions of the method {version.method}; choose another name")
                 if version.fingerprint == package.fingerprint:
                     return Registration(version, created=False)
             return Registration(_create(client, described, package, name, description), created=True)
@@ -73,9 +71,7 @@ def _check_example(method: Method, package: Staged) -> None:
     explainer.explain(pd.DataFrame(dict(package.package.example)), {})
 
 
-def _create(
-    client: MlflowClient, method: Method, package: Staged, name: str, description: str | None
-) -> Version:
+def _create(client: MlflowClient, method: Method, package: Staged, name: str, description: str | None) -> Version:
     experiment = ensure_experiment(client, f"conceptry/{name}")
     lineage = {f"conceptry.{key}": value for key, value in package.package.tags.items()}
     run = client.create_run(
@@ -125,7 +121,5 @@ def _log_model(method: Method, package: Staged, run_id: str) -> str:
 
 def _checked_name(name: str) -> str:
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}", name):
-        raise InputError(
-            f"a model name is made of letters, digits, '.', '_' and '-' (at most 128), got {name!r}"
-        )
+        raise InputError(f"a model name is made of letters, digits, '.', '_' and '-' (at most 128), got {name!r}")
     return name

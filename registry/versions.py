@@ -127,9 +127,7 @@ def _not_found(client: MlflowClient, uri: str, name: str) -> str:
         known = sorted({v.name for v in client.search_model_versions() if _is_complete(v)})
         return f"{uri}: no registered model {name!r}; there is {', '.join(known) or 'none yet'}"
     numbers = ", ".join(str(v.version) for v in list_versions(name)) or "none"
-    return (
-        f"{uri}: no such version; versions: {numbers}; aliases: {', '.join(sorted(model.aliases)) or 'none'}"
-    )
+    return f"{uri}: no such version; versions: {numbers}; aliases: {', '.join(sorted(model.aliases)) or 'none'}"
 
 
 def _quotable(name: str) -> str:

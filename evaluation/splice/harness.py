@@ -50,9 +50,7 @@ _METRICS = {
 def _recall_metric(name: str) -> Metric:
     kind = name.removeprefix("recall_")
     if kind.endswith("_all"):
-        return Metric(
-            "higher", ".3f", f"share of pictures whose {kind.removesuffix('_all')} words are all named"
-        )
+        return Metric("higher", ".3f", f"share of pictures whose {kind.removesuffix('_all')} words are all named")
     return Metric("higher", ".3f", f"share of true {kind} words that are named")
 
 
@@ -116,9 +114,7 @@ class SpliceHarness:
         report.metrics |= _concepts(data.pictures, explained)
         progress("timing", 0.7)
         report.metrics |= _timing(predict, contents, explained)
-        frontier = _frontier(
-            predict, explained.z[:FRONTIER_PICTURES], lambda s: progress("frontier", 0.8 + 0.2 * s)
-        )
+        frontier = _frontier(predict, explained.z[:FRONTIER_PICTURES], lambda s: progress("frontier", 0.8 + 0.2 * s))
         report.tables["frontier"] = frontier
         report.figures["frontier"] = draw_frontier(frontier, report.metrics["l0"], report.metrics["cosine"])
         progress("done", 1.0)
@@ -128,9 +124,7 @@ class SpliceHarness:
         for file in files:
             open_image(file)
 
-    def explain(
-        self, predict: Predict, files: list[Path], params: Mapping[str, Any]
-    ) -> tuple[list[dict], Figure]:
+    def explain(self, predict: Predict, files: list[Path], params: Mapping[str, Any]) -> tuple[list[dict], Figure]:
         pictures = [open_image(file) for file in files]
         rows = predict(pd.DataFrame({"image": [file.read_bytes() for file in files]}), params).rows
         records = []

@@ -44,9 +44,7 @@ def _bars(axes: Axes, concepts: Sequence[dict], widest: float) -> None:
     for position, weight in enumerate(weights):
         axes.text(weight + widest * 0.015, position, f"{weight:.3f}", va="center", fontsize=9, color=MUTED)
     if not words:
-        axes.text(
-            0, 0, "no word: the penalty outweighs every one of them", va="center", fontsize=10, color=MUTED
-        )
+        axes.text(0, 0, "no word: the penalty outweighs every one of them", va="center", fontsize=10, color=MUTED)
 
 
 def draw_frontier(frontier: pd.DataFrame, l0: float, cosine: float) -> Figure:

@@ -57,9 +57,7 @@ def read_open_clip(directory: Path, name: str, device: torch.device) -> OpenClip
     import open_clip
 
     if not (directory / WEIGHTS).is_file():
-        raise InputError(
-            f"{directory}: holds no {WEIGHTS}; expected a folder in open_clip's local-dir layout"
-        )
+        raise InputError(f"{directory}: holds no {WEIGHTS}; expected a folder in open_clip's local-dir layout")
     processing = read_processing(directory)
     model = open_clip.create_model(f"local-dir:{directory}", require_pretrained=True, weights_only=True)
     return OpenClipEncoder(name, model, processing, device)
@@ -92,9 +90,7 @@ def load_open_clip(identifier: str, device: torch.device) -> OpenClipEncoder:
     config = open_clip.get_model_config(architecture)
     if quick_gelu:
         config["quick_gelu"] = True
-    return OpenClipEncoder(
-        f"open_clip:{identifier}", model, _stored_processing(architecture, config, model), device
-    )
+    return OpenClipEncoder(f"open_clip:{identifier}", model, _stored_processing(architecture, config, model), device)
 
 
 def _check_name(architecture: str, pretrained: str) -> None:

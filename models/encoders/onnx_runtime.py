@@ -32,9 +32,7 @@ class OnnxEncoder:
         self.device = device
         self.processing: Processing = read_processing(directory)
         if missing := [tower for tower in TOWERS if not (directory / tower).is_file()]:
-            raise InputError(
-                f"{directory}: holds no {missing[0]}; expected a folder written by an ONNX export"
-            )
+            raise InputError(f"{directory}: holds no {missing[0]}; expected a folder written by an ONNX export")
         self._directory = directory
         self._image, self._text = (_session(directory / tower, device) for tower in TOWERS)
         self.providers = self._image.get_providers()
@@ -86,9 +84,7 @@ def export_onnx(encoder: OpenClipEncoder, directory: Path) -> None:
     ):
         cosine = float(nn.functional.cosine_similarity(ours, original).min())
         if not cosine >= MIN_COSINE:
-            raise ConceptryError(
-                f"{encoder.name}: the exported {what} tower differs from torch (cosine {cosine:.6f})"
-            )
+            raise ConceptryError(f"{encoder.name}: the exported {what} tower differs from torch (cosine {cosine:.6f})")
 
 
 def _export(module: nn.Module, batch: Tensor, path: Path) -> None:

@@ -41,9 +41,7 @@ def read_processing(directory: Path) -> Processing:
         raise InputError(f"{directory}: holds no {CONFIG}; expected a folder in open_clip's local-dir layout")
     config = json.loads(config_path.read_bytes())
     size = config["model_cfg"]["vision_cfg"].get("image_size", 224)
-    preprocess = image_transform_v2(
-        PreprocessCfg(**{"size": size, **config.get("preprocess_cfg", {})}), is_train=False
-    )
+    preprocess = image_transform_v2(PreprocessCfg(**{"size": size, **config.get("preprocess_cfg", {})}), is_train=False)
     files = {
         path.name: path.read_bytes()
         for path in sorted(directory.iterdir())

@@ -45,9 +45,7 @@ class PackagedEncoder(DualEncoder, Protocol):
 
 def encode_texts(encoder: DualEncoder, texts: Sequence[str], batch_size: int = 256) -> Tensor:
     """Embeddings (n, d), float32, of any number of texts, `batch_size` at a time."""
-    return _joined(
-        [encoder.encode_text(texts[i : i + batch_size]).float() for i in range(0, len(texts), batch_size)]
-    )
+    return _joined([encoder.encode_text(texts[i : i + batch_size]).float() for i in range(0, len(texts), batch_size)])
 
 
 def encode_images(encoder: PackagedEncoder, images: Sequence[Image.Image], batch_size: int = 64) -> Tensor:
@@ -55,9 +53,7 @@ def encode_images(encoder: PackagedEncoder, images: Sequence[Image.Image], batch
     batches = [images[i : i + batch_size] for i in range(0, len(images), batch_size)]
     return _joined(
         [
-            encoder.encode_image(
-                torch.stack([encoder.preprocess(image) for image in batch]).to(encoder.device)
-            ).float()
+            encoder.encode_image(torch.stack([encoder.preprocess(image) for image in batch]).to(encoder.device)).float()
             for batch in batches
         ]
     )

@@ -141,9 +141,7 @@ def load_text_mean(source: str, encoder: PackagedEncoder) -> Tensor:
     if path.suffix in (".pt", ".safetensors"):
         return load_mean_file(path)
     if not path.is_file():
-        raise InputError(
-            f"text_mean {source!r} is no file; expected .safetensors, .pt or a text file of captions"
-        )
+        raise InputError(f"text_mean {source!r} is no file; expected .safetensors, .pt or a text file of captions")
     captions = [line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
     return mean_embedding(embed_words(encoder, captions)).cpu()
 

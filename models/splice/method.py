@@ -36,9 +36,7 @@ class SpliceOptions:
 
     encoder: str = option("zoo:emoji-clip", "Encoder: zoo:NAME, open_clip:ARCH@TAG-or-FILE or onnx:FOLDER.")
     runtime: str = option("torch", "What runs the encoder's networks.", RUNTIMES)
-    vocabulary: str = option(
-        "emoji", "emoji, laion, laion_bigrams, mscoco, or a text file with one entry a line."
-    )
+    vocabulary: str = option("emoji", "emoji, laion, laion_bigrams, mscoco, or a text file with one entry a line.")
     vocabulary_size: int | None = option(None, "Keep the last (most important) words only. [default: all]")
     l1_penalty: float = option(0.25, "Lambda: higher gives fewer words.")
     solver: str = option("active_set", "What solves for the weights.", SOLVERS)
@@ -106,9 +104,7 @@ def read_package(directory: Path, device: torch.device) -> Splice:
     config = read_json(directory / CONFIG)
     words = (directory / VOCABULARY).read_text(encoding="utf-8").splitlines()
     encoder = read_encoder(directory / ENCODER, device)
-    return Splice(
-        encoder, words, tensors["dictionary"], tensors["image_mean"], tensors["text_mean"], **config
-    )
+    return Splice(encoder, words, tensors["dictionary"], tensors["image_mean"], tensors["text_mean"], **config)
 
 
 def _encoder_digest(directory: Path) -> str:

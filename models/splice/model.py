@@ -80,15 +80,11 @@ class Splice:
         means = {"image": image_mean, "text": text_mean}
         for modality, mean in means.items():
             if mean is not None and tuple(mean.shape) != (d,):
-                raise InputError(
-                    f"{modality}_mean must have shape ({d},) as the dictionary, got {tuple(mean.shape)}"
-                )
+                raise InputError(f"{modality}_mean must have shape ({d},) as the dictionary, got {tuple(mean.shape)}")
         self.encoder = encoder
         self.vocabulary = list(vocabulary)
         self.dictionary = dictionary
-        self.means = {
-            modality: None if mean is None else mean.to(dictionary) for modality, mean in means.items()
-        }
+        self.means = {modality: None if mean is None else mean.to(dictionary) for modality, mean in means.items()}
         self.l1_penalty = l1_penalty
         self.solver = solver
         self.tolerance = tolerance
@@ -139,9 +135,7 @@ class Splice:
 
                 near = difflib.get_close_matches(str(word), self.vocabulary, n=3)
                 hint = f"; near words: {', '.join(near)}" if near else ""
-                raise InputError(
-                    f"{word!r} is not one of the {len(self.vocabulary)} words of the vocabulary{hint}"
-                )
+                raise InputError(f"{word!r} is not one of the {len(self.vocabulary)} words of the vocabulary{hint}")
             indices.append(index)
         return indices
 
@@ -169,9 +163,7 @@ class Splice:
         """z_hat (batch, d) of images with the weights of `words` (or of vocabulary positions) set to zero."""
         return self.explain(self._encoder().encode_image(pixels), "image", suppress=words).recomposed
 
-    def forward(
-        self, pixels: Tensor | None = None, texts: Sequence[str] | None = None
-    ) -> tuple[Tensor | None, ...]:
+    def forward(self, pixels: Tensor | None = None, texts: Sequence[str] | None = None) -> tuple[Tensor | None, ...]:
         """(`encode_image(pixels)`, `encode_text(texts)`), None for what is not given."""
         return (
             None if pixels is None else self.encode_image(pixels),
@@ -189,9 +181,7 @@ class Splice:
     def _recompose(self, weights: Tensor | Decomposition, mean: Tensor) -> Tensor:
         weights = weights.weights if isinstance(weights, Decomposition) else weights
         if weights.ndim != 2 or weights.shape[1] != len(self.vocabulary):
-            raise InputError(
-                f"weights must have shape (batch, {len(self.vocabulary)}), got {tuple(weights.shape)}"
-            )
+            raise InputError(f"weights must have shape (batch, {len(self.vocabulary)}), got {tuple(weights.shape)}")
         # normalize() leaves the zero vector at zero, so w = 0 recomposes to the direction of the mean.
         return normalize(normalize(weights.to(self.dictionary) @ self.dictionary, dim=1) + mean, dim=1)
 
@@ -214,9 +204,7 @@ class Splice:
             return torch.stack([self._mean(one) for one in modality])
         mean = self.means[modality]
         if mean is None:
-            raise InputError(
-                f"this model has no {modality} mean, so it cannot decompose or recompose {modality}s"
-            )
+            raise InputError(f"this model has no {modality} mean, so it cannot decompose or recompose {modality}s")
         return mean
 
     def _encoder(self) -> DualEncoder:

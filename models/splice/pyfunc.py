@@ -125,9 +125,7 @@ def _column_of(row: int, values: Mapping[str, Any]) -> str:
         raise InputError(
             f"row {row}: none of the columns 'image', 'text' and 'embedding' is given; expected exactly one"
         )
-    raise InputError(
-        f"row {row}: columns {' and '.join(map(repr, given))} are both given; expected exactly one"
-    )
+    raise InputError(f"row {row}: columns {' and '.join(map(repr, given))} are both given; expected exactly one")
 
 
 def _picture(row: int, value: object):
@@ -153,9 +151,7 @@ def _vector(row: int, value: Any, d: int) -> np.ndarray:
     if not np.isfinite(vector).all():
         raise at(row, "embedding", f"expected {d} finite numbers, got NaN or infinite values")
     if not vector.any():
-        raise at(
-            row, "embedding", "the zero vector has no direction; expected at least one number that is not 0"
-        )
+        raise at(row, "embedding", "the zero vector has no direction; expected at least one number that is not 0")
     return vector
 
 

@@ -18,9 +18,7 @@ from conceptry.models.errors import InputError
 
 _REPOSITORY = "https://raw.githubusercontent.com/AI4LIFE-GROUP/SpLiCE/main/data/vocab"
 PUBLISHED = {
-    "laion": RemoteFile(
-        f"{_REPOSITORY}/laion.txt", "aee8e260477dcfbc873f939955ffd472969859054ed46e245bbe8b37d10b508c"
-    ),
+    "laion": RemoteFile(f"{_REPOSITORY}/laion.txt", "aee8e260477dcfbc873f939955ffd472969859054ed46e245bbe8b37d10b508c"),
     "laion_bigrams": RemoteFile(
         f"{_REPOSITORY}/laion_bigrams.txt", "6561525228843aa8b0d2b27e731c8c2b18dac0e4bdda40761933b0aecda1e67a"
     ),
