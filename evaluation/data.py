@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import pandas as pd
 from conceptry.models.artifacts import sha256_file
 from conceptry.models.errors import InputError
 from conceptry.models.images import image_files
@@ -121,12 +122,38 @@ def _table(path: Path) -> list[Picture]:
         file = path.parent / (row["image"] or "")
         if not file.is_file():
             raise InputError(f"{path}, line {number}: no picture at {row['image']!r}")
-        words = tuple(word.strip() for word in (row.get("concepts") or "").split(";") if word.strip())
+        words = _words(row.get("concepts"))
         concepts = {"concepts": words} if words else {}
         pictures.append(Picture(file, row.get("label") or None, row.get("caption") or None, concepts))
     if not pictures:
         raise InputError(f"{path}: holds no rows")
     return pictures
+
+
+def table_data(table: pd.DataFrame, labels: Sequence[object] | None, name: str) -> PictureData:
+    """Data from a DataFrame with the column image (bytes or a path) and any of label, caption and concepts.
+
+    `labels`, one for each row, stand in for a column label. Raises InputError naming the row that cannot be used.
+    """
+    if "image" not in table.columns:
+        raise InputError(f"expected a column image, got {', '.join(map(str, table.columns)) or 'none'}")
+    rows = table.to_dict("records")
+    given = [None] * len(rows) if labels is None else list(labels)
+    pictures = []
+    for number, (row, label) in enumerate(zip(rows, given, strict=True)):
+        source = row["image"] if isinstance(row["image"], bytes) else Path(str(row["image"]))
+        if isinstance(source, Path) and not source.is_file():
+            raise InputError(f"row {number}, column 'image': expected bytes or the path of a picture")
+        known = {key: str(row[key]) for key in ("label", "caption", "concepts") if isinstance(row.get(key), str)}
+        if label is not None:
+            known["label"] = str(label)
+        words = _words(known.get("concepts"))
+        pictures.append(Picture(source, known.get("label"), known.get("caption"), {"concepts": words} if words else {}))
+    return PictureData(name, _digest(pictures), pictures)
+
+
+def _words(text: str | None) -> tuple[str, ...]:
+    return tuple(word.strip() for word in (text or "").split(";") if word.strip())
 
 
 def _sampled(pictures: list[Picture], size: int | None, seed: int) -> list[Picture]:

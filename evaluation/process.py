@@ -3,14 +3,13 @@
 Two versions that differ in code cannot share a process: the second would silently run the first one's code.
 """
 
-import os
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from multiprocessing import Pipe
-from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 import mlflow
@@ -59,13 +58,20 @@ class VersionProcess:
         self._log = tempfile.TemporaryFile()
         self._child = subprocess.Popen(
             # -P: the folder of worker.py must not come before the installed packages
-            [sys.executable, "-P", worker.__file__, str(theirs.fileno()), self.uri]
-            + [mlflow.get_tracking_uri(), mlflow.get_registry_uri(), self.device],
+            [
+                sys.executable,
+                "-P",
+                worker.__file__,
+                str(theirs.fileno()),
+                self.uri,
+                mlflow.get_tracking_uri(),
+                mlflow.get_registry_uri(),
+                self.device,
+            ],
             pass_fds=[theirs.fileno()],
             stdin=subprocess.DEVNULL,
             stdout=self._log,
             stderr=self._log,
-            env=os.environ | {"PYTHONPATH": os.pathsep.join(_inherited_path())},
         )
         theirs.close()
         try:
@@ -76,10 +82,8 @@ class VersionProcess:
         return self
 
     def __call__(self, rows: pd.DataFrame, params: Mapping[str, Any] | None = None) -> Answer:
-        try:
+        with suppress(OSError):  # the child is gone; _receive says how it ended
             self._pipe.send((rows, dict(params or {})))
-        except OSError:
-            pass  # the child is gone; _receive says how it ended
         return Answer(*self._receive())
 
     def __exit__(self, *_: object) -> None:
@@ -102,8 +106,3 @@ class VersionProcess:
         if kind == "error":
             raise ConceptryError(f"{self.uri}: {content}")
         return content
-
-
-def _inherited_path() -> list[str]:
-    """Folders that the user put on the path of this process by PYTHONPATH."""
-    return [str(Path(entry)) for entry in os.environ.get("PYTHONPATH", "").split(os.pathsep) if entry]

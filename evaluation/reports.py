@@ -8,6 +8,7 @@ from conceptry.evaluation.harness import EVALUATION_TAG, Metric, harness_of
 from conceptry.registry.compare import Comparison
 from conceptry.registry.promote import Promotion
 from conceptry.registry.versions import Version
+from rich.box import SIMPLE_HEAD
 from rich.markup import escape
 from rich.table import Table
 
@@ -17,7 +18,9 @@ _ARROWS = {"higher": "↑", "lower": "↓", None: ""}
 def comparison_table(comparison: Comparison, everything: bool = False) -> Table:
     """One column for each version: hyperparameters that differ, then metrics, the best of each row in bold."""
     first = comparison.versions[0]
-    table = Table(title=f"{escape(first.name)} ({first.method})", title_justify="left", header_style="", pad_edge=False)
+    table = Table(
+        title=f"{escape(first.name)} ({first.method})", title_justify="left", header_style="", box=SIMPLE_HEAD
+    )
     table.add_column("")
     for version in comparison.versions:
         table.add_column(escape(_heading(version)), justify="right")
@@ -47,7 +50,7 @@ def comparison_records(comparison: Comparison) -> list[dict[str, Any]]:
 
 def versions_table(versions: Sequence[Version]) -> Table:
     """One row for each version."""
-    table = Table(header_style="", pad_edge=False)
+    table = Table(header_style="", box=SIMPLE_HEAD)
     for heading in ("version", "method", "aliases", "registered", "evaluated", "what"):
         table.add_column(heading)
     for v in versions:

@@ -77,7 +77,7 @@ def open_image(path: Path) -> Image.Image:
 
 
 def image_files(directory: Path) -> list[Path]:
-    """The picture files below `directory`, sorted; hidden files are left out. Raises InputError where there are none."""
+    """The picture files below `directory`, sorted, hidden ones left out. Raises InputError where there are none."""
     if not directory.is_dir():
         raise InputError(f"{directory}: no such folder")
     found = sorted(p for p in directory.rglob("*") if p.suffix.lower() in SUFFIXES and not p.name.startswith("."))

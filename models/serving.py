@@ -1,4 +1,4 @@
-"""The pyfunc that all methods share: load with digests checked, answer a DataFrame with a DataFrame, never leak a trace.
+"""The pyfunc that all methods share: digests checked at load, a table in, a table out, no trace to the client.
 
 MLflow's scoring server sends the full stack trace of most exceptions to the client, so everything that leaves
 `predict` is an MlflowException with one sentence.

@@ -115,6 +115,7 @@ def _log_model(method: Method, package: Staged, run_id: str) -> str:
             pip_requirements=pinned(package.package.requirements),
             params={key: str(value) for key, value in package.package.params.items()},
             tags={METHOD_TAG: method.name, FINGERPRINT_TAG: package.fingerprint},
+            metadata={METHOD_TAG: method.name},
         )
     return logged.model_uri
 

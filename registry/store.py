@@ -1,9 +1,11 @@
 """The MLflow store in use: one client, a sqlite file created safely, experiments found or made.
 
-Which store is MLflow's own affair: MLFLOW_TRACKING_URI, `mlflow.set_tracking_uri`, or `mlflow.db` in the current folder.
+Which store it is, is MLflow's affair: MLFLOW_TRACKING_URI, `mlflow.set_tracking_uri`, or `mlflow.db` in the current
+folder.
 """
 
 import hashlib
+from contextlib import suppress
 from pathlib import Path
 
 import mlflow
@@ -37,11 +39,8 @@ def ensure_experiment(client: MlflowClient, name: str) -> Experiment:
     """The experiment called `name`, made if it is missing."""
     if found := client.get_experiment_by_name(name):
         return found
-    try:
+    with suppress(MlflowException):  # somebody else made it in between; anything else wrong shows below
         client.create_experiment(name, tags=EXPERIMENT_TAGS)
-    except MlflowException:
-        # Somebody else made it in between; anything else wrong shows in the next line.
-        pass
     found = client.get_experiment_by_name(name)
     assert found is not None
     return found

@@ -1,7 +1,7 @@
 """Both towers of a dual encoder as ONNX files, run by ONNX Runtime.
 
-A folder holds `image.onnx`, `text.onnx` and the processing files (`open_clip_config.json`, tokeniser). The CUDA provider
-is used where the device is a CUDA one; which provider runs is in `providers` and in the log.
+A folder holds `image.onnx`, `text.onnx` and the processing files (`open_clip_config.json`, tokeniser). The CUDA
+provider is used where the device is a CUDA one; which provider runs is in `providers` and in the log.
 """
 
 import logging

@@ -1,0 +1,55 @@
+"""The harness as an MLflow evaluator: `mlflow.models.evaluate(uri, data, evaluators=["conceptry"])`.
+
+MLflow imports this module whenever it is imported itself, so everything else is imported when an evaluation starts.
+
+`data` is a table with the column `image` (bytes, or paths of files) and any of `label`, `caption` and `concepts` (words
+separated by ;). A column named as `targets` is taken as the label.
+"""
+
+from typing import Any
+
+from mlflow.models.evaluation.base import EvaluationResult, ModelEvaluator
+
+
+class ConceptryEvaluator(ModelEvaluator):
+    """Runs the harness of the method that a model was registered with."""
+
+    @classmethod
+    def can_evaluate(cls, *, model_type: str | None, evaluator_config: dict[str, Any], **kwargs: Any) -> bool:
+        """Any model type: what counts is the method recorded in the model, which `evaluate` checks."""
+        return True
+
+    def evaluate(self, *, model_type, dataset, run_id, evaluator_config=None, model=None, **kwargs) -> EvaluationResult:
+        """Measure a loaded explainer on a table; metrics go to the active run and to the logged model."""
+        import mlflow
+        from conceptry.evaluation.data import table_data
+        from conceptry.evaluation.harness import harness_of
+        from conceptry.evaluation.process import InProcess
+        from conceptry.models.errors import ConceptryError
+        from mlflow import MlflowClient
+        from mlflow.exceptions import MlflowException
+
+        try:
+            if model is None:
+                raise ConceptryError("the conceptry evaluator needs a model, not a column of predictions")
+            method = _method_of(model)
+            data = table_data(dataset.features_data, dataset.labels_data, dataset.name)
+            report = harness_of(method).evaluate(InProcess(model), data, lambda what, share: None)
+        except ConceptryError as error:
+            raise MlflowException.invalid_parameter_value(str(error)) from None
+        mlflow.log_metrics(report.metrics, run_id=run_id, model_id=kwargs.get("model_id"))
+        for stem, table in report.tables.items():
+            MlflowClient().log_text(run_id, table.to_csv(index=False), f"evaluation/{stem}.csv")
+        for stem, figure in report.figures.items():
+            MlflowClient().log_figure(run_id, figure, f"evaluation/{stem}.png")
+        return EvaluationResult(metrics=report.metrics, artifacts={})
+
+
+def _method_of(model: Any) -> str:
+    from conceptry.models.errors import ConceptryError
+    from conceptry.models.method import METHODS
+
+    method = (model.metadata.metadata or {}).get("conceptry.method")
+    if method in METHODS:
+        return method
+    raise ConceptryError("the conceptry evaluator takes models that conceptry registered; this one it did not")
