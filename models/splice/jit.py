@@ -1,0 +1,37 @@
+"""How the numerical kernels of this package are compiled and run."""
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+
+import numba
+import torch
+
+# The GIL is released, so that threads can share the rows. numba's own threads are not used: its default
+# thread pool aborts the process when two threads enter it. Reassociation lets sums be vectorised; the
+# fast-math flags that give up NaN and infinity are left out.
+OPTIONS = {"nogil": True, "error_model": "numpy", "fastmath": {"reassoc", "contract", "nsz"}}
+ROWS_PER_THREAD = 16  # fewer are not worth a thread
+
+
+def compiled(function):
+    """numba.njit, cached on disk where that is possible.
+
+    numba refuses to decorate at all when neither the folder of the source nor the user's cache folder is
+    writable; then the kernel is compiled anew in each process. The cache notices changes of the file that
+    defines the kernel only: a kernel and the helpers it calls therefore stay in one file.
+    """
+    try:
+        return numba.njit(cache=True, **OPTIONS)(function)
+    except RuntimeError:
+        return numba.njit(**OPTIONS)(function)
+
+
+def over_rows(function: Callable[[slice], None], n_rows: int) -> None:
+    """Call `function` with slices that cover n_rows, in as many threads as torch may use."""
+    n_threads = min(torch.get_num_threads(), n_rows // ROWS_PER_THREAD)
+    if n_threads <= 1:
+        function(slice(0, n_rows))
+        return
+    edges = [n_rows * i // n_threads for i in range(n_threads + 1)]
+    with ThreadPoolExecutor(n_threads) as threads:
+        list(threads.map(lambda i: function(slice(edges[i], edges[i + 1])), range(n_threads)))

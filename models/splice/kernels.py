@@ -1,0 +1,225 @@
+"""The compiled inner part of the active-set solver: one small non-negative lasso per row.
+
+Bhalla et al., "Interpreting CLIP with Sparse Linear Concept Embeddings (SpLiCE)", 2024, arXiv:2402.10376.
+
+Objective, over the atoms j of a pool that is much smaller than the dictionary (tau = l1_penalty / 2):
+
+    min_{x >= 0} ||v - sum_j x_j c_j||^2 + 2 tau sum_j x_j
+
+| symbol | meaning | shape |
+|---|---|---|
+| C | dictionary | (n_concepts, d) |
+| v, r | the row's embedding; its residual v - sum_j x_j c_j | (1, d) |
+| pool | atoms that may get a weight: the support so far, then new candidates | (n_pool,) |
+| A | working set: the m atoms of the pool that are in the small problem now | (m, d) |
+| G, b | A A^T, A v | (m, m), (m,) |
+| x, q | weights; correlations q = A r = b - G x | (m,) |
+| S, L, p | support of x; Cholesky factor of G_SS; Newton step | (n,), (n, n), (n,) |
+
+Optimality (KKT): q_j = tau where x_j > 0, and q_j <= tau elsewhere. Two nested methods reach it; each only
+ever lowers the objective, so neither can cycle:
+
+1. Pool: solve on the working set, correlate the pool with the residual, admit the worst violators, repeat.
+2. Working set: sweeps of coordinate descent, x_j <- max(0, x_j + (q_j - tau) / G_jj), find the support but
+   converge slowly on coherent atoms. So Newton's method, exact for a quadratic, finishes the support:
+   x_S += t p with G_SS p = q_S - tau and the largest t <= 1 that keeps x >= 0; an atom that hits 0 leaves.
+   L carries a ridge, relative to the diagonal. That makes it a proximal step: the fixed points are the same,
+   and it stays defined when atoms are equal or linearly dependent.
+
+All of this is float64. The weights are then rounded to the dtype in which they are returned, and r and the
+reported numbers describe the rounded weights.
+"""
+
+import numpy as np
+from conceptry.models.splice.jit import compiled
+
+ADMITTED_AT_ONCE = 24
+SWEEPS = 6
+RIDGE = 1e-11
+EXACT = 1e-11  # KKT violation, relative to tau, that counts as none on the working set
+VIOLATED = 1e-8  # and in the pool, whose residual belongs to the rounded weights
+
+
+@compiled
+def _dot(a, i, b, j, n):
+    total = 0.0
+    for k in range(n):
+        total += np.float64(a[i, k]) * np.float64(b[j, k])
+    return total
+
+
+@compiled
+def _newton(G, x, q, m, tau, S, L, p):
+    """Bring q to tau on the support of x; atoms may leave the support, none enters."""
+    for _ in range(2 * m + 8):
+        n, worst = 0, 0.0
+        for j in range(m):
+            if x[j] > 0.0:
+                S[n], p[n] = j, q[j] - tau
+                worst = max(worst, abs(p[n]))
+                n += 1
+        if worst <= 0.01 * EXACT * tau:
+            return
+        for i in range(n):  # factorise and solve forwards; L holds the inverses of its diagonal
+            g = G[S[i], S[i]]
+            total, pivot = p[i], g + RIDGE * g
+            for j in range(i):
+                L[i, j] = (G[S[i], S[j]] - _dot(L, i, L, j, j)) * L[j, j]
+                pivot -= L[i, j] * L[i, j]
+                total -= L[i, j] * p[j]
+            L[i, i] = 1.0 / np.sqrt(max(pivot, RIDGE * g))
+            p[i] = total * L[i, i]
+        t, blocked = 1.0, -1
+        for i in range(n - 1, -1, -1):
+            p[i] *= L[i, i]
+            for j in range(i):
+                p[j] -= p[i] * L[i, j]
+            if x[S[i]] + t * p[i] < 0.0:
+                t, blocked = -x[S[i]] / p[i], i
+        for i in range(n):
+            new = 0.0 if i == blocked else max(0.0, x[S[i]] + t * p[i])
+            step = new - x[S[i]]
+            x[S[i]] = new
+            for k in range(m):
+                q[k] -= step * G[S[i], k]
+
+
+@compiled
+def _solve_working_set(G, b, x, q, m, tau, S, L, p):
+    for _ in range(100):
+        for _ in range(SWEEPS):
+            for j in range(m):
+                excess = q[j] - tau
+                if x[j] > 0.0 or excess > EXACT * tau:
+                    new = max(0.0, x[j] + excess / G[j, j])
+                    step = new - x[j]
+                    x[j] = new
+                    for k in range(m):
+                        q[k] -= step * G[j, k]
+        _newton(G, x, q, m, tau, S, L, p)
+        worst = 0.0
+        for j in range(m):  # afresh: the running correlations have collected rounding
+            q[j] = b[j]
+            for k in range(m):
+                q[j] -= G[j, k] * x[k]
+            worst = max(worst, abs(q[j] - tau) if x[j] > 0.0 else q[j] - tau)
+        if worst <= EXACT * tau:
+            return
+
+
+@compiled
+def _admit(C, atom, weight, v, A, G, b, x, q, m):
+    """Make `atom` the last of a working set of m before it."""
+    d = A.shape[1]
+    for k in range(d):
+        A[m, k] = C[atom, k]
+    b[m] = _dot(A, m, v, 0, d)
+    x[m] = weight
+    q[m] = b[m]
+    for j in range(m + 1):
+        G[m, j] = G[j, m] = _dot(A, m, A, j, d)
+        q[m] -= G[m, j] * x[j]
+        q[j] -= G[m, j] * weight if j < m else 0.0
+
+
+@compiled
+def _drop_unused(A, G, b, x, q, member, inside, m):
+    """Take the atoms without weight out of the working set; returns its new size."""
+    n = 0
+    for j in range(m):
+        if x[j] > 0.0:
+            b[n], x[n], q[n], member[n] = b[j], x[j], q[j], member[j]
+            for k in range(A.shape[1]):
+                A[n, k] = A[j, k]
+            for k in range(m):
+                G[n, k] = G[j, k]
+            for k in range(m):
+                G[k, n] = G[k, j]
+            n += 1
+        else:
+            inside[member[j]] = False
+    return n
+
+
+@compiled
+def solve_rows(C, V, R, support, weights, counts, rows, atoms, n_atoms, tau, moments):
+    """Solve the named rows on their pools; overwrite their support, weights, counts and residual R in place.
+
+    A row's pool: the first counts[row] entries of support (batch, capacity), whose weights leave the residual
+    R, and the first n_atoms[i] of atoms (len(rows), limit), not among them. No support exceeds the capacity.
+    `moments` (len(rows), 5) receives <v, r>, <r, r>, the sum of the weights, the largest correlation in the
+    pool, and ||r - R|| for the R handed in.
+    """
+    d, capacity, width = C.shape[1], support.shape[1], support.shape[1] + atoms.shape[1]
+    pool, inside, score = np.empty(width, np.int64), np.empty(width, np.bool_), np.empty(width)
+    v, r = np.empty((1, d)), np.empty((1, d))
+    A, G, L = np.empty((capacity, d)), np.empty((capacity, capacity)), np.empty((capacity, capacity))
+    b, x, q, p = np.empty(capacity), np.empty(capacity), np.empty(capacity), np.empty(capacity)
+    S, member = np.empty(capacity, np.int64), np.empty(capacity, np.int64)  # member: place in the pool
+
+    for i in range(len(rows)):
+        row = rows[i]
+        for k in range(d):
+            v[0, k], r[0, k] = V[row, k], R[row, k]
+        m, n_pool = 0, counts[row] + n_atoms[i]
+        for k in range(n_pool):
+            inside[k] = k < counts[row]
+            if inside[k]:
+                pool[k] = support[row, k]
+                _admit(C, pool[k], np.float64(weights[row, k]), v, A, G, b, x, q, m)
+                member[m] = k
+                m += 1
+            else:
+                pool[k] = atoms[i, k - counts[row]]
+        for _ in range(n_pool + 8):
+            largest = top = -np.inf
+            for k in range(n_pool):
+                score[k] = _dot(C, pool[k], r, 0, d)
+                largest = max(largest, score[k])
+                if not inside[k]:
+                    top = max(top, score[k])
+            if top <= tau * (1.0 + VIOLATED):
+                break
+            bar = tau * (1.0 + VIOLATED)  # raised by bisection until few enough violators are above it
+            for _ in range(12):
+                n_above = 0
+                for k in range(n_pool):
+                    n_above += score[k] > bar and not inside[k]
+                if n_above <= ADMITTED_AT_ONCE:
+                    break
+                bar = 0.5 * (bar + top)
+            if m + ADMITTED_AT_ONCE > capacity:
+                m = _drop_unused(A, G, b, x, q, member, inside, m)
+            before = m
+            for k in range(n_pool):
+                if score[k] > bar and not inside[k] and m < min(capacity, before + ADMITTED_AT_ONCE):
+                    inside[k] = True
+                    _admit(C, pool[k], 0.0, v, A, G, b, x, q, m)
+                    member[m] = k
+                    m += 1
+            if m == before:
+                break
+            _solve_working_set(G, b, x, q, m, tau, S, L, p)
+            for k in range(d):
+                r[0, k] = v[0, k]
+            for j in range(m):
+                weights[row, 0] = x[j]  # rounds
+                if x[j] > 0.0:
+                    for k in range(d):
+                        r[0, k] -= np.float64(weights[row, 0]) * A[j, k]
+        shift = total = 0.0
+        counts[row] = 0
+        for k in range(d):
+            shift += (r[0, k] - R[row, k]) ** 2
+            R[row, k] = r[0, k]
+        for j in range(m):
+            if x[j] > 0.0:
+                support[row, counts[row]] = pool[member[j]]
+                weights[row, counts[row]] = x[j]
+                total += weights[row, counts[row]]
+                counts[row] += 1
+        moments[i, 0] = _dot(v, 0, r, 0, d)
+        moments[i, 1] = _dot(r, 0, r, 0, d)
+        moments[i, 2] = total
+        moments[i, 3] = largest
+        moments[i, 4] = np.sqrt(shift)
