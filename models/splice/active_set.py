@@ -29,8 +29,9 @@ hardly moves, and the pool is made so wide that the proof succeeds: typically tw
 third for some rows. The pool doubles in every further round, so a dictionary with thousands of equal atoms,
 or a penalty so small that hundreds of concepts are used, only takes more rounds.
 
-Rounding of the product: |fl(<c, r>) - <c, r>| <= (d u + 2 u_in + u_in^2) ||c|| ||r||, with u the unit
-roundoff of the dtype and u_in that to which torch.set_float32_matmul_precision lets inputs be rounded.
+Rounding of the product: |fl(<c, r>) - <c, r>| <= ((d + 1) u + 2 u_in + u_in^2) ||c|| ||r||, with u the unit
+roundoff of the dtype, to which r is rounded as well, and u_in that of the inputs within the product, which
+torch.set_float32_matmul_precision may coarsen.
 
 Memory: 64 MiB of correlations at a time; larger batches go in chunks of rows. Rows do not influence one
 another, but for rounding of the product. There is no randomness.
@@ -77,10 +78,10 @@ def _solve_chunk(embeddings, dictionary, C, largest_norm, l1_penalty, tolerance,
     V = np.ascontiguousarray(embeddings.cpu().numpy())
     n_rows, d = V.shape
     tau = l1_penalty / 2
-    R = V.copy()
+    R = V.astype(np.float64)
     capacity = min(len(C), 2 * d + 4 * ADMITTED_AT_ONCE)  # independent atoms are at most d; the rest is slack
     support = np.zeros((n_rows, capacity), np.int64)
-    weights = np.zeros((n_rows, capacity), V.dtype)
+    weights = np.zeros((n_rows, capacity))
     counts = np.zeros(n_rows, np.int64)
     gap = np.full(n_rows, np.inf)
     rounds = np.zeros(n_rows, np.int64)
@@ -88,7 +89,7 @@ def _solve_chunk(embeddings, dictionary, C, largest_norm, l1_penalty, tolerance,
 
     for done in range(max_rounds):
         limit, floor = (LATER_POOL << (done - 1), LATER_FLOOR) if done else (FIRST_POOL, FIRST_FLOOR)
-        correlations = torch.from_numpy(R[active]).to(dictionary.device) @ dictionary.T
+        correlations = torch.from_numpy(R[active].astype(V.dtype)).to(dictionary.device) @ dictionary.T
         owners, places = np.nonzero(np.arange(capacity) < counts[active, None])
         owned = torch.from_numpy(np.stack([owners, support[active[owners], places]])).to(dictionary.device)
         correlations[owned[0], owned[1]] = -torch.inf
@@ -122,4 +123,4 @@ def _solve_chunk(embeddings, dictionary, C, largest_norm, l1_penalty, tolerance,
 def _rounding(dtype: np.dtype, d: int) -> float:
     """Bound on the error of a computed <c, r>, relative to ||c|| ||r||."""
     u_in = _INPUT_ROUNDOFF[torch.get_float32_matmul_precision()] if dtype == np.float32 else 0.0
-    return d * float(np.finfo(dtype).eps) / 2 + 2 * u_in + u_in**2
+    return (d + 1) * float(np.finfo(dtype).eps) / 2 + 2 * u_in + u_in**2

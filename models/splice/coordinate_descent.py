@@ -39,7 +39,7 @@ def solve(
     from sklearn.linear_model import Lasso
 
     X = dictionary.cpu().double().numpy().T
-    n_concepts, d = dictionary.shape
+    d = dictionary.shape[1]
     lasso = Lasso(
         alpha=l1_penalty / (2 * d),
         fit_intercept=False,
@@ -58,7 +58,7 @@ def solve(
     return Solution(
         torch.tensor([len(i) for i in indices], dtype=torch.int64),
         torch.from_numpy(np.concatenate([np.empty(0, np.int64), *indices])),
-        torch.from_numpy(np.concatenate([np.empty(0), *weights])).to(embeddings.dtype),
+        torch.from_numpy(np.concatenate([np.empty(0), *weights])),
         torch.full((len(embeddings),), torch.inf, dtype=torch.float64),
         torch.tensor(sweeps, dtype=torch.int64),
     )

@@ -32,7 +32,8 @@ class Decomposition:
         concept_indices: (total l0,) int64, ascending within each row.
         concept_weights: (total l0,), all above 0; float64 where embeddings or dictionary are, else float32.
         n_concepts: size of the dictionary.
-        gap: (batch,) float64 duality gap of these very weights; NaN once weights were suppressed.
+        gap: (batch,) float64 duality gap, or a bound on it below the tolerance, of the weights before they
+            were rounded to their dtype; NaN once weights were suppressed.
         converged: (batch,) bool, whether the gap reached the tolerance.
         iterations: (batch,) int64, in the unit of the solver: rounds over the dictionary (active_set),
             iterations (admm) or sweeps (sklearn).

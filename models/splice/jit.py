@@ -26,6 +26,11 @@ def compiled(function):
         return numba.njit(**OPTIONS)(function)
 
 
+def helper(function):
+    """For what only kernels call: compiled as part of them, without the wrappers that Python would need."""
+    return numba.njit(no_cpython_wrapper=True, no_cfunc_wrapper=True, **OPTIONS)(function)
+
+
 def over_rows(function: Callable[[slice], None], n_rows: int) -> None:
     """Call `function` with slices that cover n_rows, in as many threads as torch may use."""
     n_threads = min(torch.get_num_threads(), n_rows // ROWS_PER_THREAD)

@@ -14,7 +14,7 @@ Objective, over the atoms j of a pool that is much smaller than the dictionary (
 | A | working set: the m atoms of the pool that are in the small problem now | (m, d) |
 | G, b | A A^T, A v | (m, m), (m,) |
 | x, q | weights; correlations q = A r = b - G x | (m,) |
-| S, L, p | support of x; Cholesky factor of G_SS; Newton step | (n,), (n, n), (n,) |
+| S, L, p | support of x; Cholesky factor of G_SS; Newton direction | (n,), (n, n), (n,) |
 
 Optimality (KKT): q_j = tau where x_j > 0, and q_j <= tau elsewhere. Two nested methods reach it; each only
 ever lowers the objective, so neither can cycle:
@@ -22,25 +22,25 @@ ever lowers the objective, so neither can cycle:
 1. Pool: solve on the working set, correlate the pool with the residual, admit the worst violators, repeat.
 2. Working set: sweeps of coordinate descent, x_j <- max(0, x_j + (q_j - tau) / G_jj), find the support but
    converge slowly on coherent atoms. So Newton's method, exact for a quadratic, finishes the support:
-   x_S += t p with G_SS p = q_S - tau and the largest t <= 1 that keeps x >= 0; an atom that hits 0 leaves.
+   G_SS p = q_S - tau, x_S <- max(0, x_S + p) where that lowers the objective, else x_S + t p with the
+   largest t that keeps x >= 0. An atom that hits 0 leaves.
    L carries a ridge, relative to the diagonal. That makes it a proximal step: the fixed points are the same,
    and it stays defined when atoms are equal or linearly dependent.
 
-All of this is float64. The weights are then rounded to the dtype in which they are returned, and r and the
-reported numbers describe the rounded weights.
+All of this is float64, whatever the dtype of C and V.
 """
 
 import numpy as np
-from conceptry.models.splice.jit import compiled
+from conceptry.models.splice.jit import compiled, helper
 
 ADMITTED_AT_ONCE = 24
 SWEEPS = 6
 RIDGE = 1e-11
 EXACT = 1e-11  # KKT violation, relative to tau, that counts as none on the working set
-VIOLATED = 1e-8  # and in the pool, whose residual belongs to the rounded weights
+VIOLATED = 1e-9  # and in the pool
 
 
-@compiled
+@helper
 def _dot(a, i, b, j, n):
     total = 0.0
     for k in range(n):
@@ -48,9 +48,10 @@ def _dot(a, i, b, j, n):
     return total
 
 
-@compiled
-def _newton(G, x, q, m, tau, S, L, p):
+@helper
+def _newton(G, x, q, m, tau, S, L, p, step):
     """Bring q to tau on the support of x; atoms may leave the support, none enters."""
+    before = np.inf
     for _ in range(2 * m + 8):
         n, worst = 0, 0.0
         for j in range(m):
@@ -76,27 +77,43 @@ def _newton(G, x, q, m, tau, S, L, p):
                 p[j] -= p[i] * L[i, j]
             if x[S[i]] + t * p[i] < 0.0:
                 t, blocked = -x[S[i]] / p[i], i
+        for cut in range(2):  # first the whole step, cut off at 0; if that gains nothing, t p
+            gain = 0.0  # twice the decrease of half the objective
+            for i in range(n):
+                step[i] = max(-x[S[i]], p[i] if cut == 0 else t * p[i])
+                if cut == 1 and i == blocked:
+                    step[i] = -x[S[i]]
+                gain += step[i] * (q[S[i]] - tau)
+            for i in range(n):
+                for k in range(m):
+                    q[k] -= step[i] * G[S[i], k]
+            for i in range(n):
+                gain += step[i] * (q[S[i]] - tau)
+            if cut == 1 or blocked < 0 or gain > 0.0:
+                break
+            for i in range(n):
+                for k in range(m):
+                    q[k] += step[i] * G[S[i], k]
         for i in range(n):
-            new = 0.0 if i == blocked else max(0.0, x[S[i]] + t * p[i])
-            step = new - x[S[i]]
-            x[S[i]] = new
-            for k in range(m):
-                q[k] -= step * G[S[i], k]
+            x[S[i]] += step[i]
+        if blocked < 0 and worst > 0.5 * before:
+            return  # as far as rounding goes
+        before = worst
 
 
-@compiled
-def _solve_working_set(G, b, x, q, m, tau, S, L, p):
-    for _ in range(100):
+@helper
+def _solve_working_set(G, b, x, q, m, tau, S, L, p, step):
+    for _ in range(50):
         for _ in range(SWEEPS):
             for j in range(m):
                 excess = q[j] - tau
                 if x[j] > 0.0 or excess > EXACT * tau:
                     new = max(0.0, x[j] + excess / G[j, j])
-                    step = new - x[j]
+                    change = new - x[j]
                     x[j] = new
                     for k in range(m):
-                        q[k] -= step * G[j, k]
-        _newton(G, x, q, m, tau, S, L, p)
+                        q[k] -= change * G[j, k]
+        _newton(G, x, q, m, tau, S, L, p, step)
         worst = 0.0
         for j in range(m):  # afresh: the running correlations have collected rounding
             q[j] = b[j]
@@ -107,7 +124,7 @@ def _solve_working_set(G, b, x, q, m, tau, S, L, p):
             return
 
 
-@compiled
+@helper
 def _admit(C, atom, weight, v, A, G, b, x, q, m):
     """Make `atom` the last of a working set of m before it."""
     d = A.shape[1]
@@ -122,7 +139,7 @@ def _admit(C, atom, weight, v, A, G, b, x, q, m):
         q[j] -= G[m, j] * weight if j < m else 0.0
 
 
-@compiled
+@helper
 def _drop_unused(A, G, b, x, q, member, inside, m):
     """Take the atoms without weight out of the working set; returns its new size."""
     n = 0
@@ -154,7 +171,8 @@ def solve_rows(C, V, R, support, weights, counts, rows, atoms, n_atoms, tau, mom
     pool, inside, score = np.empty(width, np.int64), np.empty(width, np.bool_), np.empty(width)
     v, r = np.empty((1, d)), np.empty((1, d))
     A, G, L = np.empty((capacity, d)), np.empty((capacity, capacity)), np.empty((capacity, capacity))
-    b, x, q, p = np.empty(capacity), np.empty(capacity), np.empty(capacity), np.empty(capacity)
+    b, x, q = np.empty(capacity), np.empty(capacity), np.empty(capacity)
+    p, step = np.empty(capacity), np.empty(capacity)
     S, member = np.empty(capacity, np.int64), np.empty(capacity, np.int64)  # member: place in the pool
 
     for i in range(len(rows)):
@@ -166,7 +184,7 @@ def solve_rows(C, V, R, support, weights, counts, rows, atoms, n_atoms, tau, mom
             inside[k] = k < counts[row]
             if inside[k]:
                 pool[k] = support[row, k]
-                _admit(C, pool[k], np.float64(weights[row, k]), v, A, G, b, x, q, m)
+                _admit(C, pool[k], weights[row, k], v, A, G, b, x, q, m)
                 member[m] = k
                 m += 1
             else:
@@ -180,33 +198,33 @@ def solve_rows(C, V, R, support, weights, counts, rows, atoms, n_atoms, tau, mom
                     top = max(top, score[k])
             if top <= tau * (1.0 + VIOLATED):
                 break
+            batch = max(ADMITTED_AT_ONCE, m // 2)
             bar = tau * (1.0 + VIOLATED)  # raised by bisection until few enough violators are above it
             for _ in range(12):
                 n_above = 0
                 for k in range(n_pool):
                     n_above += score[k] > bar and not inside[k]
-                if n_above <= ADMITTED_AT_ONCE:
+                if n_above <= batch:
                     break
                 bar = 0.5 * (bar + top)
-            if m + ADMITTED_AT_ONCE > capacity:
+            if m + batch > capacity:
                 m = _drop_unused(A, G, b, x, q, member, inside, m)
             before = m
             for k in range(n_pool):
-                if score[k] > bar and not inside[k] and m < min(capacity, before + ADMITTED_AT_ONCE):
+                if score[k] > bar and not inside[k] and m < min(capacity, before + batch):
                     inside[k] = True
                     _admit(C, pool[k], 0.0, v, A, G, b, x, q, m)
                     member[m] = k
                     m += 1
             if m == before:
                 break
-            _solve_working_set(G, b, x, q, m, tau, S, L, p)
+            _solve_working_set(G, b, x, q, m, tau, S, L, p, step)
             for k in range(d):
                 r[0, k] = v[0, k]
             for j in range(m):
-                weights[row, 0] = x[j]  # rounds
                 if x[j] > 0.0:
                     for k in range(d):
-                        r[0, k] -= np.float64(weights[row, 0]) * A[j, k]
+                        r[0, k] -= x[j] * A[j, k]
         shift = total = 0.0
         counts[row] = 0
         for k in range(d):

@@ -11,7 +11,7 @@ class Solution(NamedTuple):
     Attributes:
         l0: (batch,) int64, entries of each row.
         concept_indices: (total l0,) int64.
-        concept_weights: (total l0,), all above 0.
+        concept_weights: (total l0,), all above 0; as precise as the solver has them.
         gap: (batch,) float64 upper bound on the duality gap; infinite where the solver has none.
         iterations: (batch,) int64.
     """

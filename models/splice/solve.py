@@ -46,11 +46,11 @@ def decompose(
         l1_penalty: finite, above 0. From 2 max_i <c_i, v> on, w = 0.
         solver: "active_set" (exact, fastest), "admm" (plain torch) or "sklearn" (the reference; slow).
         tolerance: on the duality gap of each row, absolute: the objective of a unit-norm row is at most 1.
-            With float32 weights it can be kept down to about 1e-7.
         max_iterations: None for the solver's own; rounds, iterations or sweeps respectively.
 
     Returns:
         A Decomposition on the device of the embeddings, float64 where one of the inputs is, else float32.
+        The gap is certified in float64; for float32 it is that of the weights before they are rounded.
 
     Raises:
         InputError: naming the argument, what it must be and what it was.
@@ -61,7 +61,7 @@ def decompose(
     _check_options(l1_penalty, solver, tolerance, max_iterations)
     _check_matrix("embeddings", embeddings, "(batch, d)")
     _check_matrix("dictionary", dictionary, "(n_concepts, d)")
-    (batch, d), (n_concepts, dictionary_d) = embeddings.shape, dictionary.shape
+    d, (n_concepts, dictionary_d) = embeddings.shape[1], dictionary.shape
     if n_concepts == 0 or dictionary_d == 0:
         raise InputError(f"dictionary must hold at least one concept, got shape {tuple(dictionary.shape)}")
     if d != dictionary_d:
@@ -88,7 +88,9 @@ def decompose(
         solver=solver,
         l1_penalty=l1_penalty,
     )
-    return result if bool(result.converged.all()) else _certified(result, V, C, tolerance)
+    if not bool(result.converged.all()):
+        result = _certified(result, V, C, tolerance)
+    return replace(result, concept_weights=result.concept_weights.to(dtype))
 
 
 def _certified(result: Decomposition, V: torch.Tensor, C: torch.Tensor, tolerance: float) -> Decomposition:
