@@ -1,0 +1,187 @@
+"""Scenes of the emoji world: one or two pictured objects on a coloured, patterned background, 64x64 pixels.
+
+Synthetic by design: the objects, the words and every object's pixels are known exactly, which is what a
+benchmark of concept explainers needs. Nothing measured on these scenes is a claim about photographs.
+
+| symbol | meaning |
+|---|---|
+| pair | two different objects, order ignored |
+| background | a colour and a pattern |
+| combination | an object and a background colour |
+
+Splits, kept apart by construction:
+- "train": no pair of `HELD_OUT_PAIRS`, no combination of `HELD_OUT_COLOURS`.
+- "heldout": scenes of two objects are `HELD_OUT_PAIRS` only; no combination of `HELD_OUT_COLOURS`. Scenes of one
+  object show what training shows, drawn from another stream of random numbers.
+- "heldout-colour": at least one object of each scene is on a colour of `HELD_OUT_COLOURS`; no held-out pair.
+
+About 4 % of the pairs and 2 % of the combinations are held out, chosen by SHA-256 of their words: few, since what a
+model never sees it learns to exclude. Scene `index` of `(split, seed)` comes from a generator of its own, seeded
+`SeedSequence([seed, split number, index])`: no order, thread or platform changes it.
+"""
+
+import hashlib
+import itertools
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from conceptry.models.errors import InputError
+from conceptry.models.zoo.captions import caption
+from conceptry.models.zoo.emoji import COLOURS, OBJECTS, PATTERNS, check_object, picture
+from conceptry.models.zoo.raster import SCENE_SIZE, background, sprite
+from torch.utils.data import Dataset
+
+SPLITS = ("train", "heldout", "heldout-colour")
+PAIR_SHARE, COLOUR_SHARE = 0.04, 0.02  # shares of pairs and of combinations that are held out
+SIZES = {1: (26, 44), 2: (24, 36)}  # number of objects -> least and largest size of a sprite in pixels
+MIN_VISIBLE = 0.85  # least share of the first object's pixels that the second one leaves visible
+
+
+@dataclass(frozen=True)
+class Scene:
+    """One scene and all that is true of it."""
+
+    objects: tuple[str, ...]  # one or two names, in drawing order: a later one may cover a little of an earlier one
+    colour: str
+    pattern: str
+    image: np.ndarray  # uint8 (64, 64, 3), RGB
+    masks: np.ndarray  # bool (n_objects, 64, 64): the visible pixels of each object; the rest is background
+    caption: str
+
+    @property
+    def concepts(self) -> tuple[str, ...]:
+        """The words that are true of the scene: its objects, its colour, its pattern."""
+        return (*self.objects, self.colour, self.pattern)
+
+    @property
+    def background_mask(self) -> np.ndarray:
+        """bool (64, 64): the pixels of no object."""
+        return ~np.logical_or.reduce(self.masks, axis=0)
+
+
+def _held_out(words: Sequence[str], share: float) -> bool:
+    digest = hashlib.sha256("|".join(words).encode()).digest()
+    return int.from_bytes(digest[:8], "big") < share * 2**64
+
+
+HELD_OUT_PAIRS: frozenset[frozenset[str]] = frozenset(
+    frozenset(pair) for pair in itertools.combinations(sorted(OBJECTS), 2) if _held_out(pair, PAIR_SHARE)
+)
+HELD_OUT_COLOURS: frozenset[tuple[str, str]] = frozenset(
+    pair for pair in itertools.product(OBJECTS, COLOURS) if _held_out(pair, COLOUR_SHARE)
+)
+
+
+class EmojiScenes(Dataset[Scene]):
+    """A data set of `size` scenes; item `i` is the same `Scene` every time.
+
+    n_objects: 1, 2, or None for a coin toss per scene. objects: the names to draw from, None for all; both are part
+    of the definition, so another choice gives other scenes. Raises InputError for an unknown split or object, a
+    negative seed or size, or objects that leave the split nothing to draw.
+    """
+
+    def __init__(
+        self, split: str, size: int, seed: int = 0, n_objects: int | None = None, objects: Sequence[str] | None = None
+    ) -> None:
+        if split not in SPLITS:
+            raise InputError(f"split must be one of {', '.join(SPLITS)}, got {split!r}")
+        if size < 0 or seed < 0:
+            raise InputError(f"size and seed must be 0 or more, got size {size} and seed {seed}")
+        if n_objects not in (None, 1, 2):
+            raise InputError(f"n_objects must be 1, 2 or None for either, got {n_objects!r}")
+        names = tuple(OBJECTS if objects is None else objects)
+        for name in names:
+            check_object(name)
+        if len(set(names)) != len(names):
+            raise InputError(f"objects must be distinct, got {names}")
+        self.split, self.size, self.seed, self.n_objects, self.objects = split, size, seed, n_objects, names
+        self._pairs = [
+            pair
+            for pair in itertools.combinations(names, 2)
+            if (frozenset(pair) in HELD_OUT_PAIRS) == (split == "heldout")
+        ]
+        self._grounds = [
+            ground
+            for ground in itertools.product(names, COLOURS)
+            if (ground in HELD_OUT_COLOURS) == (split == "heldout-colour")
+        ]
+        self._partners: dict[str, list[str]] = {name: [] for name in names}
+        for first, second in self._pairs:
+            self._partners[first].append(second)
+            self._partners[second].append(first)
+        if split == "heldout-colour" and n_objects != 1:
+            self._grounds = [ground for ground in self._grounds if self._partners[ground[0]]]
+        if not self._grounds or (n_objects != 1 and not self._pairs):
+            raise InputError(f"these {len(names)} objects leave nothing to draw in split {split!r}; name more of them")
+
+    def __len__(self) -> int:
+        return self.size
+
+    def __getitem__(self, index: int) -> Scene:
+        if not 0 <= index < self.size:
+            raise IndexError(f"scene {index} of {self.size}")
+        rng = np.random.default_rng(np.random.SeedSequence([self.seed, SPLITS.index(self.split), index]))
+        count = int(rng.integers(1, 3)) if self.n_objects is None else self.n_objects
+        objects, colour = self._draw_words(rng, count)
+        pattern = PATTERNS[rng.integers(len(PATTERNS))]
+        image = background(colour, pattern, int(rng.integers(1 << 16)))
+        masks = _place(rng, objects, image)
+        return Scene(objects, colour, pattern, image, masks, caption(rng, objects, colour, pattern))
+
+    def definition(self) -> dict[str, object]:
+        """The settings that, with this package's code and pictures, fix every scene."""
+        return {
+            "split": self.split,
+            "size": self.size,
+            "seed": self.seed,
+            "n_objects": self.n_objects,
+            "objects": list(self.objects),
+        }
+
+    def digest(self, n_scenes: int = 32) -> str:
+        """SHA-256 (hex) of the definition, the pictures drawn from, and the first `n_scenes` scenes."""
+        sha = hashlib.sha256(json.dumps(self.definition(), sort_keys=True).encode())
+        for name in self.objects:
+            sha.update(picture(name).tobytes())
+        for index in range(min(n_scenes, self.size)):
+            scene = self[index]
+            sha.update(scene.image.tobytes() + scene.masks.tobytes() + scene.caption.encode())
+        return sha.hexdigest()
+
+    def _draw_words(self, rng: np.random.Generator, count: int) -> tuple[tuple[str, ...], str]:
+        """Objects and colour: uniform over what the split allows, by redrawing what it does not."""
+        while True:
+            if self.split == "heldout-colour":
+                first, colour = self._grounds[rng.integers(len(self._grounds))]
+                partners = self._partners[first]
+                objects = (first,) if count == 1 else (first, partners[rng.integers(len(partners))])
+                return objects if rng.random() < 0.5 else objects[::-1], colour
+            if count == 1:
+                name, colour = self._grounds[rng.integers(len(self._grounds))]
+                return (name,), colour
+            first, second = self._pairs[rng.integers(len(self._pairs))]
+            colour = list(COLOURS)[rng.integers(len(COLOURS))]
+            if (first, colour) not in HELD_OUT_COLOURS and (second, colour) not in HELD_OUT_COLOURS:
+                return (first, second) if rng.random() < 0.5 else (second, first), colour
+
+
+def _place(rng: np.random.Generator, objects: tuple[str, ...], image: np.ndarray) -> np.ndarray:
+    """Draw the objects into `image` (64, 64, 3) in place; returns their visible masks (n_objects, 64, 64)."""
+    low, high = SIZES[len(objects)]
+    sizes = [int(rng.integers(low, high + 1)) for _ in objects]
+    turns = [(int(rng.integers(5)), bool(rng.integers(2))) for _ in objects]
+    sprites = [sprite(name, size, *turn) for name, size, turn in zip(objects, sizes, turns, strict=True)]
+    while True:
+        masks = np.zeros((len(objects), SCENE_SIZE, SCENE_SIZE), dtype=bool)
+        corners = [rng.integers(0, SCENE_SIZE - size + 1, 2).tolist() for size in sizes]
+        for mask, (_, shape), size, (y, x) in zip(masks, sprites, sizes, corners, strict=True):
+            mask[y : y + size, x : x + size] = shape
+        if len(objects) == 1 or (masks[0] & masks[1]).sum() <= (1 - MIN_VISIBLE) * masks[0].sum():
+            break
+    for (colours, shape), size, (y, x) in zip(sprites, sizes, corners, strict=True):
+        image[y : y + size, x : x + size][shape] = colours[shape]
+    if len(objects) == 2:
+        masks[0] &= ~masks[1]
+    return masks
