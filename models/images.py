@@ -28,7 +28,10 @@ def image_bytes(value: object) -> bytes:
         if raw.startswith(_MAGIC):
             return raw
     else:
-        raise InputError(f"expected the bytes of a picture or their base64 text, got {type(value).__name__}")
+        raise InputError(
+            f"expected the bytes of a picture or their base64 text, got {type(value).__name__}; "
+            "in JSON use dataframe_split or dataframe_records"
+        )
     try:
         decoded = base64.b64decode(raw.strip(), validate=True)
     except (binascii.Error, ValueError):

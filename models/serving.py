@@ -56,7 +56,9 @@ class Explainer(PythonModel):
             if not isinstance(model_input, pd.DataFrame):
                 raise InputError(f"a request must be a table of rows, got {type(model_input).__name__}")
             if not len(model_input):
-                raise InputError("the request holds no rows; expected at least one")
+                # MLflow drops columns that the signature lacks, and the rows with them where no column is left.
+                columns = ", ".join(map(repr, self.signature.inputs.input_names()))
+                raise InputError(f"the request holds no rows with any of the columns {columns}; expected at least one")
             return self.explain(model_input.reset_index(drop=True), params or {})
         except ConceptryError as error:
             raise MlflowException(str(error), error_code=INVALID_PARAMETER_VALUE) from None

@@ -89,7 +89,7 @@ def promote(
         if previous == version:
             return None
         stated = rule or ", ".join(map(str, require)) or "by hand"
-        now = datetime.now(UTC).isoformat(timespec="milliseconds")
+        now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
         promotion = Promotion(alias, version, previous, stated, getpass.getuser(), now)
         # The record comes first: an alias without one would be a promotion that nobody can account for.
         client.set_registered_model_tag(name, f"{_HISTORY}{now}", json.dumps(asdict(promotion)))

@@ -25,14 +25,16 @@ def connect() -> MlflowClient:
     Several processes that open a fresh sqlite file at once break it for good, so the first touch happens under a
     lock beside the file.
     """
-    uri = mlflow.get_tracking_uri()
-    client = MlflowClient()
-    if uri.startswith("sqlite:///") and ":memory:" not in uri:
-        database = Path(uri.removeprefix("sqlite:///"))
-        database.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(f"{database}.lock"):
-            client.search_experiments(max_results=1)
-    return client
+    for uri in {mlflow.get_tracking_uri(), mlflow.get_registry_uri()}:
+        if uri.startswith("sqlite:///") and ":memory:" not in uri:
+            database = Path(uri.removeprefix("sqlite:///"))
+            database.parent.mkdir(parents=True, exist_ok=True)
+            with FileLock(f"{database}.lock"):
+                # Making the client opens the store; both halves of it make tables of their own.
+                client = MlflowClient(uri, uri)
+                client.search_experiments(max_results=1)
+                client.search_registered_models(max_results=1)
+    return MlflowClient()
 
 
 def ensure_experiment(client: MlflowClient, name: str) -> Experiment:

@@ -81,7 +81,7 @@ def find_version(uri: str) -> Version:
     return _version(client, found)
 
 
-def load(uri: str, **model_config: Any) -> mlflow.pyfunc.PyFuncModel:
+def load(uri: str, **model_config: Any) -> "mlflow.pyfunc.PyFuncModel":
     """Load a version for `predict`; digests are checked. Keywords override its configuration, as `device="cuda"`.
 
     A process can hold one version's code only: load versions that differ in code in processes of their own.

@@ -4,6 +4,7 @@ A package folder holds `config.json` (hyperparameters), `vocabulary.txt`, `splic
 means) and `encoder/` (configuration, tokeniser and weights of the encoder).
 """
 
+import base64
 import math
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -93,7 +94,7 @@ def build(options: SpliceOptions, directory: Path) -> Package:
         requirements.append("onnxruntime")
     if options.solver == "sklearn":
         requirements.append("scikit-learn")
-    return Package(params, tags, {"image": [png_bytes(_example_picture())]}, tuple(requirements))
+    return Package(params, tags, {"image": [base64.b64encode(png_bytes(_example_picture())).decode()]}, tuple(requirements))
 
 
 def read_package(directory: Path, device: torch.device) -> Splice:

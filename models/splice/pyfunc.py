@@ -2,11 +2,12 @@
 
 | column | type | |
 |---|---|---|
-| image | binary | bytes of a picture, or base64 |
+| image | any | bytes of a picture, or base64 |
 | text | string | |
-| embedding | array of doubles | an image embedding as the encoder gives it, of any norm |
+| embedding | any | an array of d doubles: an image embedding as the encoder gives it, of any norm |
 
-Each row gives exactly one of the three. The answer has one row for each: `concepts` (a list of {concept, weight} in
+With the types binary and array MLflow itself would refuse a null in a table of mixed rows, and in sentences that name
+no row. Each row gives exactly one of the three. The answer has one row for each: `concepts` (a list of {concept, weight} in
 descending order), `l0`, `cosine`, `gap`; with `return_embedding`, also `embedding` and `recomposed`, both of unit norm.
 """
 
@@ -25,7 +26,7 @@ from conceptry.models.splice.method import read_package
 from conceptry.models.splice.model import Explanation, Splice
 from mlflow.models import ModelSignature
 from mlflow.types import ColSpec, DataType, ParamSchema, ParamSpec, Schema
-from mlflow.types.schema import Array, Object, Property
+from mlflow.types.schema import AnyType, Array, Object, Property
 from torch import Tensor
 
 COLUMNS = ("image", "text", "embedding")
@@ -38,9 +39,9 @@ class SpliceExplainer(Explainer):
     signature = ModelSignature(
         inputs=Schema(
             [
-                ColSpec(DataType.binary, "image", required=False),
+                ColSpec(AnyType(), "image", required=False),
                 ColSpec(DataType.string, "text", required=False),
-                ColSpec(Array(DataType.double), "embedding", required=False),
+                ColSpec(AnyType(), "embedding", required=False),
             ]
         ),
         outputs=Schema(

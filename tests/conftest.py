@@ -1,0 +1,97 @@
+"""What many tests share: a tiny random encoder, a store of their own, and the command line as users run it."""
+
+import json
+import os
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image, ImageDraw
+from support import WORDS, environment
+
+
+@pytest.fixture(scope="session")
+def words_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("words") / "words.txt"
+    path.write_text("\n".join(WORDS) + "\n", encoding="utf-8")
+    return path
+
+
+@pytest.fixture(scope="session")
+def tiny_encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An untrained open_clip model with the full token table, in the local-dir layout, with an image mean."""
+    from open_clip.model import CLIP
+    from safetensors.torch import save_file
+
+    directory = tmp_path_factory.mktemp("tiny-encoder")
+    model_cfg = {
+        "embed_dim": 64,
+        "vision_cfg": {"layers": [1, 1, 1, 1], "width": 16, "image_size": 64, "patch_size": None},
+        "text_cfg": {"context_length": 16, "vocab_size": 49408, "width": 64, "heads": 2, "layers": 1},
+    }
+    config = {"model_cfg": model_cfg, "preprocess_cfg": {"size": 64}}
+    (directory / "open_clip_config.json").write_text(json.dumps(config))
+    torch.manual_seed(0)
+    state = CLIP(**model_cfg).state_dict()
+    save_file({k: v.contiguous() for k, v in state.items()}, str(directory / "open_clip_model.safetensors"))
+    save_file({"image_mean": torch.randn(64) * 0.05}, str(directory / "image_mean.safetensors"))
+    return directory
+
+
+@pytest.fixture(scope="session")
+def picture() -> Image.Image:
+    image = Image.new("RGB", (64, 64), (30, 120, 60))
+    ImageDraw.Draw(image).rectangle((10, 10, 40, 50), fill=(250, 200, 20))
+    return image
+
+
+@pytest.fixture(scope="session")
+def store_directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("store")
+
+
+@pytest.fixture(scope="session")
+def store(store_directory: Path) -> Iterator[str]:
+    """A fresh MLflow store for this process and its children, used by all tests that register tiny versions."""
+    import mlflow
+
+    uri = f"sqlite:///{store_directory / 'mlflow.db'}"
+    before = os.getcwd()
+    os.chdir(store_directory)  # new experiments keep their artifacts below the current folder
+    os.environ["MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR"] = "false"
+    os.environ["CONCEPTRY_CACHE"] = str(store_directory / "cache")
+    mlflow.set_tracking_uri(uri)
+    yield uri
+    os.chdir(before)
+
+
+@pytest.fixture(scope="session")
+def tiny_options(tiny_encoder: Path, words_file: Path) -> dict[str, str]:
+    return {"encoder": f"open_clip:local-dir:{tiny_encoder}", "vocabulary": str(words_file)}
+
+
+@pytest.fixture(scope="session")
+def tiny_version(store: str, tiny_options: dict[str, str]):
+    """A registered version of the tiny encoder."""
+    from conceptry.registry import register
+
+    return register("splice", tiny_options, name="tiny").version
+
+
+@pytest.fixture(scope="session")
+def conceptry(store: str, store_directory: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Run the installed `conceptry` command in the test's store; returns the finished process."""
+
+    def run(*arguments: str, **extra: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            ["conceptry", *arguments],
+            cwd=store_directory,
+            env=environment(MLFLOW_TRACKING_URI=store, CONCEPTRY_CACHE=str(store_directory / "cache"), **extra),
+            capture_output=True,
+            text=True,
+            timeout=300,
+        )
+
+    return run

@@ -1,0 +1,233 @@
+"""SpLiCE around the solver: dictionary, centring, recomposition, interventions, loaders; against literal formulas."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from conceptry.models import splice
+from conceptry.models.errors import InputError
+from conceptry.models.splice.dictionary import load_mean_file
+from torch import Tensor
+
+D, N_WORDS = 32, 50
+WORDS = [f"word{i}" for i in range(N_WORDS)]
+
+
+class OwnEncoder:
+    """A user's own object: no class of ours, only the two methods."""
+
+    def __init__(self) -> None:
+        generator = torch.Generator().manual_seed(1)
+        self.table = torch.randn(N_WORDS, D, generator=generator) + 0.5
+        self.projection = torch.randn(3 * 4 * 4, D, generator=generator)
+        self.calls = 0
+
+    def encode_image(self, pixels: Tensor) -> Tensor:
+        return pixels.flatten(1) @ self.projection + 0.7
+
+    def encode_text(self, texts: Sequence[str]) -> Tensor:
+        self.calls += 1
+        return torch.stack([self.table[int(text.removeprefix("word"))] for text in texts])
+
+
+@pytest.fixture
+def encoder() -> OwnEncoder:
+    return OwnEncoder()
+
+
+@pytest.fixture
+def pixels() -> Tensor:
+    return torch.randn(7, 3, 4, 4, generator=torch.Generator().manual_seed(2))
+
+
+@pytest.fixture
+def model(encoder: OwnEncoder, pixels: Tensor) -> splice.Splice:
+    dictionary = splice.build_dictionary(encoder, WORDS)
+    mean = splice.mean_embedding(encoder.encode_image(pixels))
+    text_mean = splice.mean_embedding(encoder.encode_text(WORDS))
+    return splice.Splice(encoder, WORDS, dictionary, mean, text_mean, l1_penalty=0.2)
+
+
+def literal(z_raw: np.ndarray, dictionary: np.ndarray, mean: np.ndarray, l1_penalty: float):
+    """The definition, one embedding at a time in float64, solved by scikit-learn."""
+    from sklearn.linear_model import Lasso
+
+    weights, recomposed = [], []
+    for row in z_raw:
+        z = row / np.linalg.norm(row)
+        v = z - mean
+        v /= np.linalg.norm(v)
+        lasso = Lasso(alpha=l1_penalty / (2 * len(v)), fit_intercept=False, positive=True, max_iter=10_000, tol=1e-10)
+        w = lasso.fit(dictionary.T, v).coef_
+        direction = w @ dictionary
+        norm = np.linalg.norm(direction)
+        total = (direction / norm if norm else direction) + mean
+        weights.append(w)
+        recomposed.append(total / np.linalg.norm(total))
+    return np.stack(weights), np.stack(recomposed)
+
+
+def test_the_dictionary_is_centred_and_of_unit_norm(encoder: OwnEncoder) -> None:
+    dictionary = splice.build_dictionary(encoder, WORDS, batch_size=20)
+    assert encoder.calls == 3  # in batches, not one word at a time
+    rows = encoder.table.double().numpy()
+    unit = rows / np.linalg.norm(rows, axis=1, keepdims=True)
+    centred = unit - unit.mean(axis=0)
+    expected = centred / np.linalg.norm(centred, axis=1, keepdims=True)
+    assert np.abs(dictionary.numpy() - expected).max() < 1e-6
+
+
+@pytest.mark.parametrize("modality", ["image", "text"])
+def test_explanations_equal_the_literal_definition(model: splice.Splice, pixels: Tensor, modality) -> None:
+    assert model.encoder is not None
+    raw = model.encoder.encode_image(pixels) if modality == "image" else model.encoder.encode_text(WORDS[:6])
+    explained = model.explain(raw, modality)
+    mean = model.means[modality]
+    assert mean is not None
+    weights, recomposed = literal(
+        raw.double().numpy(), model.dictionary.double().numpy(), mean.double().numpy(), model.l1_penalty
+    )
+    assert np.abs(explained.decomposition.to_dense().numpy() - weights).max() < 1e-4
+    assert np.abs(explained.recomposed.numpy() - recomposed).max() < 1e-4
+    z = torch.nn.functional.normalize(raw, dim=1)
+    assert torch.allclose(explained.cosine, (z * explained.recomposed).sum(1))
+    assert explained.gap.max() <= 1e-6
+
+
+def test_rows_of_both_modalities_in_one_batch(model: splice.Splice, pixels: Tensor) -> None:
+    assert model.encoder is not None
+    images, texts = model.encoder.encode_image(pixels), model.encoder.encode_text(WORDS[:2])
+    both = model.explain(torch.cat([texts, images]), ["text"] * 2 + ["image"] * 7)
+    assert torch.allclose(both.recomposed[:2], model.explain(texts, "text").recomposed, atol=1e-5)
+    assert torch.allclose(both.recomposed[2:], model.explain(images, "image").recomposed, atol=1e-5)
+
+
+def test_a_penalty_above_every_correlation_gives_the_mean_not_nan(model: splice.Splice, pixels: Tensor) -> None:
+    assert model.encoder is not None
+    explained = model.explain(model.encoder.encode_image(pixels), l1_penalty=3.0)
+    assert explained.decomposition.l0.tolist() == [0] * 7
+    mean = model.means["image"]
+    assert mean is not None
+    assert torch.allclose(explained.recomposed, torch.nn.functional.normalize(mean, dim=0).expand(7, -1))
+
+
+def test_interventions_remove_words_by_name_or_index(model: splice.Splice, pixels: Tensor) -> None:
+    assert model.encoder is not None
+    raw = model.encoder.encode_image(pixels)
+    plain = model.explain(raw)
+    strongest = int(plain.decomposition.row(0)[0][0])
+    removed = model.explain(raw, suppress=[WORDS[strongest]])
+    dense = plain.decomposition.to_dense().clone()
+    dense[:, strongest] = 0
+    assert torch.equal(removed.decomposition.to_dense(), dense)
+    assert torch.allclose(removed.recomposed, model.recompose_image(dense), atol=1e-6)
+    assert torch.allclose(model.intervene_image(pixels, [strongest]), removed.recomposed)
+    assert torch.equal(removed.gap, plain.gap)  # the certificate is that of the solve
+    with pytest.raises(InputError, match="'word5x' is not one of the 50 words of the vocabulary; near words: word5"):
+        model.explain(raw, suppress=["word5x"])
+
+
+def test_the_interface_of_the_published_implementation(model: splice.Splice, pixels: Tensor) -> None:
+    recomposed, none = model(pixels)
+    assert none is None
+    assert torch.allclose(recomposed, model.encode_image(pixels))
+    model.return_weights = True
+    weights = model.encode_image(pixels)
+    assert weights.shape == (7, N_WORDS)
+    assert torch.allclose(model.recompose_image(weights), recomposed, atol=1e-6)
+    assert torch.allclose(model.recompose_image(weights.to_sparse()), recomposed, atol=1e-6)
+    assert model.encode_text(WORDS[:2]).shape == (2, N_WORDS)
+    assert model.recompose_text(model.encode_text(WORDS[:2])).shape == (2, D)
+    assert splice.decompose_image(pixels[0], model).l0 == (weights[0] > 0).sum()
+
+
+def test_means_over_a_loader_are_exact_whatever_the_batches(model: splice.Splice, pixels: Tensor) -> None:
+    labels = torch.tensor([0, 1, 0, 1, 1, 0, 2])
+    assert model.encoder is not None
+    explained = model.explain(model.encoder.encode_image(pixels))
+    dense = explained.decomposition.to_dense()
+
+    def batches(size: int):
+        return [(pixels[i : i + size], labels[i : i + size]) for i in range(0, 7, size)]
+
+    for size in (1, 3, 7):
+        summary = splice.decompose_dataset(batches(size), model)
+        assert torch.allclose(summary.weights, dense.mean(0), atol=1e-6)
+        assert summary.l0 == pytest.approx(explained.decomposition.l0.double().mean().item())
+        assert summary.cosine == pytest.approx(explained.cosine.double().mean().item(), abs=1e-6)
+        assert summary.count == 7
+        by_class = splice.decompose_classes(batches(size), model)
+        assert [by_class[label].count for label in (0, 1, 2)] == [3, 3, 1]
+        assert torch.allclose(by_class[2].weights, dense[6], atol=1e-6)  # a class of one image keeps its shape
+        assert splice.decompose_classes(batches(size), model, target_label=1)[1].l0 == by_class[1].l0
+    with pytest.raises(InputError, match="no images of class 9"):
+        splice.decompose_classes(batches(3), model, target_label=9)
+    with pytest.raises(InputError, match="the loader holds no images"):
+        splice.decompose_dataset([], model)
+    top = by_class[2].top(WORDS, 3)
+    assert [weight for _, weight in top] == sorted((weight for _, weight in top), reverse=True)
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [(float("nan"), "holds NaN or infinite values"), (float("inf"), "holds NaN"), (0.0, "is the zero vector")],
+)
+def test_bad_embeddings_are_named_by_row(model: splice.Splice, value: float, message: str) -> None:
+    embeddings = torch.ones(3, D)
+    embeddings[1] = value
+    with pytest.raises(InputError, match=f"row 1: the embedding {message}"):
+        model.decompose(embeddings)
+    with pytest.raises(InputError, match=r"must have shape \(batch, 32\), got \(3, 31\)"):
+        model.decompose(torch.ones(3, 31))
+
+
+def test_parts_that_do_not_fit_are_refused(encoder: OwnEncoder, tmp_path: Path) -> None:
+    dictionary = splice.build_dictionary(encoder, WORDS)
+    with pytest.raises(InputError, match="the vocabulary has 49 words, the dictionary 50 rows"):
+        splice.Splice(encoder, WORDS[1:], dictionary)
+    with pytest.raises(InputError, match=r"image_mean must have shape \(32,\)"):
+        splice.Splice(encoder, WORDS, dictionary, torch.zeros(31))
+    with pytest.raises(InputError, match="no text mean"):
+        splice.Splice(encoder, WORDS, dictionary, torch.zeros(D)).encode_text(["word1"])
+    with pytest.raises(InputError, match="has no encoder"):
+        splice.Splice(None, WORDS, dictionary, torch.zeros(D)).encode_image(torch.zeros(1, 3, 4, 4))
+    with pytest.raises(InputError, match="'word0' .* equals the mean"):
+        splice.build_dictionary(encoder, ["word0"])
+    encoder.table[3] = float("nan")
+    with pytest.raises(InputError, match="'word3' .* zero or not finite"):
+        splice.build_dictionary(encoder, WORDS)
+
+
+def test_mean_files_are_read_without_running_anything(tmp_path: Path) -> None:
+    import pickle
+
+    mean = torch.arange(4.0)
+    torch.save(mean[None], tmp_path / "mean.pt")
+    assert torch.equal(load_mean_file(tmp_path / "mean.pt"), mean)
+
+    class Evil:
+        def __reduce__(self):
+            return (Path.touch, (tmp_path / "executed",))
+
+    (tmp_path / "evil.pt").write_bytes(pickle.dumps(Evil()))
+    torch.save(Evil(), tmp_path / "evil2.pt")
+    for name in ("evil.pt", "evil2.pt"):
+        with pytest.raises(InputError, match="with one tensor"):
+            load_mean_file(tmp_path / name)
+    assert not (tmp_path / "executed").exists()
+    torch.save(torch.zeros(2, 3), tmp_path / "matrix.pt")
+    with pytest.raises(InputError, match="expected one finite vector"):
+        load_mean_file(tmp_path / "matrix.pt")
+
+
+def test_load_by_name_gives_the_shipped_model() -> None:
+    model = splice.load(device="cpu", vocabulary_size=40)
+    assert len(model.vocabulary) == 40
+    assert model.dictionary.shape[0] == 40
+    with pytest.raises(InputError, match="unknown encoder 'clap:x'"):
+        splice.load("clap:x")
+    with pytest.raises(InputError, match="the zoo has no network 'emoji-clp'.*did you mean emoji-clip"):
+        splice.load("zoo:emoji-clp")
+    assert "zoo:emoji-clip" in splice.available_models()

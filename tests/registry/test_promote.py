@@ -1,0 +1,67 @@
+"""Aliases move by stated rules, and who moved them is on record."""
+
+import getpass
+
+import pytest
+from conceptry.models.errors import ConceptryError, InputError
+from conceptry.registry import Requirement, compare, find_version, promote, promotions, register
+from mlflow import MlflowClient
+
+pytestmark = pytest.mark.usefixtures("store")
+
+
+@pytest.fixture(scope="module")
+def pair(store, tiny_options):
+    versions = [
+        register("splice", tiny_options | {"l1_penalty": penalty}, name="race").version for penalty in (0.2, 0.3)
+    ]
+    for version, cosine in zip(versions, (0.5, 0.7), strict=True):
+        MlflowClient().log_metric(version.run_id, "cosine", cosine)
+    return [find_version(version.uri) for version in versions]
+
+
+def test_a_version_must_meet_every_requirement(pair) -> None:
+    with pytest.raises(ConceptryError, match=r"race/1 is not promoted: cosine>=0.6 is required, its cosine is 0.5"):
+        promote("race", 1, require=[Requirement.parse("cosine >= 0.6")])
+    with pytest.raises(ConceptryError, match="has no metric 'l0'; it has cosine"):
+        promote("race", 2, require=[Requirement.parse("l0<=8")])
+    assert promotions("race") == []
+
+
+def test_promotions_are_recorded_in_order(pair) -> None:
+    first = promote("race", 1)
+    second = promote("race", 2, require=[Requirement.parse("cosine>=0.6")])
+    assert first
+    assert second
+    assert promote("race", 2) is None  # it is there already: nothing is added
+    assert promotions("race") == [first, second]
+    assert (second.previous, second.version, second.rule) == (1, 2, "cosine>=0.6")
+    assert second.by == getpass.getuser()
+    assert find_version("race@champion").version == 2
+    assert find_version("race/2").aliases == ("champion",)
+
+
+@pytest.mark.parametrize("text", ["cosine", "cosine=0.6", "cosine>=", ">=0.6", "cosine>=high", "cosine>=0.6,l0<=8"])
+def test_requirements_that_cannot_be_read(text: str) -> None:
+    with pytest.raises(InputError, match="expected METRIC>=NUMBER"):
+        Requirement.parse(text)
+
+
+def test_bad_aliases_and_versions(pair) -> None:
+    for alias in ("v1", "", "a b", "1st"):
+        with pytest.raises(InputError, match="an alias is a letter followed by"):
+            promote("race", 1, alias)
+    with pytest.raises(InputError, match="no such version; versions: 1, 2"):
+        promote("race", 3)
+
+
+def test_a_comparison_shows_what_differs(pair) -> None:
+    comparison = compare("race")
+    assert [version.version for version in comparison.versions] == [1, 2]
+    assert comparison.differing == ("l1_penalty",)
+    assert comparison.metrics == ("cosine",)
+    assert [v.version for v in compare("race", [2, 1, 2]).versions] == [2, 1]
+    with pytest.raises(InputError, match="race has no version 7; versions: 1, 2"):
+        compare("race", [7])
+    with pytest.raises(InputError, match="no version of that name"):
+        compare("nobody")
