@@ -4,6 +4,7 @@ The floor is one matrix product V C^T: every exact method must look at every con
 The baseline is what the published implementation does: scikit-learn's Lasso in float32, row after row.
 """
 
+import importlib
 import importlib.util
 import tempfile
 import warnings
@@ -14,7 +15,6 @@ from typing import Any
 
 import numpy as np
 import torch
-
 from conceptry.evaluation.benchmarks.measure import (
     Benchmark,
     Record,
@@ -46,8 +46,11 @@ def run(
     source = dictionary.name if dictionary else "generated"
     notes = [f"{source} dictionary {len(C)} x {C.shape[1]}, l1_penalty {L1_PENALTY}, one thread, medians"]
     spams_there = importlib.util.find_spec("spams") is not None
+    notes.append("ADMM takes thousands of products; it is timed on one row only")
     if not spams_there:
         notes.append("SPAMS is not installed (pip install spams-bin): not measured")
+    for library in ("sklearn.linear_model", *(["spams"] if spams_there else [])):
+        importlib.import_module(library)  # now: the limit on threads reaches loaded libraries only
     names = [FLOOR, OURS, BASELINE, *(["SPAMS"] if spams_there else []), "admm"]
 
     with one_thread(), tempfile.TemporaryDirectory() as folder:
@@ -119,14 +122,15 @@ def _sklearn_per_row(X: np.ndarray, V: np.ndarray) -> torch.Tensor:
 
     alpha = L1_PENALTY / (2 * len(X))
     lasso = Lasso(alpha=alpha, fit_intercept=False, positive=True, max_iter=10_000, tol=1e-6)
-    return torch.from_numpy(np.stack([_quietly(partial(lasso.fit, X, v)).coef_ for v in V])).to_sparse_coo()
+    W = np.stack([_quietly(partial(lasso.fit, X, v)).coef_ for v in V])
+    return torch.from_numpy(W).to_sparse_coo()
 
 
 def _spams(X: np.ndarray, Y: np.ndarray) -> torch.Tensor:
-    import spams  # pyright: ignore[reportMissingImports]  (optional)
+    import spams  # pyright: ignore[reportMissingImports]  # optional
 
     # SPAMS minimises 1/2 ||y - X w||^2 + lambda1 ||w||_1.
-    W = spams.lasso(Y, D=X, lambda1=L1_PENALTY / 2, mode=2, pos=True, numThreads=1)
+    W: Any = spams.lasso(Y, D=X, lambda1=L1_PENALTY / 2, mode=2, pos=True, numThreads=1)
     return torch.from_numpy(np.ascontiguousarray(W.T.toarray())).to_sparse_coo()
 
 
@@ -142,11 +146,12 @@ def _targets(records: list[Record]) -> list[Target]:
     found = {(r.case, r.implementation): r.extra for r in records}
     many, single = found[f"batch {BATCH}", OURS], found["batch 1", OURS]
     spams = found.get((f"batch {BATCH}", "SPAMS"))
+    times_spams = spams["ms/row"] / many["ms/row"] if spams else None
     return [
         Target("largest duality gap", many["max gap"], 1e-6, "max"),
         Target("times the throughput of scikit-learn", many["x faster than sklearn"], 20, "min"),
         Target("times the floor of one product", many["x floor"], 8, "max"),
-        Target("times the throughput of SPAMS", spams and spams["ms/row"] / many["ms/row"], 1, "min"),
+        Target("times the throughput of SPAMS", times_spams, 1, "min"),
         Target("times as fast as scikit-learn on one row", single["x faster than sklearn"], 1, "min"),
     ]
 
@@ -191,12 +196,12 @@ def generated(n_concepts: int = 10_000, batch: int = 2000, d: int = 384) -> tupl
     sentence embeddings.
     """
     g = torch.Generator().manual_seed(0)
-    spectrum = torch.arange(1, d + 1) ** -0.35
-    centres = torch.randn(n_concepts // 20, d, generator=g)
+    spectrum = torch.arange(1, d + 1) ** -0.3
+    centres = torch.randn(n_concepts // 40, d, generator=g)
     cluster = torch.randint(len(centres), (n_concepts,), generator=g)
-    C = _centred((0.9 * centres[cluster] + torch.randn(n_concepts, d, generator=g)) * spectrum)
-    picked = torch.randint(n_concepts, (batch, 6), generator=g)
-    share = torch.rand(batch, 6, generator=g) + 0.2
+    C = _centred((1.1 * centres[cluster] + torch.randn(n_concepts, d, generator=g)) * spectrum)
+    picked = torch.randint(n_concepts, (batch, 8), generator=g)
+    share = torch.rand(batch, 8, generator=g) + 0.2
     noise = torch.nn.functional.normalize(torch.randn(batch, d, generator=g) * spectrum, dim=1)
-    V = torch.einsum("bk,bkd->bd", share, C[picked]) + 1.5 * noise
+    V = torch.einsum("bk,bkd->bd", share, C[picked]) + 2.3 * noise
     return C, _centred(V)

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import numba
 import torch
@@ -9,7 +10,8 @@ import torch
 # The GIL is released, so that threads can share the rows. numba's own threads are not used: its default
 # thread pool aborts the process when two threads enter it. Reassociation lets sums be vectorised; the
 # fast-math flags that give up NaN and infinity are left out.
-OPTIONS = {"nogil": True, "error_model": "numpy", "fastmath": {"reassoc", "contract", "nsz"}}
+OPTIONS: dict[str, Any] = {"nogil": True, "error_model": "numpy", "fastmath": {"reassoc", "contract", "nsz"}}
+WITHOUT_WRAPPERS: dict[str, Any] = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True}
 ROWS_PER_THREAD = 16  # fewer are not worth a thread
 
 
@@ -28,7 +30,7 @@ def compiled(function):
 
 def helper(function):
     """For what only kernels call: compiled as part of them, without the wrappers that Python would need."""
-    return numba.njit(no_cpython_wrapper=True, no_cfunc_wrapper=True, **OPTIONS)(function)
+    return numba.njit(**OPTIONS, **WITHOUT_WRAPPERS)(function)
 
 
 def over_rows(function: Callable[[slice], None], n_rows: int) -> None:

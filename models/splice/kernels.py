@@ -179,7 +179,7 @@ def solve_rows(C, V, R, support, weights, counts, rows, atoms, n_atoms, tau, mom
         row = rows[i]
         for k in range(d):
             v[0, k], r[0, k] = V[row, k], R[row, k]
-        m, n_pool = 0, counts[row] + n_atoms[i]
+        largest, m, n_pool = -np.inf, 0, counts[row] + n_atoms[i]
         for k in range(n_pool):
             inside[k] = k < counts[row]
             if inside[k]:
