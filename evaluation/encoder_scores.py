@@ -78,7 +78,7 @@ def _decomposition_scores(
 ) -> dict[str, float]:
     """z (n, d) unit norm; words (n_words, d) unit norm; y (n, n_words) bool, objects first, then colours, patterns."""
     dictionary, _ = centred_dictionary(words, [str(i) for i in range(len(words))])
-    weights = decompose(normalize(z - image_mean, dim=-1), dictionary, l1_penalty).to_dense()
+    weights = decompose(normalize(z - image_mean, dim=-1), dictionary, l1_penalty).to_dense().to(z.dtype)
     found = weights > 0
     objects, n_patterns = y[:, :n_objects], 4
     hits = (found[:, :n_objects] & objects).sum(dim=1)

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from conceptry.evaluation.encoder_scores import DEFINITIONS, L1_PENALTY, score_encoder
+from conceptry.evaluation.encoder_scores import DEFINITIONS, L1_PENALTY, distinct_scenes, score_encoder
 from conceptry.evaluation.progress import bar
 from conceptry.models.artifacts import files_in, sha256_file, write_json
 from conceptry.models.errors import InputError
@@ -37,11 +37,13 @@ def run(
 
     directory: must not exist. tracking: log parameters, losses, scores and the provenance to MLflow's experiment
     `conceptry/train`. command: what to record as the way to repeat it; None for the Python call. n_scored: held-out
-    scenes of each kind to score on. Raises InputError where `directory` exists.
+    scenes of each kind to score on. Raises InputError where `directory` exists, or where the
+    settings' objects give fewer distinct held-out scenes than `n_scored`.
     """
     directory = Path(directory)
     if directory.exists():
         raise InputError(f"{directory}: exists already; name a new folder, or remove this one first")
+    distinct_scenes(settings.objects, n_scored)  # refuses a number there is not, before rather than after training
     directory.parent.mkdir(parents=True, exist_ok=True)
     partial = directory.with_name(f".{directory.name}.{os.getpid()}.partial")
     try:
