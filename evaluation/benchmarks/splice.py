@@ -75,7 +75,7 @@ def run(
 
 def _side_by_side(C: torch.Tensor, V: torch.Tensor, names: list[str], quick: bool) -> list[Record]:
     batch = len(V)
-    slow = {BASELINE: 16 if quick else 64, "SPAMS": 64 if quick else 256, "admm": 1}
+    slow = {BASELINE: 16 if quick else 32, "SPAMS": 64 if quick else 128, "admm": 1}
     rows = {name: min(batch, slow.get(name, batch)) for name in names}
     functions = {name: implementation(name, C, V[: rows[name]]) for name in names}
     fast = {name: f for name, f in functions.items() if name != "admm"}
