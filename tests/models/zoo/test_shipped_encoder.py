@@ -9,6 +9,7 @@ from conceptry.models.artifacts import read_json, sha256_file
 from conceptry.models.encoders.load import load_encoder
 from conceptry.models.errors import InputError
 from conceptry.models.zoo.emoji import ATTRIBUTION, VOCABULARY
+from conceptry.models.zoo.encoder_training import EncoderTraining, training_scenes
 from conceptry.models.zoo.scenes import EmojiScenes
 from conceptry.models.zoo.shipped import weights_directory
 from PIL import Image
@@ -66,3 +67,9 @@ def test_words_it_never_learnt_are_refused():
     encoder = load_encoder("zoo:emoji-clip", "cpu")
     with pytest.raises(InputError, match="never trained on: 'zeppelin'"):
         encoder.encode_text(["a photo of a zeppelin"])
+
+
+def test_the_scenes_it_was_trained_on_are_still_drawn_the_same(folder: Path):
+    provenance = read_json(folder / "provenance.json")
+    settings = EncoderTraining(**provenance["settings"])
+    assert {str(n): training_scenes(settings, n).digest() for n in (1, 2)} == provenance["data_sha256"]
