@@ -303,6 +303,9 @@ def main(arguments: list[str] | None = None, command: Callable[..., Any] = cli) 
         sys.exit(130)
     except click.exceptions.Exit as stop:
         sys.exit(stop.exit_code)
+    except click.exceptions.NoArgsIsHelpError as error:
+        error.show()
+        sys.exit(2)
     except click.ClickException as error:
         errors.print(f"conceptry: {error.format_message()}", markup=False)
         sys.exit(2)

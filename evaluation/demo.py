@@ -26,8 +26,8 @@ VERSIONS: tuple[dict[str, Any], ...] = (
     {"l1_penalty": 0.25, "vocabulary_size": 60},
     {"l1_penalty": 0.25, "runtime": "onnx"},
 )
-MAX_WORDS = 8.0
-RULE = f"most scenes with both objects named, among versions with l0 <= {MAX_WORDS:g}; ties: fewer words, then faster"
+MIN_RECALL = 0.95
+RULE = f"largest share of true words among versions with recall_objects_all >= {MIN_RECALL:g}; ties: the faster"
 
 
 def run(output: Path, size: int, console: Console) -> None:
@@ -61,18 +61,14 @@ def _register(console: Console) -> None:
 
 
 def _promote(console: Console) -> Version:
-    candidates = [v for v in compare(NAME).versions if v.metrics.get("l0", MAX_WORDS + 1) <= MAX_WORDS]
+    candidates = [v for v in compare(NAME).versions if v.metrics.get("recall_objects_all", 0.0) >= MIN_RECALL]
     if not candidates:
-        raise ConceptryError(f"no version of {NAME} names at most {MAX_WORDS:g} words per picture")
+        raise ConceptryError(f"no version of {NAME} names both objects in {MIN_RECALL:.0%} of the scenes")
     best = max(
         candidates,
-        key=lambda v: (
-            round(v.metrics["recall_objects_all"], 3),
-            -round(v.metrics["l0"], 2),
-            -v.metrics["encode_ms"] - v.metrics["solve_ms"],
-        ),
+        key=lambda v: (round(v.metrics["concept_precision"], 3), -v.metrics["encode_ms"] - v.metrics["solve_ms"]),
     )
-    requirement = Requirement("l0", "<=", MAX_WORDS)
+    requirement = Requirement("recall_objects_all", ">=", MIN_RECALL)
     promotion = promote(NAME, best.version, "champion", [requirement], rule=RULE)
     console.print(f"champion {'is now' if promotion else 'stays'} {best.uri} ({RULE})")
     return best

@@ -137,12 +137,12 @@ class SpliceHarness:
         return Group(*(_described(record) for record in records))
 
 
-def _described(record: dict) -> Table:
-    title = f"{record['file']}: {record['l0']} words, cosine {record['cosine']:.3f}"
-    table = Table(title=title, title_justify="left", title_style="", show_header=False, box=None)
+def _described(record: dict) -> RenderableType:
+    title = f"{escape(record['file'])}: {record['l0']} words, cosine {record['cosine']:.3f}"
+    table = Table(show_header=False, box=None, padding=(0, 1, 0, 2))
     for entry in record["concepts"]:
         table.add_row(escape(entry["concept"]), f"{entry['weight']:.4f}")
-    return table
+    return Group(title, table, "")
 
 
 def _explain(predict: Predict, contents: Sequence[bytes], progress) -> _Explained:

@@ -1,6 +1,6 @@
 """SpLiCE: sparse nonnegative decompositions of CLIP embeddings into words."""
 
-from conceptry.models.splice.decomposition import Decomposition
+from conceptry.models.splice.decomposition import ConvergenceWarning, Decomposition
 from conceptry.models.splice.dictionary import (
     build_dictionary,
     load_image_mean,
@@ -24,6 +24,7 @@ from conceptry.models.splice.vocabulary import load_vocabulary
 
 __all__ = [
     "ConceptSummary",
+    "ConvergenceWarning",
     "Decomposition",
     "Explanation",
     "Splice",

@@ -77,7 +77,7 @@ def build(options: SpliceOptions, directory: Path) -> Package:
     write_json(directory / CONFIG, config)
 
     params = {k: v for k, v in asdict(options).items() if v is not None}
-    params |= {"vocabulary_words": len(words), "embedding_dim": dictionary.shape[1]}
+    params |= {"vocabulary_size": len(words), "embedding_dim": dictionary.shape[1]}
     tags = {"encoder": encoder.name, "encoder_sha256": _encoder_digest(directory / ENCODER)}
     requirements = [
         "numba",
@@ -86,7 +86,6 @@ def build(options: SpliceOptions, directory: Path) -> Package:
         "pandas",
         "pillow",
         "safetensors",
-        "scipy",
         "torch",
         "torchvision",
     ]
@@ -94,7 +93,9 @@ def build(options: SpliceOptions, directory: Path) -> Package:
         requirements.append("onnxruntime")
     if options.solver == "sklearn":
         requirements.append("scikit-learn")
-    return Package(params, tags, {"image": [base64.b64encode(png_bytes(_example_picture())).decode()]}, tuple(requirements))
+    return Package(
+        params, tags, {"image": [base64.b64encode(png_bytes(_example_picture())).decode()]}, tuple(requirements)
+    )
 
 
 def read_package(directory: Path, device: torch.device) -> Splice:

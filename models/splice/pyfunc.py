@@ -7,8 +7,9 @@
 | embedding | any | an array of d doubles: an image embedding as the encoder gives it, of any norm |
 
 With the types binary and array MLflow itself would refuse a null in a table of mixed rows, and in sentences that name
-no row. Each row gives exactly one of the three. The answer has one row for each: `concepts` (a list of {concept, weight} in
-descending order), `l0`, `cosine`, `gap`; with `return_embedding`, also `embedding` and `recomposed`, both of unit norm.
+no row. Each row gives exactly one of the three. The answer has one row for each: `concepts` (a list of {concept,
+weight} in descending order), `l0`, `cosine`, `gap`; with `return_embedding`, also `embedding` and `recomposed`, both
+of unit norm.
 """
 
 from collections.abc import Mapping
@@ -67,6 +68,8 @@ class SpliceExplainer(Explainer):
 
     def load(self, directory: Path, device: torch.device) -> None:
         self.model = read_package(directory, device)
+        # The solver's kernels compile at the first solve: better now than in the first request.
+        self.model.decompose(torch.ones(1, self.model.dictionary.shape[1], device=device))
 
     def explain(self, rows: pd.DataFrame, params: Mapping[str, Any]) -> pd.DataFrame:
         top_k = params.get("top_k")

@@ -193,10 +193,10 @@ def test_parts_that_do_not_fit_are_refused(encoder: OwnEncoder, tmp_path: Path) 
         splice.Splice(encoder, WORDS, dictionary, torch.zeros(D)).encode_text(["word1"])
     with pytest.raises(InputError, match="has no encoder"):
         splice.Splice(None, WORDS, dictionary, torch.zeros(D)).encode_image(torch.zeros(1, 3, 4, 4))
-    with pytest.raises(InputError, match="'word0' .* equals the mean"):
+    with pytest.raises(InputError, match=r"'word0' .* equals the mean"):
         splice.build_dictionary(encoder, ["word0"])
     encoder.table[3] = float("nan")
-    with pytest.raises(InputError, match="'word3' .* zero or not finite"):
+    with pytest.raises(InputError, match=r"'word3' .* zero or not finite"):
         splice.build_dictionary(encoder, WORDS)
 
 
@@ -228,6 +228,6 @@ def test_load_by_name_gives_the_shipped_model() -> None:
     assert model.dictionary.shape[0] == 40
     with pytest.raises(InputError, match="unknown encoder 'clap:x'"):
         splice.load("clap:x")
-    with pytest.raises(InputError, match="the zoo has no network 'emoji-clp'.*did you mean emoji-clip"):
+    with pytest.raises(InputError, match=r"the zoo has no network 'emoji-clp'.*did you mean emoji-clip"):
         splice.load("zoo:emoji-clp")
     assert "zoo:emoji-clip" in splice.available_models()

@@ -78,7 +78,7 @@ def test_a_named_vocabulary_is_fetched_checked_and_cached(server, tmp_path, monk
 
 def test_a_download_with_another_digest_is_not_kept(server, tmp_path) -> None:
     (tmp_path / "served" / "words.txt").write_bytes(b"not what was published")
-    with pytest.raises(IntegrityError, match="expected SHA-256 0000.*nothing was kept"):
+    with pytest.raises(IntegrityError, match=r"expected SHA-256 0000.*nothing was kept"):
         fetch(RemoteFile(f"{server}/words.txt", "0" * 64), tmp_path / "cache")
     assert not list((tmp_path / "cache").glob("*"))
 

@@ -1,0 +1,111 @@
+"""The command line: help that reads well, errors of one line, exit codes, every command on a real store."""
+
+import json
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+COMMANDS = ("register", "evaluate", "compare", "promote", "list", "show", "explain", "train", "benchmark", "demo")
+
+
+def test_help_lists_every_command(conceptry, command_line) -> None:
+    done = conceptry("--help")
+    assert (done.returncode, done.stderr) == (0, "")
+    for command in COMMANDS:
+        assert command in done.stdout
+        code, out, _ = command_line(command, "--help")
+        assert code == 0
+        assert out.startswith("Usage: ")
+    code, _, err = command_line("register")
+    assert code == 2
+    assert "Usage: " in err
+    _, out, _ = command_line("register", "splice", "--help")
+    assert "--l1-penalty" in out
+    assert "[default: 0.25]" in out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "sentence"),
+    [
+        (("nonsense",), 2, "No such command 'nonsense'"),
+        (("register", "spice"), 2, "No such command 'spice'"),
+        (("register", "splice", "--l1-penalty", "x"), 2, "'x' is not a valid float"),
+        (("register", "splice", "--l1-penalty", "-1"), 2, "l1_penalty must be a finite number above 0"),
+        (("register", "splice", "--runtime", "tvm"), 2, "'tvm' is not one of 'torch', 'onnx'"),
+        (("register", "splice", "--vocabulary", "nowhere.txt"), 2, "'nowhere.txt' is neither a file nor one of"),
+        (("evaluate", "tiny/1", "--data", "imagenet"), 2, "unknown data 'imagenet'"),
+        (("evaluate", "tiny/77"), 2, "no such version"),
+        (("compare", "nobody"), 2, "no version of that name"),
+        (("compare", "tiny", "--versions", "a"), 2, "--versions takes numbers"),
+        (("promote", "tiny", "1", "--require", "cosine>=2"), 1, "is not promoted: cosine>=2 is required"),
+        (("promote", "tiny", "1", "--require", "cosine"), 2, "expected METRIC>=NUMBER"),
+        (("show", "tiny"), 2, "expected models:/NAME/NUMBER"),
+        (("explain", "tiny/1", "nowhere.png"), 2, "nowhere.png: no such file"),
+        (("explain", "tiny/1", "x.png", "--params", "{"), 2, "--params must be JSON"),
+        (("explain", "tiny/1"), 2, "Missing argument 'FILES...'"),
+        (("benchmark", "splice", "--dictionary", "nowhere.npz"), 2, "nowhere.npz"),
+    ],
+)
+def test_errors_are_one_line(command_line, tiny_version, arguments, code: int, sentence: str) -> None:
+    from mlflow import MlflowClient
+
+    MlflowClient().log_metric(tiny_version.run_id, "cosine", 0.2)
+    returned, _, err = command_line(*arguments)
+    assert returned == code, err
+    (line,) = err.strip().splitlines()
+    assert line.startswith("conceptry: ")
+    assert sentence in line
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code"),
+    [(("show", "absent/1"), 2), (("--tracking-uri", "http://127.0.0.1:9", "list"), 1)],
+)
+def test_errors_are_one_line_for_the_installed_command(conceptry, arguments: tuple[str, ...], code: int) -> None:
+    done = conceptry(*arguments, MLFLOW_HTTP_REQUEST_MAX_RETRIES="0")
+    assert (done.returncode, done.stdout) == (code, "")
+    (line,) = done.stderr.strip().splitlines()
+    assert line.startswith("conceptry: ")
+
+
+def test_a_tour(command_line, tiny_options, tmp_path: Path, picture: Image.Image) -> None:
+    def output_of(*arguments: str) -> str:
+        code, out, err = command_line(*arguments)
+        assert code == 0, err
+        return " ".join(out.split())
+
+    options = [part for k, v in tiny_options.items() for part in (f"--{k}", v)]
+    assert output_of("register", "splice", "--name", "tour", *options) == "registered models:/tour/1"
+    assert "nothing to add: models:/tour/1" in output_of("register", "splice", "--name", "tour", *options)
+    output_of("register", "splice", "--name", "tour", *options, "--l1-penalty", "0.1")
+    assert "cosine ↑" in output_of("evaluate", "tour/1", "--size", "8")
+
+    compared = output_of("compare", "tour")
+    assert "l1_penalty" in compared
+    assert "not evaluated yet: v2" in compared
+    records = json.loads(output_of("compare", "tour", "--json"))
+    assert [r["params"] for r in records] == [{"l1_penalty": "0.25"}, {"l1_penalty": "0.1"}]
+
+    promoted = output_of("promote", "tour", "1", "--require", "cosine>=-1")
+    assert "champion is now models:/tour/1 (cosine>=-1)" in promoted
+    assert "nothing to do" in output_of("promote", "tour", "1")
+    shown = output_of("show", "tour@champion")
+    assert "sha256.vocabulary.txt" in shown
+    assert "champion: none -> 1" in shown
+    assert [v["aliases"] for v in json.loads(output_of("list", "tour", "--json"))] == [["champion"], []]
+    assert "tour/2" in output_of("list")
+
+    picture.save(tmp_path / "a.png")
+    picture.rotate(90).save(tmp_path / "b.jpg")
+    drawn = tmp_path / "words.png"
+    files = [str(tmp_path / "a.png"), str(tmp_path / "b.jpg")]
+    params = ("--params", '{"l1_penalty": 0.05}')
+    assert "words, cosine" in output_of("explain", "tour@champion", *files, "--output", str(drawn), *params)
+    with Image.open(drawn) as image:
+        assert image.size[0] > 500
+    record, _ = json.loads(output_of("explain", "tour/2", *files, "--json"))
+    assert record["l0"] == len(record["concepts"])
+
+    code, _, err = command_line("explain", "tour/1", files[0], "--output", "x.bmp")
+    assert (code, err.strip()) == (2, "conceptry: --output must end in .png, .svg or .pdf, got x.bmp")

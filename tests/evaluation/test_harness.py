@@ -1,0 +1,160 @@
+"""Versions are evaluated in processes of their own, and what is found lands where the UI shows it."""
+
+import json
+import os
+import signal
+from pathlib import Path
+
+import mlflow
+import pandas as pd
+import pytest
+from conceptry.evaluation.data import load_data
+from conceptry.evaluation.harness import evaluate, harness_of, is_evaluated
+from conceptry.evaluation.process import InProcess, VersionProcess
+from conceptry.models.errors import ConceptryError
+from conceptry.models.images import png_bytes
+from conceptry.registry import find_version, load, register
+from mlflow import MlflowClient
+from PIL import Image
+
+pytestmark = pytest.mark.usefixtures("store")
+
+
+@pytest.fixture(scope="module")
+def data():
+    return load_data("zoo:emoji-scenes", size=24)
+
+
+@pytest.fixture(scope="module")
+def evaluated(tiny_version, data):
+    return evaluate(tiny_version.uri, data)
+
+
+def test_metrics_land_on_the_run_and_on_the_logged_model(evaluated, data) -> None:
+    client, version = MlflowClient(), evaluated.version
+    run = client.get_run(version.run_id)
+    found = evaluated.report.metrics
+    assert {"l0", "l0_std", "cosine", "cosine_std", "gap", "gap_std", "gap_max", "encode_ms", "solve_ms"} <= set(found)
+    assert {"zero_shot", "retrieval", "recall_objects_all", "recall_colour", "concept_precision"} <= set(found)
+    assert {k: run.data.metrics[k] for k in found} == pytest.approx(found)
+    on_model = client.get_logged_model(version.model_id).metrics
+    assert {metric.key: metric.value for metric in on_model} == pytest.approx(found)
+    assert {metric.dataset_digest for metric in on_model} == {data.digest[:32]}
+    assert [d.dataset.digest for d in run.inputs.dataset_inputs] == [data.digest[:32]]
+    assert {a.path for a in client.list_artifacts(version.run_id, "evaluation")} == {
+        "evaluation/frontier.csv",
+        "evaluation/frontier.png",
+    }
+    assert is_evaluated(version, data)
+    assert not is_evaluated(version, load_data("zoo:emoji-scenes", size=26))
+
+
+def test_the_harness_reports_what_the_answers_say(evaluated, tiny_version, data) -> None:
+    """The headline metrics, restated from the answers of the model in this process."""
+    model = load(tiny_version.uri)
+    rows = model.predict(pd.DataFrame({"image": [p.content() for p in data.pictures]}))
+    metrics = evaluated.report.metrics
+    assert metrics["l0"] == pytest.approx(rows["l0"].mean())
+    assert metrics["cosine"] == pytest.approx(rows["cosine"].mean(), abs=1e-5)
+    named = [{c["concept"] for c in concepts} for concepts in rows["concepts"]]
+    hits = [p.concepts["colour"][0] in words for p, words in zip(data.pictures, named, strict=True)]
+    assert metrics["recall_colour"] == pytest.approx(sum(hits) / len(hits))
+
+
+def test_the_frontier_trades_words_for_fidelity(evaluated) -> None:
+    frontier = evaluated.report.tables["frontier"]
+    assert frontier["l1_penalty"].is_monotonic_increasing
+    assert frontier["l0"].is_monotonic_decreasing
+    assert frontier["cosine"].iloc[0] > frontier["cosine"].iloc[-1]
+    assert frontier["gap_max"].max() <= 1e-6
+
+
+def test_every_headline_metric_is_described() -> None:
+    harness = harness_of("splice")
+    for name in harness.headline:
+        assert harness.metrics.get(name).meaning
+    assert harness.metrics.get("recall_animals_all").better == "higher"
+    assert harness.metrics.get("nothing") is None
+
+
+def test_a_version_runs_its_own_code(tiny_version, picture: Image.Image) -> None:
+    """What runs is the code in the artifact: change it there, and the answer of the child process changes."""
+    location = MlflowClient().get_logged_model(tiny_version.model_id).artifact_location.removeprefix("file://")
+    source = Path(location) / "code" / "conceptry" / "models" / "splice" / "pyfunc.py"
+    text = source.read_text()
+    frame = pd.DataFrame({"image": [png_bytes(picture)]})
+    try:
+        source.write_text(text.replace('"l0": decomposition.l0', '"l0": 1000 + decomposition.l0'))
+        with VersionProcess(tiny_version.uri) as predict:
+            assert predict(frame).rows["l0"][0] >= 1000
+    finally:
+        source.write_text(text)
+    assert load(tiny_version.uri).predict(frame)["l0"][0] < 1000
+
+
+def test_refusals_and_deaths_of_the_process_are_one_sentence(tiny_version) -> None:
+    with VersionProcess(tiny_version.uri) as predict:
+        with pytest.raises(ConceptryError, match="models:/tiny/1: row 0, column 'text': expected a text"):
+            predict(pd.DataFrame({"text": [" "]}))
+        answer = predict(pd.DataFrame({"text": ["a dog"]}))  # a refusal does not end it
+        assert len(answer.rows) == 1
+        assert answer.seconds > 0
+        os.kill(predict._child.pid, signal.SIGKILL)
+        with pytest.raises(ConceptryError, match="the process of models:/tiny/1 ended with code -9"):
+            predict(pd.DataFrame({"text": ["a dog"]}))
+    with (
+        pytest.raises(ConceptryError, match="models:/tiny/1: device 'cuda:99' is not there"),
+        VersionProcess(tiny_version.uri, "cuda:99"),
+    ):
+        pass
+
+
+def test_versions_in_onnx_and_torch_agree(tiny_version, tiny_options, picture: Image.Image) -> None:
+    onnx = register("splice", tiny_options | {"runtime": "onnx"}, name="tiny").version
+    frame = pd.DataFrame({"image": [png_bytes(picture)] * 3})
+    asked = {"return_embedding": True}
+    torch_rows = InProcess(load(tiny_version.uri))(frame, asked).rows
+    onnx_rows = InProcess(load(onnx.uri))(frame, asked).rows
+    for ours, theirs in zip(torch_rows["embedding"], onnx_rows["embedding"], strict=True):
+        assert sum(a * b for a, b in zip(ours, theirs, strict=True)) >= 0.9999
+    text_rows = [InProcess(load(v.uri))(pd.DataFrame({"text": ["a dog"]}), asked).rows for v in (tiny_version, onnx)]
+    assert text_rows[0]["embedding"][0] @ text_rows[1]["embedding"][0] >= 0.9999
+
+
+def test_the_mlflow_evaluator(tiny_version, picture: Image.Image) -> None:
+    table = pd.DataFrame(
+        {
+            "image": [png_bytes(picture.rotate(30 * i)) for i in range(6)],
+            "label": ["cat", "dog"] * 3,
+            "concepts": ["cat;red", "dog", "cat", "dog", "cat", "dog;blue"],
+        }
+    )
+    with mlflow.start_run(experiment_id=MlflowClient().create_experiment("plugin")) as run:
+        result = mlflow.models.evaluate(
+            tiny_version.uri,
+            table,
+            targets="label",
+            evaluators=["conceptry"],
+        )
+    assert 0 <= result.metrics["zero_shot"] <= 1
+    assert "recall_concepts" in result.metrics
+    logged = MlflowClient().get_run(run.info.run_id).data.metrics
+    assert logged["cosine"] == pytest.approx(result.metrics["cosine"])
+
+
+def test_data_that_says_nothing_of_a_method_logs_nothing(tiny_version, tmp_path: Path) -> None:
+    before = find_version(tiny_version.uri).tags
+    with pytest.raises(ConceptryError, match="no such folder"):
+        evaluate(tiny_version.uri, f"folder:{tmp_path / 'absent'}")
+    (tmp_path / "broken").mkdir()
+    (tmp_path / "broken" / "a.png").write_bytes(b"no picture")
+    with pytest.raises(ConceptryError, match="row 0, column 'image': not a picture"):
+        evaluate(tiny_version.uri, f"folder:{tmp_path / 'broken'}")
+    assert find_version(tiny_version.uri).tags == before
+
+
+def test_the_record_of_an_evaluation(evaluated, data) -> None:
+    record = json.loads(evaluated.version.tags[f"conceptry.evaluation.{data.digest[:16]}"])
+    assert record["data"] == "zoo:emoji-scenes"
+    assert record["pictures"] == 24
+    assert record["digest"] == data.digest

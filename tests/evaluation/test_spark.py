@@ -1,0 +1,38 @@
+"""Scaling out: `mlflow.pyfunc.spark_udf` over a registered version, with and without parameters."""
+
+import shutil
+
+import mlflow
+import pandas as pd
+import pytest
+from conceptry.models.images import png_bytes
+from conceptry.registry import load
+from PIL import Image
+
+pytestmark = [
+    pytest.mark.usefixtures("store"),
+    pytest.mark.skipif(shutil.which("java") is None, reason="Spark needs Java"),
+    pytest.mark.filterwarnings("ignore::Warning:pyspark"),
+    pytest.mark.filterwarnings("ignore::ResourceWarning"),
+]
+
+
+@pytest.fixture(scope="module")
+def spark():
+    from pyspark.sql import SparkSession
+
+    builder = SparkSession.builder.master("local[1]").config("spark.ui.enabled", "false")
+    session = builder.config("spark.sql.execution.arrow.maxRecordsPerBatch", "4").getOrCreate()
+    yield session
+    session.stop()
+
+
+def test_spark_gives_the_answers_of_predict(spark, tiny_version, picture: Image.Image) -> None:
+    pictures = [png_bytes(picture.rotate(15 * i)) for i in range(6)]
+    udf = mlflow.pyfunc.spark_udf(spark, tiny_version.uri, env_manager="local", params={"l1_penalty": 0.05})
+    frame = spark.createDataFrame([(i, bytearray(content)) for i, content in enumerate(pictures)], ["id", "image"])
+    rows = frame.withColumn("answer", udf("image")).orderBy("id").collect()
+    local = load(tiny_version.uri).predict(pd.DataFrame({"image": pictures}), params={"l1_penalty": 0.05})
+    for row, l0, concepts in zip(rows, local["l0"], local["concepts"], strict=True):
+        assert row["answer"]["l0"] == l0
+        assert [c["concept"] for c in row["answer"]["concepts"]] == [c["concept"] for c in concepts]

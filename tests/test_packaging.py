@@ -1,0 +1,119 @@
+"""What ships: every subpackage and every data file, and nothing that would shadow a user's own modules."""
+
+import re
+import subprocess
+import sys
+import tomllib
+import zipfile
+from pathlib import Path
+
+import pytest
+import yaml
+from click import Group
+from support import ROOT, environment
+
+LIMIT_MB = 30
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> zipfile.ZipFile:
+    target = tmp_path_factory.mktemp("wheel")
+    source = tmp_path_factory.mktemp("source")
+    tracked = [line for line in files_of_the_project() if (ROOT / line).is_file()]
+    for name in tracked:
+        (source / name).parent.mkdir(parents=True, exist_ok=True)
+        (source / name).write_bytes((ROOT / name).read_bytes())
+    done = subprocess.run(
+        [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", str(target), str(source)],
+        env=environment(),
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr
+    (path,) = target.glob("*.whl")
+    assert path.stat().st_size < LIMIT_MB * 2**20
+    return zipfile.ZipFile(path)
+
+
+def files_of_the_project() -> list[str]:
+    listing = [
+        path.relative_to(ROOT).as_posix()
+        for path in ROOT.rglob("*")
+        if path.is_file() and not {"__pycache__", ".git", ".venv", "build", "mlruns"} & set(path.relative_to(ROOT).parts)
+    ]
+    return [name for name in listing if name.split("/")[0] in SHIPPED or "/" not in name]
+
+
+SHIPPED = ("models", "registry", "evaluation")
+
+
+def test_the_wheel_holds_every_file_of_the_three_packages(wheel: zipfile.ZipFile) -> None:
+    expected = {
+        f"conceptry/{name}"
+        for name in files_of_the_project()
+        if name.split("/")[0] in SHIPPED and "/" in name and not name.endswith(".pyc")
+    }
+    packed = {name for name in wheel.namelist() if ".dist-info/" not in name}
+    assert packed == expected
+
+
+def test_no_bare_top_level_package(wheel: zipfile.ZipFile) -> None:
+    assert {name.split("/")[0] for name in wheel.namelist() if ".dist-info/" not in name} == {"conceptry"}
+    assert "conceptry/__init__.py" not in wheel.namelist()
+
+
+def test_licences_and_attribution_ship(wheel: zipfile.ZipFile) -> None:
+    names = " ".join(wheel.namelist())
+    assert "licenses/LICENSE" in names
+    assert "ATTRIBUTION.txt" in names
+
+
+def test_the_project_names_no_folder_beside_it() -> None:
+    """A stranger's clone works alone: nothing refers to a folder outside, nor to an absolute path of a machine."""
+    outside = re.compile(r"\.\./shared|/work/|/opt/w|/root/")
+    for path in ROOT.rglob("*"):
+        relative = path.relative_to(ROOT)
+        if path.suffix in (".py", ".md", ".toml", ".yaml") and not {".git", ".venv", "build"} & set(relative.parts):
+            if relative == Path("tests/test_packaging.py"):
+                continue
+            assert not outside.search(path.read_text(encoding="utf-8")), relative
+
+
+def test_dependencies_point_one_way() -> None:
+    """evaluation -> registry -> models; a method never imports another; algorithm files never import MLflow."""
+    imports = re.compile(r"^\s*(?:from|import) ([\w.]+)", re.MULTILINE)
+    methods = ("splice",)
+    for path in (ROOT / "models").rglob("*.py"):
+        found = set(imports.findall(path.read_text(encoding="utf-8")))
+        assert not any(name.startswith(("conceptry.registry", "conceptry.evaluation")) for name in found), path
+        if path.name not in ("pyfunc.py", "serving.py"):
+            assert not any(name.split(".")[0] == "mlflow" for name in found), path
+        own = path.relative_to(ROOT / "models").parts[0]
+        others = [m for m in methods if own in methods and m != own]
+        assert not any(name.startswith(f"conceptry.models.{other}") for name in found for other in others), path
+    for path in (ROOT / "registry").rglob("*.py"):
+        assert "conceptry.evaluation" not in path.read_text(encoding="utf-8"), path
+
+
+def test_every_command_is_an_entry_point_of_one_line() -> None:
+    from conceptry.evaluation.cli import cli
+
+    assert isinstance(cli, Group)
+    entry_points = yaml.safe_load((ROOT / "MLproject").read_text())["entry_points"]
+    assert set(entry_points) == (set(cli.commands) - {"demo"}) | {"main"}
+    for name, entry in entry_points.items():
+        command = entry["command"]
+        assert "\n" not in command
+        assert command.startswith("conceptry demo" if name == "main" else f"conceptry {name}")
+
+
+def test_the_requirements_a_version_pins_are_dependencies() -> None:
+    from conceptry.models.splice.method import SpliceOptions, build  # noqa: F401
+
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    declared = {re.split(r"[><=;\s\[]", line)[0].lower() for line in project["dependencies"]}
+    text = (ROOT / "models" / "splice" / "method.py").read_text()
+    block = re.search(r"requirements = \[(.*?)\]", text, re.DOTALL)
+    assert block
+    assert {name.lower() for name in re.findall(r'"([\w-]+)"', block[1])} <= declared
