@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import click
+from rich.console import Console
+
 from conceptry.models.errors import ConceptryError, InputError
 from conceptry.models.method import METHODS, Method, load_method, option_type
-from rich.console import Console
 
 console = Console(highlight=False, soft_wrap=False)
 errors = Console(stderr=True, highlight=False, soft_wrap=True)

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pandas as pd
+
 from conceptry.models.artifacts import sha256_file
 from conceptry.models.errors import InputError
 from conceptry.models.images import image_files
@@ -73,9 +74,10 @@ def load_data(name: str, size: int | None = None, seed: int = 0) -> PictureData:
 
 
 def _emoji_scenes(size: int, seed: int) -> list[Picture]:
+    from PIL import Image
+
     from conceptry.models.images import png_bytes
     from conceptry.models.zoo.scenes import EmojiScenes
-    from PIL import Image
 
     halves = [
         EmojiScenes("heldout", size - size // 2, seed, n_objects=1),

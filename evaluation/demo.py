@@ -8,6 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import mlflow
+from PIL import Image
+from rich.console import Console
+
 from conceptry.evaluation.data import load_data
 from conceptry.evaluation.harness import evaluate, harness_of, is_evaluated
 from conceptry.evaluation.process import VersionProcess
@@ -15,8 +18,6 @@ from conceptry.evaluation.progress import bar
 from conceptry.evaluation.reports import comparison_table
 from conceptry.models.errors import ConceptryError
 from conceptry.registry import Requirement, Version, compare, connect, promote, register
-from PIL import Image
-from rich.console import Console
 
 NAME = "emoji-splice"
 VERSIONS: tuple[dict[str, Any], ...] = (

@@ -7,6 +7,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
+from torch import Tensor
+from torch.nn.functional import normalize
+
 from conceptry.models.encoders.clip import OpenClipEncoder, read_open_clip
 from conceptry.models.errors import InputError
 from conceptry.models.splice.dictionary import centred_dictionary, load_mean_file
@@ -15,8 +18,6 @@ from conceptry.models.zoo.emoji import OBJECTS, with_article
 from conceptry.models.zoo.encoder_model import to_pixels
 from conceptry.models.zoo.encoder_training import truth
 from conceptry.models.zoo.scenes import EmojiScenes, Scene
-from torch import Tensor
-from torch.nn.functional import normalize
 
 L1_PENALTY = 0.25  # of the sparse decompositions below
 SEED = 1_000_003  # of the scored scenes; the split keeps them from training's whatever the seed

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+
 from conceptry.evaluation.encoder_scores import DEFINITIONS, L1_PENALTY, distinct_scenes, score_encoder
 from conceptry.evaluation.progress import bar
 from conceptry.models.artifacts import files_in, sha256_file, write_json
@@ -111,8 +112,9 @@ class _MlflowLog(_Log):
     """Logs to one run through a client, so that no active run or experiment of the process is touched."""
 
     def __init__(self, settings: EncoderTraining) -> None:
-        from conceptry.registry.store import connect, ensure_experiment
         from mlflow.entities import Param
+
+        from conceptry.registry.store import connect, ensure_experiment
 
         self._client = connect()
         experiment = ensure_experiment(self._client, EXPERIMENT)

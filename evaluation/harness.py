@@ -15,17 +15,18 @@ from typing import Any, Literal, Protocol
 
 import mlflow
 import pandas as pd
+from matplotlib.figure import Figure
+from mlflow.data.http_dataset_source import HTTPDatasetSource
+from mlflow.data.meta_dataset import MetaDataset
+from mlflow.entities import DatasetInput, InputTag
+from rich.console import RenderableType
+
 from conceptry.evaluation.data import PictureData, load_data
 from conceptry.evaluation.process import Predict, VersionProcess
 from conceptry.models.errors import ConceptryError
 from conceptry.models.method import METHODS
 from conceptry.registry.store import connect
 from conceptry.registry.versions import Version, find_version
-from matplotlib.figure import Figure
-from mlflow.data.http_dataset_source import HTTPDatasetSource
-from mlflow.data.meta_dataset import MetaDataset
-from mlflow.entities import DatasetInput, InputTag
-from rich.console import RenderableType
 
 EVALUATION_TAG = "conceptry.evaluation."
 ARTIFACTS = "evaluation"

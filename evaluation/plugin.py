@@ -22,12 +22,13 @@ class ConceptryEvaluator(ModelEvaluator):
     def evaluate(self, *, model_type, dataset, run_id, evaluator_config=None, model=None, **kwargs) -> EvaluationResult:
         """Measure a loaded explainer on a table; metrics go to the active run and to the logged model."""
         import mlflow
+        from mlflow import MlflowClient
+        from mlflow.exceptions import MlflowException
+
         from conceptry.evaluation.data import table_data
         from conceptry.evaluation.harness import harness_of
         from conceptry.evaluation.process import InProcess
         from conceptry.models.errors import ConceptryError
-        from mlflow import MlflowClient
-        from mlflow.exceptions import MlflowException
 
         try:
             if model is None:

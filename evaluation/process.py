@@ -14,6 +14,7 @@ from typing import Any, NamedTuple, Protocol
 
 import mlflow
 import pandas as pd
+
 from conceptry.evaluation import worker
 from conceptry.models.errors import ConceptryError
 

@@ -9,13 +9,14 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 @contextmanager
 def bar(title: str) -> Iterator:
-    """A bar to be fed `(what, share)`; gone from the terminal when it is done."""
+    """A bar to be fed `(what, share)`; gone from the terminal when it is done, and absent where there is none."""
     columns = (
         TextColumn("{task.fields[title]}"),
         BarColumn(),
         TextColumn("{task.description}"),
         TimeElapsedColumn(),
     )
-    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+    console = Console(stderr=True)
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
         task = progress.add_task("", total=1.0, title=title)
         yield lambda what, share: progress.update(task, description=what, completed=share)

@@ -4,13 +4,14 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
+from rich.box import SIMPLE_HEAD
+from rich.markup import escape
+from rich.table import Table
+
 from conceptry.evaluation.harness import EVALUATION_TAG, Metric, harness_of
 from conceptry.registry.compare import Comparison
 from conceptry.registry.promote import Promotion
 from conceptry.registry.versions import Version
-from rich.box import SIMPLE_HEAD
-from rich.markup import escape
-from rich.table import Table
 
 _ARROWS = {"higher": "↑", "lower": "↓", None: ""}
 

@@ -1,6 +1,7 @@
 """Where tensors live: one rule for every method."""
 
 import torch
+
 from conceptry.models.errors import InputError
 
 

@@ -6,8 +6,9 @@ import io
 from pathlib import Path
 
 import numpy as np
-from conceptry.models.errors import InputError
 from PIL import Image, ImageOps, UnidentifiedImageError
+
+from conceptry.models.errors import InputError
 
 FORMATS = ("PNG", "JPEG", "GIF", "WEBP", "BMP", "TIFF")
 SUFFIXES = (".png", ".jpg", ".jpeg", ".gif", ".webp", ".bmp", ".tif", ".tiff")

@@ -13,13 +13,14 @@ from typing import Any, ClassVar
 
 import pandas as pd
 import torch
-from conceptry.models.artifacts import verify
-from conceptry.models.device import resolve_device
-from conceptry.models.errors import ConceptryError, InputError
 from mlflow.exceptions import MlflowException
 from mlflow.models import ModelSignature
 from mlflow.protos.databricks_pb2 import INTERNAL_ERROR, INVALID_PARAMETER_VALUE
 from mlflow.pyfunc import PythonModel, PythonModelContext
+
+from conceptry.models.artifacts import verify
+from conceptry.models.device import resolve_device
+from conceptry.models.errors import ConceptryError, InputError
 
 logger = logging.getLogger(__name__)
 PACKAGE = "package"

@@ -13,6 +13,8 @@ from typing import Any
 
 import mlflow
 import pandas as pd
+from mlflow import MlflowClient
+
 from conceptry.models.device import resolve_device
 from conceptry.models.errors import InputError
 from conceptry.models.method import Method, load_method, make_options
@@ -27,7 +29,6 @@ from conceptry.registry.versions import (
     find_version,
     list_versions,
 )
-from mlflow import MlflowClient
 
 
 @dataclass(frozen=True)

@@ -9,11 +9,12 @@ from contextlib import suppress
 from pathlib import Path
 
 import mlflow
-from conceptry.models.downloads import cache_directory
 from filelock import FileLock
 from mlflow import MlflowClient
 from mlflow.entities import Experiment
 from mlflow.exceptions import MlflowException
+
+from conceptry.models.downloads import cache_directory
 
 # Without this tag the UI opens an experiment as one of generative AI, and hides runs and models.
 EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development"}

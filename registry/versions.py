@@ -11,11 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import mlflow
-from conceptry.models.errors import InputError
-from conceptry.registry.store import connect
 from mlflow import MlflowClient
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
+
+from conceptry.models.errors import InputError
+from conceptry.registry.store import connect
 
 METHOD_TAG = "conceptry.method"
 FINGERPRINT_TAG = "conceptry.fingerprint"

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import yaml
 from click import Group
+
 from support import ROOT, environment
 
 LIMIT_MB = 30
@@ -40,7 +41,8 @@ def files_of_the_project() -> list[str]:
     listing = [
         path.relative_to(ROOT).as_posix()
         for path in ROOT.rglob("*")
-        if path.is_file() and not {"__pycache__", ".git", ".venv", "build", "mlruns"} & set(path.relative_to(ROOT).parts)
+        if path.is_file()
+        and not {"__pycache__", ".git", ".venv", "build", "mlruns"} & set(path.relative_to(ROOT).parts)
     ]
     return [name for name in listing if name.split("/")[0] in SHIPPED or "/" not in name]
 

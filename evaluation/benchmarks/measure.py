@@ -81,12 +81,13 @@ class Benchmark:
 
     def print(self, console: Any = None) -> None:
         """Tables by rich: the records, case after case, then the targets."""
+        from rich.box import SIMPLE_HEAD
         from rich.console import Console
         from rich.table import Table
 
         console = console or Console()
         columns = list(dict.fromkeys(name for r in self.records for name in r.extra))
-        table = Table(title=self.title)
+        table = Table(title=self.title, box=SIMPLE_HEAD, header_style="")
         for name in ("case", "implementation", "ms", "peak MiB", *columns):
             table.add_column(name, justify="left" if name in ("case", "implementation") else "right")
         for r in self.records:
@@ -94,7 +95,7 @@ class Benchmark:
             values = (ms, r.peak_mb, *(r.extra.get(name) for name in columns))
             table.add_row(r.case, r.implementation, *map(_shown, values))
         console.print(table)
-        table = Table(title="Targets")
+        table = Table(title="Targets", box=SIMPLE_HEAD, header_style="")
         for name in ("target", "value", "limit", "met"):
             table.add_column(name)
         for t in self.targets:

@@ -1,4 +1,4 @@
-"""SpLiCE solvers side by side on one thread: time, ratio to the floor, duality gap, peak memory.
+"""SpLiCE solvers side by side on one thread: time, ratio to the floor, duality gap, peak memory; and serving.
 
 The floor is one matrix product V C^T: every exact method must look at every concept at least once.
 The baseline is what the published implementation does: scikit-learn's Lasso in float32, row after row.
@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import torch
+
 from conceptry.evaluation.benchmarks.measure import (
     Benchmark,
     Record,
@@ -23,6 +24,7 @@ from conceptry.evaluation.benchmarks.measure import (
     peak_mb,
     seconds_side_by_side,
 )
+from conceptry.evaluation.benchmarks.serving import measure_serving
 from conceptry.models.errors import InputError
 from conceptry.models.splice.duality import duality_gap
 from conceptry.models.splice.solve import decompose
@@ -70,7 +72,8 @@ def run(
         targets = _targets(records)
         progress("growth")
         records += _growth(C, V, quick)
-    return Benchmark("SpLiCE solvers", records, targets, notes)
+    served, promises = measure_serving(progress)
+    return Benchmark("SpLiCE", records + served, targets + promises, notes)
 
 
 def _side_by_side(C: torch.Tensor, V: torch.Tensor, names: list[str], quick: bool) -> list[Record]:
@@ -182,6 +185,8 @@ def _centred(x: torch.Tensor) -> torch.Tensor:
 
 
 def _load(file: Path) -> tuple[torch.Tensor, torch.Tensor]:
+    if not file.is_file():
+        raise InputError(f"{file}: no such file; expected an .npz with the arrays dictionary and targets")
     with np.load(file) as arrays:
         if missing := {"dictionary", "targets"} - set(arrays.files):
             raise InputError(f"{file} must hold the arrays dictionary and targets, missing {sorted(missing)}")

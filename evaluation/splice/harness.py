@@ -11,16 +11,17 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from matplotlib.figure import Figure
+from rich.console import Group, RenderableType
+from rich.markup import escape
+from rich.table import Table
+
 from conceptry.evaluation.data import Picture, PictureData
 from conceptry.evaluation.harness import Metric, Progress, Report
 from conceptry.evaluation.process import Predict
 from conceptry.evaluation.splice import metrics as m
 from conceptry.evaluation.splice.pictures import draw_explanations, draw_frontier
 from conceptry.models.images import open_image
-from matplotlib.figure import Figure
-from rich.console import Group, RenderableType
-from rich.markup import escape
-from rich.table import Table
 
 BATCH = 64
 PROMPT = "a photo of a {}"

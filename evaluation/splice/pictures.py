@@ -3,11 +3,12 @@
 from collections.abc import Sequence
 
 import pandas as pd
-from conceptry.evaluation.plots import ACCENT, GRID, INK, MUTED, SECOND, new_figure, quiet
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, NullLocator, ScalarFormatter
 from PIL import Image
+
+from conceptry.evaluation.plots import ACCENT, GRID, INK, MUTED, SECOND, new_figure, quiet
 
 MAX_BARS = 8
 

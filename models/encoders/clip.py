@@ -5,11 +5,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
+from PIL import Image
+from torch import Tensor, nn
+
 from conceptry.models.artifacts import write_json
 from conceptry.models.encoders.processing import CONFIG, Processing, read_processing
 from conceptry.models.errors import ConceptryError, InputError
-from PIL import Image
-from torch import Tensor, nn
 
 WEIGHTS = "open_clip_model.safetensors"
 

@@ -12,6 +12,7 @@
 from pathlib import Path
 
 import torch
+
 from conceptry.models.artifacts import read_json, write_json
 from conceptry.models.device import resolve_device
 from conceptry.models.encoders.protocol import PackagedEncoder

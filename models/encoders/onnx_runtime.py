@@ -11,11 +11,12 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from PIL import Image
+from torch import Tensor, nn
+
 from conceptry.models.encoders.clip import OpenClipEncoder
 from conceptry.models.encoders.processing import Processing, read_processing
 from conceptry.models.errors import ConceptryError, InputError
-from PIL import Image
-from torch import Tensor, nn
 
 logger = logging.getLogger(__name__)
 TOWERS = ("image.onnx", "text.onnx")

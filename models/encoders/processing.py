@@ -5,9 +5,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from conceptry.models.errors import InputError
 from PIL import Image
 from torch import Tensor
+
+from conceptry.models.errors import InputError
 
 CONFIG = "open_clip_config.json"
 TOKENS = "tokens.json"

@@ -10,6 +10,7 @@ from functools import cache
 from typing import TYPE_CHECKING
 
 import torch
+
 from conceptry.models.errors import InputError
 
 if TYPE_CHECKING:

@@ -32,6 +32,7 @@ depend on the others. Memory: four arrays of at most 64 MiB together; larger bat
 """
 
 import torch
+
 from conceptry.models.splice.duality import duality_gap, rows_per_chunk
 from conceptry.models.splice.solution import Solution
 

@@ -21,6 +21,7 @@ import warnings
 
 import numpy as np
 import torch
+
 from conceptry.models.splice.solution import Solution
 
 MAX_SWEEPS = 10_000

@@ -16,6 +16,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 
 import torch
+
 from conceptry.models.errors import InputError
 
 

@@ -15,12 +15,13 @@ from pathlib import Path
 from typing import Protocol
 
 import torch
+from torch import Tensor
+from torch.nn.functional import normalize
+
 from conceptry.models.downloads import RemoteFile, fetch
 from conceptry.models.encoders.protocol import PackagedEncoder, encode_images, encode_texts
 from conceptry.models.errors import InputError
 from conceptry.models.images import image_files, open_image
-from torch import Tensor
-from torch.nn.functional import normalize
 
 IMAGE_MEAN = "image_mean.safetensors"
 _REPOSITORY = "https://raw.githubusercontent.com/AI4LIFE-GROUP/SpLiCE/main/data/means"

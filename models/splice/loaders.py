@@ -4,6 +4,9 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import torch
+from PIL import Image
+from torch import Tensor
+
 from conceptry.models.encoders import load_encoder
 from conceptry.models.errors import InputError
 from conceptry.models.splice.dictionary import (
@@ -16,8 +19,6 @@ from conceptry.models.splice.dictionary import (
 )
 from conceptry.models.splice.model import Splice
 from conceptry.models.splice.vocabulary import load_vocabulary
-from PIL import Image
-from torch import Tensor
 
 # The names that users of the published implementation know.
 ALIASES = {

@@ -10,6 +10,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
+from PIL import Image, ImageDraw
+
 from conceptry.models.artifacts import read_json, sha256_file, write_json, write_lines
 from conceptry.models.encoders.load import RUNTIMES, load_encoder, read_encoder, save_encoder
 from conceptry.models.errors import InputError
@@ -26,7 +28,6 @@ from conceptry.models.splice.loaders import ALIASES
 from conceptry.models.splice.model import Splice
 from conceptry.models.splice.solve import SOLVERS
 from conceptry.models.splice.vocabulary import load_vocabulary
-from PIL import Image, ImageDraw
 
 CONFIG, VOCABULARY, TENSORS, ENCODER = "config.json", "vocabulary.txt", "splice.safetensors", "encoder"
 

@@ -21,12 +21,13 @@ from dataclasses import dataclass
 from typing import Literal
 
 import torch
+from torch import Tensor
+from torch.nn.functional import normalize
+
 from conceptry.models.encoders.protocol import DualEncoder
 from conceptry.models.errors import InputError
 from conceptry.models.splice.decomposition import Decomposition
 from conceptry.models.splice.solve import decompose
-from torch import Tensor
-from torch.nn.functional import normalize
 
 Modality = Literal["image", "text"]
 

@@ -19,16 +19,17 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
+from mlflow.models import ModelSignature
+from mlflow.types import ColSpec, DataType, ParamSchema, ParamSpec, Schema
+from mlflow.types.schema import AnyType, Array, Object, Property
+from torch import Tensor
+
 from conceptry.models.encoders.protocol import encode_images, encode_texts
 from conceptry.models.errors import InputError
 from conceptry.models.images import decode_image, image_bytes
 from conceptry.models.serving import Explainer, at, is_given
 from conceptry.models.splice.method import read_package
 from conceptry.models.splice.model import Explanation, Splice
-from mlflow.models import ModelSignature
-from mlflow.types import ColSpec, DataType, ParamSchema, ParamSpec, Schema
-from mlflow.types.schema import AnyType, Array, Object, Property
-from torch import Tensor
 
 COLUMNS = ("image", "text", "embedding")
 _CONCEPT = Object([Property("concept", DataType.string), Property("weight", DataType.double)])

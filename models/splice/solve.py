@@ -20,6 +20,7 @@ import warnings
 from dataclasses import replace
 
 import torch
+
 from conceptry.models.errors import InputError
 from conceptry.models.splice.decomposition import ConvergenceWarning, Decomposition
 from conceptry.models.splice.duality import duality_gap

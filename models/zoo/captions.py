@@ -6,6 +6,7 @@
 from collections.abc import Sequence
 
 import numpy as np
+
 from conceptry.models.errors import InputError
 from conceptry.models.zoo.emoji import OBJECTS, VOCABULARY, with_article
 

@@ -19,8 +19,9 @@ from importlib import resources
 from types import MappingProxyType
 
 import numpy as np
-from conceptry.models.errors import InputError
 from PIL import Image
+
+from conceptry.models.errors import InputError
 
 ATTRIBUTION = """\
 The pictures are Twemoji graphics, (c) Twitter/X and other contributors, licensed under CC-BY 4.0:

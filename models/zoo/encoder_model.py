@@ -5,8 +5,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from conceptry.models.zoo.raster import SCENE_SIZE
 from torch import Tensor
+
+from conceptry.models.zoo.raster import SCENE_SIZE
 
 if TYPE_CHECKING:
     from open_clip.model import CLIP

@@ -22,6 +22,9 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from safetensors.torch import save
+from torch import Tensor, nn
+
 from conceptry.models.artifacts import write_json, write_lines
 from conceptry.models.encoders.tokens import CompactTokenizer, used_bpe_ids
 from conceptry.models.errors import InputError
@@ -38,8 +41,6 @@ from conceptry.models.zoo.encoder_model import (
     to_pixels,
 )
 from conceptry.models.zoo.scenes import EmojiScenes, Scene
-from safetensors.torch import save
-from torch import Tensor, nn
 
 OnStep = Callable[[int, dict[str, float]], None]
 

@@ -9,6 +9,7 @@ import math
 from functools import cache
 
 import numpy as np
+
 from conceptry.models.zoo.emoji import COLOURS, SPRITE_SIZE, picture
 
 SCENE_SIZE = 64  # pixels, height and width of a scene

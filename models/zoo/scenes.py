@@ -27,11 +27,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from torch.utils.data import Dataset
+
 from conceptry.models.errors import InputError
 from conceptry.models.zoo.captions import caption
 from conceptry.models.zoo.emoji import COLOURS, OBJECTS, PATTERNS, check_object, picture
 from conceptry.models.zoo.raster import SCENE_SIZE, background, sprite
-from torch.utils.data import Dataset
 
 SPLITS = ("train", "heldout", "heldout-colour")
 PAIR_SHARE, COLOUR_SHARE = 0.04, 0.02  # shares of pairs and of combinations that are held out

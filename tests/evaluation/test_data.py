@@ -4,10 +4,11 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from PIL import Image
+
 from conceptry.evaluation.data import load_data, table_data
 from conceptry.models.errors import InputError
 from conceptry.models.images import png_bytes
-from PIL import Image
 
 
 @pytest.fixture

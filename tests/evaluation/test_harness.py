@@ -8,14 +8,15 @@ from pathlib import Path
 import mlflow
 import pandas as pd
 import pytest
+from mlflow import MlflowClient
+from PIL import Image
+
 from conceptry.evaluation.data import load_data
 from conceptry.evaluation.harness import evaluate, harness_of, is_evaluated
 from conceptry.evaluation.process import InProcess, VersionProcess
 from conceptry.models.errors import ConceptryError
 from conceptry.models.images import png_bytes
 from conceptry.registry import find_version, load, register
-from mlflow import MlflowClient
-from PIL import Image
 
 pytestmark = pytest.mark.usefixtures("store")
 

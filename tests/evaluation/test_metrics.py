@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+
 from conceptry.evaluation.splice import metrics as m
 
 

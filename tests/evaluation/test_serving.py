@@ -3,77 +3,42 @@
 import base64
 import io
 import json
-import socket
-import subprocess
 import threading
-import time
-import urllib.error
-import urllib.request
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pandas as pd
 import pytest
+from PIL import Image
+
+from conceptry.evaluation.serving import Client, served
 from conceptry.models.images import png_bytes
 from conceptry.registry import load
-from PIL import Image
-from support import environment
 
 D = 64
 
 
 class Server:
-    """A running scoring server."""
+    """Requests to a running scoring server; a connection for each thread."""
 
     def __init__(self, port: int) -> None:
-        self.address = f"http://127.0.0.1:{port}"
+        self.port = port
 
     def post(self, payload: Any, raw: bytes | None = None) -> tuple[int, Any]:
-        content = json.dumps(payload).encode() if raw is None else raw
-        request = urllib.request.Request(
-            f"{self.address}/invocations", data=content, headers={"Content-Type": "application/json"}
-        )
-        try:
-            with urllib.request.urlopen(request, timeout=60) as answer:
-                return answer.status, json.load(answer)["predictions"]
-        except urllib.error.HTTPError as error:
-            return error.code, error.read().decode()
+        client = Client(self.port)
+        status, text = client.post(json.dumps(payload).encode() if raw is None else raw)
+        client.close()
+        return status, json.loads(text)["predictions"] if status == 200 else text
 
     def rows(self, *records: dict, **params: Any) -> tuple[int, Any]:
         return self.post({"dataframe_records": list(records)} | ({"params": params} if params else {}))
 
 
 @pytest.fixture(scope="module")
-def server(tiny_version, store: str, store_directory) -> Iterator[Server]:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    log = (store_directory / "serve.log").open("w")
-    child = subprocess.Popen(
-        ["mlflow", "models", "serve", "-m", tiny_version.uri, "--env-manager", "local", "-p", str(port)],
-        env=environment(MLFLOW_TRACKING_URI=store, MLFLOW_ALLOW_PICKLE_DESERIALIZATION="false"),
-        cwd=store_directory,
-        stdout=log,
-        stderr=log,
-        start_new_session=True,
-    )
-    try:
-        for _ in range(240):
-            assert child.poll() is None, "the server ended before it served"
-            try:
-                urllib.request.urlopen(f"http://127.0.0.1:{port}/ping", timeout=5)
-                break
-            except OSError:
-                time.sleep(0.5)
-        yield Server(port)
-    finally:
-        import os
-        import signal
-
-        os.killpg(child.pid, signal.SIGTERM)
-        child.wait(timeout=30)
-        log.close()
+def server(tiny_version) -> Iterator[Server]:
+    with served(tiny_version.uri, MLFLOW_ALLOW_PICKLE_DESERIALIZATION="false") as client:
+        yield Server(client.port)
 
 
 @pytest.fixture(scope="module")

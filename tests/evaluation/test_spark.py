@@ -5,9 +5,10 @@ import shutil
 import mlflow
 import pandas as pd
 import pytest
+from PIL import Image
+
 from conceptry.models.images import png_bytes
 from conceptry.registry import load
-from PIL import Image
 
 pytestmark = [
     pytest.mark.usefixtures("store"),

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+
 from conceptry.models.artifacts import MANIFEST, verify, write_json, write_manifest
 from conceptry.models.errors import IntegrityError
 

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+
 from conceptry.models.device import resolve_device
 from conceptry.models.errors import InputError
 

@@ -7,11 +7,12 @@ import zlib
 
 import numpy as np
 import pytest
-from conceptry.models.errors import InputError
-from conceptry.models.images import MAX_PIXELS, decode_image, image_bytes, image_files, open_image, png_bytes
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
+
+from conceptry.models.errors import InputError
+from conceptry.models.images import MAX_PIXELS, decode_image, image_bytes, image_files, open_image, png_bytes
 
 
 def encoded(image: Image.Image, format: str = "PNG", **options) -> bytes:

@@ -3,9 +3,10 @@
 import getpass
 
 import pytest
+from mlflow import MlflowClient
+
 from conceptry.models.errors import ConceptryError, InputError
 from conceptry.registry import Requirement, compare, find_version, promote, promotions, register
-from mlflow import MlflowClient
 
 pytestmark = pytest.mark.usefixtures("store")
 

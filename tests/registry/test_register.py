@@ -12,12 +12,13 @@ from pathlib import Path
 import mlflow
 import pandas as pd
 import pytest
+from mlflow import MlflowClient
+from PIL import Image
+
 from conceptry.models.errors import InputError, IntegrityError
 from conceptry.models.images import png_bytes
 from conceptry.registry import find_version, list_versions, load, register
 from conceptry.registry.versions import fetch_artifacts
-from mlflow import MlflowClient
-from PIL import Image
 from support import ROOT, WORDS, environment
 
 pytestmark = pytest.mark.usefixtures("store")

@@ -6,10 +6,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from torch import Tensor
+
 from conceptry.models import splice
 from conceptry.models.errors import InputError
 from conceptry.models.splice.dictionary import load_mean_file
-from torch import Tensor
 
 D, N_WORDS = 32, 50
 WORDS = [f"word{i}" for i in range(N_WORDS)]

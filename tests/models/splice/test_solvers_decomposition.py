@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+
 from conceptry.models.errors import InputError
 from conceptry.models.splice.decomposition import Decomposition
 

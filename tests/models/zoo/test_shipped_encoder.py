@@ -4,6 +4,8 @@ from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
+
 from conceptry.evaluation.encoder_scores import DEFINITIONS, score_encoder
 from conceptry.models.artifacts import read_json, sha256_file
 from conceptry.models.encoders.load import load_encoder
@@ -12,7 +14,6 @@ from conceptry.models.zoo.emoji import ATTRIBUTION, VOCABULARY
 from conceptry.models.zoo.encoder_training import EncoderTraining, training_scenes
 from conceptry.models.zoo.scenes import EmojiScenes
 from conceptry.models.zoo.shipped import weights_directory
-from PIL import Image
 
 
 @pytest.fixture(scope="module")

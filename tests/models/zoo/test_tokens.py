@@ -4,6 +4,7 @@ import re
 
 import pytest
 import torch
+
 from conceptry.models.encoders.tokens import CompactTokenizer, used_bpe_ids
 from conceptry.models.errors import InputError
 from conceptry.models.zoo.captions import known_texts, prompts
