@@ -16,7 +16,8 @@ from rich.console import Console
 from conceptry.models.errors import ConceptryError, InputError
 from conceptry.models.method import METHODS, Method, load_method, option_type
 
-console = Console(highlight=False, soft_wrap=False)
+# Tables keep their columns in files and pipes, which have no width of their own.
+console = Console(highlight=False, width=None if sys.stdout.isatty() or "COLUMNS" in os.environ else 130)
 errors = Console(stderr=True, highlight=False, soft_wrap=True)
 
 

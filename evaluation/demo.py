@@ -28,6 +28,7 @@ VERSIONS: tuple[dict[str, Any], ...] = (
     {"l1_penalty": 0.25, "runtime": "onnx"},
 )
 MIN_RECALL = 0.95
+SHOWN = (12, 9)  # scenes whose objects stand apart
 RULE = f"largest share of true words among versions with recall_objects_all >= {MIN_RECALL:g}; ties: the faster"
 
 
@@ -79,9 +80,9 @@ def _save_scenes(output: Path) -> list[Path]:
     from conceptry.models.zoo.scenes import EmojiScenes
 
     output.mkdir(parents=True, exist_ok=True)
-    scenes = EmojiScenes("heldout", 8, seed=7, n_objects=2)
+    scenes = EmojiScenes("heldout", 16, seed=7, n_objects=2)
     files = []
-    for index in (0, 3):
+    for index in SHOWN:
         scene = scenes[index]
         files.append(output / f"{'-and-'.join(scene.objects).replace(' ', '-')}.png")
         Image.fromarray(scene.image).save(files[-1])

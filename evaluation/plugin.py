@@ -19,7 +19,9 @@ class ConceptryEvaluator(ModelEvaluator):
         """Any model type: what counts is the method recorded in the model, which `evaluate` checks."""
         return True
 
-    def evaluate(self, *, model_type, dataset, run_id, evaluator_config=None, model=None, **kwargs) -> EvaluationResult:
+    def evaluate(  # pyright: ignore[reportIncompatibleMethodOverride]  # the base says nothing of what it returns
+        self, *, model_type, dataset, run_id, evaluator_config=None, model=None, **kwargs
+    ) -> EvaluationResult:
         """Measure a loaded explainer on a table; metrics go to the active run and to the logged model."""
         import mlflow
         from mlflow import MlflowClient

@@ -11,7 +11,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -67,7 +67,8 @@ def served(uri: str, **environment: str) -> Iterator[Client]:
             yield client
         finally:
             client.close()
-            os.killpg(child.pid, signal.SIGTERM)
+            with suppress(ProcessLookupError):  # it may have ended by itself
+                os.killpg(child.pid, signal.SIGTERM)
             child.wait(timeout=60)
 
 

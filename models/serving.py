@@ -16,7 +16,7 @@ import torch
 from mlflow.exceptions import MlflowException
 from mlflow.models import ModelSignature
 from mlflow.protos.databricks_pb2 import INTERNAL_ERROR, INVALID_PARAMETER_VALUE
-from mlflow.pyfunc import PythonModel, PythonModelContext
+from mlflow.pyfunc.model import PythonModel, PythonModelContext
 
 from conceptry.models.artifacts import verify
 from conceptry.models.device import resolve_device
@@ -52,7 +52,9 @@ class Explainer(PythonModel):
         logger.info("loading %s on %s", type(self).__name__, device)
         self.load(directory, device)
 
-    def predict(self, context, model_input: pd.DataFrame, params: dict[str, Any] | None = None) -> pd.DataFrame:
+    def predict(  # pyright: ignore[reportIncompatibleMethodOverride]  # the base is annotated as returning None
+        self, context, model_input: pd.DataFrame, params: dict[str, Any] | None = None
+    ) -> pd.DataFrame:
         try:
             if not isinstance(model_input, pd.DataFrame):
                 raise InputError(f"a request must be a table of rows, got {type(model_input).__name__}")

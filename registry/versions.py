@@ -8,15 +8,18 @@ import re
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import mlflow
 from mlflow import MlflowClient
+from mlflow.artifacts import download_artifacts
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 
 from conceptry.models.errors import InputError
 from conceptry.registry.store import connect
+
+if TYPE_CHECKING:
+    from mlflow.pyfunc import PyFuncModel
 
 METHOD_TAG = "conceptry.method"
 FINGERPRINT_TAG = "conceptry.fingerprint"
@@ -82,24 +85,29 @@ def find_version(uri: str) -> Version:
     return _version(client, found)
 
 
-def load(uri: str, **model_config: Any) -> "mlflow.pyfunc.PyFuncModel":
+def load(uri: str, **model_config: Any) -> "PyFuncModel":
     """Load a version for `predict`; digests are checked. Keywords override its configuration, as `device="cuda"`.
 
     A process can hold one version's code only: load versions that differ in code in processes of their own.
     """
+    import mlflow.pyfunc
+
     return mlflow.pyfunc.load_model(find_version(uri).uri, model_config=model_config or None)
 
 
 def fetch_artifacts(version: Version, target: Path) -> Path:
     """Download all files of a version below `target`; return the folder that holds its MLmodel."""
-    return Path(mlflow.artifacts.download_artifacts(version.uri, dst_path=str(target)))
+    return Path(download_artifacts(version.uri, dst_path=str(target)))
 
 
 def _is_complete(version: ModelVersion) -> bool:
-    return version.status == "READY" and {METHOD_TAG, FINGERPRINT_TAG, MANIFEST_TAG} <= version.tags.keys()
+    tagged = {METHOD_TAG, FINGERPRINT_TAG, MANIFEST_TAG} <= version.tags.keys()
+    return tagged and version.status == "READY" and bool(version.run_id and version.source)
 
 
 def _version(client: MlflowClient, found: ModelVersion) -> Version:
+    assert found.run_id is not None
+    assert found.source is not None
     run = client.get_run(found.run_id)
     return Version(
         name=found.name,

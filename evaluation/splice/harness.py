@@ -233,9 +233,9 @@ def _frontier(predict: Predict, z: np.ndarray, progress) -> pd.DataFrame:
         rows.append(
             {
                 "l1_penalty": penalty,
-                "l0": float(answer["l0"].mean()),
-                "cosine": float(answer["cosine"].mean()),
-                "gap_max": float(answer["gap"].max()),
+                "l0": float(np.mean(answer["l0"])),
+                "cosine": float(np.mean(answer["cosine"])),
+                "gap_max": float(np.max(answer["gap"])),
             }
         )
         progress(done / len(PENALTIES))

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -18,6 +19,7 @@ def draw_explanations(pictures: Sequence[Image.Image], records: Sequence[dict]) 
     rows = [min(len(record["concepts"]), MAX_BARS) for record in records]
     heights = [max(2.4, 0.34 * count + 1.0) for count in rows]
     figure = new_figure(7.6, sum(heights))
+    figure.get_layout_engine().set(w_pad=0.12, h_pad=0.12)  # type: ignore[union-attr]  # constrained, as made
     grid = figure.subplots(len(records), 2, squeeze=False, height_ratios=heights, width_ratios=[1, 1.9])
     widest = max((c["weight"] for record in records for c in record["concepts"][:1]), default=1.0)
     for (left, right), picture, record in zip(grid, pictures, records, strict=True):
@@ -74,7 +76,7 @@ def draw_frontier(frontier: pd.DataFrame, l0: float, cosine: float) -> Figure:
         color=SECOND,
     )
     axes.set_xscale("log")
-    low, high = shown["l0"].min(), shown["l0"].max()
+    low, high = float(np.min(shown["l0"])), float(np.max(shown["l0"]))
     ticks = [t for t in (0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100, 200, 500) if low * 0.8 <= t <= high * 1.25]
     axes.xaxis.set_major_locator(FixedLocator(ticks))
     axes.xaxis.set_minor_locator(NullLocator())

@@ -3,6 +3,7 @@
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from PIL import Image
@@ -89,6 +90,7 @@ def load_open_clip(identifier: str, device: torch.device) -> OpenClipEncoder:
         reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
         raise ConceptryError(f"open_clip:{architecture}@{pretrained} {where}: {reason}") from None
     config = open_clip.get_model_config(architecture)
+    assert config is not None  # _check_name looked it up
     if quick_gelu:
         config["quick_gelu"] = True
     return OpenClipEncoder(f"open_clip:{identifier}", model, _stored_processing(architecture, config, model), device)
@@ -109,7 +111,8 @@ def _check_name(architecture: str, pretrained: str) -> None:
             f"open_clip:{architecture} needs @TAG or @CHECKPOINT, got {pretrained!r}, which is no file; "
             f"tags: {', '.join(tags) or 'none'}"
         )
-    if "hf_model_name" in open_clip.get_model_config(architecture)["text_cfg"]:
+    config = open_clip.get_model_config(architecture)
+    if config and "hf_model_name" in config["text_cfg"]:
         raise InputError(f"open_clip:{architecture} has a Hugging Face text tower, which is not supported")
 
 
@@ -121,5 +124,6 @@ def _stored_processing(architecture: str, config: dict, model: nn.Module) -> Pro
         directory = Path(folder)
         write_json(directory / CONFIG, {"model_cfg": config, "preprocess_cfg": model.visual.preprocess_cfg})  # type: ignore[union-attr]  # set by open_clip
         if "hf_tokenizer_name" in config["text_cfg"]:
-            open_clip.get_tokenizer(architecture).tokenizer.save_pretrained(folder)
+            tokenizer: Any = open_clip.get_tokenizer(architecture)  # an HFTokenizer, as the configuration says
+            tokenizer.tokenizer.save_pretrained(folder)
         return read_processing(directory)

@@ -4,6 +4,7 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from PIL import Image
 from torch import Tensor
@@ -42,7 +43,9 @@ def read_processing(directory: Path) -> Processing:
         raise InputError(f"{directory}: holds no {CONFIG}; expected a folder in open_clip's local-dir layout")
     config = json.loads(config_path.read_bytes())
     size = config["model_cfg"]["vision_cfg"].get("image_size", 224)
-    preprocess = image_transform_v2(PreprocessCfg(**{"size": size, **config.get("preprocess_cfg", {})}), is_train=False)
+    preprocess: Any = image_transform_v2(
+        PreprocessCfg(**{"size": size, **config.get("preprocess_cfg", {})}), is_train=False
+    )
     files = {
         path.name: path.read_bytes()
         for path in sorted(directory.iterdir())
@@ -53,7 +56,8 @@ def read_processing(directory: Path) -> Processing:
 
         stored = json.loads(files[TOKENS])
         return Processing(preprocess, CompactTokenizer(stored["bpe_ids"], stored["context_length"]), files)
-    return Processing(preprocess, open_clip.get_tokenizer(f"local-dir:{directory}"), files)
+    tokenizer: Any = open_clip.get_tokenizer(f"local-dir:{directory}")
+    return Processing(preprocess, tokenizer, files)
 
 
 _PROCESSING_FILES = {

@@ -93,11 +93,11 @@ class ConceptSummary:
     cosine: float
     count: int
 
-    def top(self, vocabulary: Sequence[str], k: int) -> list[tuple[str, float]]:
+    def top(self, vocabulary: list[str], k: int) -> list[tuple[str, float]]:
         """The k heaviest words with their mean weights, descending; words of weight zero are left out."""
         values, indices = self.weights.topk(min(k, len(self.weights)))
-        pairs = zip(indices.tolist(), values.tolist(), strict=True)
-        return [(vocabulary[i], value) for i, value in pairs if value > 0]
+        words = [vocabulary[i] for i in indices.tolist()]
+        return [(word, value) for word, value in zip(words, values.tolist(), strict=True) if value > 0]
 
 
 class _RunningMean:
