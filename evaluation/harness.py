@@ -43,11 +43,12 @@ class Metric:
 
 @dataclass
 class Report:
-    """What a harness found: metrics by name, tables and figures by file stem."""
+    """What a harness found: metrics by name, tables and figures by file stem, notes on what it could not measure."""
 
     metrics: dict[str, float] = field(default_factory=dict)
     tables: dict[str, pd.DataFrame] = field(default_factory=dict)
     figures: dict[str, Figure] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
 
 
 Progress = Callable[[str, float], None]

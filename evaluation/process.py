@@ -3,6 +3,7 @@
 Two versions that differ in code cannot share a process: the second would silently run the first one's code.
 """
 
+import os
 import subprocess
 import sys
 import tempfile
@@ -47,6 +48,8 @@ class InProcess:
 class VersionProcess:
     """`Predict` over a version in a child process; a context manager that ends the child.
 
+    `device` is what is asked for, `device_in_use` what the version was loaded on.
+
     Raises ConceptryError where the version cannot be loaded (with its reason), where it refuses a request, and
     where the child dies.
     """
@@ -65,10 +68,11 @@ class VersionProcess:
                 worker.__file__,
                 str(theirs.fileno()),
                 self.uri,
-                mlflow.get_tracking_uri(),
-                mlflow.get_registry_uri(),
                 self.device,
             ],
+            # by variables, not arguments: a URI may hold a password, and arguments are seen by everybody
+            env=os.environ
+            | {"MLFLOW_TRACKING_URI": mlflow.get_tracking_uri(), "MLFLOW_REGISTRY_URI": mlflow.get_registry_uri()},
             pass_fds=[theirs.fileno()],
             stdin=subprocess.DEVNULL,
             stdout=self._log,
@@ -76,7 +80,7 @@ class VersionProcess:
         )
         theirs.close()
         try:
-            self._receive()
+            self.device_in_use = str(self._receive())
         except BaseException:
             self.__exit__()
             raise

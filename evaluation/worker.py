@@ -10,19 +10,17 @@ from multiprocessing.connection import Connection
 
 
 def main() -> None:
-    """Arguments: file descriptor of the pipe, model URI, tracking URI, registry URI, device."""
-    descriptor, uri, tracking_uri, registry_uri, device = sys.argv[1:]
+    """Arguments: file descriptor of the pipe, model URI, device. The store comes by MLflow's variables."""
+    descriptor, uri, device = sys.argv[1:]
     pipe = Connection(int(descriptor))
     import mlflow
 
-    mlflow.set_tracking_uri(tracking_uri)
-    mlflow.set_registry_uri(registry_uri)
     try:
         model = mlflow.pyfunc.load_model(uri, model_config={"device": device})
     except Exception as error:
         pipe.send(("error", _sentence(error)))
         return
-    pipe.send(("ready", None))
+    pipe.send(("ready", str(getattr(model.unwrap_python_model(), "device", "unknown"))))
     while True:
         try:
             frame, params = pipe.recv()

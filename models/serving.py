@@ -6,6 +6,7 @@ MLflow's scoring server sends the full stack trace of most exceptions to the cli
 
 import logging
 import math
+import os
 from abc import abstractmethod
 from collections.abc import Mapping
 from pathlib import Path
@@ -33,6 +34,7 @@ class Explainer(PythonModel):
     """
 
     signature: ClassVar[ModelSignature]
+    device: torch.device
 
     def __init__(self, manifest_sha256: str) -> None:
         self.manifest_sha256 = manifest_sha256
@@ -48,9 +50,11 @@ class Explainer(PythonModel):
     def load_context(self, context: PythonModelContext) -> None:
         directory = Path(context.artifacts[PACKAGE])
         verify(directory, self.manifest_sha256)
-        device = resolve_device((context.model_config or {}).get("device", "auto"))
-        logger.info("loading %s on %s", type(self).__name__, device)
-        self.load(directory, device)
+        # A server takes no configuration of the model, so its administrator has a variable.
+        name = os.environ.get("CONCEPTRY_DEVICE") or (context.model_config or {}).get("device", "auto")
+        self.device = resolve_device(name)
+        logger.info("loading %s on %s", type(self).__name__, self.device)
+        self.load(directory, self.device)
 
     def predict(  # pyright: ignore[reportIncompatibleMethodOverride]  # the base is annotated as returning None
         self, context, model_input: pd.DataFrame, params: dict[str, Any] | None = None
