@@ -190,14 +190,15 @@ class Splice:
         d = self.dictionary.shape[1]
         if embeddings.ndim != 2 or embeddings.shape[1] != d:
             raise InputError(f"embeddings must have shape (batch, {d}), got {tuple(embeddings.shape)}")
-        z = embeddings.to(self.dictionary)
-        finite = torch.isfinite(z).all(dim=1)
-        bad = ~finite | (z == 0).all(dim=1)
+        z = embeddings.to(torch.promote_types(embeddings.dtype, torch.float32))
+        largest = z.abs().amax(dim=1, keepdim=True)  # NaN where the row holds one
+        bad = ~largest.isfinite() | (largest == 0)
         if bad.any():
-            row = int(bad.nonzero()[0])
-            problem = "is the zero vector" if finite[row] else "holds NaN or infinite values"
+            row = int(bad.nonzero()[0, 0])
+            problem = "is the zero vector" if largest[row] == 0 else "holds NaN or infinite values"
             raise InputError(f"row {row}: the embedding {problem}; expected {d} finite numbers, not all zero")
-        return normalize(z, dim=1)
+        # The squares of very large or very small entries would overflow or vanish.
+        return normalize((z / largest).to(self.dictionary), dim=1)
 
     def _mean(self, modality: Modality | Sequence[Modality]) -> Tensor:
         """The mean (d,) of one modality, or the means (batch, d) of a modality for each row."""

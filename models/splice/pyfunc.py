@@ -32,6 +32,7 @@ from conceptry.models.splice.method import read_package
 from conceptry.models.splice.model import Explanation, Splice
 
 COLUMNS = ("image", "text", "embedding")
+_NOT_NUMBERS = {str, bytes, bool, np.bool_, np.str_, np.bytes_}  # numpy would convert them
 _CONCEPT = Object([Property("concept", DataType.string), Property("weight", DataType.double)])
 
 
@@ -147,17 +148,23 @@ def _text(row: int, value: object) -> str:
 
 
 def _vector(row: int, value: Any, d: int) -> np.ndarray:
+    """The direction of an embedding of any scale: float32 (d,), its largest entry 1 in magnitude."""
+    entries = value.tolist() if isinstance(value, np.ndarray) else value
     try:
-        vector = np.asarray(value, dtype=np.float32)
+        if not isinstance(entries, (list, tuple)) or not _NOT_NUMBERS.isdisjoint(map(type, entries)):
+            raise TypeError
+        vector = np.asarray(entries, dtype=np.float64)
     except (TypeError, ValueError):
         raise at(row, "embedding", f"expected {d} numbers") from None
+    except OverflowError:  # an integer beyond float64; JSON's 1e400 arrives as infinity
+        raise at(row, "embedding", f"expected {d} finite numbers, got NaN or infinite values") from None
     if vector.shape != (d,):
         raise at(row, "embedding", f"expected {d} numbers, got shape {vector.shape}")
     if not np.isfinite(vector).all():
         raise at(row, "embedding", f"expected {d} finite numbers, got NaN or infinite values")
     if not vector.any():
         raise at(row, "embedding", "the zero vector has no direction; expected at least one number that is not 0")
-    return vector
+    return (vector / np.abs(vector).max()).astype(np.float32)
 
 
 def _name_the_row(encoder: Any, rows: list[int], texts: list[str]) -> None:

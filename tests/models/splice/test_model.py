@@ -184,6 +184,22 @@ def test_bad_embeddings_are_named_by_row(model: splice.Splice, value: float, mes
         model.decompose(torch.ones(3, 31))
 
 
+@pytest.mark.parametrize(
+    ("dtype", "scale"),
+    [
+        *((torch.float32, scale) for scale in (1e-40, 1e-20, 1e20, 1e37)),
+        (torch.float64, 1e-300),
+        (torch.float64, 1e300),
+    ],
+)
+def test_the_scale_of_an_embedding_does_not_matter(model: splice.Splice, dtype: torch.dtype, scale: float) -> None:
+    raw = torch.randn(4, D, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
+    expected, got = model.explain(raw), model.explain((raw * scale).to(dtype))
+    # 1e-40 has about five digits in float32
+    assert torch.allclose(got.embedding, expected.embedding, atol=1e-4 if scale == 1e-40 else 1e-6)
+    assert torch.allclose(got.recomposed, expected.recomposed, atol=1e-3)
+
+
 def test_parts_that_do_not_fit_are_refused(encoder: OwnEncoder, tmp_path: Path) -> None:
     dictionary = splice.build_dictionary(encoder, WORDS)
     with pytest.raises(InputError, match="the vocabulary has 49 words, the dictionary 50 rows"):
