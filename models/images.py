@@ -99,12 +99,28 @@ def png_bytes(image: Image.Image) -> bytes:
 
 def _to_rgb(image: Image.Image) -> Image.Image:
     if image.mode in ("I;16", "I;16B", "I;16L", "I;16N", "I", "F"):
-        values = np.asarray(image).astype(np.float64)
-        # Pillow gives 16-bit grey as I;16 or I (32-bit containers); float pictures have no stated range.
-        low, high = (0.0, 65535.0) if image.mode != "F" else (float(values.min()), float(values.max()))
-        scaled = np.clip((values - low) / max(high - low, 1e-12), 0, 1) * 255
-        return Image.fromarray(np.rint(scaled).astype(np.uint8)).convert("RGB")
+        grey = _float_to_grey(image) if image.mode == "F" else _sixteen_bits_to_grey(image)
+        return Image.fromarray(grey).convert("RGB")
     if image.has_transparency_data:
         rgba = image.convert("RGBA")
         return Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba).convert("RGB")
     return image.convert("RGB")
+
+
+def _sixteen_bits_to_grey(image: Image.Image) -> np.ndarray:
+    """round(v / 257), which takes 65535 to 255, in 16-bit integers; Pillow holds 16-bit grey in 16 or 32 bits."""
+    values = np.clip(np.asarray(image), 0, 65535 - 128).astype(np.uint16, copy=False)  # what is clipped gives 255 too
+    values += 128
+    values //= 257
+    return values.astype(np.uint8)
+
+
+def _float_to_grey(image: Image.Image) -> np.ndarray:
+    """Float pictures have no stated range: from their minimum to their maximum."""
+    values = np.array(image, dtype=np.float64)
+    low, high = float(values.min()), float(values.max())
+    if not np.isfinite(high - low):
+        raise InputError("the picture has NaN or infinite pixels; expected finite ones")
+    values -= low
+    values *= 255 / ((high - low) or 1.0)
+    return np.rint(values, out=values).astype(np.uint8)

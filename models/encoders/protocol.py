@@ -1,10 +1,13 @@
 """What the methods ask of an encoder.
 
-A user's own object needs only the two methods of `DualEncoder` to be used as a library. An encoder that can be
-registered must also be able to prepare pictures, to be written to a folder and to be read back (`PackagedEncoder`).
+A user's own object needs only the two methods of `DualEncoder`, and then works with the library (`Splice`,
+`build_dictionary`) alone: registration takes the name of an encoder, and `load_encoder` makes a `PackagedEncoder` of
+it, which can also prepare pictures, be written to a folder and be read back. An object of another class cannot be
+registered.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
@@ -48,15 +51,16 @@ def encode_texts(encoder: DualEncoder, texts: Sequence[str], batch_size: int = 2
     return _joined([encoder.encode_text(texts[i : i + batch_size]).float() for i in range(0, len(texts), batch_size)])
 
 
-def encode_images(encoder: PackagedEncoder, images: Sequence[Image.Image], batch_size: int = 64) -> Tensor:
-    """Embeddings (n, d), float32, of any number of RGB pictures, `batch_size` at a time."""
-    batches = [images[i : i + batch_size] for i in range(0, len(images), batch_size)]
-    return _joined(
-        [
-            encoder.encode_image(torch.stack([encoder.preprocess(image) for image in batch]).to(encoder.device)).float()
-            for batch in batches
-        ]
-    )
+def encode_images(encoder: PackagedEncoder, images: Iterable[Image.Image], batch_size: int = 64) -> Tensor:
+    """Embeddings (n, d), float32, of any number of RGB pictures, `batch_size` at a time.
+
+    Each picture is preprocessed before the next is asked for, so an iterator that decodes them lazily keeps one
+    decoded picture and one batch of pixels in memory.
+    """
+    pixels, parts = map(encoder.preprocess, images), []
+    while batch := list(islice(pixels, batch_size)):
+        parts.append(encoder.encode_image(torch.stack(batch).to(encoder.device)).float())
+    return _joined(parts)
 
 
 def _joined(parts: list[Tensor]) -> Tensor:

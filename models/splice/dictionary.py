@@ -130,7 +130,7 @@ def load_image_mean(source: str, encoder: PackagedEncoder) -> Tensor:
         # One batch at a time: a folder may hold more pictures than memory does.
         files, total = image_files(path), torch.zeros(())
         for start in range(0, len(files), 64):
-            batch = encode_images(encoder, [open_image(file) for file in files[start : start + 64]])
+            batch = encode_images(encoder, map(open_image, files[start : start + 64]))
             total = total + normalize(batch, dim=1).sum(dim=0).double().cpu()
         return (total / len(files)).float()
     return load_mean_file(path)

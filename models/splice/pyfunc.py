@@ -84,14 +84,14 @@ class SpliceExplainer(Explainer):
         return self._answer(explanation, top_k, bool(params.get("return_embedding")))
 
     def _embed(self, rows: pd.DataFrame) -> tuple[Tensor, list]:
-        """Embeddings (rows, d) and the modality of each row; pictures and texts each go through as one batch."""
+        """Embeddings (rows, d) and the modality of each row; pictures are decoded one at a time."""
         columns = [_column_of(row, values) for row, values in enumerate(rows.to_dict("records"))]
         members = {name: [i for i, column in enumerate(columns) if column == name] for name in COLUMNS}
         d = self.model.dictionary.shape[1]
         encoder: Any = self.model.encoder
         embeddings = torch.empty(len(rows), d, device=self.model.dictionary.device)
         if indices := members["image"]:
-            embeddings[indices] = encode_images(encoder, [_picture(i, rows["image"][i]) for i in indices])
+            embeddings[indices] = encode_images(encoder, (_picture(i, rows["image"][i]) for i in indices))
         if indices := members["text"]:
             texts = [_text(i, rows["text"][i]) for i in indices]
             try:

@@ -3,6 +3,7 @@
 import base64
 import contextlib
 import io
+import tracemalloc
 import zlib
 
 import numpy as np
@@ -53,6 +54,40 @@ def test_every_mode_becomes_rgb(mode: str, format: str) -> None:
 def test_sixteen_bits_are_scaled_not_clipped() -> None:
     values = np.array([[0, 65535 // 2, 65535]], dtype=np.uint16)
     assert np.asarray(decode_image(encoded(Image.fromarray(values))))[0, :, 0].tolist() == [0, 127, 255]
+
+
+@pytest.mark.parametrize(("dtype", "format"), [("<u2", "PNG"), (">u2", "TIFF"), ("<i4", "TIFF")])
+def test_every_sixteen_bit_value_is_rounded_to_the_nearest(dtype: str, format: str) -> None:
+    values = np.arange(65536).astype(dtype).reshape(256, 256)
+    if dtype == ">u2":
+        content = encoded(Image.frombytes("I;16B", (256, 256), values.tobytes()), format)
+    else:
+        content = encoded(Image.fromarray(values), format)
+    expected = np.rint(np.arange(65536) / 257).astype(np.uint8).reshape(256, 256)
+    assert np.array_equal(np.asarray(decode_image(content))[..., 0], expected)
+
+
+def test_thirty_two_bit_values_outside_sixteen_bits_are_clipped() -> None:
+    content = encoded(Image.fromarray(np.array([[-5, 0, 65535, 2**31 - 1]], dtype=np.int32)), "TIFF")
+    assert np.asarray(decode_image(content))[0, :, 0].tolist() == [0, 0, 255, 255]
+
+
+def test_sixteen_bit_pictures_take_no_wide_temporaries() -> None:
+    content = encoded(Image.new("I;16", (1000, 1000), 40000))
+    tracemalloc.start()
+    decode_image(content)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 8e6  # bytes of NumPy arrays: 2 + 2 + 1 a pixel, and what Pillow copies
+
+
+def test_float_pictures_are_scaled_from_minimum_to_maximum() -> None:
+    content = encoded(Image.fromarray(np.array([[-3e38, 0, 3e38]], dtype=np.float32)), "TIFF")
+    assert np.asarray(decode_image(content))[0, :, 0].tolist() == [0, 128, 255]
+    for value in (np.nan, np.inf):
+        content = encoded(Image.fromarray(np.array([[0, value, 1]], dtype=np.float32)), "TIFF")
+        with pytest.raises(InputError, match="the picture has NaN or infinite pixels"):
+            decode_image(content)
 
 
 def test_transparency_is_laid_over_white() -> None:

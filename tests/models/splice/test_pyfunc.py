@@ -1,12 +1,16 @@
 """What the pyfunc makes of the cells of a request, without a server around it."""
 
+import weakref
+
 import numpy as np
 import pandas as pd
 import pytest
 import torch
+from PIL import Image
 from torch.nn.functional import normalize
 
 from conceptry.models.errors import InputError
+from conceptry.models.images import png_bytes
 from conceptry.models.splice import Splice
 from conceptry.models.splice.pyfunc import SpliceExplainer
 
@@ -57,3 +61,33 @@ def test_what_is_no_embedding_is_refused(explainer: SpliceExplainer, value: obje
     with pytest.raises(InputError) as caught:
         explainer.explain(pd.DataFrame({"embedding": [[1] * D, value]}), {})
     assert str(caught.value) == f"row 1, column 'embedding': {sentence}"
+
+
+class Counting:
+    """An encoder that counts how many decoded pictures exist whenever it is given one."""
+
+    device = torch.device("cpu")
+
+    def __init__(self) -> None:
+        self.seen: list[weakref.ref] = []
+        self.most = 0
+
+    def preprocess(self, image: Image.Image) -> torch.Tensor:
+        self.seen.append(weakref.ref(image))
+        self.most = max(self.most, sum(ref() is not None for ref in self.seen))
+        return torch.full((3, 2, 2), float(image.getpixel((0, 0))[0]))
+
+    def encode_image(self, pixels: torch.Tensor) -> torch.Tensor:
+        return pixels.mean(dim=(1, 2, 3))[:, None] * torch.eye(D)[0] + torch.eye(D)[1]
+
+
+def test_one_decoded_picture_exists_at_a_time(explainer: SpliceExplainer) -> None:
+    encoder = Counting()
+    explainer.model.encoder = encoder  # type: ignore[assignment]  # it needs no texts here
+    greys = [1 + i for i in range(70)]
+    rows = pd.DataFrame({"image": [png_bytes(Image.new("RGB", (8, 8), (grey,) * 3)) for grey in greys]})
+    answer = explainer.explain(rows, {"return_embedding": True})
+    assert len(encoder.seen) == 70
+    assert encoder.most == 1
+    # and each row has the answer of its own picture, across batches
+    assert np.allclose([e[0] / e[1] for e in answer["embedding"]], greys, rtol=1e-4)
