@@ -11,7 +11,7 @@ import mlflow
 from PIL import Image
 from rich.console import Console
 
-from conceptry.evaluation.data import load_data
+from conceptry.evaluation.data import PictureData, load_data
 from conceptry.evaluation.harness import evaluate, harness_of, is_evaluated
 from conceptry.evaluation.process import VersionProcess
 from conceptry.evaluation.progress import bar
@@ -45,7 +45,7 @@ def run(output: Path, size: int, console: Console) -> None:
         with bar(f"evaluating {version.uri}") as progress:
             evaluate(version.uri, data, progress=progress)
         console.print(f"evaluated {version.uri} on {len(data)} held-out scenes")
-    champion = _promote(console)
+    champion = _promote(data, console)
     console.print()
     console.print(comparison_table(compare(NAME)))
     files = _save_scenes(output)
@@ -62,13 +62,17 @@ def _register(console: Console) -> None:
             console.print(f"{state} {registration.version.uri}")
 
 
-def _promote(console: Console) -> Version:
-    candidates = [v for v in compare(NAME).versions if v.metrics.get("recall_objects_all", 0.0) >= MIN_RECALL]
+def _promote(data: PictureData, console: Console) -> Version:
+    measured = {v.version: v.metrics_on(data.digest[:32]) for v in compare(NAME).versions}
+    candidates = [v for v in compare(NAME).versions if measured[v.version]["recall_objects_all"] >= MIN_RECALL]
     if not candidates:
         raise ConceptryError(f"no version of {NAME} names both objects in {MIN_RECALL:.0%} of the scenes")
     best = max(
         candidates,
-        key=lambda v: (round(v.metrics["concept_precision"], 3), -v.metrics["encode_ms"] - v.metrics["solve_ms"]),
+        key=lambda v: (
+            round(measured[v.version]["concept_precision"], 3),
+            -measured[v.version]["encode_ms"] - measured[v.version]["solve_ms"],
+        ),
     )
     requirement = Requirement("recall_objects_all", ">=", MIN_RECALL)
     promotion = promote(NAME, best.version, "champion", [requirement], rule=RULE)

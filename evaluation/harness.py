@@ -75,8 +75,31 @@ class Harness(Protocol):
         """Explain files: one JSON-ready record for each, and a picture of all."""
         ...
 
+    def records(self, predict: Predict, files: list[Path], params: Mapping[str, Any]) -> list[dict]:
+        """The first half of `explain`: one JSON-ready record for each file."""
+        ...
+
+    def draw(self, records: list[dict]) -> Figure:
+        """The second half of `explain`: a picture of all records."""
+        ...
+
     def describe(self, records: list[dict]) -> RenderableType:
         """The records for the terminal."""
+        ...
+
+    def summarise(self, predict: Predict, data: PictureData, label: str | None, progress: Progress) -> dict:
+        """What a version says of data on average, or of its class `label`: a JSON-ready record.
+
+        Its `concepts` are sorted, the most important first. Raises InputError where no picture has the label.
+        """
+        ...
+
+    def draw_summary(self, record: dict) -> Figure:
+        """A picture of a summary."""
+        ...
+
+    def describe_summary(self, record: dict) -> RenderableType:
+        """A summary for the terminal."""
         ...
 
 

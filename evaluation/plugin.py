@@ -6,9 +6,12 @@ MLflow imports this module whenever it is imported itself, so everything else is
 separated by ;). A column named as `targets` is taken as the label.
 """
 
+import logging
 from typing import Any
 
 from mlflow.models.evaluation.base import EvaluationResult, ModelEvaluator
+
+logger = logging.getLogger(__name__)
 
 
 class ConceptryEvaluator(ModelEvaluator):
@@ -16,7 +19,7 @@ class ConceptryEvaluator(ModelEvaluator):
 
     @classmethod
     def can_evaluate(cls, *, model_type: str | None, evaluator_config: dict[str, Any], **kwargs: Any) -> bool:
-        """Any model type: what counts is the method recorded in the model, which `evaluate` checks."""
+        """Any model type: what counts is the method recorded in the model, which `evaluate` looks up."""
         return True
 
     def evaluate(  # pyright: ignore[reportIncompatibleMethodOverride]  # the base says nothing of what it returns
@@ -33,9 +36,11 @@ class ConceptryEvaluator(ModelEvaluator):
         from conceptry.models.errors import ConceptryError
 
         try:
-            if model is None:
-                raise ConceptryError("the conceptry evaluator needs a model, not a column of predictions")
             method = _method_of(model)
+            if method is None:
+                # MLflow asks every installed evaluator where the user names none: leave other models alone.
+                logger.info("the conceptry evaluator leaves this model alone: conceptry did not register it")
+                return EvaluationResult(metrics={}, artifacts={})
             data = table_data(dataset.features_data, dataset.labels_data, dataset.name)
             report = harness_of(method).evaluate(InProcess(model), data, lambda what, share: None)
         except ConceptryError as error:
@@ -48,11 +53,11 @@ class ConceptryEvaluator(ModelEvaluator):
         return EvaluationResult(metrics=report.metrics, artifacts={})
 
 
-def _method_of(model: Any) -> str:
-    from conceptry.models.errors import ConceptryError
+def _method_of(model: Any) -> str | None:
     from conceptry.models.method import METHODS
 
+    if model is None or getattr(model, "metadata", None) is None:
+        return None
+
     method = (model.metadata.metadata or {}).get("conceptry.method")
-    if method in METHODS:
-        return method
-    raise ConceptryError("the conceptry evaluator takes models that conceptry registered; this one it did not")
+    return method if method in METHODS else None

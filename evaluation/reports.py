@@ -30,8 +30,15 @@ def comparison_table(comparison: Comparison, everything: bool = False) -> Table:
     table.add_section()
     for name in _shown_metrics(comparison, everything):
         metric = _metric(first.method, name)
-        values = [version.metrics.get(name) for version in comparison.versions]
-        table.add_row(f"{escape(name)} {_ARROWS[metric.better]}".strip(), *_cells(values, metric))
+        values = [comparison.scores[version.version].get(name) for version in comparison.versions]
+        table.add_row(
+            f"{escape(name)} {_ARROWS[metric.better]}".strip(), *_cells(values, metric, comparison.comparable)
+        )
+    if comparison.data:
+        table.caption = f"measured on {escape(comparison.data)} (SHA-256 {(comparison.digest or '')[:8]})"
+    elif not comparison.comparable:
+        table.caption = "measured on different data: not to be ranked; evaluate all of them on the same"
+    table.caption_justify = "left"
     return table
 
 
@@ -43,7 +50,8 @@ def comparison_records(comparison: Comparison) -> list[dict[str, Any]]:
             "version": v.version,
             "aliases": list(v.aliases),
             "params": {key: v.params.get(key) for key in comparison.differing},
-            "metrics": v.metrics,
+            "data": comparison.data,
+            "metrics": comparison.scores[v.version],
         }
         for v in comparison.versions
     ]
@@ -89,7 +97,7 @@ def version_tables(version: Version, history: Sequence[Promotion]) -> list[Table
         for record in (json.loads(v) for k, v in version.tags.items() if k.startswith(EVALUATION_TAG))
     }
     promoted = {
-        p.at: f"{p.alias}: {p.previous or 'none'} -> {p.version} by {p.by} ({p.rule})"
+        p.at: f"{p.alias}: {p.previous or 'none'} -> {p.version} by {p.by} ({p.rule}; data: {p.data or 'none'})"
         for p in history
         if version.version in (p.version, p.previous)
     }
@@ -131,9 +139,13 @@ def _metric(method: str, name: str) -> Metric:
     return harness_of(method).metrics.get(name, Metric(None, ".4g", ""))
 
 
-def _cells(values: Sequence[float | None], metric: Metric) -> list[str]:
+def _cells(values: Sequence[float | None], metric: Metric, ranked: bool) -> list[str]:
     present = [value for value in values if value is not None]
-    best = {"higher": max, "lower": min, None: lambda _: None}[metric.better](present) if len(present) > 1 else None
+    best = (
+        {"higher": max, "lower": min, None: lambda _: None}[metric.better](present)
+        if ranked and len(present) > 1
+        else None
+    )
     texts = ["" if value is None else f"{value:{metric.format}}" for value in values]
     # Equal as printed counts as equal: bold marks a difference that the reader can see.
     bold = f"{best:{metric.format}}" if best is not None and len(set(filter(None, texts))) > 1 else None

@@ -31,6 +31,7 @@ class Staged:
     code: Path
     entry: Path
     manifest_sha256: str
+    code_sha256: str
     fingerprint: str
 
     def digests(self) -> dict[str, str]:
@@ -51,7 +52,7 @@ def staged(method: Method, options: Any) -> Iterator[Staged]:
         code_sha256 = stage_code(code)
         identity = json.dumps([method.name, dict(package.params), manifest_sha256, code_sha256], sort_keys=True)
         fingerprint = hashlib.sha256(identity.encode()).hexdigest()
-        yield Staged(method, package, directory, code, entry, manifest_sha256, fingerprint)
+        yield Staged(method, package, directory, code, entry, manifest_sha256, code_sha256, fingerprint)
 
 
 def stage_code(target: Path) -> str:
@@ -61,15 +62,24 @@ def stage_code(target: Path) -> str:
     holds already. MLflow's own `infer_code_paths` finds none of this.
     """
     source = Path(conceptry.models.__file__).parent
+    for path in _sources(source):
+        copy = target / "conceptry" / "models" / path.relative_to(source)
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(path, copy)
+    return code_digest(target / "conceptry" / "models")
+
+
+def code_digest(source: Path | None = None) -> str:
+    """A SHA-256 over all source files of `conceptry.models`, of the installed one where no folder is given."""
+    source = source or Path(conceptry.models.__file__).parent
     digest = hashlib.sha256()
-    for path in files_in(source):
-        if path.suffix == ".py":
-            name = path.relative_to(source)
-            copy = target / "conceptry" / "models" / name
-            copy.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(path, copy)
-            digest.update(f"{name.as_posix()} {sha256_file(copy)}\n".encode())
+    for path in _sources(source):
+        digest.update(f"{path.relative_to(source).as_posix()} {sha256_file(path)}\n".encode())
     return digest.hexdigest()
+
+
+def _sources(folder: Path) -> list[Path]:
+    return [path for path in files_in(folder) if path.suffix == ".py"]
 
 
 def pinned(distributions: Sequence[str]) -> list[str]:

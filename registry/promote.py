@@ -2,7 +2,9 @@
 
 import getpass
 import json
+import math
 import operator
+import os
 import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -32,7 +34,10 @@ class Requirement:
         try:
             if not match:
                 raise ValueError
-            return cls(match[1], match[2], float(match[3]))
+            bound = float(match[3])
+            if math.isnan(bound):
+                raise ValueError
+            return cls(match[1], match[2], bound)
         except ValueError:
             raise InputError(
                 f"expected METRIC>=NUMBER, METRIC<=NUMBER, METRIC>NUMBER or METRIC<NUMBER, got {text!r}"
@@ -53,12 +58,13 @@ class Requirement:
 
 @dataclass(frozen=True)
 class Promotion:
-    """Who gave which alias to which version, when, from which version, and by which rule."""
+    """Who gave which alias to which version, when, from which version, by which rule, measured on which data."""
 
     alias: str
     version: int
     previous: int | None
     rule: str
+    data: str | None
     by: str
     at: str
 
@@ -90,11 +96,19 @@ def promote(
             return None
         stated = rule or ", ".join(map(str, require)) or "by hand"
         now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
-        promotion = Promotion(alias, version, previous, stated, getpass.getuser(), now)
+        measured = found.latest.data if found.latest else None
+        promotion = Promotion(alias, version, previous, stated, measured, _user(), now)
         # The record comes first: an alias without one would be a promotion that nobody can account for.
         client.set_registered_model_tag(name, f"{_HISTORY}{now}", json.dumps(asdict(promotion)))
         client.set_registered_model_alias(name, alias, str(version))
     return promotion
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError, ImportError):  # a container whose user has no name
+        return f"uid {os.getuid()}"
 
 
 def promotions(name: str) -> list[Promotion]:

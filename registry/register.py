@@ -14,6 +14,8 @@ from typing import Any
 import mlflow
 import pandas as pd
 from mlflow import MlflowClient
+from mlflow.entities import Run
+from mlflow.models import Model
 
 from conceptry.models.device import resolve_device
 from conceptry.models.errors import InputError
@@ -84,7 +86,7 @@ def _create(client: MlflowClient, method: Method, package: Staged, name: str, de
     try:
         for key, value in package.package.params.items():
             client.log_param(run_id, key, value)
-        model_uri = _log_model(method, package, run_id)
+        model_uri = _log_model(client, method, package, run)
         digests = {f"conceptry.sha256.{path}": digest for path, digest in package.digests().items()}
         tags = {
             METHOD_TAG: method.name,
@@ -103,22 +105,33 @@ def _create(client: MlflowClient, method: Method, package: Staged, name: str, de
     return find_version(f"models:/{name}/{created.version}")
 
 
-def _log_model(method: Method, package: Staged, run_id: str) -> str:
-    with mlflow.start_run(run_id=run_id):
-        logged = mlflow.pyfunc.log_model(
-            name=method.name,
-            python_model=str(package.entry),
-            artifacts={PACKAGE: str(package.directory)},
-            model_config={"device": "auto"},
-            code_paths=[str(package.code / "conceptry")],
-            signature=method.explainer_class().signature,
-            input_example=pd.DataFrame(dict(package.package.example)),
-            pip_requirements=pinned(package.package.requirements),
-            params={key: str(value) for key, value in package.package.params.items()},
-            tags={METHOD_TAG: method.name, FINGERPRINT_TAG: package.fingerprint},
-            metadata={METHOD_TAG: method.name},
-        )
-    return logged.model_uri
+def _log_model(client: MlflowClient, method: Method, package: Staged, run: Run) -> str:
+    """Log the pyfunc to `run` whatever run or experiment the caller has active; returns the logged model's URI."""
+    import mlflow.pyfunc
+
+    logged = client.create_logged_model(
+        run.info.experiment_id,
+        name=method.name,
+        source_run_id=run.info.run_id,
+        params={key: str(value) for key, value in package.package.params.items()},
+        tags={METHOD_TAG: method.name, FINGERPRINT_TAG: package.fingerprint},
+    )
+    Model.log(
+        artifact_path=None,
+        flavor=mlflow.pyfunc,
+        name=method.name,
+        model_id=logged.model_id,
+        run_id=run.info.run_id,
+        python_model=str(package.entry),
+        artifacts={PACKAGE: str(package.directory)},
+        model_config={"device": "auto"},
+        code_paths=[str(package.code / "conceptry")],
+        signature=method.explainer_class().signature,
+        input_example=pd.DataFrame(dict(package.package.example)),
+        pip_requirements=pinned(package.package.requirements),
+        metadata={METHOD_TAG: method.name},
+    )
+    return f"models:/{logged.model_id}"
 
 
 def _checked_name(name: str) -> str:

@@ -5,6 +5,7 @@ versions of other makers, which lack them, are left out and refused.
 """
 
 import re
+import warnings
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from mlflow import MlflowClient
 from mlflow.artifacts import download_artifacts
+from mlflow.entities import Metric
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 
@@ -24,12 +26,27 @@ if TYPE_CHECKING:
 METHOD_TAG = "conceptry.method"
 FINGERPRINT_TAG = "conceptry.fingerprint"
 MANIFEST_TAG = "conceptry.manifest_sha256"
+CODE_TAG = "conceptry.code_sha256"
 _URI = re.compile(r"^(?:models:/)?(?P<name>[^/@]+)(?:/(?P<version>\d+)|@(?P<alias>[^/@]+))$")
+
+
+class CodeWarning(UserWarning):
+    """A version runs with other code than its own."""
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Metrics of one version on one data set; `digest` and `data` are None where a metric names no data set."""
+
+    data: str | None
+    digest: str | None
+    metrics: dict[str, float]
+    at: datetime
 
 
 @dataclass(frozen=True)
 class Version:
-    """One registered version, with the hyperparameters and metrics of its source run."""
+    """One registered version, with its hyperparameters and what was measured of it, oldest data set first."""
 
     name: str
     version: int
@@ -37,7 +54,7 @@ class Version:
     fingerprint: str
     aliases: tuple[str, ...]
     params: dict[str, str]
-    metrics: dict[str, float]
+    measured: tuple[Measured, ...]
     tags: dict[str, str]
     created: datetime
     run_id: str
@@ -46,6 +63,20 @@ class Version:
     @property
     def uri(self) -> str:
         return f"models:/{self.name}/{self.version}"
+
+    @property
+    def latest(self) -> Measured | None:
+        """What was measured last."""
+        return self.measured[-1] if self.measured else None
+
+    @property
+    def metrics(self) -> dict[str, float]:
+        """The metrics on the data set that was measured last: never a mixture of several."""
+        return self.latest.metrics if self.latest else {}
+
+    def metrics_on(self, digest: str | None) -> dict[str, float]:
+        """The metrics on one data set, empty where the version was not evaluated on it."""
+        return next((m.metrics for m in self.measured if m.digest == digest), {})
 
 
 def list_versions(name: str | None = None, method: str | None = None) -> list[Version]:
@@ -88,11 +119,22 @@ def find_version(uri: str) -> Version:
 def load(uri: str, **model_config: Any) -> "PyFuncModel":
     """Load a version for `predict`; digests are checked. Keywords override its configuration, as `device="cuda"`.
 
-    A process can hold one version's code only: load versions that differ in code in processes of their own.
+    The code that runs is that of the conceptry installed here, since this process has imported it already; a
+    CodeWarning says where the version carries other code. Where its own code is to run, load it with
+    `mlflow.pyfunc.load_model` in a process that has not imported conceptry, as the harness and the server do.
     """
     import mlflow.pyfunc
 
-    return mlflow.pyfunc.load_model(find_version(uri).uri, model_config=model_config or None)
+    from conceptry.registry.packaging import code_digest
+
+    version = find_version(uri)
+    if version.tags.get(CODE_TAG) != code_digest():
+        warnings.warn(
+            f"{version.uri} was registered with other code than the conceptry installed here, which runs it now",
+            CodeWarning,
+            stacklevel=2,
+        )
+    return mlflow.pyfunc.load_model(version.uri, model_config=model_config or None)
 
 
 def fetch_artifacts(version: Version, target: Path) -> Path:
@@ -109,6 +151,7 @@ def _version(client: MlflowClient, found: ModelVersion) -> Version:
     assert found.run_id is not None
     assert found.source is not None
     run = client.get_run(found.run_id)
+    model_id = _model_id(found)
     return Version(
         name=found.name,
         version=int(found.version),
@@ -116,12 +159,41 @@ def _version(client: MlflowClient, found: ModelVersion) -> Version:
         fingerprint=found.tags[FINGERPRINT_TAG],
         aliases=tuple(sorted(_aliases(client, found))),
         params=dict(run.data.params),
-        metrics=dict(run.data.metrics),
+        measured=_measured(client, model_id),
         tags=dict(found.tags),
         created=datetime.fromtimestamp(found.creation_timestamp / 1000, UTC),
         run_id=found.run_id,
-        model_id=found.source.removeprefix("models:/"),
+        model_id=model_id,
     )
+
+
+def _model_id(found: ModelVersion) -> str:
+    """The logged model behind a version; a copy of a version names that version as its source instead."""
+    assert found.source is not None
+    if found.source.startswith("models:/m-"):
+        return found.source.removeprefix("models:/")
+    from mlflow.models import get_model_info
+
+    model_id = get_model_info(f"models:/{found.name}/{found.version}").model_id
+    assert model_id is not None
+    return model_id
+
+
+def _measured(client: MlflowClient, model_id: str) -> tuple[Measured, ...]:
+    """The newest value of each metric, by data set, the data set measured last at the end."""
+    by_data: dict[tuple[str | None, str | None], dict[str, Metric]] = {}
+    for metric in sorted(client.get_logged_model(model_id).metrics or [], key=lambda m: m.timestamp):
+        by_data.setdefault((metric.dataset_name, metric.dataset_digest), {})[metric.key] = metric
+    measured = [
+        Measured(
+            data,
+            digest,
+            {key: metric.value for key, metric in metrics.items()},
+            datetime.fromtimestamp(max(metric.timestamp for metric in metrics.values()) / 1000, UTC),
+        )
+        for (data, digest), metrics in by_data.items()
+    ]
+    return tuple(sorted(measured, key=lambda m: m.at))
 
 
 def _aliases(client: MlflowClient, found: ModelVersion) -> list[str]:

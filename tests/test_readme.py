@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
 from support import ROOT, environment
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")

@@ -143,6 +143,20 @@ def test_the_mlflow_evaluator(tiny_version, picture: Image.Image) -> None:
     assert logged["cosine"] == pytest.approx(result.metrics["cosine"])
 
 
+def test_the_evaluator_leaves_other_models_alone() -> None:
+    """MLflow asks every installed evaluator where none is named; ours must not break that."""
+    from sklearn.linear_model import LogisticRegression
+
+    x = pd.DataFrame({"a": [0.0, 1.0, 2.0, 3.0], "b": [1.0, 0.0, 1.0, 0.0]})
+    y = [0, 0, 1, 1]
+    with mlflow.start_run(experiment_id=MlflowClient().create_experiment("foreign")):
+        logged = mlflow.sklearn.log_model(LogisticRegression().fit(x, y), name="foreign")
+        result = mlflow.models.evaluate(
+            logged.model_uri, x.assign(y=y), targets="y", model_type="classifier", evaluators=["conceptry"]
+        )
+    assert result.metrics == {}
+
+
 def test_data_that_says_nothing_of_a_method_logs_nothing(tiny_version, tmp_path: Path) -> None:
     before = find_version(tiny_version.uri).tags
     with pytest.raises(ConceptryError, match="no such folder"):

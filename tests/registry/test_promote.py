@@ -2,8 +2,10 @@
 
 import getpass
 
+import mlflow
 import pytest
-from mlflow import MlflowClient
+from mlflow.data.http_dataset_source import HTTPDatasetSource
+from mlflow.data.meta_dataset import MetaDataset
 
 from conceptry.models.errors import ConceptryError, InputError
 from conceptry.registry import Requirement, compare, find_version, promote, promotions, register
@@ -17,7 +19,7 @@ def pair(store, tiny_options):
         register("splice", tiny_options | {"l1_penalty": penalty}, name="race").version for penalty in (0.2, 0.3)
     ]
     for version, cosine in zip(versions, (0.5, 0.7), strict=True):
-        MlflowClient().log_metric(version.run_id, "cosine", cosine)
+        mlflow.log_metrics({"cosine": cosine}, run_id=version.run_id, model_id=version.model_id)
     return [find_version(version.uri) for version in versions]
 
 
@@ -42,7 +44,9 @@ def test_promotions_are_recorded_in_order(pair) -> None:
     assert find_version("race/2").aliases == ("champion",)
 
 
-@pytest.mark.parametrize("text", ["cosine", "cosine=0.6", "cosine>=", ">=0.6", "cosine>=high", "cosine>=0.6,l0<=8"])
+@pytest.mark.parametrize(
+    "text", ["cosine", "cosine=0.6", "cosine>=", ">=0.6", "cosine>=high", "cosine>=0.6,l0<=8", "cosine>=nan"]
+)
 def test_requirements_that_cannot_be_read(text: str) -> None:
     with pytest.raises(InputError, match="expected METRIC>=NUMBER"):
         Requirement.parse(text)
@@ -61,8 +65,35 @@ def test_a_comparison_shows_what_differs(pair) -> None:
     assert [version.version for version in comparison.versions] == [1, 2]
     assert comparison.differing == ("l1_penalty",)
     assert comparison.metrics == ("cosine",)
+    assert [comparison.scores[n]["cosine"] for n in (1, 2)] == [0.5, 0.7]
+    assert not comparison.comparable  # nobody said on which data
     assert [v.version for v in compare("race", [2, 1, 2]).versions] == [2, 1]
     with pytest.raises(InputError, match="race has no version 7; versions: 1, 2"):
         compare("race", [7])
     with pytest.raises(InputError, match="no version of that name"):
         compare("nobody")
+
+
+def test_metrics_of_different_data_are_never_mixed(tiny_options) -> None:
+    """Two data sets, one shared: the comparison uses the shared one, the newest where there are several."""
+    versions = [register("splice", tiny_options | {"l1_penalty": p}, name="mixed").version for p in (0.21, 0.22)]
+
+    def log(version, digest: str, **metrics: float) -> None:
+        data = MetaDataset(HTTPDatasetSource(f"test:{digest}"), name=digest, digest=digest)
+        mlflow.log_metrics(metrics, run_id=version.run_id, model_id=version.model_id, dataset=data)
+
+    log(versions[0], "first", cosine=0.1, recall=0.9)
+    log(versions[1], "second", cosine=0.8)
+    apart = compare("mixed")
+    assert (apart.data, apart.comparable) == (None, False)
+    log(versions[1], "first", cosine=0.2, recall=0.7)
+    log(versions[0], "third", cosine=0.99)
+    shared = compare("mixed")
+    assert (shared.data, shared.comparable) == ("first", True)
+    assert shared.scores == {1: {"cosine": 0.1, "recall": 0.9}, 2: {"cosine": 0.2, "recall": 0.7}}
+    assert find_version("mixed/1").metrics == {"cosine": 0.99}  # the last evaluation alone
+    with pytest.raises(ConceptryError, match="has no metric 'recall'"):
+        promote("mixed", 1, require=[Requirement.parse("recall>=0.5")])
+    promotion = promote("mixed", 2)
+    assert promotion
+    assert promotion.data == "first"

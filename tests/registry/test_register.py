@@ -3,10 +3,8 @@
 import json
 import os
 import shutil
-import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import mlflow
@@ -18,7 +16,7 @@ from PIL import Image
 from conceptry.models.errors import InputError, IntegrityError
 from conceptry.models.images import png_bytes
 from conceptry.registry import find_version, list_versions, load, register
-from conceptry.registry.versions import fetch_artifacts
+from conceptry.registry.versions import CodeWarning, fetch_artifacts
 from support import ROOT, WORDS, environment
 
 pytestmark = pytest.mark.usefixtures("store")
@@ -166,31 +164,6 @@ def test_a_version_loads_in_another_folder_without_conceptry(tiny_version, reque
     assert [c["concept"] for c in answer["concepts"]] == [c["concept"] for c in here["concepts"]]
 
 
-def test_a_killed_registration_leaves_no_version(tiny_options) -> None:
-    """Kill it at several moments: what is listed afterwards loads, or is not there."""
-    code = (
-        "import sys, json; from conceptry.registry import register;"
-        "register('splice', json.loads(sys.argv[1]), name='killed')"
-    )
-    seen_alive = 0
-    for delay in (3.0, 7.0, 9.0):
-        child = subprocess.Popen(
-            [sys.executable, "-c", code, json.dumps(tiny_options)],
-            env=environment(
-                MLFLOW_TRACKING_URI=mlflow.get_tracking_uri(), CONCEPTRY_CACHE=os.environ["CONCEPTRY_CACHE"]
-            ),
-            stderr=subprocess.DEVNULL,
-        )
-        time.sleep(delay)
-        seen_alive += child.poll() is None
-        child.send_signal(signal.SIGKILL)
-        child.wait()
-        for version in list_versions("killed"):
-            assert load(version.uri)
-    assert seen_alive, "every registration had ended before it was killed"
-    assert find_version(register("splice", tiny_options, name="killed").version.uri)  # and nothing blocks the next one
-
-
 def test_two_registrations_at_once_on_a_fresh_store_give_one_version(tiny_options, tmp_path: Path) -> None:
     code = (
         "import sys, json; from conceptry.registry import register;"
@@ -211,6 +184,51 @@ def test_two_registrations_at_once_on_a_fresh_store_give_one_version(tiny_option
     results = [child.communicate(timeout=300) for child in children]
     assert [out.strip() for out, _ in results] == ["models:/twice/1"] * 3, results
     assert len(MlflowClient(uri).search_model_versions("name='twice'")) == 1
+
+
+def test_a_registration_leaves_the_callers_run_alone(tiny_options) -> None:
+    mlflow.set_experiment("mine")
+    with mlflow.start_run() as active:
+        version = register("splice", tiny_options | {"l1_penalty": 0.41}, name="nested").version
+        current = mlflow.active_run()
+        assert current
+        assert current.info.run_id == active.info.run_id != version.run_id
+    assert MlflowClient().get_run(active.info.run_id).data.params == {}
+    runs = MlflowClient().search_runs([MlflowClient().get_run(version.run_id).info.experiment_id])
+    assert {run.info.status for run in runs} == {"FINISHED"}
+
+
+def test_a_version_killed_before_it_exists_is_not_listed(tiny_options) -> None:
+    """End the process, without any cleaning up, between the logged model and the version."""
+    code = (
+        "import sys, json, os; from conceptry.registry import register as r; m = sys.modules['conceptry.registry.register'];"
+        "m.mlflow.register_model = lambda *a, **k: os._exit(9);"
+        "r('splice', json.loads(sys.argv[1]), name='unborn')"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, json.dumps(tiny_options)],
+        env=environment(MLFLOW_TRACKING_URI=mlflow.get_tracking_uri(), CONCEPTRY_CACHE=os.environ["CONCEPTRY_CACHE"]),
+        stderr=subprocess.DEVNULL,
+    )
+    assert done.returncode == 9
+    assert list_versions("unborn") == []
+    with pytest.raises(InputError, match="no registered model 'unborn'"):
+        find_version("unborn/1")
+    assert register("splice", tiny_options, name="unborn").created
+
+
+def test_a_copied_version_is_the_same_model(tiny_version) -> None:
+    copy = MlflowClient().copy_model_version(tiny_version.uri, "copied")
+    found = find_version(f"copied/{copy.version}")
+    assert found.model_id == tiny_version.model_id
+    assert found.method == "splice"
+
+
+def test_load_warns_where_the_version_carries_other_code(tiny_options) -> None:
+    version = register("splice", tiny_options, name="older").version
+    MlflowClient().set_model_version_tag("older", "1", "conceptry.code_sha256", "0" * 64)
+    with pytest.warns(CodeWarning, match="models:/older/1 was registered with other code"):
+        load(version.uri)
 
 
 def test_importing_the_method_does_not_import_mlflow() -> None:
