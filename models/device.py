@@ -8,6 +8,9 @@ from conceptry.models.errors import InputError
 def resolve_device(name: str = "auto") -> torch.device:
     """The torch device called `name`: "auto" (CUDA where there is one, else CPU), "cpu", "cuda" or "cuda:INDEX".
 
+    A named CUDA device has an index ("cuda" is "cuda:0"). The one that auto chooses has none, by which a part that
+    cannot run there knows that it may run on the CPU.
+
     Raises InputError for another name, and for a CUDA device that is not there: a named device is never replaced.
     """
     if name == "auto":
@@ -19,4 +22,5 @@ def resolve_device(name: str = "auto") -> torch.device:
         count = torch.cuda.device_count() if torch.cuda.is_available() else 0
         if int(index or 0) >= count:
             raise InputError(f"device {name!r} is not there: this machine offers {count} CUDA devices; use cpu or auto")
-    return torch.device(name)
+        return torch.device("cuda", int(index or 0))
+    return torch.device("cpu")

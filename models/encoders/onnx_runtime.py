@@ -1,13 +1,15 @@
 """Both towers of a dual encoder as ONNX files, run by ONNX Runtime.
 
 A folder holds `image.onnx`, `text.onnx` and the processing files (`open_clip_config.json`, tokeniser). The CUDA
-provider is used where the device is a CUDA one; which provider runs is in `providers` and in the log.
+provider is used where the device is a CUDA one. Without a working CUDA provider a named CUDA device is refused; for
+the device that "auto" chose, the CPU provider runs instead, with a warning. `providers` and the log say which runs.
 """
 
 import logging
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -89,22 +91,37 @@ def export_onnx(encoder: OpenClipEncoder, directory: Path) -> None:
 
 
 def _export(module: nn.Module, batch: Tensor, path: Path) -> None:
+    """Write one tower. The exporter notes stack traces with paths of this machine on every node; they are removed."""
     import warnings
+
+    import onnx
 
     with warnings.catch_warnings():
         # The exporter's own deprecation and tracing notes; the result is checked against torch below.
         warnings.simplefilter("ignore")
-        torch.onnx.export(
+        program = torch.onnx.export(
             module,
             (batch,),
-            str(path),
             input_names=["batch"],
             output_names=["embeddings"],
             dynamic_shapes=({0: torch.export.Dim("n")},),
-            external_data=False,
             dynamo=True,
             verbose=False,
         )
+    assert program is not None  # with dynamo=True
+    model = program.model_proto
+    _remove_notes(model)
+    onnx.save(model, str(path))
+
+
+def _remove_notes(message: Any) -> None:
+    """Clear `metadata_props` and `doc_string` of an ONNX message and of all that it contains."""
+    for field, value in message.ListFields():
+        if field.name in ("metadata_props", "doc_string"):
+            message.ClearField(field.name)
+        elif field.message_type:
+            for part in [value] if hasattr(value, "ListFields") else value:
+                _remove_notes(part)
 
 
 def _session(path: Path, device: torch.device):
@@ -122,7 +139,9 @@ def _session(path: Path, device: torch.device):
     except Exception as error:  # ONNX Runtime raises its own types for unreadable files
         raise ConceptryError(f"{path.name}: ONNX Runtime cannot load it ({type(error).__name__})") from None
     if session.get_providers()[0] != wanted:
-        raise ConceptryError(f"ONNX Runtime has no working {wanted} here; set device to cpu")
+        if device.index is not None:
+            raise ConceptryError(f"ONNX Runtime has no working {wanted} here; set device to cpu or auto")
+        logger.warning("ONNX Runtime has no working %s here; %s runs on the CPU", wanted, path.name)
     return session
 
 
