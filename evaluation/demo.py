@@ -3,6 +3,7 @@
 Versions and evaluations that are there already are not made again, so a second run only reads.
 """
 
+import re
 import shlex
 from pathlib import Path
 from typing import Any
@@ -35,7 +36,7 @@ RULE = f"largest share of true words among versions with recall_objects_all >= {
 def run(output: Path, size: int, console: Console) -> None:
     """Do the whole tour in MLflow's store; pictures go to the folder `output`."""
     connect()
-    console.print(f"MLflow store: {mlflow.get_tracking_uri()}\n")
+    console.print(f"MLflow store: {_without_password(mlflow.get_tracking_uri())}\n", markup=False)
     _register(console)
     data = load_data("zoo:emoji-scenes", size)
     for version in compare(NAME).versions:
@@ -99,14 +100,20 @@ def _explain(version: Version, files: list[Path], output: Path, console: Console
         records, figure = harness.explain(predict, files, {})
     console.print(harness.describe(records))
     figure.savefig(output / "explanations.png")
-    console.print(f"picture: {output / 'explanations.png'}")
+    console.print(f"picture: {output / 'explanations.png'}", markup=False)
     console.print("Pictured objects: Twemoji, copyright Twitter, Inc and other contributors, CC-BY 4.0\n")
 
 
+def _without_password(uri: str) -> str:
+    return re.sub(r"://([^:/@]*):[^@/]*@", r"://\1:***@", uri)
+
+
 def _say_what_next(picture: Path, console: Console) -> None:
-    store = shlex.quote(mlflow.get_tracking_uri())
+    uri = mlflow.get_tracking_uri()
+    store = shlex.quote(_without_password(uri))
+    remote = uri.startswith(("http://", "https://"))
     commands = {
-        "open the UI": f"mlflow ui --backend-store-uri {store} --port 5000",
+        "open the UI": f"it is at {store}" if remote else f"mlflow ui --backend-store-uri {store} --port 5000",
         "serve the champion": (
             f"MLFLOW_TRACKING_URI={store} mlflow models serve -m models:/{NAME}@champion --env-manager local -p 5001"
         ),

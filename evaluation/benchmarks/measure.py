@@ -2,7 +2,6 @@
 
 import json
 import multiprocessing
-import resource
 import statistics
 import sys
 import time
@@ -173,6 +172,8 @@ def _measure_rise(sender: Any, prepare: Callable[..., Callable[[], Any]], args: 
         rise = (_status_kib(status, "VmHWM") - before) / 1024
     else:
         unit = MIB if sys.platform == "darwin" else 1024
+        import resource  # not on Windows
+
         before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         function()
         rise = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / unit
