@@ -123,5 +123,9 @@ def _solve_chunk(embeddings, dictionary, C, largest_norm, l1_penalty, tolerance,
 
 def _rounding(dtype: np.dtype, d: int) -> float:
     """Bound on the error of a computed <c, r>, relative to ||c|| ||r||."""
-    u_in = _INPUT_ROUNDOFF[torch.get_float32_matmul_precision()] if dtype == np.float32 else 0.0
+    try:
+        precision = torch.get_float32_matmul_precision()
+    except RuntimeError:  # torch refuses to say after a mix of its older and newer settings: assume the coarsest
+        precision = "medium"
+    u_in = _INPUT_ROUNDOFF[precision] if dtype == np.float32 else 0.0
     return (d + 1) * float(np.finfo(dtype).eps) / 2 + 2 * u_in + u_in**2

@@ -183,8 +183,10 @@ class Splice:
         weights = weights.weights if isinstance(weights, Decomposition) else weights
         if weights.ndim != 2 or weights.shape[1] != len(self.vocabulary):
             raise InputError(f"weights must have shape (batch, {len(self.vocabulary)}), got {tuple(weights.shape)}")
+        with torch.autocast(self.dictionary.device.type, enabled=False):
+            combined = weights.to(self.dictionary) @ self.dictionary
         # normalize() leaves the zero vector at zero, so w = 0 recomposes to the direction of the mean.
-        return normalize(normalize(weights.to(self.dictionary) @ self.dictionary, dim=1) + mean, dim=1)
+        return normalize(normalize(combined, dim=1) + mean, dim=1)
 
     def _unit(self, embeddings: Tensor) -> Tensor:
         d = self.dictionary.shape[1]

@@ -52,6 +52,7 @@ def decompose(
     Returns:
         A Decomposition on the device of the embeddings, float64 where one of the inputs is, else float32.
         The gap is certified in float64; for float32 it is that of the weights before they are rounded.
+        torch.autocast has no influence.
 
     Raises:
         InputError: naming the argument, what it must be and what it was.
@@ -76,7 +77,8 @@ def decompose(
 
     solver_module = importlib.import_module(f"{__package__}.{_MODULES[solver]}")
     l1_penalty = float(l1_penalty)
-    solution = solver_module.solve(V, C, l1_penalty, tolerance, max_iterations)
+    with torch.autocast(V.device.type, enabled=False):  # its bfloat16 products would void the certificate
+        solution = solver_module.solve(V, C, l1_penalty, tolerance, max_iterations)
     l0, indices, weights, gap, iterations = (field.to(V.device) for field in solution)
     result = Decomposition(
         row_starts=torch.cat([l0.new_zeros(1), l0.cumsum(0)]),
@@ -90,7 +92,8 @@ def decompose(
         l1_penalty=l1_penalty,
     )
     if not bool(result.converged.all()):
-        result = _certified(result, V, C, tolerance)
+        with torch.autocast(V.device.type, enabled=False):
+            result = _certified(result, V, C, tolerance)
     return replace(result, concept_weights=result.concept_weights.to(dtype))
 
 

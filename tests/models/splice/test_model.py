@@ -97,6 +97,16 @@ def test_explanations_equal_the_literal_definition(model: splice.Splice, pixels:
     assert explained.gap.max() <= 1e-6
 
 
+def test_autocast_changes_no_explanation(model: splice.Splice, pixels: Tensor) -> None:
+    assert model.encoder is not None
+    raw = model.encoder.encode_image(pixels)
+    expected = model.explain(raw)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        explained = model.explain(raw)
+    assert torch.equal(explained.decomposition.to_dense(), expected.decomposition.to_dense())
+    assert torch.equal(explained.recomposed, expected.recomposed)
+
+
 def test_rows_of_both_modalities_in_one_batch(model: splice.Splice, pixels: Tensor) -> None:
     assert model.encoder is not None
     images, texts = model.encoder.encode_image(pixels), model.encoder.encode_text(WORDS[:2])

@@ -356,3 +356,27 @@ def test_inputs_may_need_gradients_and_any_strides():
     expected = decompose(V, C, 0.2).to_dense()
     strided = V.T.contiguous().T.requires_grad_()
     assert torch.equal(decompose(strided, C.T.contiguous().T, 0.2).to_dense(), expected)
+
+
+@pytest.mark.parametrize("solver", SOLVERS)
+@pytest.mark.parametrize("max_iterations", [None, 1])  # with 1, the gap is certified outside the solver
+@pytest.mark.filterwarnings("ignore::conceptry.models.splice.decomposition.ConvergenceWarning")
+def test_autocast_has_no_influence(solver, max_iterations):
+    V, C = problem(5, dtype=torch.float32)
+    expected = decompose(V, C, 0.1, solver, max_iterations=max_iterations)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        result = decompose(V, C, 0.1, solver, max_iterations=max_iterations)
+    assert torch.equal(result.to_dense(), expected.to_dense())
+    assert torch.equal(result.gap, expected.gap)
+
+
+def test_an_unreadable_matmul_precision_counts_as_the_coarsest(monkeypatch):
+    def refuse():
+        raise RuntimeError("a mix of the legacy and new APIs")
+
+    coarsest = torch.finfo(torch.bfloat16).eps
+    monkeypatch.setattr(torch, "get_float32_matmul_precision", refuse)
+    V, C = problem(6, dtype=torch.float32)
+    assert decompose(V, C, 0.1).converged.all()
+    assert active_set._rounding(np.dtype(np.float32), 12) > coarsest / 2
+    assert active_set._rounding(np.dtype(np.float64), 12) < 1e-14
