@@ -7,6 +7,7 @@ manifest itself travels outside the folder (in the MLmodel file and as a tag), s
 import hashlib
 import json
 import os
+import uuid
 from pathlib import Path
 from typing import Any
 
@@ -75,7 +76,7 @@ def write_lines(path: Path, lines: list[str]) -> None:
 
 def replace_atomically(path: Path, content: bytes) -> None:
     """Write a file so that readers see the old content or the new, never a part."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.part")
     try:
         temporary.write_bytes(content)
         os.replace(temporary, path)

@@ -31,7 +31,7 @@ def cache_directory() -> Path:
     """`$CONCEPTRY_CACHE`, or `conceptry` in the user's cache folder."""
     if configured := os.environ.get("CONCEPTRY_CACHE"):
         return Path(configured)
-    return Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "conceptry"
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "conceptry"
 
 
 def fetch(file: RemoteFile, directory: Path | None = None) -> Path:

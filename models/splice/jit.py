@@ -1,11 +1,15 @@
 """How the numerical kernels of this package are compiled and run."""
 
+import tempfile
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import numba
 import torch
+
+from conceptry.models.downloads import cache_directory
 
 # The GIL is released, so that threads can share the rows. numba's own threads are not used: its default
 # thread pool aborts the process when two threads enter it. Reassociation lets sums be vectorised; the
@@ -16,16 +20,25 @@ ROWS_PER_THREAD = 16  # fewer are not worth a thread
 
 
 def compiled(function):
-    """numba.njit, cached on disk where that is possible.
+    """numba.njit, cached in the user's cache folder where that can be written.
 
-    numba refuses to decorate at all when neither the folder of the source nor the user's cache folder is
-    writable; then the kernel is compiled anew in each process. The cache notices changes of the file that
-    defines the kernel only: a kernel and the helpers it calls therefore stay in one file.
+    numba would write beside the source, which in a registered version is the sealed artifact. Its setting for that
+    is global and read once, when it decorates, so it holds for this moment only; a folder that the user has set
+    (NUMBA_CACHE_DIR) is kept. The cache notices changes of the file that defines the kernel only: a kernel and the
+    helpers it calls therefore stay in one file.
     """
+    configured = numba.config.CACHE_DIR
+    try:
+        directory = Path(configured or cache_directory() / "numba")
+        directory.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=directory).close()
+    except (OSError, RuntimeError):  # not writable; no home
+        return numba.njit(**OPTIONS)(function)
+    numba.config.CACHE_DIR = str(directory)
     try:
         return numba.njit(cache=True, **OPTIONS)(function)
-    except RuntimeError:
-        return numba.njit(**OPTIONS)(function)
+    finally:
+        numba.config.CACHE_DIR = configured
 
 
 def helper(function):

@@ -1,10 +1,11 @@
 """Sealed folders: any changed, missing or added byte is named."""
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
-from conceptry.models.artifacts import MANIFEST, verify, write_json, write_manifest
+from conceptry.models.artifacts import MANIFEST, replace_atomically, verify, write_json, write_manifest
 from conceptry.models.errors import IntegrityError
 
 
@@ -52,3 +53,12 @@ def test_missing_added_and_forged_files_are_named(package) -> None:
     (directory / MANIFEST).unlink()
     with pytest.raises(IntegrityError, match=r"^manifest\.json: missing"):
         verify(directory, digest)
+
+
+def test_threads_that_write_one_file_do_not_meet(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    contents = [bytes([i]) * 100_000 for i in range(4)]
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda i: replace_atomically(path, contents[i % 4]), range(200)))
+    assert path.read_bytes() in contents
+    assert list(tmp_path.iterdir()) == [path]

@@ -1,0 +1,63 @@
+"""Where compiled kernels are kept: in the user's cache, never beside the code."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from support import environment
+
+PROGRAM = """
+import sys, numba
+sys.path.insert(0, sys.argv[1])
+import kernel
+assert kernel.double(21) == 42
+print(kernel.double.stats.cache_path, numba.config.CACHE_DIR or "unset")
+"""
+KERNEL = """
+from conceptry.models.splice.jit import compiled
+
+@compiled
+def double(x):
+    return 2 * x
+"""
+
+
+@pytest.fixture
+def code(tmp_path: Path) -> Path:
+    (tmp_path / "code").mkdir()
+    (tmp_path / "code" / "kernel.py").write_text(KERNEL)
+    return tmp_path / "code"
+
+
+def run(code: Path, **variables: str) -> list[str]:
+    """What a process of its own prints: where the kernel is cached, and numba's setting afterwards."""
+    finished = subprocess.run(
+        [sys.executable, "-B", "-c", PROGRAM, str(code)],
+        env=environment(**variables),
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert [path.name for path in code.iterdir()] == ["kernel.py"]
+    return finished.stdout.split()
+
+
+def test_kernels_are_cached_in_the_cache_folder(code: Path, tmp_path: Path) -> None:
+    cached, setting = run(code, CONCEPTRY_CACHE=str(tmp_path / "cache"))
+    assert Path(cached).is_relative_to(tmp_path / "cache" / "numba")
+    assert list((tmp_path / "cache" / "numba").rglob("*.nbi"))
+    assert setting == "unset"
+
+
+def test_a_folder_that_the_user_set_is_kept(code: Path, tmp_path: Path) -> None:
+    own = str(tmp_path / "own")
+    cached, setting = run(code, CONCEPTRY_CACHE=str(tmp_path / "cache"), NUMBA_CACHE_DIR=own)
+    assert Path(cached).is_relative_to(own)
+    assert setting == own
+
+
+def test_without_a_writable_folder_kernels_run_uncached(code: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    assert run(code, CONCEPTRY_CACHE=str(tmp_path / "file")) == ["None", "unset"]
