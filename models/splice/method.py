@@ -5,6 +5,7 @@ means) and `encoder/` (configuration, tokeniser and weights of the encoder).
 """
 
 import base64
+import hashlib
 import math
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -111,9 +112,14 @@ def read_package(directory: Path, device: torch.device) -> Splice:
 
 
 def _encoder_digest(directory: Path) -> str:
-    """The digest of the encoder's weights, the same for every version that explains the same encoder."""
-    (weights, *_) = [p for p in sorted(directory.iterdir()) if p.suffix in (".safetensors", ".onnx")]
-    return sha256_file(weights)
+    """SHA-256 over the sorted SHA-256 digests, in hexadecimal, of the .safetensors or .onnx files of the encoder.
+
+    It covers the weights as they are stored, for ONNX the graphs too, but neither preprocessing nor tokeniser. The
+    torch and the ONNX form of one network differ in it; versions of one form that differ in vocabulary, means or
+    hyperparameters agree.
+    """
+    digests = sorted(sha256_file(p) for p in directory.iterdir() if p.suffix in (".safetensors", ".onnx"))
+    return hashlib.sha256("".join(digests).encode()).hexdigest()
 
 
 def _example_picture() -> Image.Image:
