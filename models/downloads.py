@@ -34,13 +34,13 @@ def cache_directory() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "conceptry"
 
 
-def fetch(file: RemoteFile, directory: Path | None = None) -> Path:
-    """The local path of `file`, downloaded at the first call.
+def fetch(file: RemoteFile, directory: str | Path | None = None) -> Path:
+    """The local path of `file`, downloaded at the first call into `directory`, or else the user's cache.
 
     Raises IntegrityError where the bytes that came do not have the pinned digest (nothing is kept), and
     ConceptryError where nothing came.
     """
-    directory = directory or cache_directory()
+    directory = cache_directory() if directory is None else Path(directory)
     target = directory / f"{file.sha256[:12]}-{file.name}"
     if target.is_file() and sha256_file(target) == file.sha256:
         return target

@@ -65,11 +65,11 @@ def read_open_clip(directory: Path, name: str, device: torch.device) -> OpenClip
     return OpenClipEncoder(name, model, processing, device)
 
 
-def load_open_clip(identifier: str, device: torch.device) -> OpenClipEncoder:
-    """Load `ARCH@TAG`, `ARCH@CHECKPOINT` or `local-dir:FOLDER`.
+def load_open_clip(identifier: str, device: torch.device, download_root: str | Path | None = None) -> OpenClipEncoder:
+    """Load `ARCH@TAG`, `ARCH@CHECKPOINT` or `local-dir:FOLDER`; "ViT-B/32" is read as "ViT-B-32".
 
-    A tag is downloaded by open_clip into its cache; a checkpoint is a .safetensors file or a .pt file that
-    `torch.load(weights_only=True)` accepts. Raises InputError for unknown names, listing near ones.
+    A tag is downloaded by open_clip into `download_root`, or else its own cache; a checkpoint is a .safetensors file
+    or a .pt file that `torch.load(weights_only=True)` accepts. Raises InputError for unknown names, listing near ones.
     """
     import open_clip
 
@@ -83,7 +83,12 @@ def load_open_clip(identifier: str, device: torch.device) -> OpenClipEncoder:
     quick_gelu = bool(tag.get("quick_gelu"))
     try:
         model = open_clip.create_model(
-            architecture, pretrained, force_quick_gelu=quick_gelu, require_pretrained=True, weights_only=True
+            architecture,
+            pretrained,
+            force_quick_gelu=quick_gelu,
+            cache_dir=None if download_root is None else str(download_root),
+            require_pretrained=True,
+            weights_only=True,
         )
     except Exception as error:  # network, file format and shape errors come as a dozen types
         where = "cannot be downloaded or read" if tag else "is not a checkpoint of this architecture"
@@ -93,7 +98,8 @@ def load_open_clip(identifier: str, device: torch.device) -> OpenClipEncoder:
     assert config is not None  # _check_name looked it up
     if quick_gelu:
         config["quick_gelu"] = True
-    return OpenClipEncoder(f"open_clip:{identifier}", model, _stored_processing(architecture, config, model), device)
+    name = f"open_clip:{architecture}@{pretrained}"
+    return OpenClipEncoder(name, model, _stored_processing(architecture, config, model), device)
 
 
 def _check_name(architecture: str, pretrained: str) -> None:

@@ -29,8 +29,13 @@ SCHEMES = (
 )
 
 
-def load_encoder(name: str, device: str | torch.device = "auto") -> PackagedEncoder:
-    """The encoder called `name` (see the table above), on `device`. Raises InputError for an unknown scheme."""
+def load_encoder(
+    name: str, device: str | torch.device = "auto", *, download_root: str | Path | None = None
+) -> PackagedEncoder:
+    """The encoder called `name` (see the table above), on `device`. Raises InputError for an unknown scheme.
+
+    `download_root`: the folder for downloaded weights, instead of open_clip's own cache.
+    """
     device = resolve_device(str(device))
     scheme, _, rest = name.partition(":")
     if not rest or scheme not in ("zoo", "open_clip", "onnx"):
@@ -45,7 +50,7 @@ def load_encoder(name: str, device: str | torch.device = "auto") -> PackagedEnco
         from conceptry.models.zoo.shipped import weights_directory
 
         return read_open_clip(weights_directory(rest), name, device)
-    return load_open_clip(rest, device)
+    return load_open_clip(rest, device, download_root)
 
 
 def save_encoder(encoder: PackagedEncoder, directory: Path, runtime: str) -> None:

@@ -114,17 +114,18 @@ def default_image_mean(encoder_name: str) -> str:
     )
 
 
-def load_image_mean(source: str, encoder: PackagedEncoder) -> Tensor:
+def load_image_mean(source: str, encoder: PackagedEncoder, *, download_root: str | Path | None = None) -> Tensor:
     """mu_img (d,) from "published" (the file of SpLiCE's authors for this encoder), a file, or a folder of pictures.
 
     A file is .safetensors with one tensor, or .pt with a tensor that `torch.load(weights_only=True)` accepts.
+    `download_root`: the folder for published means, instead of the user's cache.
     """
     if source == "published":
         if encoder.name not in PUBLISHED_MEANS:
             raise InputError(
                 f"no image mean is published for {encoder.name}; there is one for {', '.join(PUBLISHED_MEANS)}"
             )
-        return load_mean_file(fetch(PUBLISHED_MEANS[encoder.name]))
+        return load_mean_file(fetch(PUBLISHED_MEANS[encoder.name], download_root))
     path = Path(source)
     if path.is_dir():
         # One batch at a time: a folder may hold more pictures than memory does.

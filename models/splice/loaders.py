@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from PIL import Image
@@ -61,21 +62,24 @@ def load(
     solver: str = "active_set",
     tolerance: float = 1e-6,
     return_weights: bool = False,
+    download_root: str | Path | None = None,
 ) -> Splice:
     """A SpLiCE model of an encoder (see `conceptry.models.encoders.load`) and a vocabulary, by name or by path.
 
     `image_mean` is "published", a file or a folder of pictures (default: what ships with the encoder, else
     "published"); `text_mean` a file, or a text file of captions (default: the mean of the vocabulary).
+    `download_root` is the folder for published weights, vocabularies and means (default: the caches of open_clip and
+    of conceptry).
     Raises InputError where a name, a path or a size is not acceptable.
     """
-    encoder = load_encoder(ALIASES.get(name, name), device)
-    words = load_vocabulary(vocabulary, vocabulary_size)
+    encoder = load_encoder(ALIASES.get(name, name), device, download_root=download_root)
+    words = load_vocabulary(vocabulary, vocabulary_size, download_root=download_root)
     dictionary, vocabulary_mean = centred_dictionary(embed_words(encoder, words), words)
     return Splice(
         encoder,
         words,
         dictionary,
-        load_image_mean(image_mean or default_image_mean(encoder.name), encoder),
+        load_image_mean(image_mean or default_image_mean(encoder.name), encoder, download_root=download_root),
         load_text_mean(text_mean, encoder) if text_mean else vocabulary_mean,
         l1_penalty=l1_penalty,
         solver=solver,

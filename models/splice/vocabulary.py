@@ -33,15 +33,18 @@ class VocabularyWarning(UserWarning):
     """Lines of a vocabulary were dropped."""
 
 
-def load_vocabulary(name_or_path: str | Path, size: int | None = None) -> list[str]:
+def load_vocabulary(
+    name_or_path: str | Path, size: int | None = None, *, download_root: str | Path | None = None
+) -> list[str]:
     """The words of a vocabulary, by name (see the table above) or from a UTF-8 text file with one entry a line.
 
     Blank lines and repeated entries are dropped with one VocabularyWarning that counts them and names the first.
-    `size` keeps the *last* `size` words, the most important ones.
+    `size` keeps the *last* `size` words, the most important ones. `download_root`: the folder for published lists,
+    instead of the user's cache.
 
     Raises InputError for an unknown name, a file without words, and a size outside 1 to the number of words.
     """
-    path = _locate(str(name_or_path))
+    path = _locate(str(name_or_path), download_root)
     try:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
     except UnicodeDecodeError as error:
@@ -54,13 +57,13 @@ def load_vocabulary(name_or_path: str | Path, size: int | None = None) -> list[s
     return words[-size:]
 
 
-def _locate(name: str) -> Path:
+def _locate(name: str, download_root: str | Path | None) -> Path:
     if name == "emoji":
         from conceptry.models.zoo.shipped import weights_directory
 
         return weights_directory("emoji-clip") / "vocabulary.txt"
     if name in PUBLISHED:
-        return fetch(PUBLISHED[name])
+        return fetch(PUBLISHED[name], download_root)
     path = Path(name)
     if not path.is_file():
         raise InputError(f"vocabulary {name!r} is neither a file nor one of {', '.join(NAMES)}")

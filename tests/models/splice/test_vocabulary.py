@@ -8,10 +8,13 @@ from pathlib import Path
 
 import pytest
 
+from conceptry.models import splice
 from conceptry.models.downloads import RemoteFile, fetch
 from conceptry.models.errors import ConceptryError, InputError, IntegrityError
 from conceptry.models.splice import load_vocabulary, vocabulary
+from conceptry.models.splice.dictionary import PUBLISHED_MEANS
 from conceptry.models.splice.vocabulary import VocabularyWarning
+from conceptry.models.zoo.shipped import weights_directory
 
 
 def test_blank_and_repeated_lines_are_dropped_with_one_warning(tmp_path: Path) -> None:
@@ -77,6 +80,23 @@ def test_a_named_vocabulary_is_fetched_checked_and_cached(server, tmp_path, monk
         load_vocabulary("laion")
 
 
+def test_a_download_root_takes_the_place_of_the_cache(server, tmp_path, monkeypatch) -> None:
+    words = "".join(f"{word}\n" for word in load_vocabulary("emoji")[-3:]).encode()
+    shipped = weights_directory("emoji-clip") / "image_mean.safetensors"
+    for published, key, name, content in (
+        (vocabulary.PUBLISHED, "laion", "laion.txt", words),
+        (PUBLISHED_MEANS, "zoo:emoji-clip", "mean.safetensors", shipped.read_bytes()),
+    ):
+        (tmp_path / "served" / name).write_bytes(content)
+        monkeypatch.setitem(published, key, RemoteFile(f"{server}/{name}", hashlib.sha256(content).hexdigest()))
+    monkeypatch.setenv("CONCEPTRY_CACHE", str(tmp_path / "cache"))
+    model = splice.load(vocabulary="laion", image_mean="published", device="cpu", download_root=tmp_path / "root")
+    assert len(model.vocabulary) == 3
+    kept = sorted(path.name.partition("-")[2] for path in (tmp_path / "root").iterdir())
+    assert kept == ["laion.txt", "mean.safetensors"]
+    assert not (tmp_path / "cache").exists()
+
+
 def test_a_download_with_another_digest_is_not_kept(server, tmp_path) -> None:
     (tmp_path / "served" / "words.txt").write_bytes(b"not what was published")
     with pytest.raises(IntegrityError, match=r"expected SHA-256 0000.*nothing was kept"):
@@ -85,8 +105,6 @@ def test_a_download_with_another_digest_is_not_kept(server, tmp_path) -> None:
 
 
 def test_published_files_are_pinned() -> None:
-    from conceptry.models.splice.dictionary import PUBLISHED_MEANS
-
     for remote in (*vocabulary.PUBLISHED.values(), *PUBLISHED_MEANS.values()):
         assert remote.url.startswith("https://")
         assert len(remote.sha256) == 64
