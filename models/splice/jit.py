@@ -8,8 +8,11 @@ from typing import Any
 
 import numba
 import torch
+from numba.core import config
 
 from conceptry.models.downloads import cache_directory
+
+_NUMBA: Any = config  # its settings are made while it is imported, which no type checker sees
 
 # The GIL is released, so that threads can share the rows. numba's own threads are not used: its default
 # thread pool aborts the process when two threads enter it. Reassociation lets sums be vectorised; the
@@ -27,18 +30,18 @@ def compiled(function):
     (NUMBA_CACHE_DIR) is kept. The cache notices changes of the file that defines the kernel only: a kernel and the
     helpers it calls therefore stay in one file.
     """
-    configured = numba.config.CACHE_DIR
+    configured = _NUMBA.CACHE_DIR
     try:
         directory = Path(configured or cache_directory() / "numba")
         directory.mkdir(parents=True, exist_ok=True)
         tempfile.TemporaryFile(dir=directory).close()
     except (OSError, RuntimeError):  # not writable; no home
         return numba.njit(**OPTIONS)(function)
-    numba.config.CACHE_DIR = str(directory)
+    _NUMBA.CACHE_DIR = str(directory)
     try:
         return numba.njit(cache=True, **OPTIONS)(function)
     finally:
-        numba.config.CACHE_DIR = configured
+        _NUMBA.CACHE_DIR = configured
 
 
 def helper(function):
