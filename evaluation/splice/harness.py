@@ -4,30 +4,29 @@ Everything is asked through `predict`, as a user would: pictures, prompts and ca
 embeddings come out, so the same code judges a version in any runtime and with any code of its own.
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 from rich.console import Group, RenderableType
 from rich.markup import escape
 from rich.table import Table
 
-from conceptry.evaluation.data import Picture, PictureData
+from conceptry.evaluation.data import PictureData
 from conceptry.evaluation.harness import Metric, Progress, Report
 from conceptry.evaluation.process import Predict
+from conceptry.evaluation.splice import experiments
 from conceptry.evaluation.splice import metrics as m
-from conceptry.evaluation.splice.pictures import draw_explanations, draw_frontier
+from conceptry.evaluation.splice.asking import explain_pictures
+from conceptry.evaluation.splice.pictures import draw_explanations, draw_frontier, draw_summary
+from conceptry.evaluation.splice.summary import describe_summary, summarise
 from conceptry.models.images import open_image
 
-BATCH = 64
-PROMPT = "a photo of a {}"
-PENALTIES = (0.02, 0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.4, 0.5, 0.7, 1.0)
 FRONTIER_PICTURES = 256
-TIMING_REPEATS = 5
+HIGH_GAP = 1e-5  # above any tolerance worth registering: the row did not converge
 
 _METRICS = {
     "l0": Metric("lower", ".2f", "words per picture, mean"),
@@ -40,6 +39,8 @@ _METRICS = {
     "zero_shot": Metric("higher", ".3f", "zero-shot accuracy with z"),
     "zero_shot_recomposed": Metric("higher", ".3f", "zero-shot accuracy with z_hat"),
     "zero_shot_ratio": Metric("higher", ".3f", "zero-shot accuracy with z_hat over that with z"),
+    "suppressed_accuracy": Metric(None, ".3f", "zero-shot accuracy with z_hat, the word of the class suppressed"),
+    "suppressed_accuracy_drop": Metric("higher", ".3f", "zero-shot accuracy that suppressing the class's word costs"),
     "retrieval": Metric("higher", ".3f", "picture-to-caption recall at 1 with z"),
     "retrieval_recomposed": Metric("higher", ".3f", "picture-to-caption recall at 1 with z_hat"),
     "concept_precision": Metric("higher", ".3f", "share of named words that are true"),
@@ -67,18 +68,6 @@ class _MetricTable(dict[str, Metric]):
         return self[name] if name in self or name.startswith("recall_") else default
 
 
-@dataclass(frozen=True)
-class _Explained:
-    """What a version said of n pictures: unit embeddings z and z_hat (n, d), words, and certificates."""
-
-    z: np.ndarray
-    z_hat: np.ndarray
-    words: list[list[str]]
-    l0: np.ndarray
-    cosine: np.ndarray
-    gap: np.ndarray
-
-
 class SpliceHarness:
     """See `conceptry.evaluation.harness.Harness`."""
 
@@ -100,8 +89,8 @@ class SpliceHarness:
     )
 
     def evaluate(self, predict: Predict, data: PictureData, progress: Progress) -> Report:
-        contents = [picture.content() for picture in data.pictures]
-        explained = _explain(predict, contents, lambda share: progress("explaining pictures", 0.6 * share))
+        pictures = data.pictures
+        explained = explain_pictures(predict, pictures, lambda share: progress("explaining pictures", 0.6 * share))
         report = Report()
         report.metrics |= {
             **m.spread(explained.l0, "l0"),
@@ -110,12 +99,15 @@ class SpliceHarness:
             "gap_max": float(explained.gap.max()),
         }
         progress("zero-shot and retrieval", 0.6)
-        report.metrics |= _zero_shot(predict, data.pictures, explained)
-        report.metrics |= _retrieval(predict, data.pictures, explained)
-        report.metrics |= _concepts(data.pictures, explained)
+        with _noted(report, "zero-shot accuracy"):
+            report.metrics |= experiments.zero_shot(predict, pictures, explained)
+        with _noted(report, "retrieval"):
+            report.metrics |= experiments.retrieval(predict, pictures, explained)
+        report.metrics |= experiments.concepts(pictures, explained)
         progress("timing", 0.7)
-        report.metrics |= _timing(predict, contents, explained)
-        frontier = _frontier(predict, explained.z[:FRONTIER_PICTURES], lambda s: progress("frontier", 0.8 + 0.2 * s))
+        report.metrics |= experiments.timing(predict, pictures, explained)
+        z = explained.z[:FRONTIER_PICTURES]
+        frontier = experiments.frontier(predict, z, lambda share: progress("frontier", 0.8 + 0.2 * share))
         report.tables["frontier"] = frontier
         report.figures["frontier"] = draw_frontier(frontier, report.metrics["l0"], report.metrics["cosine"])
         progress("done", 1.0)
@@ -125,14 +117,27 @@ class SpliceHarness:
         for file in files:
             open_image(file)
 
-    def explain(self, predict: Predict, files: list[Path], params: Mapping[str, Any]) -> tuple[list[dict], Figure]:
-        pictures = [open_image(file) for file in files]
+    def records(self, predict: Predict, files: list[Path], params: Mapping[str, Any]) -> list[dict]:
         rows = predict(pd.DataFrame({"image": [file.read_bytes() for file in files]}), params).rows
-        records = []
-        for file, row in zip(files, rows.to_dict("records"), strict=True):
-            fields = {name: row[name] for name in ("concepts", "l0", "cosine", "gap")}
-            records.append({"file": str(file), **fields})
-        return records, draw_explanations(pictures, records)
+        fields = ("concepts", "l0", "cosine", "gap")
+        answers = zip(files, rows.to_dict("records"), strict=True)
+        return [{"file": str(file)} | {name: row[name] for name in fields} for file, row in answers]
+
+    def draw(self, records: list[dict]) -> Figure:
+        return draw_explanations([open_image(Path(record["file"])) for record in records], records)
+
+    def explain(self, predict: Predict, files: list[Path], params: Mapping[str, Any]) -> tuple[list[dict], Figure]:
+        records = self.records(predict, files, params)
+        return records, self.draw(records)
+
+    def summarise(self, predict: Predict, data: PictureData, label: str | None, progress: Progress) -> dict:
+        return summarise(predict, data, label, lambda share: progress("explaining pictures", share))
+
+    def draw_summary(self, record: dict) -> Figure:
+        return draw_summary(record)
+
+    def describe_summary(self, record: dict) -> RenderableType:
+        return describe_summary(record)
 
     def describe(self, records: list[dict]) -> RenderableType:
         return Group(*(_described(record) for record in records))
@@ -140,103 +145,18 @@ class SpliceHarness:
 
 def _described(record: dict) -> RenderableType:
     title = f"{escape(record['file'])}: {record['l0']} words, cosine {record['cosine']:.3f}"
+    if record["gap"] > HIGH_GAP:
+        title += f", gap {record['gap']:.1e}"
     table = Table(show_header=False, box=None, padding=(0, 1, 0, 2))
     for entry in record["concepts"]:
         table.add_row(escape(entry["concept"]), f"{entry['weight']:.4f}")
     return Group(title, table, "")
 
 
-def _explain(predict: Predict, contents: Sequence[bytes], progress) -> _Explained:
-    answers = []
-    for start in range(0, len(contents), BATCH):
-        batch = pd.DataFrame({"image": contents[start : start + BATCH]})
-        answers.append(predict(batch, {"return_embedding": True}).rows)
-        progress(min(1.0, (start + BATCH) / len(contents)))
-    rows = pd.concat(answers, ignore_index=True)
-    return _Explained(
-        z=np.stack(rows["embedding"].tolist()),
-        z_hat=np.stack(rows["recomposed"].tolist()),
-        words=[[entry["concept"] for entry in concepts] for concepts in rows["concepts"]],
-        l0=rows["l0"].to_numpy(float),
-        cosine=rows["cosine"].to_numpy(float),
-        gap=rows["gap"].to_numpy(float),
-    )
-
-
-def _embed_texts(predict: Predict, texts: Sequence[str]) -> np.ndarray:
-    parts = []
-    for start in range(0, len(texts), BATCH):
-        rows = predict(pd.DataFrame({"text": texts[start : start + BATCH]}), {"return_embedding": True}).rows
-        parts += rows["embedding"].tolist()
-    return np.stack(parts)
-
-
-def _zero_shot(predict: Predict, pictures: Sequence[Picture], explained: _Explained) -> dict[str, float]:
-    labelled = [i for i, picture in enumerate(pictures) if picture.label]
-    classes = sorted({picture.label for picture in pictures if picture.label})
-    if len(classes) < 2:
-        return {}
-    prompts = _embed_texts(predict, [PROMPT.format(name.replace("_", " ")) for name in classes])
-    labels = [classes.index(pictures[i].label or "") for i in labelled]
-    dense = m.zero_shot_accuracy(explained.z[labelled], prompts, labels)
-    recomposed = m.zero_shot_accuracy(explained.z_hat[labelled], prompts, labels)
-    found = {"zero_shot": dense, "zero_shot_recomposed": recomposed}
-    return found | ({"zero_shot_ratio": recomposed / dense} if dense else {})
-
-
-def _retrieval(predict: Predict, pictures: Sequence[Picture], explained: _Explained) -> dict[str, float]:
-    captioned = [i for i, picture in enumerate(pictures) if picture.caption]
-    captions = list(dict.fromkeys(pictures[i].caption or "" for i in captioned))
-    if len(captions) < 2:
-        return {}
-    texts = _embed_texts(predict, captions)
-    truth = [captions.index(pictures[i].caption or "") for i in captioned]
-    return {
-        "retrieval": m.retrieval_recall(explained.z[captioned], texts, truth),
-        "retrieval_recomposed": m.retrieval_recall(explained.z_hat[captioned], texts, truth),
-    }
-
-
-def _concepts(pictures: Sequence[Picture], explained: _Explained) -> dict[str, float]:
-    found = {}
-    for kind in dict.fromkeys(kind for picture in pictures for kind in picture.concepts):
-        true = [picture.concepts.get(kind, ()) for picture in pictures]
-        recall = m.concept_recall(explained.words, true)
-        found[f"recall_{kind}"] = recall["recall"]
-        several = [i for i, words in enumerate(true) if len(words) > 1]
-        if several:
-            chosen = m.concept_recall([explained.words[i] for i in several], [true[i] for i in several])
-            found[f"recall_{kind}_all"] = chosen["all"]
-    if found:
-        everything = [[word for words in picture.concepts.values() for word in words] for picture in pictures]
-        precision = m.concept_precision(explained.words, everything)
-        if np.isfinite(precision):
-            found["concept_precision"] = precision
-    return found
-
-
-def _timing(predict: Predict, contents: Sequence[bytes], explained: _Explained) -> dict[str, float]:
-    """Medians over a few batches: a request of embeddings costs the solve, one of pictures encoding as well."""
-    n = min(BATCH, len(contents))
-    pictures = pd.DataFrame({"image": contents[:n]})
-    embeddings = pd.DataFrame({"embedding": list(explained.z[:n])})
-    seconds = [(predict(pictures).seconds, predict(embeddings).seconds) for _ in range(TIMING_REPEATS)]
-    whole, solve = np.median(seconds, axis=0) / n * 1000
-    return {"encode_ms": float(max(whole - solve, 0.0)), "solve_ms": float(solve)}
-
-
-def _frontier(predict: Predict, z: np.ndarray, progress) -> pd.DataFrame:
-    rows = []
-    frame = pd.DataFrame({"embedding": list(z)})
-    for done, penalty in enumerate(PENALTIES, start=1):
-        answer = predict(frame, {"l1_penalty": penalty}).rows
-        rows.append(
-            {
-                "l1_penalty": penalty,
-                "l0": float(np.mean(answer["l0"])),
-                "cosine": float(np.mean(answer["cosine"])),
-                "gap_max": float(np.max(answer["gap"])),
-            }
-        )
-        progress(done / len(PENALTIES))
-    return pd.DataFrame(rows)
+@contextmanager
+def _noted(report: Report, what: str) -> Iterator[None]:
+    """Leave out metrics where the version refuses a class name or a caption, and say why."""
+    try:
+        yield
+    except experiments.REFUSALS as error:
+        report.notes.append(f"{what} is left out: {getattr(error, 'message', error)}")

@@ -10,8 +10,10 @@ from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
 
+CHUNK = 1024  # rows of similarities that are held at a time
 
-def zero_shot_accuracy(z: np.ndarray, t: np.ndarray, labels: Sequence[int]) -> float:
+
+def zero_shot_accuracy(z: np.ndarray, t: np.ndarray, labels: Sequence[int] | np.ndarray) -> float:
     """Share of rows of `z` (n, d) whose most similar prompt of `t` (k, d) is that of their label."""
     return float(((z @ t.T).argmax(axis=1) == np.asarray(labels)).mean())
 
@@ -22,10 +24,12 @@ def retrieval_recall(z: np.ndarray, t: np.ndarray, truth: Sequence[int], k: int 
     `truth[i]` is the row of `t` (m, d) that belongs to row i. Ties count against the model, so equal embeddings of
     different captions earn nothing.
     """
-    similarity = z @ t.T
-    own = similarity[np.arange(len(z)), truth]
-    ahead = (similarity >= own[:, None]).sum(axis=1) - 1
-    return float((ahead < k).mean())
+    own, hits = np.asarray(truth), 0
+    for start in range(0, len(z), CHUNK):
+        similarity = z[start : start + CHUNK] @ t.T
+        true = np.take_along_axis(similarity, own[start : start + CHUNK, None], axis=1)
+        hits += int(((similarity >= true).sum(axis=1) <= k).sum())
+    return hits / len(z)
 
 
 def concept_recall(named: Sequence[Collection[str]], true: Sequence[Collection[str]]) -> dict[str, float]:

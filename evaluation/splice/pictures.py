@@ -10,6 +10,7 @@ from matplotlib.ticker import FixedLocator, NullLocator, ScalarFormatter
 from PIL import Image
 
 from conceptry.evaluation.plots import ACCENT, GRID, INK, MUTED, SECOND, new_figure, quiet
+from conceptry.evaluation.splice.summary import facts, title
 
 MAX_BARS = 8
 
@@ -35,19 +36,44 @@ def draw_explanations(pictures: Sequence[Image.Image], records: Sequence[dict]) 
     return figure
 
 
-def _bars(axes: Axes, concepts: Sequence[dict], widest: float) -> None:
+def _bars(axes: Axes, concepts: Sequence[dict], widest: float, notes: Sequence[str] = ()) -> None:
     quiet(axes, grid="")
     words = [entry["concept"] for entry in concepts]
     weights = [entry["weight"] for entry in concepts]
     axes.barh(range(len(words)), weights, color=ACCENT, height=0.62)
-    axes.set_yticks(range(len(words)), words, fontsize=12, color=INK)
+    axes.set_yticks(range(len(words)), words, fontsize=12, color=INK, parse_math=False)
     axes.set_ylim(max(len(words), 3) - 0.5, -0.5)
     axes.set_xlim(0, widest * 1.15)
     axes.set_xticks([])
     for position, weight in enumerate(weights):
-        axes.text(weight + widest * 0.015, position, f"{weight:.3f}", va="center", fontsize=9, color=MUTED)
+        text = f"{weight:.3f}   {notes[position]}" if notes else f"{weight:.3f}"
+        axes.text(weight + widest * 0.015, position, text, va="center", fontsize=9, color=MUTED)
     if not words:
         axes.text(0, 0, "no word: the penalty outweighs every one of them", va="center", fontsize=10, color=MUTED)
+
+
+def draw_summary(record: dict) -> Figure:
+    """The words of a data set or class as bars of their mean weight, with the share of pictures that name each."""
+    entries = record["concepts"]
+    figure = new_figure(6.8, 0.27 * max(len(entries), 3) + 0.9)
+    axes = figure.subplots()
+    widest = max((entry["weight"] for entry in entries), default=1.0)
+    shares = [f"in {entry['share']:.0%}" for entry in entries]
+    if shares:  # the first says what the others mean
+        shares[0] += " of the pictures"
+    _bars(axes, entries, widest, shares)
+    axes.set_xlim(0, widest * 1.45)
+    axes.set_title(title(record), loc="left", fontsize=12, pad=24, parse_math=False)
+    axes.annotate(
+        f"mean weight of each word; {facts(record)}",
+        (0, 1),
+        xycoords="axes fraction",
+        textcoords="offset points",
+        xytext=(0, 8),
+        fontsize=9,
+        color=MUTED,
+    )
+    return figure
 
 
 def draw_frontier(frontier: pd.DataFrame, l0: float, cosine: float) -> Figure:

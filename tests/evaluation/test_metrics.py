@@ -34,6 +34,15 @@ def test_retrieval_recall(arrays, k: int) -> None:
     assert m.retrieval_recall(z, captions, list(range(40)), k) == hits / 40
 
 
+def test_retrieval_in_chunks_is_retrieval_at_once(arrays, monkeypatch: pytest.MonkeyPatch) -> None:
+    z, t = arrays
+    truth = np.random.default_rng(3).integers(0, len(t), len(z)).tolist()
+    whole = m.retrieval_recall(z, t, truth)
+    assert 0 < whole < 1
+    monkeypatch.setattr(m, "CHUNK", 7)
+    assert m.retrieval_recall(z, t, truth) == whole
+
+
 def test_a_space_that_cannot_tell_captions_apart_earns_nothing() -> None:
     same = np.ones((5, 3))
     assert m.retrieval_recall(same, same, list(range(5))) == 0.0

@@ -1,0 +1,126 @@
+"""What z_hat still knows, whether its words are true and carry the class, and what an answer costs.
+
+Each experiment returns metrics by name, none where the pictures lack the annotations that it needs.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import pandas as pd
+from mlflow.exceptions import MlflowException
+
+from conceptry.evaluation.data import Picture
+from conceptry.evaluation.process import Predict
+from conceptry.evaluation.splice import metrics as m
+from conceptry.evaluation.splice.asking import BATCH, Explained, embed_texts, recompose_without
+from conceptry.models.errors import ConceptryError
+
+PROMPT = "a photo of a {}"
+PENALTIES = (0.02, 0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.4, 0.5, 0.7, 1.0)
+SUPPRESSED_CLASSES = 12
+TIMING_REPEATS = 5
+
+REFUSALS = (ConceptryError, MlflowException)  # of a version in a process of its own, and of one in this process
+
+
+def zero_shot(predict: Predict, pictures: Sequence[Picture], explained: Explained) -> dict[str, float]:
+    """Accuracy of z and z_hat over the labelled pictures, and of z_hat once the word of the class is taken away."""
+    labels = [picture.label for picture in pictures if picture.label]
+    classes = {label: k for k, label in enumerate(sorted(set(labels)))}
+    if len(classes) < 2:
+        return {}
+    labelled = [i for i, picture in enumerate(pictures) if picture.label]
+    z, z_hat = explained.z[labelled], explained.z_hat[labelled]
+    prompts = embed_texts(predict, [PROMPT.format(_word(label)) for label in classes])
+    truth = np.array([classes[label] for label in labels])
+    dense = m.zero_shot_accuracy(z, prompts, truth)
+    recomposed = m.zero_shot_accuracy(z_hat, prompts, truth)
+    found = {"zero_shot": dense, "zero_shot_recomposed": recomposed}
+    found |= {"zero_shot_ratio": recomposed / dense} if dense else {}
+    return found | _suppression(predict, z, z_hat, prompts, truth, labels)
+
+
+def _suppression(predict: Predict, z, z_hat, prompts, truth: np.ndarray, labels: Sequence[str]) -> dict[str, float]:
+    """Over the classes with the most pictures whose label is a word of the version; it refuses words it lacks."""
+    chosen, recomposed = [], []
+    for label, _ in sorted(Counter(labels).items(), key=lambda item: (-item[1], item[0])):
+        rows = [i for i, other in enumerate(labels) if other == label]
+        try:
+            without = recompose_without(predict, z[rows], _word(label))
+        except REFUSALS:
+            continue
+        chosen += rows
+        recomposed.append(without)
+        if len(recomposed) == SUPPRESSED_CLASSES:
+            break
+    if not chosen:
+        return {}
+    before = m.zero_shot_accuracy(z_hat[chosen], prompts, truth[chosen])
+    after = m.zero_shot_accuracy(np.concatenate(recomposed), prompts, truth[chosen])
+    return {"suppressed_accuracy": after, "suppressed_accuracy_drop": before - after}
+
+
+def _word(label: str) -> str:
+    return label.replace("_", " ")
+
+
+def retrieval(predict: Predict, pictures: Sequence[Picture], explained: Explained) -> dict[str, float]:
+    """Recall at 1 of the captions of pictures, with z and with z_hat."""
+    captions = {text: k for k, text in enumerate(dict.fromkeys(p.caption for p in pictures if p.caption))}
+    if len(captions) < 2:
+        return {}
+    captioned = [i for i, picture in enumerate(pictures) if picture.caption]
+    texts = embed_texts(predict, list(captions))
+    truth = [captions[picture.caption] for picture in pictures if picture.caption]
+    return {
+        "retrieval": m.retrieval_recall(explained.z[captioned], texts, truth),
+        "retrieval_recomposed": m.retrieval_recall(explained.z_hat[captioned], texts, truth),
+    }
+
+
+def concepts(pictures: Sequence[Picture], explained: Explained) -> dict[str, float]:
+    """Recall of true words by kind, and the share of named words that are true."""
+    found = {}
+    for kind in dict.fromkeys(kind for picture in pictures for kind in picture.concepts):
+        true = [picture.concepts.get(kind, ()) for picture in pictures]
+        recall = m.concept_recall(explained.words, true)
+        found[f"recall_{kind}"] = recall["recall"]
+        several = [i for i, words in enumerate(true) if len(words) > 1]
+        if several:
+            chosen = m.concept_recall([explained.words[i] for i in several], [true[i] for i in several])
+            found[f"recall_{kind}_all"] = chosen["all"]
+    if found:
+        everything = [[word for words in picture.concepts.values() for word in words] for picture in pictures]
+        precision = m.concept_precision(explained.words, everything)
+        if np.isfinite(precision):
+            found["concept_precision"] = precision
+    return found
+
+
+def timing(predict: Predict, pictures: Sequence[Picture], explained: Explained) -> dict[str, float]:
+    """Medians over a few batches: a request of embeddings costs the solve, one of pictures encoding as well."""
+    n = min(BATCH, len(pictures))
+    images = pd.DataFrame({"image": [picture.content() for picture in pictures[:n]]})
+    embeddings = pd.DataFrame({"embedding": list(explained.z[:n])})
+    seconds = [(predict(images).seconds, predict(embeddings).seconds) for _ in range(TIMING_REPEATS)]
+    whole, solve = np.median(seconds, axis=0) / n * 1000
+    return {"encode_ms": float(max(whole - solve, 0.0)), "solve_ms": float(solve)}
+
+
+def frontier(predict: Predict, z: np.ndarray, progress: Callable[[float], None]) -> pd.DataFrame:
+    """Mean l0 and cosine and the largest gap of embeddings (n, d) for each of PENALTIES."""
+    rows = []
+    frame = pd.DataFrame({"embedding": list(z)})
+    for done, penalty in enumerate(PENALTIES, start=1):
+        answer = predict(frame, {"l1_penalty": penalty}).rows
+        rows.append(
+            {
+                "l1_penalty": penalty,
+                "l0": float(np.mean(answer["l0"])),
+                "cosine": float(np.mean(answer["cosine"])),
+                "gap_max": float(np.max(answer["gap"])),
+            }
+        )
+        progress(done / len(PENALTIES))
+    return pd.DataFrame(rows)

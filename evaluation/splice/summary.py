@@ -1,0 +1,80 @@
+"""The concept distribution of a data set, or of one class of it.
+
+| field | meaning |
+|---|---|
+| weight | mean weight of a word over all pictures, those that do not name it included |
+| share | share of pictures that name the word |
+"""
+
+import difflib
+import math
+from collections import defaultdict
+from collections.abc import Callable
+
+from rich.console import Group, RenderableType
+from rich.markup import escape
+from rich.table import Table
+
+from conceptry.evaluation.data import Picture, PictureData
+from conceptry.evaluation.process import Predict
+from conceptry.evaluation.splice.asking import answers
+from conceptry.models.errors import InputError
+
+
+def summarise(predict: Predict, data: PictureData, label: str | None, progress: Callable[[float], None]) -> dict:
+    """Count, mean l0, mean cosine and every word with its mean weight and share, heaviest first; JSON-ready."""
+    pictures = pictures_of(data, label)
+    weights: dict[str, list[float]] = defaultdict(list)
+    l0, cosine = [], []
+    for rows in answers(predict, "image", pictures, progress=progress):
+        l0 += rows["l0"].tolist()
+        cosine += rows["cosine"].tolist()
+        for concepts in rows["concepts"]:
+            for entry in concepts:
+                weights[entry["concept"]].append(entry["weight"])
+    n = len(pictures)
+    words = [{"concept": word, "weight": math.fsum(w) / n, "share": len(w) / n} for word, w in weights.items()]
+    return {
+        "data": data.name,
+        "label": label,
+        "count": n,
+        "l0": math.fsum(l0) / n,
+        "cosine": math.fsum(cosine) / n,
+        "concepts": sorted(words, key=lambda entry: (-entry["weight"], entry["concept"])),
+    }
+
+
+def pictures_of(data: PictureData, label: str | None) -> list[Picture]:
+    """The pictures labelled `label`, all of them for None. Raises InputError listing near labels."""
+    if label is None:
+        return list(data.pictures)
+    chosen = [picture for picture in data.pictures if picture.label == label]
+    if chosen:
+        return chosen
+    labels = sorted({picture.label for picture in data.pictures if picture.label})
+    if not labels:
+        raise InputError(f"{data.name} has no labels, so there is no class {label!r}")
+    near = difflib.get_close_matches(label, labels, n=3) or labels[:5]
+    raise InputError(f"{label!r} is not one of the {len(labels)} labels of {data.name}; near: {', '.join(near)}")
+
+
+def title(record: dict) -> str:
+    """What was summarised, in a few words."""
+    return f"{record['label']} ({record['data']})" if record["label"] else record["data"]
+
+
+def facts(record: dict) -> str:
+    """How many pictures, and how sparse and faithful their decompositions are."""
+    pictures = f"{record['count']:,} picture{'s' * (record['count'] != 1)}"
+    return f"{pictures}, {record['l0']:.1f} words each, cosine {record['cosine']:.3f}"
+
+
+def describe_summary(record: dict) -> RenderableType:
+    """A line of facts, then one line for each word: mean weight, share of pictures."""
+    table = Table(show_header=True, header_style="dim", box=None, padding=(0, 1, 0, 2))
+    table.add_column("word")
+    table.add_column("mean weight", justify="right")
+    table.add_column("named in", justify="right")
+    for entry in record["concepts"]:
+        table.add_row(escape(entry["concept"]), f"{entry['weight']:.4f}", f"{entry['share']:.1%}")
+    return Group(f"{escape(title(record))}: {facts(record)}", table)
