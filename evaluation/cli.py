@@ -12,13 +12,14 @@ from typing import Any
 
 import click
 from rich.console import Console
+from rich.markup import escape
 
 from conceptry.models.errors import ConceptryError, InputError
 from conceptry.models.method import METHODS, Method, load_method, option_type
 
 # Tables keep their columns in files and pipes, which have no width of their own.
-console = Console(highlight=False, width=None if sys.stdout.isatty() or "COLUMNS" in os.environ else 130)
-errors = Console(stderr=True, highlight=False, soft_wrap=True)
+console = Console(emoji=False, highlight=False, width=None if sys.stdout.isatty() or "COLUMNS" in os.environ else 130)
+errors = Console(stderr=True, markup=False, emoji=False, highlight=False, soft_wrap=True)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
@@ -58,6 +59,20 @@ def register() -> None:
     """Register an explainer as the next version of a model."""
 
 
+class _Optional(click.ParamType):
+    """A type that takes an empty text as "not given": entry points of MLproject have no other way to say it."""
+
+    def __init__(self, kind: Any) -> None:
+        self.kind = click.types.convert_type(kind)
+        self.name = self.kind.name
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        return None if value == "" else self.kind.convert(value, param, ctx)
+
+    def get_metavar(self, param: click.Parameter, ctx: click.Context) -> str | None:
+        return self.kind.get_metavar(param, ctx)
+
+
 def _register_command(method: Method) -> click.Command:
     def run(name: str | None, description: str | None, **values: Any) -> None:
         from conceptry.registry import register as register_version
@@ -66,7 +81,7 @@ def _register_command(method: Method) -> click.Command:
         with console.status(f"registering {method.name}"):
             registration = register_version(method.name, given, name=name, description=description)
         version = registration.version
-        console.print(
+        _say(
             f"registered {version.uri}"
             if registration.created
             else f"nothing to add: {version.uri} has the same artifacts, hyperparameters and code"
@@ -83,19 +98,26 @@ def _register_command(method: Method) -> click.Command:
         options.append(
             click.Option(
                 [f"--{field.name.replace('_', '-')}"],
-                type=click.Choice(choices) if choices else kind,
+                type=_Optional(click.Choice(choices) if choices else kind),
                 help=field.metadata["help"] + default,
             )
         )
     return click.Command(method.name, params=options, callback=run, help=method.summary)
 
 
+_size = click.option("--size", type=_Optional(int), help="At most so many pictures.")
+_seed = click.option(
+    "--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Which pictures are drawn."
+)
+_device = click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:INDEX.")
+
+
 @cli.command()
 @click.argument("uri")
 @click.option("--data", help="zoo:emoji-scenes, folder:PATH or csv:PATH. [default: the method's own]")
-@click.option("--size", type=int, help="At most so many pictures.")
-@click.option("--seed", type=int, default=0, show_default=True, help="Which pictures are drawn.")
-@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:INDEX.")
+@_size
+@_seed
+@_device
 def evaluate(uri: str, data: str | None, size: int | None, seed: int, device: str) -> None:
     """Evaluate a version on held-out data; log metrics, tables and plots to it.
 
@@ -104,15 +126,15 @@ def evaluate(uri: str, data: str | None, size: int | None, seed: int, device: st
     from conceptry.evaluation.harness import evaluate as evaluate_version
     from conceptry.evaluation.progress import bar
     from conceptry.evaluation.reports import comparison_table
-    from conceptry.registry.compare import Comparison
+    from conceptry.registry.compare import on_shared_data
 
-    with bar(uri) as progress:
+    with bar(escape(uri)) as progress:
         done = evaluate_version(uri, data, size=size, seed=seed, device=device, progress=progress)
     version = done.version
-    console.print(comparison_table(Comparison((version,), (), tuple(sorted(done.report.metrics))), everything=True))
-    console.print(
-        f"{len(done.data)} pictures of {done.data.name}; logged to {version.uri} and its run {version.run_id}"
-    )
+    for note in done.report.notes:
+        _say(f"note: {note}", style="dim")
+    console.print(comparison_table(on_shared_data((version,), ()), everything=True))
+    _say(f"{len(done.data)} pictures of {done.data.name}; logged to {version.uri} and its run {version.run_id}")
 
 
 @cli.command()
@@ -131,7 +153,7 @@ def compare(name: str, versions: str | None, everything: bool, as_json: bool) ->
         return
     console.print(comparison_table(comparison, everything))
     if missing := [f"v{v.version}" for v in comparison.versions if not v.metrics]:
-        console.print(f"not evaluated yet: {', '.join(missing)} (conceptry evaluate {name}/{missing[0][1:]})")
+        _say(f"not evaluated yet: {', '.join(missing)} (conceptry evaluate {name}/{missing[0][1:]})")
 
 
 @cli.command()
@@ -144,12 +166,13 @@ def promote(name: str, version: int, alias: str, require: tuple[str, ...]) -> No
     from conceptry.registry import Requirement
     from conceptry.registry import promote as promote_version
 
-    promotion = promote_version(name, version, alias, [Requirement.parse(text) for text in require])
+    # An entry point of MLproject says "no bound" by an empty text.
+    promotion = promote_version(name, version, alias, [Requirement.parse(text) for text in require if text])
     if promotion is None:
-        console.print(f"nothing to do: {alias} is models:/{name}/{version} already")
+        _say(f"nothing to do: {alias} is models:/{name}/{version} already")
     else:
         before = f", before: version {promotion.previous}" if promotion.previous else ""
-        console.print(f"{alias} is now models:/{name}/{version} ({promotion.rule}{before})")
+        _say(f"{alias} is now models:/{name}/{version} ({promotion.rule}{before})")
 
 
 @cli.command(name="list")
@@ -188,7 +211,7 @@ def show(uri: str) -> None:
 @click.option("--params", default="{}", help='Parameters of the method as JSON, as {"top_k": 5}.')
 @click.option("--output", type=click.Path(path_type=Path), help="Save a picture (.png, .svg or .pdf).")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of text.")
-@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:INDEX.")
+@_device
 def explain(uri: str, files: tuple[Path, ...], params: str, output: Path | None, as_json: bool, device: str) -> None:
     """Explain FILES with a version, as the server would."""
     from conceptry.evaluation.harness import harness_of
@@ -196,20 +219,71 @@ def explain(uri: str, files: tuple[Path, ...], params: str, output: Path | None,
     from conceptry.registry import find_version
 
     given = _json_object(params, "--params")
-    if output and output.suffix not in (".png", ".svg", ".pdf"):
-        raise InputError(f"--output must end in .png, .svg or .pdf, got {output}")
+    _check_picture(output)
     version = find_version(uri)
+    _check_params(version.uri, given)
     harness = harness_of(version.method)
     harness.check_files(list(files))
     with VersionProcess(version.uri, device) as predict:
-        records, figure = harness.explain(predict, list(files), given)
+        _say_device(predict.device_in_use)
+        records = harness.records(predict, list(files), given)
     if as_json:
         print(json.dumps(records, indent=2))
     else:
         console.print(harness.describe(records))
     if output:
-        figure.savefig(output)
-        errors.print(f"saved {output}")
+        _save(harness.draw(records), output)
+
+
+@cli.command()
+@click.argument("uri")
+@click.option("--data", required=True, help="zoo:emoji-scenes, folder:PATH or csv:PATH.")
+@click.option("--label", type=_Optional(str), help="One class of the data. [default: all pictures]")
+@click.option("--top", type=click.IntRange(min=1), default=20, show_default=True, help="Words to show.")
+@click.option("--output", type=_Optional(click.Path(path_type=Path)), help="Save a picture (.png, .svg or .pdf).")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of text.")
+@_size
+@_seed
+@_device
+def summarise(
+    uri: str,
+    data: str,
+    label: str | None,
+    top: int,
+    output: Path | None,
+    as_json: bool,
+    size: int | None,
+    seed: int,
+    device: str,
+) -> None:
+    """Say which concepts a data set, or one class of it, is made of.
+
+    Each word comes with its mean weight over the pictures and the share of pictures that name it. --size limits the
+    data before the class is picked.
+    """
+    from conceptry.evaluation.data import load_data
+    from conceptry.evaluation.harness import harness_of
+    from conceptry.evaluation.process import VersionProcess
+    from conceptry.evaluation.progress import bar
+    from conceptry.registry import find_version
+
+    _check_picture(output)
+    version = find_version(uri)
+    harness = harness_of(version.method)
+    with bar(escape(uri)) as progress:
+        progress("reading data", 0.0)
+        pictures = load_data(data, size, seed)
+        progress("loading the version", 0.0)
+        with VersionProcess(version.uri, device) as predict:
+            _say_device(predict.device_in_use)
+            record = harness.summarise(predict, pictures, label, progress)
+    record["concepts"] = record["concepts"][:top]
+    if as_json:
+        print(json.dumps(record, indent=2))
+    else:
+        console.print(harness.describe_summary(record))
+    if output:
+        _save(harness.draw_summary(record), output)
 
 
 @cli.group()
@@ -226,7 +300,7 @@ def train_encoder(output: Path, steps: int | None, seed: int | None, small: bool
     """Train the CLIP of the emoji world; log the run to MLflow; write weights and provenance."""
     from conceptry.evaluation.encoder_training import train_command
 
-    console.print(train_command(output, steps=steps, seed=seed, small=small))
+    _say(train_command(output, steps=steps, seed=seed, small=small))
 
 
 @cli.command()
@@ -242,6 +316,7 @@ def benchmark(name: str, dictionary: Path | None, json_file: Path | None, quick:
     """Measure the speed of a method beside other implementations, in one run."""
     import importlib
 
+    _check_folder(json_file, "--json")
     module = importlib.import_module(f"conceptry.evaluation.benchmarks.{name}")
     result = module.run(dictionary=dictionary, quick=quick, progress=lambda what: errors.print(what))
     result.print(console)
@@ -263,6 +338,46 @@ def demo(output: Path, size: int) -> None:
     from conceptry.evaluation.demo import run
 
     run(output, size, console)
+
+
+def _say(text: str, style: str | None = None) -> None:
+    """Print a line as it is: names and paths may hold what would be markup."""
+    console.print(text, style=style, markup=False)
+
+
+def _say_device(device: str) -> None:
+    errors.print(f"on {device}", style="dim")
+
+
+def _save(figure: Any, output: Path) -> None:
+    figure.savefig(output)
+    errors.print(f"saved {output}")
+
+
+def _check_picture(output: Path | None) -> None:
+    if output and output.suffix not in (".png", ".svg", ".pdf"):
+        raise InputError(f"--output must end in .png, .svg or .pdf, got {output}")
+    _check_folder(output, "--output")
+
+
+def _check_folder(file: Path | None, option: str) -> None:
+    """Refuse a file that could not be written, before the work rather than after it."""
+    if file and not file.parent.is_dir():
+        raise InputError(f"{option} {file}: there is no folder {file.parent}")
+    if file and file.is_dir():
+        raise InputError(f"{option} {file}: expected a file, this is a folder")
+
+
+def _check_params(uri: str, given: dict[str, Any]) -> None:
+    """Refuse parameters that the version does not know: MLflow would drop them in silence."""
+    if not given:
+        return
+    from mlflow.models import get_model_info
+
+    signature = get_model_info(uri).signature
+    known = [spec.name for spec in signature.params] if signature and signature.params else []
+    if unknown := sorted(given.keys() - set(known)):
+        raise InputError(f"{uri} has no parameter {unknown[0]!r}; expected one of {', '.join(known) or 'none'}")
 
 
 def _numbers(text: str | None) -> list[int]:
@@ -301,7 +416,7 @@ def main(arguments: list[str] | None = None, command: Callable[..., Any] = cli) 
     try:
         command.main(arguments, standalone_mode=False)  # type: ignore[attr-defined]  # a click command
     except click.exceptions.Abort:
-        errors.print("interrupted; nothing half done is kept")
+        errors.print("interrupted")
         sys.exit(130)
     except click.exceptions.Exit as stop:
         sys.exit(stop.exit_code)
@@ -309,13 +424,13 @@ def main(arguments: list[str] | None = None, command: Callable[..., Any] = cli) 
         error.show()
         sys.exit(2)
     except click.ClickException as error:
-        errors.print(f"conceptry: {error.format_message()}", markup=False)
+        errors.print(f"conceptry: {error.format_message()}")
         sys.exit(2)
     except InputError as error:
-        errors.print(f"conceptry: {error}", markup=False)
+        errors.print(f"conceptry: {error}")
         sys.exit(2)
     except ConceptryError as error:
-        errors.print(f"conceptry: {error}", markup=False)
+        errors.print(f"conceptry: {error}")
         sys.exit(1)
     except BrokenPipeError:
         sys.exit(1)
@@ -323,7 +438,7 @@ def main(arguments: list[str] | None = None, command: Callable[..., Any] = cli) 
         if os.environ.get("CONCEPTRY_DEBUG"):
             raise
         line = (str(error).strip().splitlines() or [""])[0]
-        errors.print(f"conceptry: {type(error).__name__}: {line} (CONCEPTRY_DEBUG=1 shows where)", markup=False)
+        errors.print(f"conceptry: {type(error).__name__}: {line} (CONCEPTRY_DEBUG=1 shows where)")
         sys.exit(1)
 
 
