@@ -131,6 +131,7 @@ def evaluate(uri: str, data: str | None, size: int | None, seed: int, device: st
     with bar(escape(uri)) as progress:
         done = evaluate_version(uri, data, size=size, seed=seed, device=device, progress=progress)
     version = done.version
+    _say_device(done.device)
     for note in done.report.notes:
         _say(f"note: {note}", style="dim")
     console.print(comparison_table(on_shared_data((version,), ()), everything=True))

@@ -97,9 +97,9 @@ def _save_scenes(output: Path) -> list[Path]:
 def _explain(version: Version, files: list[Path], output: Path, console: Console) -> None:
     harness = harness_of(version.method)
     with VersionProcess(version.uri) as predict:
-        records, figure = harness.explain(predict, files, {})
+        records = harness.records(predict, files, {})
     console.print(harness.describe(records))
-    figure.savefig(output / "explanations.png")
+    harness.draw(records).savefig(output / "explanations.png")
     console.print(f"picture: {output / 'explanations.png'}", markup=False)
     console.print("Pictured objects: Twemoji, copyright Twitter, Inc and other contributors, CC-BY 4.0\n")
 

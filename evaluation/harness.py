@@ -71,16 +71,12 @@ class Harness(Protocol):
         """Raise InputError for a file that cannot be explained, before anything is loaded."""
         ...
 
-    def explain(self, predict: Predict, files: list[Path], params: Mapping[str, Any]) -> tuple[list[dict], Figure]:
-        """Explain files: one JSON-ready record for each, and a picture of all."""
-        ...
-
     def records(self, predict: Predict, files: list[Path], params: Mapping[str, Any]) -> list[dict]:
-        """The first half of `explain`: one JSON-ready record for each file."""
+        """Explain files: one JSON-ready record for each."""
         ...
 
     def draw(self, records: list[dict]) -> Figure:
-        """The second half of `explain`: a picture of all records."""
+        """A picture of all records."""
         ...
 
     def describe(self, records: list[dict]) -> RenderableType:
@@ -111,11 +107,12 @@ def harness_of(method: str) -> Harness:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """A version, the data it was evaluated on, and what was found."""
+    """A version, the data it was evaluated on, what was found, and the device that it ran on."""
 
     version: Version
     data: PictureData
     report: Report
+    device: str
 
 
 def evaluate(
@@ -139,11 +136,11 @@ def evaluate(
         data = load_data(data or harness.default_data, size, seed)
     progress("loading the version", 0.0)
     with VersionProcess(version.uri, device) as predict:
-        report = harness.evaluate(predict, data, progress)
+        used, report = predict.device_in_use, harness.evaluate(predict, data, progress)
     if not report.metrics:
         raise ConceptryError(f"{data.name} holds nothing that {version.method} can be measured on")
     log_report(version, data, report)
-    return Evaluation(find_version(version.uri), data, report)
+    return Evaluation(find_version(version.uri), data, report, used)
 
 
 def log_report(version: Version, data: PictureData, report: Report) -> None:
@@ -168,6 +165,7 @@ def log_report(version: Version, data: PictureData, report: Report) -> None:
         "pictures": len(data),
         "at": datetime.now(UTC).isoformat(timespec="seconds"),
         "revision": harness_of(version.method).revision,
+        "notes": report.notes,
     }
     client.set_model_version_tag(version.name, str(version.version), _tag(data), json.dumps(record))
 

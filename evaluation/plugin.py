@@ -45,6 +45,8 @@ class ConceptryEvaluator(ModelEvaluator):
             report = harness_of(method).evaluate(InProcess(model), data, lambda what, share: None)
         except ConceptryError as error:
             raise MlflowException.invalid_parameter_value(str(error)) from None
+        for note in report.notes:
+            logger.warning(note)
         mlflow.log_metrics(report.metrics, run_id=run_id, model_id=kwargs.get("model_id"))
         for stem, table in report.tables.items():
             MlflowClient().log_text(run_id, table.to_csv(index=False), f"evaluation/{stem}.csv")

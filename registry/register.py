@@ -24,6 +24,7 @@ from conceptry.models.serving import PACKAGE
 from conceptry.registry.packaging import Staged, pinned, staged
 from conceptry.registry.store import connect, ensure_experiment, name_lock
 from conceptry.registry.versions import (
+    CODE_TAG,
     FINGERPRINT_TAG,
     MANIFEST_TAG,
     METHOD_TAG,
@@ -92,6 +93,7 @@ def _create(client: MlflowClient, method: Method, package: Staged, name: str, de
             METHOD_TAG: method.name,
             FINGERPRINT_TAG: package.fingerprint,
             MANIFEST_TAG: package.manifest_sha256,
+            CODE_TAG: package.code_sha256,
         }
         # MLflow prints what it did to standard error; the caller says it in its own words.
         with redirect_stderr(io.StringIO()):

@@ -126,10 +126,6 @@ class SpliceHarness:
     def draw(self, records: list[dict]) -> Figure:
         return draw_explanations([open_image(Path(record["file"])) for record in records], records)
 
-    def explain(self, predict: Predict, files: list[Path], params: Mapping[str, Any]) -> tuple[list[dict], Figure]:
-        records = self.records(predict, files, params)
-        return records, self.draw(records)
-
     def summarise(self, predict: Predict, data: PictureData, label: str | None, progress: Progress) -> dict:
         return summarise(predict, data, label, lambda share: progress("explaining pictures", share))
 
