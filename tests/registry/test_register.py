@@ -201,7 +201,8 @@ def test_a_registration_leaves_the_callers_run_alone(tiny_options) -> None:
 def test_a_version_killed_before_it_exists_is_not_listed(tiny_options) -> None:
     """End the process, without any cleaning up, between the logged model and the version."""
     code = (
-        "import sys, json, os; from conceptry.registry import register as r; m = sys.modules['conceptry.registry.register'];"
+        "import sys, json, os; from conceptry.registry import register as r;"
+        "m = sys.modules['conceptry.registry.register'];"
         "m.mlflow.register_model = lambda *a, **k: os._exit(9);"
         "r('splice', json.loads(sys.argv[1]), name='unborn')"
     )
