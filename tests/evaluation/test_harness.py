@@ -135,6 +135,7 @@ def test_the_mlflow_evaluator(tiny_version, picture: Image.Image) -> None:
             tiny_version.uri,
             table,
             targets="label",
+            model_type="explainer",
             evaluators=["conceptry"],
         )
     assert 0 <= result.metrics["zero_shot"] <= 1
