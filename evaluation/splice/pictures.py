@@ -80,12 +80,12 @@ def draw_frontier(frontier: pd.DataFrame, l0: float, cosine: float) -> Figure:
     """Mean cosine against mean l0 over the penalties, with the registered setting marked."""
     figure = new_figure(6.4, 4.2)
     axes = quiet(figure.subplots(), grid="both")
-    shown = frontier[frontier["l0"] > 0]
+    shown = frontier.loc[frontier["l0"] > 0]
     axes.plot(shown["l0"], shown["cosine"], color=ACCENT, marker="o", markersize=5, linewidth=1.8)
-    for _, row in shown.iterrows():
+    for penalty, x, y in _labelled(shown):
         axes.annotate(
-            f"{row['l1_penalty']:g}",
-            (row["l0"], row["cosine"]),
+            f"{penalty:g}",
+            (x, y),
             textcoords="offset points",
             xytext=(5, -11),
             fontsize=8,
@@ -102,6 +102,7 @@ def draw_frontier(frontier: pd.DataFrame, l0: float, cosine: float) -> Figure:
         color=SECOND,
     )
     axes.set_xscale("log")
+    axes.margins(x=0.08)
     low, high = float(np.min(shown["l0"])), float(np.max(shown["l0"]))
     ticks = [t for t in (0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100, 200, 500) if low * 0.8 <= t <= high * 1.25]
     axes.xaxis.set_major_locator(FixedLocator(ticks))
@@ -113,3 +114,14 @@ def draw_frontier(frontier: pd.DataFrame, l0: float, cosine: float) -> Figure:
     axes.spines["bottom"].set_visible(True)
     axes.spines["bottom"].set_color(GRID)
     return figure
+
+
+def _labelled(shown: pd.DataFrame, apart: float = 0.07) -> list[tuple[float, float, float]]:
+    """(penalty, l0, cosine) of the points that get a label: each `apart` (a share of the axes) from the one before."""
+    x, y = np.log(shown["l0"].to_numpy(float)), shown["cosine"].to_numpy(float)
+    width, height = max(np.ptp(x), 1e-9), max(np.ptp(y), 1e-9)
+    kept: list[int] = []
+    for i in range(len(shown)):
+        if not kept or np.hypot((x[i] - x[kept[-1]]) / width, (y[i] - y[kept[-1]]) / height) >= apart:
+            kept.append(i)
+    return [tuple(shown[["l1_penalty", "l0", "cosine"]].iloc[i]) for i in kept]
