@@ -91,7 +91,8 @@ def test_block(folder: Folder, block: tuple[str, str]) -> None:
     # The package is installed already: by this very test line.
     done = folder.run(language, text.removeprefix("pip install . && "))
     if "ViT-B-32@" in text and done.returncode:
-        (line,) = done.stderr.strip().splitlines()  # without a network: one sentence that says so
+        line = done.stderr.strip().splitlines()[-1]  # without a network: one sentence that says so
+        assert line.startswith("conceptry: ")
         assert "cannot be downloaded" in line
         return
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]

@@ -53,8 +53,7 @@ class SpliceExplainer(Explainer):
                 ColSpec(DataType.long, "l0"),
                 ColSpec(DataType.double, "cosine"),
                 ColSpec(DataType.double, "gap"),
-                ColSpec(Array(DataType.double), "embedding", required=False),
-                ColSpec(Array(DataType.double), "recomposed", required=False),
+                # Not the columns of `return_embedding`: Spark reads every declared one from every answer.
             ]
         ),
         params=ParamSchema(
