@@ -12,11 +12,11 @@ def test_the_cache_folder(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", "/b")
     assert cache_directory() == Path("/a")
     monkeypatch.delenv("CONCEPTRY_CACHE")
-    monkeypatch.setattr(Path, "home", lambda: Path("/home/someone"))
+    monkeypatch.setattr(Path, "home", lambda: Path("/somewhere/someone"))
     assert cache_directory() == Path("/b/conceptry")
     for clear in (lambda: monkeypatch.setenv("XDG_CACHE_HOME", ""), lambda: monkeypatch.delenv("XDG_CACHE_HOME")):
         clear()
-        assert cache_directory() == Path("/home/someone/.cache/conceptry")
+        assert cache_directory() == Path("/somewhere/someone/.cache/conceptry")
 
 
 def test_a_home_is_not_needed_where_the_cache_is_configured(monkeypatch: pytest.MonkeyPatch) -> None:
