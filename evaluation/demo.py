@@ -64,8 +64,9 @@ def _register(console: Console) -> None:
 
 
 def _promote(data: PictureData, console: Console) -> Version:
-    measured = {v.version: v.metrics_on(data.digest[:32]) for v in compare(NAME).versions}
-    candidates = [v for v in compare(NAME).versions if measured[v.version]["recall_objects_all"] >= MIN_RECALL]
+    versions = compare(NAME).versions
+    measured = {v.version: v.metrics_on(data.digest[:32]) for v in versions}
+    candidates = [v for v in versions if measured[v.version]["recall_objects_all"] >= MIN_RECALL]
     if not candidates:
         raise ConceptryError(f"no version of {NAME} names both objects in {MIN_RECALL:.0%} of the scenes")
     best = max(
