@@ -40,8 +40,8 @@ another, but for rounding of the product. There is no randomness.
 import numpy as np
 import torch
 
+from conceptry.models.jit import over_rows
 from conceptry.models.splice.duality import gap_from_moments, rows_per_chunk
-from conceptry.models.splice.jit import over_rows
 from conceptry.models.splice.kernels import ADMITTED_AT_ONCE, solve_rows
 from conceptry.models.splice.selection import select
 from conceptry.models.splice.solution import Solution

@@ -32,7 +32,7 @@ All of this is float64, whatever the dtype of C and V.
 
 import numpy as np
 
-from conceptry.models.splice.jit import compiled, helper
+from conceptry.models.jit import compiled, helper
 
 ADMITTED_AT_ONCE = 24
 SWEEPS = 6

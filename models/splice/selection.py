@@ -18,7 +18,7 @@ one pass collects what lies above the floor, and a histogram of that picks the b
 import numpy as np
 import torch
 
-from conceptry.models.splice.jit import compiled, over_rows
+from conceptry.models.jit import compiled, over_rows
 
 BINS = 256
 

@@ -16,7 +16,7 @@ assert kernel.double(21) == 42
 print(kernel.double.stats.cache_path, numba.config.CACHE_DIR or "unset")
 """
 KERNEL = """
-from conceptry.models.splice.jit import compiled
+from conceptry.models.jit import compiled
 
 @compiled
 def double(x):
