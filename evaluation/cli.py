@@ -135,7 +135,7 @@ def evaluate(uri: str, data: str | None, size: int | None, seed: int, device: st
     for note in done.report.notes:
         _say(f"note: {note}", style="dim")
     console.print(comparison_table(on_shared_data((version,), ()), everything=True))
-    _say(f"{len(done.data)} pictures of {done.data.name}; logged to {version.uri} and its run {version.run_id}")
+    _say(f"{len(done.data)} {done.data.unit} of {done.data.name}; logged to {version.uri} and its run {version.run_id}")
 
 
 @cli.command()
@@ -162,13 +162,15 @@ def compare(name: str, versions: str | None, everything: bool, as_json: bool) ->
 @click.argument("version", type=int)
 @click.option("--alias", default="champion", show_default=True, help="The alias to move.")
 @click.option("--require", multiple=True, metavar="METRIC>=NUMBER", help="A bound to meet; may be repeated.")
-def promote(name: str, version: int, alias: str, require: tuple[str, ...]) -> None:
+@click.option("--data", type=_Optional(str), help="Data set to judge by. [default: the one measured last]")
+def promote(name: str, version: int, alias: str, require: tuple[str, ...], data: str | None) -> None:
     """Point an alias of NAME at VERSION if it meets every requirement, and record it."""
     from conceptry.registry import Requirement
     from conceptry.registry import promote as promote_version
 
     # An entry point of MLproject says "no bound" by an empty text.
-    promotion = promote_version(name, version, alias, [Requirement.parse(text) for text in require if text])
+    bounds = [Requirement.parse(text) for text in require if text]
+    promotion = promote_version(name, version, alias, bounds, data=data)
     if promotion is None:
         _say(f"nothing to do: {alias} is models:/{name}/{version} already")
     else:
@@ -262,7 +264,6 @@ def summarise(
     Each word comes with its mean weight over the pictures and the share of pictures that name it. --size limits the
     data before the class is picked.
     """
-    from conceptry.evaluation.data import load_data
     from conceptry.evaluation.harness import harness_of
     from conceptry.evaluation.process import VersionProcess
     from conceptry.evaluation.progress import bar
@@ -273,11 +274,11 @@ def summarise(
     harness = harness_of(version.method)
     with bar(escape(uri)) as progress:
         progress("reading data", 0.0)
-        pictures = load_data(data, size, seed)
+        known = harness.load_data(data, version.params, size, seed)
         progress("loading the version", 0.0)
         with VersionProcess(version.uri, device) as predict:
             _say_device(predict.device_in_use)
-            record = harness.summarise(predict, pictures, label, progress)
+            record = harness.summarise(predict, known, label, progress)
     record["concepts"] = record["concepts"][:top]
     if as_json:
         print(json.dumps(record, indent=2))

@@ -12,6 +12,7 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import ClassVar
 
 import pandas as pd
 
@@ -42,11 +43,27 @@ class Picture:
 
 
 @dataclass(frozen=True)
-class PictureData:
-    """Pictures to evaluate on; `digest` is a SHA-256 over all of their bytes and annotations."""
+class EvaluationData:
+    """What a version is evaluated on; `digest` is a SHA-256 over all of its content and annotations."""
 
+    unit: ClassVar[str] = "rows"
     name: str
     digest: str
+
+    def __len__(self) -> int:
+        raise NotImplementedError
+
+    @property
+    def logged_digest(self) -> str:
+        """The digest as MLflow keeps it: it takes 36 characters at most."""
+        return self.digest[:32]
+
+
+@dataclass(frozen=True)
+class PictureData(EvaluationData):
+    """Pictures to evaluate on."""
+
+    unit: ClassVar[str] = "pictures"
     pictures: Sequence[Picture]
 
     def __len__(self) -> int:

@@ -65,7 +65,7 @@ def _register(console: Console) -> None:
 
 def _promote(data: PictureData, console: Console) -> Version:
     versions = compare(NAME).versions
-    measured = {v.version: v.metrics_on(data.digest[:32]) for v in versions}
+    measured = {v.version: v.metrics_on(data.logged_digest) for v in versions}
     candidates = [v for v in versions if measured[v.version]["recall_objects_all"] >= MIN_RECALL]
     if not candidates:
         raise ConceptryError(f"no version of {NAME} names both objects in {MIN_RECALL:.0%} of the scenes")
@@ -77,7 +77,7 @@ def _promote(data: PictureData, console: Console) -> Version:
         ),
     )
     requirement = Requirement("recall_objects_all", ">=", MIN_RECALL)
-    promotion = promote(NAME, best.version, "champion", [requirement], rule=RULE)
+    promotion = promote(NAME, best.version, "champion", [requirement], rule=RULE, data=data.logged_digest)
     console.print(f"champion {'is now' if promotion else 'stays'} {best.uri} ({RULE})")
     return best
 

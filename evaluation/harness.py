@@ -6,7 +6,7 @@ sees a version only through `predict`, so it judges every version by the same ru
 
 import importlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -21,7 +21,7 @@ from mlflow.data.meta_dataset import MetaDataset
 from mlflow.entities import DatasetInput, InputTag
 from rich.console import RenderableType
 
-from conceptry.evaluation.data import PictureData, load_data
+from conceptry.evaluation.data import EvaluationData
 from conceptry.evaluation.process import Predict, VersionProcess
 from conceptry.models.errors import ConceptryError
 from conceptry.models.method import METHODS
@@ -59,11 +59,21 @@ class Harness(Protocol):
     """What a method brings to evaluation. `revision` rises whenever a metric changes its meaning."""
 
     revision: int
-    default_data: str
     metrics: Mapping[str, Metric]
     headline: tuple[str, ...]
 
-    def evaluate(self, predict: Predict, data: PictureData, progress: Progress) -> Report:
+    def load_data(self, name: str | None, params: Mapping[str, str], size: int | None, seed: int) -> Any:
+        """The data set called `name`; for None the one that suits a version with these hyperparameters.
+
+        `size` limits it to a draw by `seed`. Raises InputError for names that it does not know.
+        """
+        ...
+
+    def table_data(self, table: pd.DataFrame, labels: Sequence[object] | None, name: str) -> Any:
+        """Data from a table, as `mlflow.models.evaluate` hands it over."""
+        ...
+
+    def evaluate(self, predict: Predict, data: Any, progress: Progress) -> Report:
         """Measure a version on data."""
         ...
 
@@ -83,10 +93,10 @@ class Harness(Protocol):
         """The records for the terminal."""
         ...
 
-    def summarise(self, predict: Predict, data: PictureData, label: str | None, progress: Progress) -> dict:
+    def summarise(self, predict: Predict, data: Any, label: str | None, progress: Progress) -> dict:
         """What a version says of data on average, or of its class `label`: a JSON-ready record.
 
-        Its `concepts` are sorted, the most important first. Raises InputError where no picture has the label.
+        Its `concepts` are sorted, the most important first. Raises InputError where nothing has the label.
         """
         ...
 
@@ -110,14 +120,14 @@ class Evaluation:
     """A version, the data it was evaluated on, what was found, and the device that it ran on."""
 
     version: Version
-    data: PictureData
+    data: EvaluationData
     report: Report
     device: str
 
 
 def evaluate(
     uri: str,
-    data: PictureData | str | None = None,
+    data: EvaluationData | str | None = None,
     *,
     size: int | None = None,
     seed: int = 0,
@@ -126,14 +136,15 @@ def evaluate(
 ) -> Evaluation:
     """Evaluate the version `uri` in a process of its own and log metrics, tables and figures to it.
 
-    `data` is data, a name that `load_data` knows, or None for the method's default. Raises ConceptryError where the
+    `data` is data, a name that the method's harness knows, or None for what suits the version. Raises ConceptryError where the
     version or the data cannot be loaded; nothing is logged then.
     """
     version = find_version(uri)
     harness = harness_of(version.method)
-    if not isinstance(data, PictureData):
+    if not isinstance(data, EvaluationData):
         progress("reading data", 0.0)
-        data = load_data(data or harness.default_data, size, seed)
+        data = harness.load_data(data, version.params, size, seed)
+    assert isinstance(data, EvaluationData)
     progress("loading the version", 0.0)
     with VersionProcess(version.uri, device) as predict:
         used, report = predict.device_in_use, harness.evaluate(predict, data, progress)
@@ -143,13 +154,13 @@ def evaluate(
     return Evaluation(find_version(version.uri), data, report, used)
 
 
-def log_report(version: Version, data: PictureData, report: Report) -> None:
+def log_report(version: Version, data: EvaluationData, report: Report) -> None:
     """Log a report where the UI shows it: the metrics on the version's logged model and on its source run.
 
     The logged model's page shows the former, the page that compares versions only the latter.
     """
     client = connect()
-    described = MetaDataset(HTTPDatasetSource(f"conceptry:{data.name}"), name=data.name, digest=data.digest[:32])
+    described = MetaDataset(HTTPDatasetSource(f"conceptry:{data.name}"), name=data.name, digest=data.logged_digest)
     client.log_inputs(
         version.run_id,
         [DatasetInput(described._to_mlflow_entity(), [InputTag("mlflow.data.context", "evaluation")])],
@@ -162,7 +173,8 @@ def log_report(version: Version, data: PictureData, report: Report) -> None:
     record = {
         "data": data.name,
         "digest": data.digest,
-        "pictures": len(data),
+        "count": len(data),
+        "unit": data.unit,
         "at": datetime.now(UTC).isoformat(timespec="seconds"),
         "revision": harness_of(version.method).revision,
         "notes": report.notes,
@@ -170,12 +182,12 @@ def log_report(version: Version, data: PictureData, report: Report) -> None:
     client.set_model_version_tag(version.name, str(version.version), _tag(data), json.dumps(record))
 
 
-def is_evaluated(version: Version, data: PictureData) -> bool:
+def is_evaluated(version: Version, data: EvaluationData) -> bool:
     """Whether this revision of the harness has evaluated `version` on the same data."""
     with suppress(KeyError, ValueError):
         return json.loads(version.tags[_tag(data)])["revision"] == harness_of(version.method).revision
     return False
 
 
-def _tag(data: PictureData) -> str:
+def _tag(data: EvaluationData) -> str:
     return f"{EVALUATION_TAG}{data.digest[:16]}"

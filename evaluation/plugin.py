@@ -2,8 +2,9 @@
 
 MLflow imports this module whenever it is imported itself, so everything else is imported when an evaluation starts.
 
-`data` is a table with the column `image` (bytes, or paths of files) and any of `label`, `caption` and `concepts` (words
-separated by ;). A column named as `targets` is taken as the label.
+`data` is a table of what the method explains. For splice: the column `image` (bytes, or paths of files) and any of
+`label`, `caption` and `concepts` (words separated by ;). For harsanyi: the columns of the explained model. A column
+named as `targets` is taken as the label.
 """
 
 import logging
@@ -30,7 +31,6 @@ class ConceptryEvaluator(ModelEvaluator):
         from mlflow import MlflowClient
         from mlflow.exceptions import MlflowException
 
-        from conceptry.evaluation.data import table_data
         from conceptry.evaluation.harness import harness_of
         from conceptry.evaluation.process import InProcess
         from conceptry.models.errors import ConceptryError
@@ -41,8 +41,9 @@ class ConceptryEvaluator(ModelEvaluator):
                 # MLflow asks every installed evaluator where the user names none: leave other models alone.
                 logger.info("the conceptry evaluator leaves this model alone: conceptry did not register it")
                 return EvaluationResult(metrics={}, artifacts={})
-            data = table_data(dataset.features_data, dataset.labels_data, dataset.name)
-            report = harness_of(method).evaluate(InProcess(model), data, lambda what, share: None)
+            harness = harness_of(method)
+            data = harness.table_data(dataset.features_data, dataset.labels_data, dataset.name)
+            report = harness.evaluate(InProcess(model), data, lambda what, share: None)
         except ConceptryError as error:
             raise MlflowException.invalid_parameter_value(str(error)) from None
         for note in report.notes:

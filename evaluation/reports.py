@@ -93,7 +93,7 @@ def version_tables(version: Version, history: Sequence[Promotion]) -> list[Table
         metrics[name] = f"{value:{metric.format}}  {metric.meaning}"
     lineage = {k.removeprefix("conceptry."): v for k, v in sorted(version.tags.items()) if _is_lineage(k)}
     evaluations = {
-        record["data"]: f"{record['pictures']} pictures, {record['at']}, SHA-256 {record['digest'][:16]}"
+        record["data"]: f"{record['count']} {record['unit']}, {record['at']}, SHA-256 {record['digest'][:16]}"
         for record in (json.loads(v) for k, v in version.tags.items() if k.startswith(EVALUATION_TAG))
     }
     promoted = {

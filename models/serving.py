@@ -10,7 +10,7 @@ import os
 from abc import abstractmethod
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import pandas as pd
 import torch
@@ -30,10 +30,12 @@ PACKAGE = "package"
 class Explainer(PythonModel):
     """Base of the pyfuncs. A subclass gives `signature`, `load` and `explain`; `explain` must be thread-safe.
 
+    `signature` may depend on the package: `load` sets it then.
+
     `manifest_sha256` is the digest that the package folder's manifest must have.
     """
 
-    signature: ClassVar[ModelSignature]
+    signature: ModelSignature
     device: torch.device
 
     def __init__(self, manifest_sha256: str) -> None:

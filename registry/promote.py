@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 
 from conceptry.models.errors import ConceptryError, InputError
 from conceptry.registry.store import connect, name_lock
-from conceptry.registry.versions import Version, find_version
+from conceptry.registry.versions import Measured, Version, find_version
 
 _HISTORY = "conceptry.promotion."
 _OPERATORS = {">=": operator.ge, "<=": operator.le, ">": operator.gt, "<": operator.lt}
@@ -43,12 +43,14 @@ class Requirement:
                 f"expected METRIC>=NUMBER, METRIC<=NUMBER, METRIC>NUMBER or METRIC<NUMBER, got {text!r}"
             ) from None
 
-    def check(self, version: Version) -> None:
-        """Raise ConceptryError unless `version` has the metric and it lies within the bound (NaN never does)."""
-        value = version.metrics.get(self.metric)
+    def check(self, version: Version, measured: Measured | None) -> None:
+        """Raise ConceptryError unless what was measured has the metric within the bound (NaN never is)."""
+        metrics = measured.metrics if measured else {}
+        value = metrics.get(self.metric)
         if value is None:
-            known = ", ".join(sorted(version.metrics)) or "none; run conceptry evaluate first"
-            raise ConceptryError(f"{version.uri} has no metric {self.metric!r}; it has {known}")
+            known = ", ".join(sorted(metrics)) or "none; run conceptry evaluate first"
+            on = f" on {measured.data}" if measured and measured.data else ""
+            raise ConceptryError(f"{version.uri} has no metric {self.metric!r}{on}; it has {known}")
         if not _OPERATORS[self.comparison](value, self.bound):
             raise ConceptryError(f"{version.uri} is not promoted: {self} is required, its {self.metric} is {value:.6g}")
 
@@ -75,11 +77,13 @@ def promote(
     alias: str = "champion",
     require: Sequence[Requirement] = (),
     rule: str | None = None,
+    data: str | None = None,
 ) -> Promotion | None:
     """Point `alias` of the model `name` at `version` if it meets every requirement, and record it.
 
     Returns None where the alias points there already: nothing is added then. `rule` says in words how the version
-    was chosen (default: the requirements).
+    was chosen (default: the requirements). `data` is the name or the digest of the data set to judge by (default:
+    the one measured last); raises ConceptryError where the version was not measured on it.
     """
     if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_-]*", alias) or re.fullmatch(r"v\d+", alias, re.IGNORECASE):
         raise InputError(
@@ -88,16 +92,19 @@ def promote(
     client = connect()
     with name_lock(name):
         found = find_version(f"models:/{name}/{version}")
+        measured = found.measured_on(data) if data else found.latest
+        if data and measured is None:
+            known = ", ".join(dict.fromkeys(str(m.data) for m in found.measured)) or "nothing yet"
+            raise ConceptryError(f"{found.uri} was not measured on {data}; it was on {known}")
         for requirement in require:
-            requirement.check(found)
+            requirement.check(found, measured)
         aliases = client.get_registered_model(name).aliases
         previous = int(aliases[alias]) if alias in aliases else None
         if previous == version:
             return None
         stated = rule or ", ".join(map(str, require)) or "by hand"
         now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
-        measured = found.latest.data if found.latest else None
-        promotion = Promotion(alias, version, previous, stated, measured, _user(), now)
+        promotion = Promotion(alias, version, previous, stated, measured.data if measured else None, _user(), now)
         # The record comes first: an alias without one would be a promotion that nobody can account for.
         client.set_registered_model_tag(name, f"{_HISTORY}{now}", json.dumps(asdict(promotion)))
         client.set_registered_model_alias(name, alias, str(version))

@@ -15,7 +15,7 @@ import mlflow
 import pandas as pd
 from mlflow import MlflowClient
 from mlflow.entities import Run
-from mlflow.models import Model
+from mlflow.models import Model, ModelSignature
 
 from conceptry.models.device import resolve_device
 from conceptry.models.errors import InputError
@@ -57,7 +57,7 @@ def register(
     described = load_method(method)
     name = _checked_name(name or method)
     with staged(described, make_options(described, options or {})) as package:
-        _check_example(described, package)
+        signature = _check_example(described, package)
         client = connect()
         with name_lock(name):
             for version in list_versions(name):
@@ -65,17 +65,25 @@ def register(
                     raise InputError(f"{name} holds versions of the method {version.method}; choose another name")
                 if version.fingerprint == package.fingerprint:
                     return Registration(version, created=False)
-            return Registration(_create(client, described, package, name, description), created=True)
+            return Registration(_create(client, described, package, signature, name, description), created=True)
 
 
-def _check_example(method: Method, package: Staged) -> None:
-    """A package that cannot be read back, or cannot answer its own example, is never logged."""
+def _check_example(method: Method, package: Staged) -> ModelSignature:
+    """The signature of the package. One that cannot be read back, or cannot answer its own example, is never logged."""
     explainer = method.explainer_class()(package.manifest_sha256)
     explainer.load(package.directory, resolve_device("auto"))
     explainer.explain(pd.DataFrame(dict(package.package.example)), {})
+    return explainer.signature
 
 
-def _create(client: MlflowClient, method: Method, package: Staged, name: str, description: str | None) -> Version:
+def _create(
+    client: MlflowClient,
+    method: Method,
+    package: Staged,
+    signature: ModelSignature,
+    name: str,
+    description: str | None,
+) -> Version:
     experiment = ensure_experiment(client, f"conceptry/{name}")
     lineage = {f"conceptry.{key}": value for key, value in package.package.tags.items()}
     run = client.create_run(
@@ -87,7 +95,7 @@ def _create(client: MlflowClient, method: Method, package: Staged, name: str, de
     try:
         for key, value in package.package.params.items():
             client.log_param(run_id, key, value)
-        model_uri = _log_model(client, method, package, run)
+        model_uri = _log_model(client, method, package, signature, run)
         digests = {f"conceptry.sha256.{path}": digest for path, digest in package.digests().items()}
         tags = {
             METHOD_TAG: method.name,
@@ -107,7 +115,7 @@ def _create(client: MlflowClient, method: Method, package: Staged, name: str, de
     return find_version(f"models:/{name}/{created.version}")
 
 
-def _log_model(client: MlflowClient, method: Method, package: Staged, run: Run) -> str:
+def _log_model(client: MlflowClient, method: Method, package: Staged, signature: ModelSignature, run: Run) -> str:
     """Log the pyfunc to `run` whatever run or experiment the caller has active; returns the logged model's URI."""
     import mlflow.pyfunc
 
@@ -128,7 +136,7 @@ def _log_model(client: MlflowClient, method: Method, package: Staged, run: Run) 
         artifacts={PACKAGE: str(package.directory)},
         model_config={"device": "auto"},
         code_paths=[str(package.code / "conceptry")],
-        signature=method.explainer_class().signature,
+        signature=signature,
         input_example=pd.DataFrame(dict(package.package.example)),
         pip_requirements=pinned(package.package.requirements),
         metadata={METHOD_TAG: method.name},

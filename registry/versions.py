@@ -74,6 +74,10 @@ class Version:
         """The metrics on the data set that was measured last: never a mixture of several."""
         return self.latest.metrics if self.latest else {}
 
+    def measured_on(self, data: str) -> Measured | None:
+        """What was measured last on the data set of that name or digest."""
+        return next((m for m in reversed(self.measured) if data in (m.digest, m.data)), None)
+
     def metrics_on(self, digest: str | None) -> dict[str, float]:
         """The metrics on one data set, empty where the version was not evaluated on it."""
         return next((m.metrics for m in self.measured if m.digest == digest), {})

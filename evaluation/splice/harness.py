@@ -4,7 +4,7 @@ Everything is asked through `predict`, as a user would: pictures, prompts and ca
 embeddings come out, so the same code judges a version in any runtime and with any code of its own.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from rich.console import Group, RenderableType
 from rich.markup import escape
 from rich.table import Table
 
-from conceptry.evaluation.data import PictureData
+from conceptry.evaluation.data import PictureData, load_data, table_data
 from conceptry.evaluation.harness import Metric, Progress, Report
 from conceptry.evaluation.process import Predict
 from conceptry.evaluation.splice import experiments
@@ -72,7 +72,6 @@ class SpliceHarness:
     """See `conceptry.evaluation.harness.Harness`."""
 
     revision = 1
-    default_data = "zoo:emoji-scenes"
     metrics: Mapping[str, Metric] = _MetricTable(_METRICS)
     headline = (
         "l0",
@@ -87,6 +86,12 @@ class SpliceHarness:
         "encode_ms",
         "solve_ms",
     )
+
+    def load_data(self, name: str | None, params: Mapping[str, str], size: int | None, seed: int) -> PictureData:
+        return load_data(name or "zoo:emoji-scenes", size, seed)
+
+    def table_data(self, table: pd.DataFrame, labels: Sequence[object] | None, name: str) -> PictureData:
+        return table_data(table, labels, name)
 
     def evaluate(self, predict: Predict, data: PictureData, progress: Progress) -> Report:
         pictures = data.pictures

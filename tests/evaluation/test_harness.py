@@ -172,5 +172,5 @@ def test_data_that_says_nothing_of_a_method_logs_nothing(tiny_version, tmp_path:
 def test_the_record_of_an_evaluation(evaluated, data) -> None:
     record = json.loads(evaluated.version.tags[f"conceptry.evaluation.{data.digest[:16]}"])
     assert record["data"] == "zoo:emoji-scenes"
-    assert record["pictures"] == 24
+    assert (record["count"], record["unit"]) == (24, "pictures")
     assert record["digest"] == data.digest

@@ -52,6 +52,22 @@ def test_requirements_that_cannot_be_read(text: str) -> None:
         Requirement.parse(text)
 
 
+def test_the_data_set_to_judge_by_can_be_named(store, tiny_options) -> None:
+    """A version measured on other data since is judged by the data that the rule is about."""
+    version = register("splice", tiny_options | {"l1_penalty": 0.21}, name="judged").version
+    for data, metrics in (("first", {"cosine": 0.7}), ("second", {"l0": 3.0})):
+        described = MetaDataset(HTTPDatasetSource(f"conceptry:{data}"), name=data, digest=data)
+        mlflow.log_metrics(metrics, run_id=version.run_id, model_id=version.model_id, dataset=described)
+    bound = [Requirement.parse("cosine>=0.6")]
+    with pytest.raises(ConceptryError, match="judged/1 has no metric 'cosine' on second; it has l0"):
+        promote("judged", 1, require=bound)
+    with pytest.raises(ConceptryError, match="judged/1 was not measured on third; it was on first, second"):
+        promote("judged", 1, require=bound, data="third")
+    promotion = promote("judged", 1, require=bound, data="first")
+    assert promotion
+    assert promotion.data == "first"
+
+
 def test_bad_aliases_and_versions(pair) -> None:
     for alias in ("v1", "", "a b", "1st"):
         with pytest.raises(InputError, match="an alias is a letter followed by"):
