@@ -1,0 +1,234 @@
+"""The And-Or graph of an explanation: players, the coalitions they share, the patterns, and the root that adds them up.
+
+Ren, Li, Chen, Deng, Zhang, "Defining and Quantifying the Emergence of Sparse Concepts in DNNs", CVPR 2023,
+arXiv:2111.06206. The graph states v(S) = v(empty) + the sum of the effects of the patterns that are present in S: an
+"and" pattern when all of its players are, an "or" pattern when any of them is.
+
+| node | stands for | edges to |
+|---|---|---|
+| player | one input, or group of inputs | every coalition that holds it, and patterns that use it directly |
+| coalition | two or more players that several "and" patterns have in common | the patterns written with it |
+| pattern | one interaction, with its effect I(S) | the root |
+| root | the sum of the effects | - |
+
+A coalition is present when *all* of its players are, so only "and" patterns are written with coalitions.
+"""
+
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from conceptry.models.errors import InputError
+from conceptry.models.harsanyi import graph_json as read
+from conceptry.models.harsanyi.aggregate import aggregate
+
+if TYPE_CHECKING:
+    import networkx
+
+KINDS = ("and", "or")
+
+
+@dataclass(frozen=True)
+class Pattern:
+    """One interaction: its players (ascending indices), the coalitions that write some of them, and its effect."""
+
+    players: tuple[int, ...]
+    coalitions: tuple[int, ...]
+    effect: float
+    kind: str = "and"
+
+
+@dataclass(frozen=True)
+class AndOrGraph:
+    """An explanation of one output for one sample.
+
+    players: the names of all n players, used or not.
+    coalitions: the players (ascending indices, two or more) of each coalition; each is used by a pattern.
+    patterns: by descending absolute effect. The empty pattern is not among them: `v_empty` says it.
+    v_full, v_empty: the reward of the whole sample and of the baseline, in the units of the reward.
+    target: the name of the explained output.
+
+    Raises InputError where indices, kinds, names or numbers do not fit together.
+    """
+
+    players: tuple[str, ...]
+    coalitions: tuple[tuple[int, ...], ...]
+    patterns: tuple[Pattern, ...]
+    v_full: float
+    v_empty: float
+    target: str
+
+    def __post_init__(self) -> None:
+        if len(set(self.players)) < len(self.players):
+            raise InputError("graph: the names of the players must be distinct.")
+        for place, coalition in enumerate(self.coalitions):
+            self._check_players(coalition, f"coalition {place}", least=2)
+        seen: set[tuple[tuple[int, ...], str]] = set()
+        for place, pattern in enumerate(self.patterns):
+            self._check_pattern(pattern, f"pattern {place}")
+            if (pattern.players, pattern.kind) in seen:
+                raise InputError(f"graph: pattern {place} repeats another one with the same players and kind.")
+            seen.add((pattern.players, pattern.kind))
+        if {c for pattern in self.patterns for c in pattern.coalitions} != set(range(len(self.coalitions))):
+            raise InputError("graph: every coalition must be used by a pattern.")
+        if not all(math.isfinite(number) for number in (self.v_full, self.v_empty)):
+            raise InputError(f"graph: v_full and v_empty must be finite, got {self.v_full} and {self.v_empty}.")
+
+    def _check_players(self, players: tuple[int, ...], where: str, least: int = 1) -> None:
+        n = len(self.players)
+        if len(players) < least or list(players) != sorted({p for p in players if 0 <= p < n}):
+            raise InputError(
+                f"graph: {where} has players {list(players)}; expected {least} or more ascending indices below {n}."
+            )
+
+    def _check_pattern(self, pattern: Pattern, where: str) -> None:
+        self._check_players(pattern.players, where)
+        if pattern.kind not in KINDS:
+            raise InputError(f"graph: {where} is of kind {pattern.kind!r}; expected one of {', '.join(KINDS)}.")
+        if not math.isfinite(pattern.effect):
+            raise InputError(f"graph: the effect of {where} is {pattern.effect}; expected a finite number.")
+        if not all(0 <= c < len(self.coalitions) for c in pattern.coalitions):
+            raise InputError(f"graph: {where} names coalitions {list(pattern.coalitions)} that do not exist.")
+        written = [p for c in pattern.coalitions for p in self.coalitions[c]]
+        if len(set(written)) < len(written) or not set(written) <= set(pattern.players):
+            raise InputError(f"graph: the coalitions of {where} must be disjoint and hold players of it alone.")
+        if written and pattern.kind != "and":
+            raise InputError(f"graph: {where} is an 'or' pattern; only 'and' patterns are written with coalitions.")
+
+    def direct(self, pattern: Pattern) -> tuple[int, ...]:
+        """The players of `pattern` that are not written by one of its coalitions."""
+        written = {p for c in pattern.coalitions for p in self.coalitions[c]}
+        return tuple(p for p in pattern.players if p not in written)
+
+    @cached_property
+    def used_players(self) -> tuple[int, ...]:
+        """The indices of the players that are in a pattern: those that are nodes of the graph."""
+        return tuple(sorted({p for pattern in self.patterns for p in pattern.players}))
+
+    @cached_property
+    def total(self) -> float:
+        """v_empty plus all effects: what the graph says of v_full."""
+        return self.v_empty + math.fsum(pattern.effect for pattern in self.patterns)
+
+    @property
+    def n_nodes(self) -> int:
+        """Players in use, coalitions, patterns and the root."""
+        return len(self.used_players) + len(self.coalitions) + len(self.patterns) + 1
+
+    @property
+    def n_edges(self) -> int:
+        """Each pattern to the root, each part to its pattern, each player to its coalitions."""
+        parts = sum(len(p.coalitions) + len(self.direct(p)) for p in self.patterns)
+        return len(self.patterns) + parts + sum(len(coalition) for coalition in self.coalitions)
+
+    def name(self, players: Sequence[int], joint: str = " AND ") -> str:
+        """The names of `players` as one text, e.g. "alcohol AND hue"."""
+        return joint.join(self.players[p] for p in players)
+
+    def to_json(self) -> str:
+        """The graph as one line of JSON; `from_json` gives an equal graph."""
+        record = {
+            "target": self.target,
+            "v_full": self.v_full,
+            "v_empty": self.v_empty,
+            "players": self.players,
+            "coalitions": self.coalitions,
+            "patterns": [
+                {"players": p.players, "coalitions": p.coalitions, "effect": p.effect, "kind": p.kind}
+                for p in self.patterns
+            ],
+        }
+        return json.dumps(record, ensure_ascii=False, allow_nan=False)
+
+    @classmethod
+    def from_json(cls, text: str) -> "AndOrGraph":
+        """Read what `to_json` wrote. Raises InputError that names what is missing or of the wrong type."""
+        record = read.parse(text)
+        patterns = tuple(
+            Pattern(
+                read.indices(p, "players", where := f"pattern {place}"),
+                read.indices(p, "coalitions", where),
+                read.number(p, "effect", where),
+                read.text(read.field(p, "kind", where), f"kind of {where}"),
+            )
+            for place, p in enumerate(read.entries(record, "patterns", "the graph"))
+        )
+        return cls(
+            tuple(read.text(name, "players of the graph") for name in read.entries(record, "players", "the graph")),
+            tuple(read.integers(c, "coalitions of the graph") for c in read.entries(record, "coalitions", "the graph")),
+            tuple(sorted(patterns, key=lambda pattern: -abs(pattern.effect))),
+            read.number(record, "v_full", "the graph"),
+            read.number(record, "v_empty", "the graph"),
+            read.text(read.field(record, "target", "the graph"), "target of the graph"),
+        )
+
+    def to_networkx(self) -> "networkx.DiGraph":
+        """Edges run from players to the root. Nodes are ("player", i), ("coalition", i), ("pattern", i) and "root".
+
+        Attributes: `kind` (root, pattern, coalition or player), `label`, `effect` (patterns: I(S); root: the sum of
+        all; else 0) and, of coalitions and patterns, `operator` ("and" or "or").
+        """
+        import networkx
+
+        graph = networkx.DiGraph(target=self.target, v_full=self.v_full, v_empty=self.v_empty)
+        graph.add_node("root", kind="root", label="+", effect=math.fsum(p.effect for p in self.patterns))
+        for player in self.used_players:
+            graph.add_node(("player", player), kind="player", label=self.players[player], effect=0.0)
+        for place, coalition in enumerate(self.coalitions):
+            node = ("coalition", place)
+            graph.add_node(node, kind="coalition", label=self.name(coalition), effect=0.0, operator="and")
+            graph.add_edges_from((("player", player), node) for player in coalition)
+        for place, pattern in enumerate(self.patterns):
+            node, label = ("pattern", place), self.name(pattern.players, f" {pattern.kind.upper()} ")
+            graph.add_node(node, kind="pattern", label=label, effect=pattern.effect, operator=pattern.kind)
+            graph.add_edges_from((("coalition", c), node) for c in pattern.coalitions)
+            graph.add_edges_from((("player", player), node) for player in self.direct(pattern))
+            graph.add_edge(node, "root")
+        return graph
+
+
+def build_graph(
+    players: Sequence[str],
+    masks: np.ndarray,
+    interactions: np.ndarray,
+    kinds: Sequence[str] | None,
+    v_full: float,
+    v_empty: float,
+    target: str,
+) -> AndOrGraph:
+    """The graph of the patterns `masks` (m, n) bool with effects `interactions` (m,) and `kinds` (None: all "and").
+
+    The "and" patterns share coalitions as `aggregate` finds them. The empty pattern may be among the masks and is left
+    out. Raises InputError where shapes, names or kinds do not fit.
+    """
+    sets, effects = np.asarray(masks, dtype=bool), np.asarray(interactions, dtype=np.float64)
+    kinds = ["and"] * len(sets) if kinds is None else list(kinds)
+    if sets.ndim != 2 or sets.shape[1] != len(players) or effects.shape != (len(sets),) or len(kinds) != len(sets):
+        raise InputError(
+            f"build_graph() got {len(players)} players, masks of shape {sets.shape}, interactions of shape "
+            f"{effects.shape} and {len(kinds)} kinds; expected (patterns, players), (patterns,) and one kind a pattern."
+        )
+    chosen = np.flatnonzero(sets.any(axis=1))
+    joint = [k for k in chosen if kinds[k] == "and"]
+    found = aggregate(sets[joint], effects[joint])
+    coalitions, codes = found.words[len(players) :], found.patterns[:, len(players) :]
+    # A coalition that a later one has replaced everywhere is no node.
+    used = np.flatnonzero(codes.any(axis=0))
+    parts = {k: tuple(np.flatnonzero(codes[row, used]).tolist()) for row, k in enumerate(joint)}
+    order = sorted(chosen, key=lambda k: -abs(effects[k]))
+    return AndOrGraph(
+        tuple(str(name) for name in players),
+        tuple(tuple(np.flatnonzero(coalitions[c]).tolist()) for c in used),
+        tuple(
+            Pattern(tuple(np.flatnonzero(sets[k]).tolist()), parts.get(k, ()), float(effects[k]), kinds[k])
+            for k in order
+        ),
+        float(v_full),
+        float(v_empty),
+        str(target),
+    )
