@@ -1,0 +1,328 @@
+"""Plots of Harsanyi interactions: strengths, orders, learned baselines, what denoising costs, Shapley values.
+
+Every function takes arrays and returns a figure. Entry 0 of a table of interactions is the empty pattern, which is
+no interaction and is left out.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FixedLocator, MaxNLocator, NullLocator, PercentFormatter, StrMethodFormatter
+
+from conceptry.evaluation.harsanyi.marks import shortened, signed, signed_bars, text_width
+from conceptry.evaluation.plots import ACCENT, GRID, INK, MUTED, SECOND, new_figure, quiet
+from conceptry.models.errors import InputError
+
+AND_COLOUR, OR_COLOUR = "#3d4b5c", "#c3ccd6"  # kinds are told in grey: blue and orange mean signs
+# Colour and dash of each group of lines, so that no two look alike to colour-blind eyes or in grey.
+LINES = [
+    (ACCENT, "-"),
+    (SECOND, "--"),
+    ("#1b7f5c", "-."),
+    (INK, ":"),
+    ("#8a4fbf", (0, (5, 1))),
+    ("#b08900", (0, (1, 1))),
+]
+SALIENT = 0.05  # of the strongest
+SHARES = (0.7, 0.8, 0.9, 0.95)
+FLOOR = 1e-6  # of the strongest: below it is rounding
+
+
+def draw_strengths(interactions_by_row: Sequence[np.ndarray], labels: Sequence[str] | None = None) -> Figure:
+    """
+    |I| of each sample in descending order, as shares of its strongest, with the median and the line of salience.
+
+    Parameters
+    ----------
+    interactions_by_row : one array per sample, entry 0 the empty pattern; lengths may differ
+    labels : one per sample: samples of one label share a colour and a median (versions, classes)
+    """
+    strengths = _descending(interactions_by_row)
+    largest = strengths[:, :1]
+    shares = np.divide(strengths, largest, out=np.zeros_like(strengths), where=largest > 0)
+    names = [""] * len(shares) if labels is None else [str(label) for label in labels]
+    if len(names) != len(shares):
+        raise InputError(f"labels: expected one per sample, {len(shares)}, got {len(names)}.")
+    groups = list(dict.fromkeys(names))
+    figure, axes = _line_axes("Strengths |I| in descending order")
+    ranks = _ranks(shares.shape[1])
+    for group, (colour, dash) in zip(groups, _line_styles(len(groups)), strict=True):
+        rows = shares[[name == group for name in names]]
+        axes.plot(ranks, rows[:, ranks - 1].T, color=colour, linewidth=0.7, alpha=0.3)
+        note = f" ({_number(np.median((rows > SALIENT).sum(1)))} salient)"
+        name = shortened(group, 150, 9) + note if group else "median" + note
+        axes.plot(
+            ranks, np.median(rows, 0)[ranks - 1], color=colour, linestyle=dash, linewidth=2, label=name, **_dots(ranks)
+        )
+    axes.axhline(SALIENT, color=MUTED, linewidth=1, linestyle=(0, (4, 3)))
+    _beside(axes, SALIENT, f"salient:\nabove {SALIENT:.0%}")
+    lowest = np.min(shares, where=shares > 0, initial=SALIENT / 5)
+    axes.set_yscale("log", nonpositive="clip")
+    axes.set_ylim(max(lowest / 1.5, 1e-4), 1.3)
+    axes.yaxis.set_minor_locator(NullLocator())
+    axes.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+    axes.set_ylabel("share of the sample's strongest (log scale)")
+    _count_axis(axes, shares.shape[1], "rank of the pattern")
+    _legend(axes)
+    return figure
+
+
+def draw_cumulative(interactions_by_row: Sequence[np.ndarray]) -> Figure:
+    """Share of the total strength that the strongest patterns hold, and how many of them hold 70, 80, 90 and 95 %."""
+    strengths = _descending(interactions_by_row)
+    total = strengths.sum(1, keepdims=True)
+    shares = np.divide(strengths.cumsum(1), total, out=np.zeros_like(strengths), where=total > 0)
+    median = np.median(shares, 0)
+    figure, axes = _line_axes("How few patterns hold how much of the strength")
+    # At least `share` up to rounding: a cumulative sum may end at 1 - 1e-16.
+    needed = {share: int(np.argmax(median >= share - 1e-9)) + 1 for share in SHARES if median[-1] >= share - 1e-9}
+    ranks = np.union1d(_ranks(shares.shape[1]), [k for n in needed.values() for k in (max(n - 1, 1), n)])
+    from_zero = np.r_[ranks[0], ranks]  # the first pattern's step starts at nothing
+    axes.plot(from_zero, np.c_[np.zeros(len(shares)), shares[:, ranks - 1]].T, color=ACCENT, linewidth=0.7, alpha=0.3,
+              drawstyle="steps-post")  # fmt: skip
+    axes.plot(from_zero, np.r_[0, median[ranks - 1]], color=ACCENT, linewidth=2, drawstyle="steps-post")
+    right = _count_axis(axes, shares.shape[1], "number of patterns, strongest first")
+    for share, count in needed.items():
+        axes.plot([count, right], [share, share], color=SECOND, linewidth=0.8, linestyle=(0, (1, 2)))
+        axes.plot([count], [share], "o", color=SECOND, markersize=6, zorder=3)
+        _beside(axes, share, f"{share:.0%}: {count} pattern{'s' * (count != 1)}")
+    if not needed:
+        _nothing(axes, "every interaction is zero")
+    axes.set_ylim(0, 1.04)
+    axes.yaxis.set_major_formatter(PercentFormatter(1))
+    axes.set_ylabel("share of the sum of |I| (median of the samples)" if len(shares) > 1 else "share of the sum of |I|")
+    return figure
+
+
+def draw_error_curve(
+    table: pd.DataFrame, registered: float | None = None, *, max_error: float = 0.1, min_ratio: float = 0.95
+) -> Figure:
+    """
+    What keeping fewer patterns costs: normalised error and explain ratio against the number kept.
+
+    Parameters
+    ----------
+    table : columns kept, error (square error over the sum of v^2) and ratio (explain ratio); several rows of one
+        `kept` (several samples) are drawn as their median
+    registered : number of patterns that the registered version keeps; left out, the fewest within both limits
+    max_error, min_ratio : limits of the registered version, drawn as lines
+    """
+    if not (table["kept"].to_numpy() >= 1).any():
+        raise InputError("error curve: expected at least one row with patterns kept, got none.")
+    medians = table.loc[table["kept"] >= 1].groupby("kept", as_index=False)[["error", "ratio"]].median()
+    kept, errors, ratios = medians.to_numpy(float).T  # ascending in kept
+    within = kept[(errors < max_error) & (ratios > min_ratio)]
+    chosen = registered if registered is not None else within.min() if len(within) else None
+    figure = new_figure(6.4, 5.2)
+    upper, lower = figure.subplots(2, 1, sharex=True)
+    upper.set_title("What is lost when only the strongest patterns are kept", loc="left", fontsize=11)
+    shown = np.maximum(errors, FLOOR)
+    for axes, values, limit, name in (
+        (upper, shown, max_error, "normalised error (log scale)"),
+        (lower, ratios, min_ratio, "explain ratio"),
+    ):
+        quiet(axes, grid="both")
+        axes.plot(kept, values, color=ACCENT, linewidth=1.8, **_dots(kept))
+        axes.axhline(limit, color=MUTED, linewidth=1, linestyle=(0, (4, 3)))
+        _beside(axes, limit, f"limit {limit:g}")
+        axes.set_ylabel(name)
+        if chosen is not None:
+            axes.axvline(chosen, color=SECOND, linewidth=0.8, linestyle=(0, (1, 2)))
+            level = np.interp(chosen, kept, values)
+            axes.scatter([chosen], [level], s=110, facecolors="none", edgecolors=SECOND, linewidths=2.2, zorder=3)
+    if chosen is not None:
+        origin = "as registered" if registered is not None else "fewest within both limits"
+        upper.annotate(
+            f"{origin}: {_number(chosen)} kept", (chosen, 1), xycoords=("data", "axes fraction"), xytext=(5, -4),
+            textcoords="offset points", va="top", fontsize=9, color=SECOND, bbox=HALO,
+            ha="right" if np.log(chosen) > np.log(kept.min() * kept.max()) / 2 else "left",
+        )  # fmt: skip
+    upper.set_yscale("log")
+    upper.set_ylim(min(shown.min(), max_error) / 2, max(shown.max(), max_error) * 12)
+    upper.yaxis.set_minor_locator(NullLocator())
+    upper.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+    lower.set_ylim(min(0.9, ratios.min()) - 0.03, 1.02)
+    _count_axis(lower, kept.max(), "patterns kept", first=kept.min())
+    upper.tick_params(labelbottom=False)
+    return figure
+
+
+def draw_optimisation(l1: Sequence[np.ndarray]) -> Figure:
+    """
+    Sum of |I| against the step while the baseline is learned, as shares of its start, with each sample's best iterate.
+
+    Parameters
+    ----------
+    l1 : one array per sample, entry k the L1 after k steps; lengths may differ
+    """
+    if not len(l1) or not all(len(row) for row in l1):
+        raise InputError("optimisation: expected at least one sample with at least one L1, got none.")
+    relative = np.full((len(l1), max(map(len, l1))), np.nan)
+    for row, values in zip(relative, l1, strict=True):
+        row[: len(values)] = np.asarray(values, float) / values[0] if values[0] else 1.0  # nothing to shrink: stays
+    best = np.nanargmin(relative, 1)
+    lowest = relative[np.arange(len(l1)), best]
+    figure, axes = _line_axes("Learning the baseline: sum of |I| against the step")
+    steps = np.arange(relative.shape[1])
+    if len(l1) > 1:
+        axes.plot(steps, relative.T, color=ACCENT, linewidth=0.7, alpha=0.3)
+    median = "median of the samples" if len(l1) > 1 else "sum of |I|"
+    axes.plot(steps, np.nanmedian(relative, 0), color=ACCENT, linewidth=2, label=median, **_dots(steps))
+    axes.plot(best, lowest, "o", color=SECOND, markersize=6 if len(l1) == 1 else 4, linestyle="none",
+              label="best iterate, kept", zorder=3)  # fmt: skip
+    first = float(np.median([values[0] for values in l1]))
+    last = float(np.median([np.min(values) for values in l1]))
+    axes.axhline(float(np.median(lowest)), color=SECOND, linewidth=0.8, linestyle=(0, (1, 2)))
+    middle = float(np.median(lowest))
+    _beside(axes, middle, f"{'median ' * (len(l1) > 1)}{first:.4g} → {last:.4g}\n{middle:.0%} of the start")
+    axes.set_ylim(0, max(1.0, np.nanquantile(relative, 0.99)) * 1.08)
+    axes.set_xlim(-0.02 * max(steps[-1], 1), max(steps[-1], 1) * 1.02)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10]))
+    axes.set_xlabel("step")
+    axes.set_ylabel("share of the L1 at the first step")
+    _legend(axes)
+    return figure
+
+
+def draw_orders(
+    counts: np.ndarray,
+    strengths: np.ndarray,
+    or_counts: np.ndarray | None = None,
+    or_strengths: np.ndarray | None = None,
+) -> Figure:
+    """
+    Salient interactions by order: their number and their total strength; AND and OR apart where OR is given.
+
+    Parameters
+    ----------
+    counts, strengths, or_counts, or_strengths : (n + 1,), entry k of order k (entry 0, the empty pattern, is left
+        out); sums of one sample or means over several
+    """
+    figure = new_figure(6.8, 4.6)
+    panels = figure.subplots(2, 1, sharex=True)
+    for axes, ands, ors, name in zip(
+        panels, (counts, strengths), (or_counts, or_strengths), ("number", "total strength |I|"), strict=True
+    ):
+        quiet(axes)
+        orders = np.arange(1, len(ands))
+        width = 0.66 if ors is None else 0.4
+        axes.bar(orders - (0 if ors is None else width / 2), np.asarray(ands)[1:], width, color=AND_COLOUR, label="AND")
+        if ors is not None:
+            axes.bar(orders + width / 2, np.asarray(ors)[1:], width, color=OR_COLOUR, edgecolor=AND_COLOUR,
+                     hatch="////", linewidth=0.6, label="OR")  # fmt: skip
+        labels = [[_number(value) if value else "" for value in bars.datavalues] for bars in axes.containers]  # type: ignore[attr-defined]
+        room = 6 * 72 * width / len(orders)  # points a bar has for its number
+        sizes = [size for size in (8, 7, 6) if all(text_width(x, size) <= room for row in labels for x in row)]
+        if sizes:
+            for bars, row in zip(axes.containers, labels, strict=True):
+                axes.bar_label(bars, row, padding=2, fontsize=sizes[0], color=MUTED)  # type: ignore[arg-type]
+        axes.set_ylim(0, max(axes.get_ylim()[1], 1e-9) * 1.12)
+        axes.set_ylabel(name)
+    if or_counts is not None:
+        panels[0].legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=2, fontsize=9, frameon=False, labelcolor=INK)
+    panels[0].set_title("Salient interactions by order (number of players)", loc="left", fontsize=11)
+    panels[1].set_xlabel("order")
+    panels[1].set_xticks(np.arange(1, len(counts)))
+    panels[1].set_xlim(0.4, len(counts) - 0.4)
+    return figure
+
+
+def draw_shapley(players: Sequence[str], values: np.ndarray) -> Figure:
+    """Shapley values (n,) of `players` as bars, the largest in size on top."""
+    amounts = np.asarray(values, float)
+    if len(players) != len(amounts):
+        raise InputError(f"values: expected one per player, {len(players)}, got {len(amounts)}.")
+    order = np.argsort(-np.abs(amounts), kind="stable")
+    figure = new_figure(6.4, 0.29 * len(amounts) + 0.9)
+    axes = figure.subplots()
+    signed_bars(axes, [shortened(players[k], 160, 10) for k in order], amounts[order], np.arange(len(order)), 0.62)
+    axes.set_ylim(max(len(order), 1) - 0.4, -0.6)
+    total = signed(float(amounts.sum()))
+    figure.suptitle(
+        f"Shapley values: {total} together, from no player to all", x=0.01, ha="left", fontsize=11, color=INK
+    )
+    return figure
+
+
+HALO = {"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 1}
+
+
+def _descending(interactions_by_row: Sequence[np.ndarray]) -> np.ndarray:
+    """|I| (samples, patterns) in descending order without the empty pattern; shorter rows end in zeros."""
+    rows = [np.sort(np.abs(np.asarray(row, float)[1:]))[::-1] for row in interactions_by_row]
+    if not rows or not max(map(len, rows)):
+        raise InputError("interactions: expected at least one sample with at least one player, got none.")
+    table = np.zeros((len(rows), max(map(len, rows))))
+    for target, row in zip(table, rows, strict=True):
+        target[: len(row)] = row
+    return table
+
+
+def _ranks(count: int, points: int = 500) -> np.ndarray:
+    """Ranks from 1 to `count`, evenly spread on a log axis: 2^20 points a line would only cost time."""
+    return np.unique(np.geomspace(1, count, points).round().astype(int))
+
+
+def _line_styles(count: int) -> list:
+    return [LINES[k] if k < len(LINES) else (MUTED, "-") for k in range(count)]
+
+
+def _dots(points: Sequence | np.ndarray) -> dict:
+    """Markers where points are few: a line of one point would not be seen."""
+    return {"marker": "o", "markersize": 3.5} if len(points) <= 16 else {}
+
+
+def _number(value: float) -> str:
+    return f"{value:.0f}" if value >= 100 or float(value).is_integer() else f"{value:.2g}"
+
+
+def _beside(axes: Axes, level: float, text: str) -> None:
+    """A label to the right of the axes, where no line can cross it."""
+    axes.annotate(
+        text,
+        (1, level),
+        xycoords=("axes fraction", "data"),
+        xytext=(4, 0),
+        textcoords="offset points",
+        va="center",
+        fontsize=8.5,
+        color=INK,
+    )
+
+
+def _nothing(axes: Axes, text: str) -> None:
+    axes.text(0.5, 0.5, text, transform=axes.transAxes, ha="center", va="center", fontsize=10, color=MUTED)
+
+
+def _legend(axes: Axes) -> None:
+    for text in axes.legend(loc="lower left", fontsize=9, frameon=False, labelcolor=INK).get_texts():
+        text.set_parse_math(False)
+
+
+def _line_axes(title: str) -> tuple[Figure, Axes]:
+    figure = new_figure(6.8, 4.2)
+    axes = quiet(figure.subplots(), grid="both")
+    axes.set_title(title, loc="left", fontsize=11)
+    return figure, axes
+
+
+def _count_axis(axes: Axes, last: float, name: str, first: float = 1) -> float:
+    """A log axis of whole numbers from `first` to `last`; returns its right end."""
+    decades = np.log10(last / first)
+    parts = (1, 2, 5) if decades <= 3 else (1,)
+    ticks = [part * 10**power for power in range(8) for part in parts]
+    if last <= 8:
+        ticks = list(range(1, 9))
+    axes.set_xscale("log")
+    axes.xaxis.set_major_locator(FixedLocator([t for t in ticks if first <= t <= last]))
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
+    margin = 10 ** (0.03 * max(decades, 0.5))
+    axes.set_xlim(first / margin, last * margin)
+    axes.set_xlabel(f"{name} (log scale)")
+    axes.spines["bottom"].set_visible(True)
+    axes.spines["bottom"].set_color(GRID)
+    return last * margin
