@@ -90,12 +90,16 @@ def owners(members: Sequence[Sequence[int]], n_items: int) -> np.ndarray:
     return owner
 
 
-def check_owner(owner: np.ndarray, n: int, what: str) -> np.ndarray:
-    """`owner` as int64. Raises InputError unless it holds every player 0 to n - 1, and at most BACKGROUND besides."""
+def check_owner(owner: np.ndarray, what: str, n: int | None = None) -> np.ndarray:
+    """`owner` as int64. Raises InputError unless it holds every player 0 to n - 1, and at most BACKGROUND besides.
+
+    n: number of players (default: as many as there are different ones in `owner`).
+    """
     if owner.dtype.kind not in "iu":
         raise InputError(f"{what} must hold integers, the player of each part or {BACKGROUND}, got {owner.dtype}")
     values = np.unique(owner)
     found = values[values != BACKGROUND]
+    n = len(found) if n is None else n
     if not np.array_equal(found, np.arange(n)):
         raise InputError(
             f"{what} must hold each of the players 0 to {n - 1}, or {BACKGROUND} for the background, "

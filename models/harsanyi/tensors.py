@@ -53,4 +53,4 @@ def check_features(x: Tensor, baseline: Tensor, owner: Tensor, n: int) -> None:
     for name, values in (("features", x), ("baseline", baseline)):
         if bad := int((~values.isfinite()).sum()):
             raise InputError(f"{name}: {bad} of {values.numel()} are NaN or infinite")
-    check_owner(owner.cpu().numpy(), n, "owner")
+    check_owner(owner.cpu().numpy(), "owner", n)
