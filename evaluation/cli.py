@@ -145,14 +145,18 @@ def evaluate(uri: str, data: str | None, size: int | None, seed: int, device: st
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
 def compare(name: str, versions: str | None, everything: bool, as_json: bool) -> None:
     """Compare the versions of NAME: what differs, how they score, the best in bold."""
-    from conceptry.evaluation.reports import comparison_records, comparison_table
+    from conceptry.evaluation.harness import agreement
+    from conceptry.evaluation.reports import agreement_table, comparison_records, comparison_table
     from conceptry.registry import compare as compare_versions
 
     comparison = compare_versions(name, _numbers(versions))
+    agreed = agreement(comparison)
     if as_json:
-        print(json.dumps(comparison_records(comparison), indent=2))
+        print(json.dumps(comparison_records(comparison, agreed), indent=2))
         return
     console.print(comparison_table(comparison, everything))
+    if agreed is not None:
+        console.print(agreement_table(agreed))
     if missing := [f"v{v.version}" for v in comparison.versions if not v.metrics]:
         _say(f"not evaluated yet: {', '.join(missing)} (conceptry evaluate {name}/{missing[0][1:]})")
 
@@ -212,20 +216,34 @@ def show(uri: str) -> None:
 @click.argument("uri")
 @click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option("--params", default="{}", help='Parameters of the method as JSON, as {"top_k": 5}.')
-@click.option("--output", type=click.Path(path_type=Path), help="Save a picture (.png, .svg or .pdf).")
+@click.option("--output", type=click.Path(path_type=Path), help="Save a picture: .png, .svg, .pdf; harsanyi: .html.")
+@click.option("--view", type=_Optional(str), help="Kind of picture. harsanyi: graph, patterns or explanation.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of text.")
 @_device
-def explain(uri: str, files: tuple[Path, ...], params: str, output: Path | None, as_json: bool, device: str) -> None:
-    """Explain FILES with a version, as the server would."""
+def explain(
+    uri: str,
+    files: tuple[Path, ...],
+    params: str,
+    output: Path | None,
+    view: str | None,
+    as_json: bool,
+    device: str,
+) -> None:
+    """Explain FILES with a version, as the server would.
+
+    splice takes pictures; harsanyi, by what its model takes, tables (.csv), texts (.txt, one a line) or pictures.
+    """
     from conceptry.evaluation.harness import harness_of
     from conceptry.evaluation.process import VersionProcess
     from conceptry.registry import find_version
 
     given = _json_object(params, "--params")
-    _check_picture(output)
     version = find_version(uri)
     _check_params(version.uri, given)
     harness = harness_of(version.method)
+    _check_picture(output, harness.suffixes)
+    if view and view not in harness.views:
+        raise InputError(f"{version.method} has no view {view!r}; expected one of {', '.join(harness.views)}")
     harness.check_files(list(files))
     with VersionProcess(version.uri, device) as predict:
         _say_device(predict.device_in_use)
@@ -235,7 +253,8 @@ def explain(uri: str, files: tuple[Path, ...], params: str, output: Path | None,
     else:
         console.print(harness.describe(records))
     if output:
-        _save(harness.draw(records), output)
+        for file in harness.save(records, output, view):
+            errors.print(f"saved {file}")
 
 
 @cli.command()
@@ -285,7 +304,8 @@ def summarise(
     else:
         console.print(harness.describe_summary(record))
     if output:
-        _save(harness.draw_summary(record), output)
+        harness.draw_summary(record).savefig(output)
+        errors.print(f"saved {output}")
 
 
 @cli.group()
@@ -351,14 +371,9 @@ def _say_device(device: str) -> None:
     errors.print(f"on {device}", style="dim")
 
 
-def _save(figure: Any, output: Path) -> None:
-    figure.savefig(output)
-    errors.print(f"saved {output}")
-
-
-def _check_picture(output: Path | None) -> None:
-    if output and output.suffix not in (".png", ".svg", ".pdf"):
-        raise InputError(f"--output must end in .png, .svg or .pdf, got {output}")
+def _check_picture(output: Path | None, suffixes: tuple[str, ...] = (".png", ".svg", ".pdf")) -> None:
+    if output and output.suffix not in suffixes:
+        raise InputError(f"--output must end in {', '.join(suffixes[:-1])} or {suffixes[-1]}, got {output}")
     _check_folder(output, "--output")
 
 

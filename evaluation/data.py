@@ -8,11 +8,12 @@
 """
 
 import csv
+import difflib
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, Protocol, TypeVar
 
 import pandas as pd
 
@@ -68,6 +69,27 @@ class PictureData(EvaluationData):
 
     def __len__(self) -> int:
         return len(self.pictures)
+
+
+class _Labelled(Protocol):
+    @property
+    def label(self) -> str | None: ...
+
+
+Item = TypeVar("Item", bound=_Labelled)
+
+
+def labelled(items: Sequence[Item], label: str | None, name: str) -> list[Item]:
+    """The items of the data `name` labelled `label`, all of them for None. Raises InputError listing near labels."""
+    if label is None:
+        return list(items)
+    if chosen := [item for item in items if item.label == label]:
+        return chosen
+    labels = sorted({item.label for item in items if item.label})
+    if not labels:
+        raise InputError(f"{name} has no labels, so there is no class {label!r}")
+    near = difflib.get_close_matches(label, labels, n=3) or labels[:5]
+    raise InputError(f"{label!r} is not one of the {len(labels)} labels of {name}; near: {', '.join(near)}")
 
 
 def load_data(name: str, size: int | None = None, seed: int = 0) -> PictureData:

@@ -100,7 +100,7 @@ def _explain(version: Version, files: list[Path], output: Path, console: Console
     with VersionProcess(version.uri) as predict:
         records = harness.records(predict, files, {})
     console.print(harness.describe(records))
-    harness.draw(records).savefig(output / "explanations.png")
+    harness.save(records, output / "explanations.png", None)
     console.print(f"picture: {output / 'explanations.png'}", markup=False)
     console.print("Pictured objects: Twemoji, copyright Twitter, Inc and other contributors, CC-BY 4.0\n")
 

@@ -5,7 +5,9 @@ sees a version only through `predict`, so it judges every version by the same ru
 """
 
 import importlib
+import io
 import json
+import re
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -16,15 +18,18 @@ from typing import Any, Literal, Protocol
 import mlflow
 import pandas as pd
 from matplotlib.figure import Figure
+from mlflow.artifacts import load_text
 from mlflow.data.http_dataset_source import HTTPDatasetSource
 from mlflow.data.meta_dataset import MetaDataset
 from mlflow.entities import DatasetInput, InputTag
+from mlflow.exceptions import MlflowException
 from rich.console import RenderableType
 
 from conceptry.evaluation.data import EvaluationData
 from conceptry.evaluation.process import Predict, VersionProcess
 from conceptry.models.errors import ConceptryError
 from conceptry.models.method import METHODS
+from conceptry.registry.compare import Comparison
 from conceptry.registry.store import connect
 from conceptry.registry.versions import Version, find_version
 
@@ -56,11 +61,19 @@ Progress = Callable[[str, float], None]
 
 
 class Harness(Protocol):
-    """What a method brings to evaluation. `revision` rises whenever a metric changes its meaning."""
+    """What a method brings to evaluation.
+
+    revision: rises whenever a metric changes its meaning; headline: metrics that `compare` shows; views: kinds of
+    picture of an explanation, the default first; suffixes: of the files that `save` can write; agreement: from the
+    tables `patterns` of several versions, by number, to their agreement in pairs, or None.
+    """
 
     revision: int
     metrics: Mapping[str, Metric]
     headline: tuple[str, ...]
+    views: tuple[str, ...]
+    suffixes: tuple[str, ...]
+    agreement: Callable[[Mapping[int, pd.DataFrame]], pd.DataFrame] | None
 
     def load_data(self, name: str | None, params: Mapping[str, str], size: int | None, seed: int) -> Any:
         """The data set called `name`; for None the one that suits a version with these hyperparameters.
@@ -85,8 +98,8 @@ class Harness(Protocol):
         """Explain files: one JSON-ready record for each."""
         ...
 
-    def draw(self, records: list[dict]) -> Figure:
-        """A picture of all records."""
+    def save(self, records: list[dict], output: Path, view: str | None) -> list[Path]:
+        """Write pictures of records to `output`, whose suffix is one of `suffixes`; returns the files written."""
         ...
 
     def describe(self, records: list[dict]) -> RenderableType:
@@ -136,8 +149,8 @@ def evaluate(
 ) -> Evaluation:
     """Evaluate the version `uri` in a process of its own and log metrics, tables and figures to it.
 
-    `data` is data, a name that the method's harness knows, or None for what suits the version. Raises ConceptryError where the
-    version or the data cannot be loaded; nothing is logged then.
+    `data` is data, a name that the method's harness knows, or None for what suits the version. Raises ConceptryError
+    where the version or the data cannot be loaded; nothing is logged then.
     """
     version = find_version(uri)
     harness = harness_of(version.method)
@@ -166,10 +179,11 @@ def log_report(version: Version, data: EvaluationData, report: Report) -> None:
         [DatasetInput(described._to_mlflow_entity(), [InputTag("mlflow.data.context", "evaluation")])],
     )
     mlflow.log_metrics(report.metrics, run_id=version.run_id, model_id=version.model_id, dataset=described)
+    folder = _artifact_folder(data.name, data.logged_digest)
     for stem, table in report.tables.items():
-        client.log_text(version.run_id, table.to_csv(index=False), f"{ARTIFACTS}/{stem}.csv")
+        client.log_text(version.run_id, table.to_csv(index=False), f"{folder}/{stem}.csv")
     for stem, figure in report.figures.items():
-        client.log_figure(version.run_id, figure, f"{ARTIFACTS}/{stem}.png")
+        client.log_figure(version.run_id, figure, f"{folder}/{stem}.png")
     record = {
         "data": data.name,
         "digest": data.digest,
@@ -180,6 +194,32 @@ def log_report(version: Version, data: EvaluationData, report: Report) -> None:
         "notes": report.notes,
     }
     client.set_model_version_tag(version.name, str(version.version), _tag(data), json.dumps(record))
+
+
+def report_table(version: Version, data: str, digest: str, stem: str) -> pd.DataFrame | None:
+    """A table that the evaluation of `version` on data left, None where it left none of that name."""
+    with suppress(MlflowException, OSError):
+        text = load_text(f"runs:/{version.run_id}/{_artifact_folder(data, digest)}/{stem}.csv")
+        return pd.read_csv(io.StringIO(text), dtype={"sample": str}, keep_default_na=False)
+    return None
+
+
+def agreement(comparison: Comparison) -> pd.DataFrame | None:
+    """How far the versions say the same of the same samples, from 0 to 1, for methods that can tell; else None."""
+    harness = harness_of(comparison.versions[0].method)
+    if harness.agreement is None or comparison.data is None or comparison.digest is None:
+        return None
+    tables = {
+        v.version: table
+        for v in comparison.versions
+        if (table := report_table(v, comparison.data, comparison.digest, "patterns")) is not None
+    }
+    return harness.agreement(tables) if len(tables) > 1 else None
+
+
+def _artifact_folder(data: str, digest: str) -> str:
+    """Of its own for each data set, so that evaluations on several do not overwrite each other."""
+    return f"{ARTIFACTS}/{re.sub(r'[^A-Za-z0-9]+', '-', data).strip('-')[-40:]}-{digest[:8]}"
 
 
 def is_evaluated(version: Version, data: EvaluationData) -> bool:

@@ -4,6 +4,7 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
+import pandas as pd
 from rich.box import SIMPLE_HEAD
 from rich.markup import escape
 from rich.table import Table
@@ -42,8 +43,19 @@ def comparison_table(comparison: Comparison, everything: bool = False) -> Table:
     return table
 
 
-def comparison_records(comparison: Comparison) -> list[dict[str, Any]]:
-    """The same as data: one record for each version."""
+def agreement_table(agreed: pd.DataFrame) -> Table:
+    """How far the versions agree in pairs, one row and one column for each."""
+    table = Table(title="agreement of kept patterns (mean Jaccard index)", title_justify="left", header_style="",
+                  box=SIMPLE_HEAD)  # fmt: skip
+    for heading in ("", *(f"v{number}" for number in agreed.columns)):
+        table.add_column(heading, justify="right")
+    for number, row in agreed.iterrows():
+        table.add_row(f"v{number}", *(f"{value:.2f}" for value in row))
+    return table
+
+
+def comparison_records(comparison: Comparison, agreed: pd.DataFrame | None = None) -> list[dict[str, Any]]:
+    """The same as data: one record for each version, with its agreement with the others where that is known."""
     return [
         {
             "name": v.name,
@@ -52,6 +64,7 @@ def comparison_records(comparison: Comparison) -> list[dict[str, Any]]:
             "params": {key: v.params.get(key) for key in comparison.differing},
             "data": comparison.data,
             "metrics": comparison.scores[v.version],
+            **({} if agreed is None else {"agreement": agreed.loc[v.version].to_dict()}),
         }
         for v in comparison.versions
     ]

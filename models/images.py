@@ -6,7 +6,7 @@ import io
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageDraw, ImageOps, UnidentifiedImageError
 
 from conceptry.models.errors import InputError
 
@@ -95,6 +95,13 @@ def png_bytes(image: Image.Image) -> bytes:
     stream = io.BytesIO()
     image.save(stream, format="PNG")
     return stream.getvalue()
+
+
+def example_picture() -> str:
+    """A red disc on blue, as base64 of a PNG: a request's example that needs no data set."""
+    image = Image.new("RGB", (64, 64), (40, 90, 200))
+    ImageDraw.Draw(image).ellipse((16, 16, 48, 48), fill=(220, 30, 40))
+    return base64.b64encode(png_bytes(image)).decode()
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:

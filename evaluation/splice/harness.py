@@ -72,6 +72,9 @@ class SpliceHarness:
     """See `conceptry.evaluation.harness.Harness`."""
 
     revision = 1
+    views = ("words",)
+    suffixes = (".png", ".svg", ".pdf")
+    agreement = None
     metrics: Mapping[str, Metric] = _MetricTable(_METRICS)
     headline = (
         "l0",
@@ -128,8 +131,9 @@ class SpliceHarness:
         answers = zip(files, rows.to_dict("records"), strict=True)
         return [{"file": str(file)} | {name: row[name] for name in fields} for file, row in answers]
 
-    def draw(self, records: list[dict]) -> Figure:
-        return draw_explanations([open_image(Path(record["file"])) for record in records], records)
+    def save(self, records: list[dict], output: Path, view: str | None) -> list[Path]:
+        draw_explanations([open_image(Path(record["file"])) for record in records], records).savefig(output)
+        return [output]
 
     def summarise(self, predict: Predict, data: PictureData, label: str | None, progress: Progress) -> dict:
         return summarise(predict, data, label, lambda share: progress("explaining pictures", share))

@@ -6,7 +6,6 @@
 | share | share of pictures that name the word |
 """
 
-import difflib
 import math
 from collections import defaultdict
 from collections.abc import Callable
@@ -15,15 +14,14 @@ from rich.console import Group, RenderableType
 from rich.markup import escape
 from rich.table import Table
 
-from conceptry.evaluation.data import Picture, PictureData
+from conceptry.evaluation.data import PictureData, labelled
 from conceptry.evaluation.process import Predict
 from conceptry.evaluation.splice.asking import answers
-from conceptry.models.errors import InputError
 
 
 def summarise(predict: Predict, data: PictureData, label: str | None, progress: Callable[[float], None]) -> dict:
     """Count, mean l0, mean cosine and every word with its mean weight and share, heaviest first; JSON-ready."""
-    pictures = pictures_of(data, label)
+    pictures = labelled(data.pictures, label, data.name)
     weights: dict[str, list[float]] = defaultdict(list)
     l0, cosine = [], []
     for rows in answers(predict, "image", pictures, progress=progress):
@@ -42,20 +40,6 @@ def summarise(predict: Predict, data: PictureData, label: str | None, progress: 
         "cosine": math.fsum(cosine) / n,
         "concepts": sorted(words, key=lambda entry: (-entry["weight"], entry["concept"])),
     }
-
-
-def pictures_of(data: PictureData, label: str | None) -> list[Picture]:
-    """The pictures labelled `label`, all of them for None. Raises InputError listing near labels."""
-    if label is None:
-        return list(data.pictures)
-    chosen = [picture for picture in data.pictures if picture.label == label]
-    if chosen:
-        return chosen
-    labels = sorted({picture.label for picture in data.pictures if picture.label})
-    if not labels:
-        raise InputError(f"{data.name} has no labels, so there is no class {label!r}")
-    near = difflib.get_close_matches(label, labels, n=3) or labels[:5]
-    raise InputError(f"{label!r} is not one of the {len(labels)} labels of {data.name}; near: {', '.join(near)}")
 
 
 def title(record: dict) -> str:

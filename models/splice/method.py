@@ -4,19 +4,17 @@ A package folder holds `config.json` (hyperparameters), `vocabulary.txt`, `splic
 means) and `encoder/` (configuration, tokeniser and weights of the encoder).
 """
 
-import base64
 import hashlib
 import math
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
-from PIL import Image, ImageDraw
 
 from conceptry.models.artifacts import read_json, sha256_file, write_json, write_lines
 from conceptry.models.encoders.load import RUNTIMES, load_encoder, read_encoder, save_encoder
 from conceptry.models.errors import InputError
-from conceptry.models.images import png_bytes
+from conceptry.models.images import example_picture
 from conceptry.models.method import Method, Package, option
 from conceptry.models.splice.dictionary import (
     centred_dictionary,
@@ -95,9 +93,7 @@ def build(options: SpliceOptions, directory: Path) -> Package:
         requirements.append("onnxruntime")
     if options.solver == "sklearn":
         requirements.append("scikit-learn")
-    return Package(
-        params, tags, {"image": [base64.b64encode(png_bytes(_example_picture())).decode()]}, tuple(requirements)
-    )
+    return Package(params, tags, {"image": [example_picture()]}, tuple(requirements))
 
 
 def read_package(directory: Path, device: torch.device) -> Splice:
@@ -120,13 +116,6 @@ def _encoder_digest(directory: Path) -> str:
     """
     digests = sorted(sha256_file(p) for p in directory.iterdir() if p.suffix in (".safetensors", ".onnx"))
     return hashlib.sha256("".join(digests).encode()).hexdigest()
-
-
-def _example_picture() -> Image.Image:
-    """A red disc on blue: an input example that needs no data set."""
-    image = Image.new("RGB", (64, 64), (40, 90, 200))
-    ImageDraw.Draw(image).ellipse((16, 16, 48, 48), fill=(220, 30, 40))
-    return image
 
 
 METHOD = Method(

@@ -9,11 +9,10 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from conceptry.evaluation.data import Picture, PictureData
+from conceptry.evaluation.data import Picture, PictureData, labelled
 from conceptry.evaluation.harness import harness_of
 from conceptry.evaluation.process import Answer, VersionProcess
 from conceptry.evaluation.splice import asking, experiments
-from conceptry.evaluation.splice.summary import pictures_of
 from conceptry.models.errors import InputError
 from conceptry.models.images import png_bytes
 
@@ -57,10 +56,10 @@ def test_a_summary_is_the_mean_of_the_answers(predict, data, label, monkeypatch:
 
 def test_unknown_labels_are_refused_with_near_ones(data) -> None:
     with pytest.raises(InputError, match="'dogs' is not one of the 4 labels of mine; near: dog"):
-        pictures_of(data, "dogs")
+        labelled(data.pictures, "dogs", data.name)
     bare = PictureData("bare", "0" * 64, [Picture(data.pictures[0].source)])
     with pytest.raises(InputError, match="bare has no labels, so there is no class 'dog'"):
-        pictures_of(bare, "dog")
+        labelled(bare.pictures, "dog", bare.name)
 
 
 def test_suppression_takes_the_word_of_each_class_away(predict, data) -> None:

@@ -1,0 +1,235 @@
+"""Evaluate Harsanyi versions: how sparse, how faithful, how stable their patterns are, and what they cost.
+
+Everything is asked through `predict`, as a user would. Rewards and interactions come back with each explanation, and
+what is measured of them is computed here, by the same rule for every version, whatever code it carries.
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+from rich.console import RenderableType
+
+from conceptry.evaluation.harness import Metric, Progress, Report
+from conceptry.evaluation.harsanyi import metrics as m
+from conceptry.evaluation.harsanyi import plots
+from conceptry.evaluation.harsanyi.asking import Explained, explain_samples, record_of
+from conceptry.evaluation.harsanyi.data import Sample, SampleData, file_samples, load_samples, table_samples
+from conceptry.evaluation.harsanyi.graph_figure import draw_graph
+from conceptry.evaluation.harsanyi.graph_page import write_page
+from conceptry.evaluation.harsanyi.pattern_pictures import draw_explanation, draw_patterns
+from conceptry.evaluation.harsanyi.summary import describe_summary, draw_summary, summarise
+from conceptry.evaluation.harsanyi.text import describe
+from conceptry.evaluation.process import Predict
+from conceptry.models.errors import InputError
+from conceptry.models.harsanyi.graph import AndOrGraph
+
+CURVE = 80  # patterns, as many as denoising keeps at most
+ERROR_AT = (5, 10, 20, 40)
+MAX_ORDER = 4  # salient patterns of more players are counted together
+MAX_SAMPLES = 20  # of files to explain
+VIEWS = ("graph", "patterns", "explanation")
+
+_METRICS = {
+    "salient": Metric("lower", ".1f", "patterns above 5 % of the strongest, mean"),
+    **{f"salient_order_{k}": Metric(None, ".2f", f"of them with {k} players") for k in range(1, MAX_ORDER + 1)},
+    f"salient_order_over_{MAX_ORDER}": Metric(None, ".2f", f"of them with more than {MAX_ORDER} players"),
+    "kept": Metric("lower", ".1f", "patterns that denoising keeps, mean"),
+    "explain_ratio": Metric("higher", ".3f", "share of the strength that the kept patterns have, mean"),
+    "square_error": Metric("lower", ".4f", "squared error of the kept patterns over that of v, mean"),
+    **{
+        f"error_at_{k}": Metric("lower", ".4f", f"squared error of the {k} strongest patterns over that of v, mean")
+        for k in ERROR_AT
+    },
+    "residual_max": Metric("lower", ".1e", "|sum I - v(N)| over the largest |v|, largest"),
+    "l1": Metric("lower", ".2f", "sum of all |I|, in units of the reward, mean"),
+    "l1_start": Metric(None, ".2f", "the same at the baseline that learning started from"),
+    "l1_ratio": Metric("lower", ".3f", "L1 after learning the baseline over L1 before, mean"),
+    "graph_nodes": Metric("lower", ".1f", "nodes of the And-Or graph, mean"),
+    "graph_edges": Metric("lower", ".1f", "edges of the And-Or graph, mean"),
+    "players": Metric(None, ".1f", "players, mean"),
+    "model_calls": Metric("lower", ",.0f", "masked inputs the model was asked per sample, mean"),
+    "seconds": Metric("lower", ".3f", "seconds per sample, median"),
+}
+
+
+class HarsanyiHarness:
+    """See `conceptry.evaluation.harness.Harness`."""
+
+    revision = 1
+    metrics: Mapping[str, Metric] = _METRICS
+    views = VIEWS
+    suffixes = (".png", ".svg", ".pdf", ".html")
+    headline = (
+        "salient",
+        "kept",
+        "explain_ratio",
+        "square_error",
+        "error_at_10",
+        "error_at_20",
+        "l1",
+        "l1_ratio",
+        "residual_max",
+        "graph_nodes",
+        "graph_edges",
+        "model_calls",
+        "seconds",
+    )
+
+    def load_data(self, name: str | None, params: Mapping[str, str], size: int | None, seed: int) -> SampleData:
+        return load_samples(name, params, size, seed)
+
+    def table_data(self, table: pd.DataFrame, labels: Sequence[object] | None, name: str) -> SampleData:
+        return table_samples(table, labels, name)
+
+    def evaluate(self, predict: Predict, data: SampleData, progress: Progress) -> Report:
+        predict(pd.DataFrame([dict(data.samples[0].values)]))  # what happens once only is not timed
+        explained = explain_samples(predict, data.samples, lambda share: progress("explaining samples", share))
+        curves = [m.error_curve(e.v, e.i, CURVE) for e in explained]
+        errors, ratios = (np.mean([curve[k] for curve in curves], axis=0) for k in (0, 1))
+        report = Report(_measured(explained, errors))
+        curve = pd.DataFrame({"kept": np.arange(CURVE + 1), "error": errors, "ratio": ratios})
+        report.tables |= {"error_curve": curve, "patterns": _patterns(explained), "orders": _orders(explained)}
+        effects = [e.i for e in explained]
+        report.figures |= {
+            "strengths": plots.draw_strengths(effects),
+            "cumulative": plots.draw_cumulative(effects),
+            "error_curve": plots.draw_error_curve(curve, report.metrics["kept"]),
+            "orders": _draw_orders(explained),
+        }
+        learning = [np.asarray(e.answer["learning"], dtype=np.float64) for e in explained]
+        if all(map(len, learning)):
+            report.figures["optimisation"] = plots.draw_optimisation(learning)
+        return report
+
+    def agreement(self, tables: Mapping[int, pd.DataFrame]) -> pd.DataFrame:
+        """Mean Jaccard index of the kept patterns of each two versions, from their tables `patterns`."""
+        kept = {number: _by_sample(table) for number, table in tables.items()}
+        shared = sorted(set.intersection(*(set(samples) for samples in kept.values())))
+        numbers = sorted(kept)
+        patterns = {number: [kept[number][sample] for sample in shared] for number in numbers}
+        values = [[m.mean_jaccard(patterns[a], patterns[b]) for b in numbers] for a in numbers]
+        return pd.DataFrame(values, index=pd.Index(numbers), columns=numbers)
+
+    def check_files(self, files: list[Path]) -> None:
+        count = sum(len(file_samples(file)[1]) for file in files)
+        if count > MAX_SAMPLES:
+            raise InputError(f"the files hold {count} samples; at most {MAX_SAMPLES} are explained at once")
+
+    def records(self, predict: Predict, files: list[Path], params: Mapping[str, Any]) -> list[dict]:
+        records = []
+        for file in files:
+            samples = file_samples(file)[1]
+            for row, explained in enumerate(explain_samples(predict, samples, params=params)):
+                source = f"{file}, row {row}" if len(samples) > 1 else str(file)
+                records.append(record_of(explained, source) | _picture(explained.sample))
+        return records
+
+    def save(self, records: list[dict], output: Path, view: str | None) -> list[Path]:
+        numbered = [output.with_stem(f"{output.stem}-{k}") for k in range(len(records))]
+        files = [output] if len(records) == 1 else numbered
+        for record, file in zip(records, files, strict=True):
+            if file.suffix == ".html":
+                write_page(AndOrGraph.from_json(record["graph"]), file, title=record["file"])
+            else:
+                _drawn(record, view or VIEWS[0]).savefig(file)
+        return files
+
+    def describe(self, records: list[dict]) -> RenderableType:
+        return describe(records)
+
+    def summarise(self, predict: Predict, data: SampleData, label: str | None, progress: Progress) -> dict:
+        return summarise(predict, data, label, lambda share: progress("explaining samples", share))
+
+    def draw_summary(self, record: dict) -> Figure:
+        return draw_summary(record)
+
+    def describe_summary(self, record: dict) -> RenderableType:
+        return describe_summary(record)
+
+
+def _measured(explained: Sequence[Explained], errors: np.ndarray) -> dict[str, float]:
+    def mean(values: Sequence[float] | np.ndarray) -> float:
+        return float(np.mean(values))
+
+    orders = np.zeros((len(explained), MAX_ORDER + 2))
+    for row, e in enumerate(explained):
+        by_order = m.salient_by_order(e.i, e.n)
+        orders[row, : len(by_order)] = by_order[: MAX_ORDER + 2]
+        orders[row, MAX_ORDER + 1] = by_order[MAX_ORDER + 1 :].sum()
+    found = {f"salient_order_{k}": mean(orders[:, k]) for k in range(1, MAX_ORDER + 1)}
+    found |= {f"salient_order_over_{MAX_ORDER}": mean(orders[:, -1]), "salient": mean(orders.sum(axis=1))}
+    answers = [e.answer for e in explained]
+    found |= {name: mean([a[name] for a in answers]) for name in ("explain_ratio", "square_error", "l1", "model_calls")}
+    found |= {f"error_at_{k}": float(errors[k]) for k in ERROR_AT}
+    if any(len(a["learning"]) for a in answers):
+        found["l1_start"] = mean([a["l1_start"] for a in answers])
+        found["l1_ratio"] = mean([a["l1"] / a["l1_start"] if a["l1_start"] else 1.0 for a in answers])
+    return found | {
+        "kept": mean([a["n_kept"] for a in answers]),
+        "players": mean([e.n for e in explained]),
+        "residual_max": max(m.residual(e.v, e.i) for e in explained),
+        "graph_nodes": mean([e.graph.n_nodes for e in explained]),
+        "graph_edges": mean([e.graph.n_edges for e in explained]),
+        "seconds": float(np.median([e.seconds for e in explained])),
+    }
+
+
+def _patterns(explained: Sequence[Explained]) -> pd.DataFrame:
+    """One row for each kept pattern of each sample."""
+    return pd.DataFrame(
+        [
+            {"sample": e.sample.key, "target": e.answer["target"], "kind": p["kind"], "effect": p["effect"],
+             "players": " & ".join(p["players"])}
+            for e in explained
+            for p in e.answer["patterns"]
+        ],
+        columns=["sample", "target", "kind", "effect", "players"],
+    )  # fmt: skip
+
+
+def _by_sample(table: pd.DataFrame) -> dict[str, set[tuple[str, str]]]:
+    kept: dict[str, set[tuple[str, str]]] = {}
+    for sample, kind, players in zip(table["sample"], table["kind"], table["players"], strict=True):
+        kept.setdefault(str(sample), set()).add((str(kind), str(players)))
+    return kept
+
+
+def _order_sums(explained: Sequence[Explained]) -> dict[str, np.ndarray]:
+    """Mean number and mean strength of salient patterns by order, AND and OR apart: (largest n + 1,) each."""
+    most = max(e.n for e in explained)
+    sums = {name: np.zeros(most + 1) for name in ("counts", "strengths", "or_counts", "or_strengths")}
+    for e in explained:
+        rows = m.salient(e.i)
+        orders = np.bitwise_count(rows % 2**e.n)
+        for prefix, chosen in (("", rows < 2**e.n), ("or_", rows >= 2**e.n)):
+            strength = m.strengths(e.i)[rows[chosen]]
+            sums[f"{prefix}counts"] += np.bincount(orders[chosen], minlength=most + 1)
+            sums[f"{prefix}strengths"] += np.bincount(orders[chosen], strength, minlength=most + 1)
+    return {name: values / len(explained) for name, values in sums.items()}
+
+
+def _orders(explained: Sequence[Explained]) -> pd.DataFrame:
+    sums = _order_sums(explained)
+    return pd.DataFrame({"order": np.arange(len(sums["counts"]))} | sums)
+
+
+def _draw_orders(explained: Sequence[Explained]) -> Figure:
+    sums = _order_sums(explained)
+    if not any(len(e.answer["or_interactions"]) for e in explained):
+        del sums["or_counts"], sums["or_strengths"]
+    return plots.draw_orders(**sums)
+
+
+def _picture(sample: Sample) -> dict[str, Any]:
+    """The picture of a sample that is one, by the name under which drawing looks for it."""
+    return {"image": sample.values["image"]} if "image" in sample.values else {}
+
+
+def _drawn(record: dict, view: str) -> Figure:
+    if view == "graph":
+        return draw_graph(AndOrGraph.from_json(record["graph"]), title=record["file"])
+    return draw_patterns(record) if view == "patterns" else draw_explanation(record)

@@ -1,0 +1,72 @@
+"""Metrics of Harsanyi explanations, pure functions over arrays.
+
+| symbol | meaning | shape |
+|---|---|---|
+| v | rewards of one sample over all subsets | (2^n,) |
+| i | its interactions, the OR part (where there is one) after the AND part | (2^n,) or (2 * 2^n,) |
+"""
+
+from collections.abc import Collection, Hashable, Sequence
+
+import numpy as np
+
+from conceptry.models.harsanyi.moebius import subset_sizes
+
+SALIENT_SHARE = 0.05
+
+
+def strengths(i: np.ndarray) -> np.ndarray:
+    """|i| with the empty set at 0."""
+    strength = np.abs(np.asarray(i, dtype=np.float64))
+    strength[0] = 0.0
+    return strength
+
+
+def salient(i: np.ndarray) -> np.ndarray:
+    """Rows whose strength exceeds 5 % of the largest."""
+    strength = strengths(i)
+    return np.flatnonzero(strength > SALIENT_SHARE * strength.max())
+
+
+def salient_by_order(i: np.ndarray, n: int) -> np.ndarray:
+    """How many salient interactions have 0, 1, ..., n players: (n + 1,)."""
+    return np.bincount(subset_sizes(n)[salient(i) % 2**n], minlength=n + 1)
+
+
+def residual(v: np.ndarray, i: np.ndarray) -> float:
+    """|sum of all interactions - v(N)| over the largest |v|."""
+    return float(abs(np.sum(i) - v[-1]) / (np.abs(v).max() or 1.0))
+
+
+def error_curve(v: np.ndarray, i: np.ndarray, most: int) -> tuple[np.ndarray, np.ndarray]:
+    """Errors and explain ratios of the m strongest patterns, m = 0 to `most`, the empty pattern always among them.
+
+    Error: ||v - sum of the kept patterns||^2 / ||v||^2, as denoising counts it.
+    """
+    n = len(v).bit_length() - 1
+    rows = np.arange(2**n)
+    strength = strengths(i)
+    order = np.argsort(-strength, kind="stable")[: min(most, len(i) - 1)]
+    left = np.asarray(v, dtype=np.float64) - v[0]
+    scale = float(v @ v) or 1.0
+    errors, ratios, total, kept = [float(left @ left) / scale], [0.0], strength.sum() or 1.0, 0.0
+    for row in order:
+        members = row % 2**n
+        present = (rows & members) == members if row < 2**n else (rows & members) != 0
+        left[present] -= i[row]
+        kept += float(strength[row])
+        errors.append(float(left @ left) / scale)
+        ratios.append(kept / total)
+    padding = [errors[-1]] * (most + 1 - len(errors)), [ratios[-1]] * (most + 1 - len(ratios))
+    return np.array(errors + padding[0]), np.array(ratios + padding[1])
+
+
+def jaccard(first: Collection[Hashable], second: Collection[Hashable]) -> float:
+    """Size of the intersection over that of the union; 1 for two empty sets."""
+    a, b = set(first), set(second)
+    return len(a & b) / len(a | b) if a | b else 1.0
+
+
+def mean_jaccard(first: Sequence[Collection[Hashable]], second: Sequence[Collection[Hashable]]) -> float:
+    """The mean over samples."""
+    return float(np.mean([jaccard(a, b) for a, b in zip(first, second, strict=True)]))

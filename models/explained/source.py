@@ -1,0 +1,35 @@
+"""Which model is explained, as options of a method's registration."""
+
+from dataclasses import dataclass
+
+import torch
+
+from conceptry.models.explained.load import load_explained
+from conceptry.models.explained.protocol import FORMS, PackagedModel
+from conceptry.models.method import option
+
+
+@dataclass(frozen=True)
+class ExplainedSource:
+    """The explained model and what has to be said to load it."""
+
+    model: str = option(
+        "zoo:wine",
+        "Explained model: zoo:NAME, classifier:FOLDER, models:/NAME/VERSION, models:/NAME@ALIAS, runs:/RUN/PATH, "
+        "onnx:FILE or torchvision:NAME@WEIGHTS.",
+    )
+    outputs: str = option("auto", "What its outputs are, where it does not say.", ("auto", *FORMS))
+    statistics: str | None = option(
+        None, "CSV of background rows (as the training data) for the baseline of a table model that has none."
+    )
+    allow_pickle: bool = option(False, "Load a model that is stored as a pickle: that runs code from its file.")
+
+    def load(self, device: torch.device) -> PackagedModel:
+        """The model. Raises InputError where it cannot be found or loaded."""
+        return load_explained(
+            self.model,
+            device,
+            statistics=self.statistics,
+            outputs=self.outputs,
+            allow_pickle=self.allow_pickle,
+        )

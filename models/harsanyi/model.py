@@ -1,0 +1,249 @@
+"""Explain samples of one model by Harsanyi interactions: the whole way from a sample to its And-Or graph.
+
+Ren et al., "Defining and Quantifying the Emergence of Sparse Concepts in DNNs", CVPR 2023, arXiv:2111.06206.
+
+| symbol | meaning | shape |
+|---|---|---|
+| n, N | number and set of players of the sample | - |
+| v(S) | reward with the players of S present and the others at their baseline | (2^n,) |
+| I(S) | AND interaction; with `interactions="and-or"` the AND part of v | (2^n,) |
+| I_or(S) | OR interaction, where v is split | (2^n,) |
+"""
+
+import difflib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from conceptry.models.errors import InputError
+from conceptry.models.explained.protocol import DifferentiableModel, ExplainedModel
+from conceptry.models.harsanyi import problem as p
+from conceptry.models.harsanyi.and_or import inverse_or, split
+from conceptry.models.harsanyi.denoise import Denoised, denoise
+from conceptry.models.harsanyi.game import rewards_of
+from conceptry.models.harsanyi.graph import AndOrGraph, build_graph
+from conceptry.models.harsanyi.indices import shapley_values
+from conceptry.models.harsanyi.moebius import MAX_PLAYERS, inverse_moebius, moebius
+from conceptry.models.harsanyi.rewards import Reward
+from conceptry.models.harsanyi.settings import PREDICTED, Settings
+from conceptry.models.harsanyi.sparsify import Sparsified, sparsify
+
+SALIENT_SHARE = 0.05
+
+
+@dataclass(frozen=True)
+class Interactions:
+    """All interactions of one sample.
+
+    players: n names; target: the output explained; v, i_and: (2^n,); i_or: (2^n,) or None where v was not split;
+    learned: how the baseline was learned, else None; calls: masked inputs that the model was asked;
+    description: the sample and its players, JSON-ready.
+    """
+
+    players: tuple[str, ...]
+    target: str
+    v: np.ndarray
+    i_and: np.ndarray
+    i_or: np.ndarray | None
+    learned: Sparsified | None
+    calls: int
+    description: dict[str, Any]
+
+    @property
+    def v_empty(self) -> float:
+        return float(self.v[0])
+
+    @property
+    def v_full(self) -> float:
+        return float(self.v[-1])
+
+    @cached_property
+    def effects(self) -> np.ndarray:
+        """Interactions by row: (2^n,), or (2 * 2^n,) with the OR part after the AND part."""
+        return self.i_and if self.i_or is None else np.concatenate([self.i_and, self.i_or])
+
+    @property
+    def l1(self) -> float:
+        """The sum of all |I|."""
+        return float(np.abs(self.effects).sum())
+
+    @property
+    def residual(self) -> float:
+        """The largest |v - recomposed v|, relative to the largest |v|."""
+        recomposed = inverse_moebius(self.i_and)
+        if self.i_or is not None:
+            recomposed = recomposed + inverse_or(self.i_or)
+        return float(np.abs(recomposed - self.v).max() / (np.abs(self.v).max() or 1.0))
+
+    @property
+    def salient(self) -> np.ndarray:
+        """Rows of `effects` above 5 % of the largest, the empty set left out."""
+        strength = np.abs(self.effects)
+        strength[0] = 0.0
+        return np.flatnonzero(strength > SALIENT_SHARE * strength.max())
+
+    @cached_property
+    def shapley(self) -> np.ndarray:
+        """Shapley values (n,) of v, from the interactions."""
+        return shapley_values(moebius(self.v))
+
+    def denoised(self, **options: Any) -> Denoised:
+        """The patterns that are kept; see `denoise`."""
+        return denoise(self.v, self.i_and, self.i_or, **options)
+
+    def strongest(self, rows: np.ndarray | None = None, top_k: int | None = None) -> np.ndarray:
+        """`rows` (default: all) of `effects` by descending strength, without the empty set and without zeros."""
+        rows = np.arange(len(self.effects)) if rows is None else rows
+        rows = rows[(rows != 0) & (self.effects[rows] != 0)]
+        return rows[np.argsort(-np.abs(self.effects[rows]), kind="stable")][:top_k]
+
+    def masks(self, rows: np.ndarray) -> np.ndarray:
+        """The players of rows of `effects`, bool (rows, n)."""
+        return (rows[:, None] >> np.arange(len(self.players) - 1, -1, -1) & 1).astype(bool)
+
+    def kinds(self, rows: np.ndarray) -> list[str]:
+        """ "and" or "or" for each of the rows."""
+        return ["and" if row < len(self.v) else "or" for row in rows]
+
+    def graph(self, rows: np.ndarray) -> AndOrGraph:
+        """The And-Or graph of the patterns in `rows`."""
+        rows = self.strongest(rows)
+        return build_graph(
+            self.players,
+            self.masks(rows),
+            self.effects[rows],
+            self.kinds(rows),
+            v_full=self.v_full,
+            v_empty=self.v_empty,
+            target=self.target,
+        )
+
+
+class Harsanyi:
+    """A model with the settings to explain it by.
+
+    groups: {player: columns} for tables; baseline_row: the row of the baseline "row". Thread-safe where the model is.
+    """
+
+    def __init__(
+        self,
+        model: ExplainedModel,
+        settings: Settings | None = None,
+        groups: Mapping[str, Sequence[str]] | None = None,
+        baseline_row: Mapping[str, Any] | None = None,
+    ) -> None:
+        self.model = model
+        self.settings = (settings or Settings()).for_model(model)
+        self.groups, self.baseline_row = groups, baseline_row
+        self._reward = Reward(str(self.settings.reward), self.settings.temperature)
+        if self.settings.learns_baseline and not isinstance(model, DifferentiableModel):
+            raise InputError(
+                f"a learned baseline needs a differentiable (torch) model, {model.name} is none; "
+                "choose another baseline"
+            )
+        if self.settings.target != PREDICTED:
+            self._index_of(self.settings.target)
+
+    def explain(
+        self, sample: Any, target: str | None = None, progress: Callable[[str, float], None] | None = None
+    ) -> Interactions:
+        """All interactions of a sample: a mapping {column: value}, a text, a picture uint8 (H, W, 3) or points (P, 3).
+
+        Raises InputError where the sample cannot be used, has too many players, or the target is unknown.
+        """
+        problem = self._problem(sample)
+        n = len(problem.players)
+        if n > self.settings.max_players:
+            raise InputError(
+                f"{n} players, and at most {self.settings.max_players} are accepted; {self._way_out(problem)}"
+            )
+        index = self._target(problem, target or self.settings.target)
+        if self.settings.learns_baseline:
+            learned = self._learn(problem, index, progress)
+            v, calls = learned.v, (self.settings.learning_steps + 1) * 2**n
+        else:
+            learned, calls = None, 2**n
+            v = rewards_of(self.model, problem.masker, self._reward, index, self.settings.batch_size, progress)
+        if self.settings.subtract_empty:
+            v = v - v[0]
+        if self.settings.interactions == "and-or":
+            parts = split(v)
+            i_and, i_or = parts.i_and, parts.i_or
+        else:
+            i_and, i_or = moebius(v), None
+        return Interactions(
+            problem.players, self.model.classes[index], v, i_and, i_or, learned, calls, problem.description
+        )
+
+    def _problem(self, sample: Any) -> p.Problem:
+        if self.model.modality == "table":
+            return p.table_problem(self.model, self.settings, sample, self.groups, self.baseline_row)
+        make = {"text": p.text_problem, "image": p.image_problem, "points": p.points_problem}[self.model.modality]
+        return make(self.model, self.settings, sample)
+
+    def _way_out(self, problem: p.Problem) -> str:
+        n = self.settings.max_players
+        way = {
+            "table": "group columns by a JSON file {player: [columns]}, or keep some as background",
+            "text": f"group words by players words:{n}",
+            "image": "choose a coarser grid or fewer segments",
+            "points": "choose fewer clusters",
+        }[self.model.modality]
+        raise_it = f", or raise max_players (up to {MAX_PLAYERS})" if len(problem.players) <= MAX_PLAYERS else ""
+        return way + raise_it
+
+    def _target(self, problem: p.Problem, target: str) -> int:
+        if target != PREDICTED:
+            return self._index_of(target)
+        (outputs,) = self.model(problem.sample)
+        if len(self.model.classes) == 2 and len(outputs) == 1:
+            return int(outputs[0] > (0.5 if self.model.form == "probabilities" else 0.0))
+        return int(np.argmax(outputs)) if self.model.form != "values" else 0
+
+    def _index_of(self, target: str) -> int:
+        classes = self.model.classes
+        if target in classes:
+            return classes.index(target)
+        if target.isdigit() and int(target) < len(classes):
+            return int(target)
+        near = difflib.get_close_matches(target, classes, n=3) or classes[:10]
+        raise InputError(
+            f"{self.model.name} has no output {target!r}; expected {PREDICTED}, an index below "
+            f"{len(classes)}, or a name: {', '.join(near)}"
+        )
+
+    def _learn(self, problem: p.Problem, index: int, progress: Callable[[str, float], None] | None) -> Sparsified:
+        """The baseline that minimises the L1 of the AND interactions, within a box around the registered start."""
+        model: Any = self.model
+        x, baseline, owner = problem.features(model)
+        if self.model.modality == "image":  # pixels are bounded, and their spread is that of the picture
+            spread = torch.full_like(x, float(x.std()))
+        elif self.model.modality == "table":  # standardised columns
+            spread = torch.ones_like(x)
+        else:
+            spread = torch.full_like(x, float(x.std()))
+        reach = self.settings.learning_range * spread
+        lower, upper = baseline - reach, baseline + reach
+        if self.model.modality == "image":
+            lower, upper = lower.clamp(min=0.0), upper.clamp(max=1.0)
+
+        def rewards(masked: Tensor) -> Tensor:
+            return self._reward(model.forward(masked), model.form, index)
+
+        return sparsify(
+            rewards,
+            x,
+            baseline,
+            owner,
+            len(problem.players),
+            lower=lower,
+            upper=upper,
+            steps=self.settings.learning_steps,
+            lr=self.settings.learning_rate,
+            batch_size=self.settings.batch_size,
+        )

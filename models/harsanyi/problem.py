@@ -1,0 +1,162 @@
+"""From one sample of a model to its players: what each owns, and what takes their place when they are absent.
+
+| modality | sample | position (what a player owns one or several of) |
+|---|---|---|
+| table | {column: value} | column |
+| text | a text | word |
+| image | uint8 (H, W, 3) | pixel, by segment |
+| points | float (P, 3) | point, by cluster |
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+
+from conceptry.models.errors import InputError
+from conceptry.models.explained.columns import check_row
+from conceptry.models.explained.protocol import DifferentiableModel, ExplainedModel
+from conceptry.models.harsanyi.images import ImageMasker, grid_segments, image_baseline, slic_segments
+from conceptry.models.harsanyi.players import Masker
+from conceptry.models.harsanyi.points import PointMasker, cluster_points
+from conceptry.models.harsanyi.settings import LEARNED, ROW, Settings
+from conceptry.models.harsanyi.tabular import TabularMasker, tabular_baseline
+from conceptry.models.harsanyi.text import TextMasker, group_words, split_words
+
+POINTS_SEED = 0
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One sample as a game.
+
+    masker: masked inputs of the model for any subsets. sample, absent: inputs of one row, with every player present
+    and with none. owner: which player owns each position (see above), int64, -1 for what is always present.
+    description: the sample and its players in JSON-ready form.
+    """
+
+    masker: Masker
+    sample: Any
+    absent: Any
+    owner: np.ndarray
+    description: dict[str, Any]
+
+    @property
+    def players(self) -> tuple[str, ...]:
+        return tuple(self.masker.players)
+
+    def features(self, model: DifferentiableModel) -> tuple[Tensor, Tensor, Tensor]:
+        """The sample, its baseline, and the player that owns each feature, in the model's continuous space."""
+        x, baseline = model.encode(self.sample)[0], model.encode(self.absent)[0]
+        if self.owner.ndim == 2:  # pixels (H, W), the same for every channel
+            owner = torch.from_numpy(self.owner).expand(x.shape)
+        else:
+            position = model.feature_owner(self.sample).cpu()
+            owner = torch.from_numpy(self.owner)[position]
+        return x, baseline, owner.to(x.device)
+
+
+def table_problem(
+    model: ExplainedModel,
+    settings: Settings,
+    row: Mapping[str, Any],
+    groups: Mapping[str, Sequence[str]] | None = None,
+    baseline_row: Mapping[str, Any] | None = None,
+) -> Problem:
+    """Columns, or groups of them, as players. Raises InputError naming the column that cannot be used."""
+    row = check_row(row, model.columns)
+    if settings.baseline == ROW:
+        assert baseline_row is not None
+        baseline = check_row(baseline_row, model.columns)
+    else:
+        kind = "mean" if settings.baseline == LEARNED else str(settings.baseline)
+        baseline = tabular_baseline(model.columns, kind)
+    masker = TabularMasker(row, model.columns, baseline, groups, settings.background_columns)
+    members = groups or {name: [name] for name in masker.players}
+    position = {column.name: k for k, column in enumerate(model.columns)}
+    owner = np.full(len(model.columns), -1)
+    for player, columns in enumerate(members.values()):
+        owner[[position[column] for column in columns]] = player
+    description = {
+        "modality": "table",
+        "sample": row,
+        "groups": {k: list(v) for k, v in groups.items()} if groups else {},
+    }
+    return Problem(masker, pd.DataFrame([row]), _masked_empty(masker), owner, description)
+
+
+def text_problem(model: ExplainedModel, settings: Settings, text: str) -> Problem:
+    """Words, or groups of consecutive ones, as players."""
+    words = split_words(text)
+    if not words:
+        raise InputError("expected a text that is not blank")
+    count = _count(settings.players, "words", optional=True)
+    groups = group_words(words, min(count, len(words))) if count else None
+    token = None if settings.baseline == "delete" else mask_token(model, settings)
+    masker = TextMasker(words, token, groups)
+    owner = np.arange(len(words))
+    for player, group in enumerate(groups or ()):
+        owner[list(group)] = player
+    description = {"modality": "text", "sample": {"text": text, "words": list(words)}, "groups": {}}
+    if groups:
+        description["groups"] = {
+            name: [words[k] for k in group] for name, group in zip(masker.players, groups, strict=True)
+        }
+    return Problem(masker, [text], _masked_empty(masker), owner, description)
+
+
+def image_problem(model: ExplainedModel, settings: Settings, image: np.ndarray) -> Problem:
+    """Cells of a grid, or SLIC segments, as players."""
+    players = str(settings.players)
+    if players.startswith("slic"):
+        segments = slic_segments(image, _count(players, "slic"))
+    else:
+        rows, columns = _grid(players)
+        segments = grid_segments(*image.shape[:2], rows, columns)
+    kind = "mean" if settings.baseline == LEARNED else str(settings.baseline)
+    masker = ImageMasker(image, segments, image_baseline(image, kind))
+    description = {"modality": "image", "sample": {"segments": segments.tolist()}, "groups": {}}
+    return Problem(masker, image[None], _masked_empty(masker), np.asarray(segments, np.int64), description)
+
+
+def points_problem(model: ExplainedModel, settings: Settings, points: np.ndarray) -> Problem:
+    """Clusters of points as players; an absent point lies at the centroid of the cloud."""
+    clusters = cluster_points(points, _count(settings.players, "clusters"), POINTS_SEED)
+    masker = PointMasker(points, clusters)
+    description = {"modality": "points", "sample": {"clusters": np.asarray(clusters).tolist()}, "groups": {}}
+    return Problem(masker, points[None], _masked_empty(masker), np.asarray(clusters, np.int64), description)
+
+
+def mask_token(model: ExplainedModel, settings: Settings) -> str:
+    """The token that stands for an absent word: the one given, else the model's own."""
+    given = str(settings.baseline).partition(":")[2]
+    own = getattr(model, "mask_token", None)
+    if not given and own is None:
+        raise InputError(f"{model.name} names no mask token; give one as the baseline token:WORD, or use delete")
+    return given or str(own)
+
+
+def _masked_empty(masker: Masker) -> Any:
+    return masker.masked(np.zeros((1, len(masker.players)), bool))
+
+
+def _count(players: str | None, kind: str, optional: bool = False) -> int:
+    name, _, count = str(players).partition(":")
+    if name == kind and optional and not count:
+        return 0
+    if name != kind or not count.isdigit() or int(count) < 1:
+        form = f"{kind} or {kind}:K" if optional else f"{kind}:K"
+        raise InputError(f"players must be {form} with K at least 1, got {players!r}")
+    return int(count)
+
+
+def _grid(players: str) -> tuple[int, int]:
+    name, _, shape = players.partition(":")
+    rows, _, columns = shape.partition("x")
+    if name != "grid" or not rows.isdigit() or not columns.isdigit() or not int(rows) * int(columns):
+        raise InputError(f"players must be grid:ROWSxCOLUMNS or slic:K, got {players!r}")
+    return int(rows), int(columns)

@@ -1,0 +1,108 @@
+"""The hyperparameters of an explanation by Harsanyi interactions: what distinguishes one registered version."""
+
+import dataclasses
+import math
+from dataclasses import dataclass
+
+from conceptry.models.errors import InputError
+from conceptry.models.explained.protocol import ExplainedModel
+from conceptry.models.harsanyi.moebius import MAX_PLAYERS
+from conceptry.models.harsanyi.rewards import REWARDS
+from conceptry.models.method import option
+
+INTERACTIONS = ("and", "and-or")
+LEARNED, ROW = "learned", "row"
+PREDICTED = "predicted"
+_DEFAULT_PLAYERS = {"table": "columns", "text": "words", "image": "grid:3x3", "points": "clusters:10"}
+_DEFAULT_BASELINE = {"table": "mean", "text": "token", "image": "mean", "points": "centroid"}
+_BASELINES = {
+    "table": ("mean", "median", "mode", LEARNED, ROW),
+    "text": ("token", "delete", LEARNED),
+    "image": ("mean", "blur", LEARNED),
+    "points": ("centroid", LEARNED),
+}
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What is asked of a model, against which baseline, and what counts as noise.
+
+    Fields that are None are filled by `for_model`.
+    """
+
+    reward: str | None = option(
+        None, "What v(S) is. [default: log_odds of a classifier, output of a regressor]", REWARDS
+    )
+    target: str = option(PREDICTED, "Output to explain: a class by name or index, or predicted.")
+    temperature: float = option(1.0, "Divides the logits.")
+    subtract_empty: bool = option(False, "Subtract v(empty), so that the empty pattern has no effect.")
+    interactions: str = option("and", "and, or and-or: v split into an AND and an OR part.", INTERACTIONS)
+    baseline: str | None = option(
+        None,
+        "Value of an absent player. Tables: mean, median, mode, learned, row:FILE; texts: token, delete, learned; "
+        "images: mean, blur, learned. [default: mean; token where the model has one, else delete]",
+    )
+    players: str | None = option(
+        None,
+        "Tables: columns, or a JSON file {player: [columns]}; texts: words, or words:K groups; images: grid:RxC or "
+        "slic:K; points: clusters:K. [default: columns, words, grid:3x3, clusters:10]",
+    )
+    background: str = option("", "Columns that are always present, separated by commas.")
+    max_players: int = option(13, f"More are refused; at most {MAX_PLAYERS}. Each doubles the model calls.")
+    learning_steps: int = option(50, "Steps of a learned baseline.")
+    learning_rate: float = option(0.1, "Its first step size, in units of the features' spread; falls to a tenth.")
+    learning_range: float = option(1.0, "How far it may go from where it started, in the same units.")
+    min_patterns: int = option(15, "Denoising stops at so many patterns.")
+    max_patterns: int = option(80, "Never keep more patterns.")
+    n_greedy: int = option(20, "Weakest patterns that compete for removal.")
+    thres_square_error: float = option(0.1, "Largest squared error of the kept patterns over that of v.")
+    thres_explain_ratio: float = option(0.95, "Least share of the strength that is kept.")
+    batch_size: int = option(4096, "Masked inputs of one model call.")
+
+    def __post_init__(self) -> None:
+        for name in ("temperature", "learning_rate", "learning_range", "thres_square_error", "thres_explain_ratio"):
+            value = getattr(self, name)
+            if not (math.isfinite(value) and value > 0):
+                raise InputError(f"{name} must be a finite number above 0, got {value}")
+        for name in ("learning_steps", "min_patterns", "max_patterns", "n_greedy", "batch_size"):
+            if getattr(self, name) < 1:
+                raise InputError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if self.min_patterns > self.max_patterns:
+            raise InputError(f"min_patterns ({self.min_patterns}) must not exceed max_patterns ({self.max_patterns})")
+        if not 1 <= self.max_players <= MAX_PLAYERS:
+            raise InputError(f"max_players must be 1 to {MAX_PLAYERS}, got {self.max_players}; group players instead")
+
+    def for_model(self, model: ExplainedModel) -> "Settings":
+        """These settings with everything left open filled for one model.
+
+        Raises InputError for a baseline that such a model does not have.
+        """
+        modality = model.modality
+        # Deletion is the only way to take a word from a model that knows no token for "no word".
+        no_token = modality == "text" and getattr(model, "mask_token", None) is None
+        baseline = self.baseline or ("delete" if no_token else _DEFAULT_BASELINE[modality])
+        kind = baseline.partition(":")[0]
+        if kind not in _BASELINES[modality]:
+            expected = ", ".join(_BASELINES[modality])
+            raise InputError(f"a {modality} model has no baseline {baseline!r}; expected one of {expected}")
+        if self.background and modality != "table":
+            raise InputError(f"background names columns of a table; this is a {modality} model")
+        return dataclasses.replace(
+            self,
+            reward=self.reward or ("output" if model.form == "values" else "log_odds"),
+            baseline=baseline,
+            players=self.players or _DEFAULT_PLAYERS[modality],
+        )
+
+    @property
+    def learns_baseline(self) -> bool:
+        return self.baseline == LEARNED
+
+    @property
+    def background_columns(self) -> tuple[str, ...]:
+        return tuple(name.strip() for name in self.background.split(",") if name.strip())
+
+    def denoising(self) -> dict[str, float]:
+        """The keywords of `denoise`."""
+        names = ("min_patterns", "max_patterns", "n_greedy", "thres_square_error", "thres_explain_ratio")
+        return {name: getattr(self, name) for name in names}
