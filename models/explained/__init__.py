@@ -1,10 +1,16 @@
-"""What is explained: any model by name, seen through one small protocol.
+"""What is explained: any model by name, seen through one small protocol; importing this does not import MLflow."""
 
-| name | is |
-|---|---|
-| `ExplainedModel`, `DifferentiableModel`, `PackagedModel`, `Column` | `conceptry.models.explained.protocol` |
-"""
-
+from conceptry.models.explained.columns import check_row, columns_of
+from conceptry.models.explained.load import load_explained, read_explained
 from conceptry.models.explained.protocol import Column, DifferentiableModel, ExplainedModel, PackagedModel
 
-__all__ = ["Column", "DifferentiableModel", "ExplainedModel", "PackagedModel"]
+__all__ = [
+    "Column",
+    "DifferentiableModel",
+    "ExplainedModel",
+    "PackagedModel",
+    "check_row",
+    "columns_of",
+    "load_explained",
+    "read_explained",
+]

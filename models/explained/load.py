@@ -1,0 +1,82 @@
+"""From the name of a model to the model, and from a folder that it was saved to.
+
+| name | what |
+|---|---|
+| `zoo:NAME` | a classifier that ships with conceptry |
+| `classifier:FOLDER` | one that `conceptry train classifiers` wrote |
+| `models:/NAME/VERSION`, `models:/NAME@ALIAS`, `models:/m-ID`, `runs:/RUN/NAME` | any model of an MLflow store |
+| `onnx:FILE` | an ONNX graph over a table or pictures |
+| `torchvision:NAME[@WEIGHTS]` | an image classifier with published weights (downloaded by torchvision) |
+| `timm:NAME` | the same by timm, where that is installed |
+"""
+
+from pathlib import Path
+
+import pandas as pd
+import torch
+
+from conceptry.models.artifacts import read_json
+from conceptry.models.device import resolve_device
+from conceptry.models.errors import InputError
+from conceptry.models.explained.description import (
+    EXPLAINED,
+    check_outputs_option,
+    description_from_json,
+)
+from conceptry.models.explained.protocol import PackagedModel
+
+SCHEMES = (
+    "zoo:NAME",
+    "classifier:FOLDER",
+    "models:/NAME/VERSION",
+    "models:/NAME@ALIAS",
+    "models:/m-ID",
+    "runs:/RUN/NAME",
+    "onnx:FILE",
+    "torchvision:NAME[@WEIGHTS]",
+    "timm:NAME",
+)
+
+
+def load_explained(
+    name: str,
+    device: str | torch.device = "auto",
+    *,
+    statistics: str | Path | pd.DataFrame | None = None,
+    outputs: str = "auto",
+    allow_pickle: bool = False,
+) -> PackagedModel:
+    """The model called `name` (see the table above), on `device`.
+
+    statistics: background rows of a table as a CSV file or frame, from which baselines and the known categories are
+    taken; needed by every model of a table that does not bring its own. outputs: "logits", "probabilities" or
+    "values" says what the outputs are; "auto" takes a classifier's probabilities where the model is known to give
+    them, else values. allow_pickle: also load what is stored as a pickle, which runs code from the file.
+
+    Raises InputError for unknown names, for models that cannot be explained and for outputs that the model's answer
+    on an example contradicts.
+    """
+    device = resolve_device(str(device))
+    check_outputs_option(outputs)
+    scheme, _, rest = name.partition(":")
+    if not rest or scheme not in {known.partition(":")[0] for known in SCHEMES}:
+        raise InputError(f"unknown model {name!r}; expected one of {', '.join(SCHEMES)}")
+    if scheme in ("models", "runs"):
+        from conceptry.models.explained.mlflow_model import load_mlflow
+
+        return load_mlflow(name, device, statistics, outputs, allow_pickle)
+    raise InputError(f"unknown model {name!r}")
+
+
+def read_explained(directory: str | Path, device: str | torch.device = "auto") -> PackagedModel:
+    """The model in a folder that its `save` wrote; needs nothing outside the folder."""
+    directory, device = Path(directory), resolve_device(str(device))
+    if not (directory / EXPLAINED).is_file():
+        raise InputError(f"{directory}: holds no {EXPLAINED}; expected a folder that an explained model was saved to")
+    own = read_json(directory / EXPLAINED)
+    description = description_from_json(own)
+    if own["kind"] == "mlflow":
+        from conceptry.models.explained.mlflow_model import read_mlflow
+
+        return read_mlflow(directory, description, own, device)
+    raise InputError(f"{directory}: kind {own['kind']!r} is not known to this version of conceptry")

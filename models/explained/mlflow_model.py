@@ -1,0 +1,222 @@
+"""Models of an MLflow store: fetched whole, opened without pickles, called by their flavour.
+
+| flavour | called | differentiable |
+|---|---|---|
+| sklearn | the estimator itself, see `sklearn_model` | no |
+| pytorch | the module itself, over a table or pictures | where gradients pass through it |
+| any other python_function | `predict` of the pyfunc, under MLflow's schema | no |
+
+This is the one file here that imports MLflow, and only when a model is loaded.
+"""
+
+import logging
+import tempfile
+from dataclasses import dataclass, replace
+from pathlib import Path
+from shutil import copytree
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+
+from conceptry.models.artifacts import files_in
+from conceptry.models.errors import ConceptryError, InputError
+from conceptry.models.explained import sklearn_model
+from conceptry.models.explained.columns import typed_frame
+from conceptry.models.explained.consent import pickle_setting, refusal, refuse_pickles
+from conceptry.models.explained.description import Described, Description, Source, digest_of
+from conceptry.models.explained.requirements import installed_requirements
+from conceptry.models.explained.schema import Inputs, inputs_of, table_columns, whole_baselines
+from conceptry.models.explained.torch_module import exported_on, torch_model
+
+logger = logging.getLogger(__name__)
+SCHEMES = ("models", "runs")
+_META = "registered_model_meta"  # MLflow writes it beside the files that it downloads
+
+
+@dataclass(frozen=True)
+class MlflowFolder:
+    """The files of a logged model, as its store has them. keep: what holds a temporary folder alive."""
+
+    folder: Path
+    allow_pickle: bool
+    requirements: tuple[str, ...]
+    keep: Any = None
+    kind: str = "mlflow"
+
+    def write(self, directory: Path) -> dict[str, Any]:
+        copytree(self.folder, directory / "model")
+        return {"allow_pickle": self.allow_pickle}
+
+
+class PyfuncModel(Described):
+    """Any pyfunc by its `predict`. Columns of whole numbers take whole numbers alone, as MLflow's schema has it."""
+
+    def __init__(self, description: Description, source: Source, pyfunc: Any, inputs: Inputs) -> None:
+        super().__init__(description, source)
+        self.pyfunc, self._inputs = pyfunc, inputs
+
+    def __call__(self, inputs: Any) -> np.ndarray:
+        if self.modality == "text":
+            samples = pd.DataFrame({self._inputs.dtypes[0][0]: list(inputs)})
+        else:
+            samples = typed_frame(inputs, self.columns)
+            if self._inputs.shape:
+                samples = samples.to_numpy(self._inputs.tensor)
+        return self.outputs(lambda: self.pyfunc.predict(samples), len(inputs))
+
+
+def load_mlflow(
+    name: str, device: torch.device, statistics: str | Path | pd.DataFrame | None, outputs: str, allow_pickle: bool
+) -> Described:
+    """The model at an MLflow URI; see `load_explained`."""
+    keep = tempfile.TemporaryDirectory(prefix="conceptry-explained-")
+    folder, name, lineage = _fetched(name, Path(keep.name))
+    if not allow_pickle:
+        refuse_pickles(folder, name)
+    opened = _open(folder, name, device, allow_pickle)
+    source = MlflowFolder(folder, allow_pickle, opened.requirements, keep)
+    description = Description(name, "table", lineage=tuple(sorted(lineage.items())))
+    return opened.described(description, source, statistics, outputs)
+
+
+def read_mlflow(directory: Path, description: Description, own: dict[str, Any], device: torch.device) -> Described:
+    """The model in a folder that `save` wrote."""
+    opened = _open(directory / "model", description.name, device, own["allow_pickle"])
+    source = MlflowFolder(directory / "model", own["allow_pickle"], opened.requirements)
+    return opened.model(description, source)
+
+
+def _fetched(uri: str, target: Path) -> tuple[Path, str, dict[str, str]]:
+    """The files of the model at `uri`, its name with the version resolved, and its lineage."""
+    import mlflow.artifacts
+    import yaml
+    from mlflow.exceptions import MlflowException
+
+    try:
+        folder = Path(mlflow.artifacts.download_artifacts(uri, dst_path=str(target)))
+    except (MlflowException, OSError) as error:
+        raise InputError(
+            f"{uri}: cannot be fetched from the MLflow store {mlflow.get_tracking_uri()} ({_first_line(error)}); "
+            "expected models:/NAME/VERSION, models:/NAME@ALIAS, models:/m-ID or runs:/RUN/NAME"
+        ) from None
+    if not (folder / "MLmodel").is_file():
+        raise InputError(f"{uri}: holds no MLmodel file; expected the address of a logged model")
+    if (folder / _META).is_file():
+        meta = yaml.safe_load((folder / _META).read_text(encoding="utf-8")) or {}
+        (folder / _META).unlink()
+        if meta.get("model_name"):
+            uri = f"models:/{meta['model_name']}/{meta['model_version']}"
+    logged = yaml.safe_load((folder / "MLmodel").read_text(encoding="utf-8"))
+    lineage = {"explained_model": uri, "explained_sha256": digest_of(folder)}
+    for tag, key in (("explained_model_id", "model_id"), ("explained_run_id", "run_id")):
+        if logged.get(key):
+            lineage[tag] = str(logged[key])
+    size = sum(path.stat().st_size for path in files_in(folder))
+    logger.info("%s: %d files, %.1f MB", uri, len(files_in(folder)), size / 1e6)
+    return folder, uri, lineage
+
+
+@dataclass(frozen=True)
+class _Opened:
+    """A loaded model before it is known what it takes and gives."""
+
+    flavour: str
+    model_object: Any
+    inputs: Inputs
+    requirements: tuple[str, ...]
+    device: torch.device
+
+    def model(self, description: Description, source: Source) -> Described:
+        if self.flavour == "sklearn":
+            return sklearn_model.SklearnModel(description, source, self.model_object)
+        if self.flavour == "pytorch":
+            return torch_model(description, source, self.model_object, self.inputs, self.device)
+        return PyfuncModel(description, source, self.model_object, self.inputs)
+
+    def described(
+        self, base: Description, source: Source, statistics: str | Path | pd.DataFrame | None, outputs: str
+    ) -> Described:
+        """The model with its modality, columns and outputs, the latter tried on an example."""
+        name, estimator = base.name, self.flavour == "sklearn"
+        if self.inputs.is_image:
+            if self.flavour != "pytorch":
+                raise InputError(f"{name}: pictures are explained of the flavour pytorch, not of {self.flavour}")
+            size = max(self.inputs.shape[1], 32), max(self.inputs.shape[2], 32)
+            base, example = replace(base, modality="image"), np.full((2, *size, 3), 128, np.uint8)
+        elif statistics is None and self._takes_text():
+            base, example = replace(base, modality="text"), ["a", "b c"]
+        else:
+            columns, rows = table_columns(self._table(), statistics, name)
+            example = rows.head(32)
+            if self.flavour == "python_function":
+                columns, notes = whole_baselines(columns)
+                base = replace(base, notes=notes)
+            base = replace(base, columns=columns)
+        form = sklearn_model.form_of(self.model_object, outputs, name) if estimator else outputs
+        form = "values" if form == "auto" else form
+        tried = self.model(replace(base, form=form), source)(example)
+        names = sklearn_model.output_names(self.model_object, form) if estimator else ()
+        return self.model(base.with_outputs(form, tried, names), source)
+
+    def _takes_text(self) -> bool:
+        return self.inputs.is_text or (self.flavour == "sklearn" and sklearn_model.takes_text(self.model_object))
+
+    def _table(self) -> Inputs:
+        """The inputs as the signature has them, or as the estimator was fitted where there is no signature."""
+        if self.inputs != Inputs() or self.flavour != "sklearn":
+            return self.inputs
+        return sklearn_model.fitted_inputs(self.model_object)
+
+
+def _open(folder: Path, name: str, device: torch.device, allow_pickle: bool) -> _Opened:
+    from mlflow.exceptions import MlflowException
+    from mlflow.models import Model
+
+    logged = Model.load(str(folder))
+    flavour = next((f for f in ("sklearn", "pytorch", "python_function") if f in logged.flavors), None)
+    if flavour is None:
+        raise InputError(f"{name}: is logged for {', '.join(logged.flavors)}; expected the flavour python_function")
+    inputs = inputs_of(logged.signature.inputs if logged.signature else None, name)
+    with pickle_setting(allow_pickle):
+        try:
+            loaded = _load(folder, logged.flavors[flavour], flavour, name, device, allow_pickle)
+        except ConceptryError:
+            raise
+        except ModuleNotFoundError as error:
+            raise InputError(f"{name}: needs the package {error.name}, which is not installed here") from None
+        except MlflowException as error:
+            if "MLFLOW_ALLOW_PICKLE_DESERIALIZATION" in str(error):
+                raise refusal(name, "it is stored in a form that may run code when it is read") from None
+            raise InputError(f"{name}: MLflow cannot load it ({_first_line(error)})") from None
+        except Exception as error:  # code of the model's own
+            raise InputError(f"{name}: cannot be loaded ({_first_line(error)})") from None
+    base = {"sklearn": ("scikit-learn",), "pytorch": ("torch",)}.get(flavour, ())
+    if logged.flavors[flavour].get("serialization_format") == "skops":
+        base += ("skops",)
+    return _Opened(flavour, loaded, inputs, installed_requirements(folder, base), device)
+
+
+def _load(folder: Path, flavour: dict[str, Any], kind: str, name: str, device: torch.device, allow_pickle: bool) -> Any:
+    if kind == "python_function":
+        from mlflow.pyfunc import load_model
+
+        return load_model(str(folder), suppress_warnings=True)
+    if kind == "sklearn":
+        if not allow_pickle and flavour.get("serialization_format") == "skops":
+            return sklearn_model.read_skops(folder / flavour["pickled_model"], name)
+        from mlflow.sklearn import load_model
+
+        return load_model(str(folder))
+    from mlflow.pytorch import load_model
+
+    exported = folder / flavour["model_data"] / "model.pt2"
+    if exported.is_file():
+        module = load_model(str(folder))  # also checks that no part of the archive is a pickle
+        return exported_on(module, exported, device)
+    return load_model(str(folder), map_location=device, weights_only=False)
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error) or type(error).__name__).splitlines()[0]

@@ -1,0 +1,203 @@
+"""Torch modules over tables and pictures, with gradients where the module lets them through.
+
+| symbol | meaning | shape |
+|---|---|---|
+| r | a row as the module takes it | (k,) |
+| x = (r - mean) / std | the same row in units of spread, the space in which a baseline is learned | (k,) |
+| p | a picture in [0, 1], of the size that was handed in | (3, height, width) |
+
+A module over pictures takes them in [0, 1] and holds its own normalisation; one channel is the luma of ITU-R 601;
+where the module has a fixed size, pictures of another size are scaled to it (bilinear, antialiased).
+"""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor, nn
+
+from conceptry.models.errors import ConceptryError, InputError
+from conceptry.models.explained.columns import typed_frame
+from conceptry.models.explained.description import Described, Description, Source
+from conceptry.models.explained.schema import Inputs
+
+CHUNK = 64  # pictures in one call of a module
+_LUMA = (0.299, 0.587, 0.114)
+
+
+class TorchTable(Described):
+    """A module over rows (batch, k) of type `dtype`."""
+
+    def __init__(
+        self,
+        description: Description,
+        source: Source,
+        module: nn.Module,
+        device: torch.device,
+        dtype: torch.dtype,
+    ) -> None:
+        super().__init__(description, source)
+        self.module, self.device, self.dtype = module, device, dtype
+
+    def __call__(self, inputs: pd.DataFrame) -> np.ndarray:
+        with torch.no_grad():
+            return self.outputs(lambda: one_output(self.module(self._raw(inputs))), len(inputs))
+
+    def _raw(self, rows: pd.DataFrame) -> Tensor:
+        frame = typed_frame(rows, self.columns, fractions=self.dtype.is_floating_point)
+        return torch.tensor(frame.to_numpy(np.float64), dtype=self.dtype, device=self.device)
+
+
+class DifferentiableTorchTable(TorchTable):
+    """A module over rows whose outputs can be differentiated; `encode` gives standardised columns."""
+
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        spread = [column.std or 1.0 for column in self.columns]
+        self._mean = torch.tensor([column.mean or 0.0 for column in self.columns], device=self.device)
+        self._std = torch.tensor(spread, device=self.device)
+
+    def encode(self, inputs: pd.DataFrame) -> Tensor:
+        return (self._raw(inputs).float() - self._mean) / self._std
+
+    def forward(self, x: Tensor) -> Tensor:
+        return as_matrix(one_output(self.module((x * self._std + self._mean).to(self.dtype))))
+
+    def feature_owner(self, inputs: pd.DataFrame) -> Tensor:
+        return torch.arange(len(self.columns), device=self.device)
+
+
+class TorchImages(Described):
+    """A module over pictures, `prepare` from (batch, 3, height, width) in [0, 1] to what it takes."""
+
+    def __init__(
+        self,
+        description: Description,
+        source: Source,
+        module: nn.Module,
+        device: torch.device,
+        prepare: Callable[[Tensor], Tensor],
+    ) -> None:
+        super().__init__(description, source)
+        self.module, self.device, self.prepare = module, device, prepare
+
+    def __call__(self, inputs: np.ndarray) -> np.ndarray:
+        def run() -> Tensor:
+            return torch.cat([self.forward(to_pixels(part, self.device)) for part in chunks(inputs)])
+
+        with torch.no_grad():
+            return self.outputs(run, len(inputs))
+
+    def encode(self, inputs: np.ndarray) -> Tensor:
+        return to_pixels(check_pictures(inputs), self.device)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return as_matrix(one_output(self.module(self.prepare(x))))
+
+    def feature_owner(self, inputs: np.ndarray) -> Tensor:
+        height, width = check_pictures(inputs).shape[1:3]
+        return torch.full((3, height, width), -1, device=self.device)
+
+
+def check_pictures(inputs: Any) -> np.ndarray:
+    """Pictures as uint8 (batch, height, width, 3); raises InputError for anything else."""
+    pictures = np.asarray(inputs)
+    if pictures.dtype != np.uint8 or pictures.ndim != 4 or pictures.shape[3] != 3:
+        raise InputError(
+            f"pictures must be uint8 of shape (batch, height, width, 3), got {pictures.dtype} {pictures.shape}"
+        )
+    return pictures
+
+
+def chunks(inputs: Any) -> Iterator[np.ndarray]:
+    """The checked pictures, CHUNK at a time, so that a large batch costs no more memory than its bytes."""
+    pictures = check_pictures(inputs)
+    return (pictures[i : i + CHUNK] for i in range(0, len(pictures), CHUNK))
+
+
+def to_pixels(pictures: np.ndarray, device: torch.device) -> Tensor:
+    """uint8 (batch, height, width, 3) to float32 (batch, 3, height, width) in [0, 1]."""
+    return torch.tensor(pictures, device=device).permute(0, 3, 1, 2).float() / 255
+
+
+def fitted_to(shape: tuple[int, ...]) -> Callable[[Tensor], Tensor]:
+    """From pixels (batch, 3, any, any) to (batch, *shape); a size of -1 takes any."""
+    channels, *size = shape
+
+    def prepare(pixels: Tensor) -> Tensor:
+        if channels == 1:
+            pixels = (pixels * torch.tensor(_LUMA, device=pixels.device)[:, None, None]).sum(1, keepdim=True)
+        wanted = [there if want < 0 else want for want, there in zip(size, pixels.shape[2:], strict=True)]
+        if list(pixels.shape[2:]) == wanted:
+            return pixels
+        return nn.functional.interpolate(pixels, size=wanted, mode="bilinear", antialias=True)
+
+    return prepare
+
+
+def one_output(result: Any) -> Tensor:
+    """The tensor that a module returned; InputError where it returned something else."""
+    if not isinstance(result, Tensor):
+        raise InputError(f"the module returns {type(result).__name__}, expected one tensor (batch, outputs)")
+    return result
+
+
+def as_matrix(result: Tensor) -> Tensor:
+    return result[:, None] if result.ndim == 1 else result
+
+
+def lets_gradients_through(module: nn.Module, batch: Tensor) -> bool:
+    """Whether the outputs of `module` can be differentiated in its input at all."""
+    if not batch.is_floating_point():
+        return False
+    with torch.enable_grad():
+        x = batch.detach().clone().requires_grad_()
+        outputs = one_output(module(x))
+        if not outputs.requires_grad:
+            return False
+        (gradient,) = torch.autograd.grad(outputs.sum(), x, allow_unused=True)
+    return gradient is not None
+
+
+def try_batches(module: nn.Module, sample: Tensor, name: str) -> None:
+    """Raise InputError where `module` was exported for one size of batch; sample: (1, *shape)."""
+    with torch.no_grad():
+        for rows in (1, 2, 3):
+            try:
+                module(sample.expand(rows, *sample.shape[1:]).contiguous())
+            except ConceptryError:
+                raise
+            except Exception as error:  # a guard of the exported graph, or whatever a module raises
+                reason = (str(error) or type(error).__name__).splitlines()[0]
+                raise InputError(
+                    f"{name}: the module does not take a batch of {rows} ({reason}); log it again with an input "
+                    "example of two rows or more, which leaves the size of the batch free"
+                ) from None
+
+
+def exported_on(module: nn.Module, archive: Path, device: torch.device) -> nn.Module:
+    """The module of a pt2 archive on `device`: its graph may name the device that it was exported on."""
+    if all(tensor.device.type == device.type for tensor in (*module.parameters(), *module.buffers())):
+        return module
+    from torch.export.passes import move_to_device_pass
+
+    return move_to_device_pass(torch.export.load(archive), device).module()
+
+
+def torch_model(
+    description: Description, source: Source, module: nn.Module, inputs: Inputs, device: torch.device
+) -> Described:
+    """A module as the model of a table or of pictures, differentiable where gradients pass."""
+    if description.modality == "text":
+        raise InputError(f"{description.name}: a module over texts is not explained; log it as a pyfunc")
+    dtype = getattr(torch, inputs.tensor or "float32")
+    shape = inputs.shape or (len(description.columns),)
+    sample = torch.zeros(1, *(32 if size < 0 else size for size in shape), dtype=dtype, device=device)
+    try_batches(module, sample, description.name)
+    if description.modality == "image":
+        return TorchImages(description, source, module, device, fitted_to(inputs.shape))
+    kind = DifferentiableTorchTable if lets_gradients_through(module, sample) else TorchTable
+    return kind(description, source, module, device, dtype)
