@@ -11,3 +11,7 @@ class InputError(ConceptryError, ValueError):
 
 class IntegrityError(ConceptryError):
     """A stored or downloaded file does not have the digest that was recorded for it."""
+
+
+class ConvergenceWarning(UserWarning):
+    """Something was returned before its duality gap reached the tolerance; the result says what."""

@@ -33,12 +33,12 @@ norms of r that agree to 1e-13 of ||v|| are equal, so that rounding decides noth
 """
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
 from conceptry.models.errors import InputError
-from conceptry.models.harsanyi.moebius import inverse_moebius, n_players, subset_sizes
+from conceptry.models.harsanyi.and_or import inverse_or
+from conceptry.models.harsanyi.moebius import finite_table, inverse_moebius, n_players, subset_sizes
 
 RESOLUTION = 1e-13  # of ||v||: norms of the residual that are this close are equal
 _OFFSET = 1e-7  # the published guard of both denominators
@@ -94,18 +94,17 @@ def denoise(
     Raises:
         InputError: naming the argument, what it must be and what it was.
     """
-    v = _table("v", v)
+    v = finite_table("v", v)
     n = n_players(v)
-    effects = _table("interactions", interactions, len(v))
+    effects = finite_table("interactions", interactions, len(v))
     sizes = subset_sizes(n)
     patterns = np.arange(2**n)
     residual = v - inverse_moebius(effects)
     if or_interactions is not None:
-        or_effects = _table("or_interactions", or_interactions, len(v))
+        or_effects = finite_table("or_interactions", or_interactions, len(v))
         if or_effects[sizes < 2].any():
             raise InputError("or_interactions must be 0 for the empty set and single players; count these in AND")
-        by_absent = inverse_moebius(or_effects)[::-1]  # of each subset, the sum over the patterns it misses
-        residual -= or_effects.sum() - by_absent
+        residual -= inverse_or(or_effects)
         effects = np.concatenate([effects, or_effects])
         patterns = np.concatenate([patterns, 2**n + np.flatnonzero(sizes >= 2)])
     _check_counts(min_patterns, max_patterns, n_greedy)
@@ -117,7 +116,7 @@ def denoise(
     removed = np.empty(max(0, len(order) - min_patterns), np.int64)
     errors = np.empty(len(removed) + 1)
     squared_norm = float(v @ v)
-    from conceptry.models.harsanyi.kernels import remove_greedily
+    from conceptry.models.harsanyi.denoise_kernel import remove_greedily
 
     resolution = RESOLUTION * squared_norm**0.5
     remove_greedily(residual, effects, order, sizes, n, min(n_greedy, len(order)), resolution, removed, errors)
@@ -132,19 +131,6 @@ def denoise(
     kept = np.setdiff1d(order, removed[:state], assume_unique=True)
     counts = len(order) - np.arange(len(errors))
     return Denoised(kept, float(ratios[state]), float(errors[state]), counts, ratios, errors)
-
-
-def _table(name: str, values: Any, length: int | None = None) -> np.ndarray:
-    try:
-        table = np.asarray(values, dtype=np.float64)
-    except (TypeError, ValueError):
-        raise InputError(f"{name} must be an array of real numbers, got {type(values).__name__}") from None
-    if table.ndim != 1 or (length is not None and len(table) != length):
-        raise InputError(f"{name} must have shape ({'2^n' if length is None else length},), got {table.shape}")
-    bad = np.flatnonzero(~np.isfinite(table))
-    if len(bad):
-        raise InputError(f"{name} row {bad[0]} must be a finite number, got {table[bad[0]]}")
-    return table
 
 
 def _check_counts(min_patterns: int, max_patterns: int, n_greedy: int) -> None:

@@ -54,6 +54,25 @@ def n_players(table: Any) -> int:
     return n
 
 
+def finite_table(name: str, values: Any, length: int | None = None) -> np.ndarray:
+    """The values of one game as a float64 array (2^n,), which may share their memory.
+
+    Raises:
+        InputError: naming the argument, if they are no finite real numbers, or not as many as expected.
+    """
+    try:
+        table = np.asarray(values, dtype=np.float64)
+    except (TypeError, ValueError):
+        raise InputError(f"{name} must be an array of real numbers, got {type(values).__name__}") from None
+    if table.ndim != 1 or (length is not None and len(table) != length):
+        raise InputError(f"{name} must have shape ({'2^n' if length is None else length},), got {table.shape}")
+    n_players(table)
+    bad = np.flatnonzero(~np.isfinite(table))
+    if len(bad):
+        raise InputError(f"{name} row {bad[0]} must be a finite number, got {table[bad[0]]}")
+    return table
+
+
 def subset_masks(n: int, start: int = 0, stop: int | None = None) -> np.ndarray:
     """Which players the subsets start to stop (default: to the last) hold, bool (stop - start, n)."""
     _check_players(n)

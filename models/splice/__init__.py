@@ -1,6 +1,7 @@
 """SpLiCE: sparse nonnegative decompositions of CLIP embeddings into words."""
 
-from conceptry.models.splice.decomposition import ConvergenceWarning, Decomposition
+from conceptry.models.errors import ConvergenceWarning
+from conceptry.models.splice.decomposition import Decomposition
 from conceptry.models.splice.dictionary import (
     build_dictionary,
     load_image_mean,

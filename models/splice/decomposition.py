@@ -20,10 +20,6 @@ import torch
 from conceptry.models.errors import InputError
 
 
-class ConvergenceWarning(UserWarning):
-    """Some rows were returned before their duality gap reached the tolerance."""
-
-
 @dataclass(frozen=True, eq=False)
 class Decomposition:
     """Concept weights of a batch, stored row after row, and what the solver can prove about them.

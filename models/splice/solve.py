@@ -21,8 +21,8 @@ from dataclasses import replace
 
 import torch
 
-from conceptry.models.errors import InputError
-from conceptry.models.splice.decomposition import ConvergenceWarning, Decomposition
+from conceptry.models.errors import ConvergenceWarning, InputError
+from conceptry.models.splice.decomposition import Decomposition
 from conceptry.models.splice.duality import duality_gap
 
 _MODULES = {"active_set": "active_set", "admm": "admm", "sklearn": "coordinate_descent"}

@@ -10,9 +10,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from conceptry.models.errors import InputError
+from conceptry.models.errors import ConvergenceWarning, InputError
 from conceptry.models.splice import active_set, duality
-from conceptry.models.splice.decomposition import ConvergenceWarning
 from conceptry.models.splice.duality import duality_gap
 from conceptry.models.splice.solve import SOLVERS, decompose
 

@@ -1,0 +1,96 @@
+"""The compiled iterations of the AND-OR split; `and_or.py` states the problem and derives them.
+
+| symbol | meaning | shape |
+|---|---|---|
+| a, b | AND coefficients; coefficients of the patterns "S and T are disjoint"; rows of z, x, d, ... | (2^n,) |
+| R | Kronecker power of [[1, phi], [phi, -1]] / sqrt(1 + phi^2): symmetric and its own inverse | (2^n, 2^n) |
+| s, w | slopes phi^(n - 2 |k|) of the constraints s_k (R a)_k + (R b)_~k = w_k, and their right-hand sides | (2^n,) |
+| z, x, g | point of the iteration; x = soft threshold of z; subgradient (z - x) / gamma | (2, 2^n) |
+| d | T(z) - z over 2 for the reflected step T; 0 at a solution | (2, 2^n) |
+"""
+
+import numpy as np
+
+from conceptry.models.jit import compiled, helper
+
+GOLDEN = (1 + 5**0.5) / 2
+_COSINE = 1 / (1 + GOLDEN**2) ** 0.5
+_SINE = GOLDEN * _COSINE
+
+
+@helper
+def _rotate(x, n):
+    """x <- R x, one player after the other, the last two in one pass so that the inner loops stay long."""
+    first = 0
+    if n >= 2:
+        first = 2
+        for k in range(0, 1 << n, 4):
+            p, q = _COSINE * x[k] + _SINE * x[k + 1], _SINE * x[k] - _COSINE * x[k + 1]
+            r, t = _COSINE * x[k + 2] + _SINE * x[k + 3], _SINE * x[k + 2] - _COSINE * x[k + 3]
+            x[k], x[k + 1] = _COSINE * p + _SINE * r, _COSINE * q + _SINE * t
+            x[k + 2], x[k + 3] = _SINE * p - _COSINE * r, _SINE * q - _COSINE * t
+    for i in range(first, n):
+        half = 1 << i
+        for block in range(0, 1 << n, 2 * half):
+            low, high = x[block : block + half], x[block + half : block + 2 * half]
+            for k in range(half):
+                p, q = low[k], high[k]
+                low[k], high[k] = _COSINE * p + _SINE * q, _SINE * p - _COSINE * q
+
+
+@helper
+def _project(y, s, w, n):
+    """The point of the constraints that is nearest to y, in place."""
+    size = 1 << n
+    _rotate(y[0], n)
+    _rotate(y[1], n)
+    for k in range(size):
+        u = (s[k] * y[0, k] + y[1, size - 1 - k] - w[k]) / (s[k] * s[k] + 1.0)
+        y[0, k] -= s[k] * u
+        y[1, size - 1 - k] -= u
+    _rotate(y[0], n)
+    _rotate(y[1], n)
+
+
+@compiled
+def transform(x, n):
+    """x <- R x for x (2^n,) float64, in place."""
+    _rotate(x, n)
+
+
+@compiled
+def iterate(z, anchor, x, g, d, s, w, n, gamma, epoch, steps, longest):
+    """At most `steps` iterations; stops early, before it moves z, where it is time to restart from there.
+
+    z, x, d and the dual candidate g (2, 2^n) are overwritten; `anchor` is where the epoch began. `epoch` holds
+    the steps taken in it, ||d|| at its first step and at its last; no epoch takes more than `longest` steps.
+    Returns how many projections were made, and whether to restart.
+    """
+    size = 1 << n
+    for step in range(steps):
+        for row in range(2):
+            for k in range(size):
+                value = z[row, k]
+                threshold = gamma if k > 0 else 0.0
+                x[row, k] = np.sign(value) * max(0.0, abs(value) - threshold)
+                g[row, k] = d[row, k] = 2.0 * x[row, k] - value
+        _project(d, s, w, n)
+        norm = 0.0
+        for row in range(2):
+            for k in range(size):
+                g[row, k] = (d[row, k] - g[row, k]) / gamma
+                d[row, k] -= x[row, k]
+                norm += d[row, k] * d[row, k]
+        norm = np.sqrt(norm)
+        taken, previous = epoch[0], epoch[2]
+        if taken == 0:
+            epoch[1] = norm
+        epoch[2] = norm
+        if taken > 0 and (norm <= 0.2 * epoch[1] or (norm <= 0.8 * epoch[1] and norm > previous) or taken >= longest):
+            return step + 1, True
+        share = (taken + 1.0) / (taken + 2.0)
+        for row in range(2):
+            for k in range(size):
+                z[row, k] = share * (z[row, k] + 2.0 * d[row, k]) + (1.0 - share) * anchor[row, k]
+        epoch[0] += 1
+    return steps, False
