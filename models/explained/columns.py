@@ -180,7 +180,8 @@ def _category(value: Any, column: Column) -> Any:
         if isinstance(value, numbers.Real | np.bool_) and value in (0, 1):
             return bool(value)
         raise InputError(f"column {column.name!r}: {value!r} is neither true nor false")
-    text = str(value)
+    # A table of another type turns a category 3 into 3.0.
+    text = str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
     if text in column.categories:
         return text
     near = difflib.get_close_matches(text, [str(category) for category in column.categories], n=1)
@@ -192,10 +193,10 @@ def _category(value: Any, column: Column) -> Any:
 
 
 def _typed(series: pd.Series, column: Column, fractions: bool) -> Any:
-    if column.dtype == "str":
-        return series.astype(str)
     if column.dtype == "bool":
         return series.to_numpy() if series.dtype == np.bool_ else _as_truth(series, column.name).to_numpy()
+    if column.kind == "categorical":
+        return series.astype(str)
     values = series.to_numpy(np.float64)
     if not column.dtype.startswith("int"):
         return values.astype(column.dtype)

@@ -65,7 +65,21 @@ def load_explained(
         from conceptry.models.explained.mlflow_model import load_mlflow
 
         return load_mlflow(name, device, statistics, outputs, allow_pickle)
-    raise InputError(f"unknown model {name!r}")
+    if scheme == "onnx":
+        from conceptry.models.explained.onnx_model import load_onnx
+
+        return load_onnx(name, Path(rest), device, statistics, outputs)
+    if statistics is not None:
+        raise InputError(f"{name}: statistics are for tables of models that do not bring their own")
+    if scheme in ("zoo", "classifier"):
+        from conceptry.models.explained.classifier import packaged_classifier
+        from conceptry.models.zoo.shipped import weights_directory
+
+        directory = weights_directory(rest) if scheme == "zoo" else Path(rest)
+        return packaged_classifier(directory, device, name, outputs)
+    from conceptry.models.explained.vision import load_timm, load_torchvision
+
+    return (load_torchvision if scheme == "torchvision" else load_timm)(rest, device, outputs)
 
 
 def read_explained(directory: str | Path, device: str | torch.device = "auto") -> PackagedModel:
@@ -74,9 +88,21 @@ def read_explained(directory: str | Path, device: str | torch.device = "auto") -
     if not (directory / EXPLAINED).is_file():
         raise InputError(f"{directory}: holds no {EXPLAINED}; expected a folder that an explained model was saved to")
     own = read_json(directory / EXPLAINED)
+    if own["kind"] == "classifier":
+        from conceptry.models.explained.classifier import packaged_classifier
+
+        return packaged_classifier(directory, device, own["name"])
     description = description_from_json(own)
     if own["kind"] == "mlflow":
         from conceptry.models.explained.mlflow_model import read_mlflow
 
         return read_mlflow(directory, description, own, device)
+    if own["kind"] == "onnx":
+        from conceptry.models.explained.onnx_model import read_onnx
+
+        return read_onnx(directory, description, device)
+    if own["kind"] in ("torchvision", "timm"):
+        from conceptry.models.explained.vision import read_vision
+
+        return read_vision(directory, description, own, device)
     raise InputError(f"{directory}: kind {own['kind']!r} is not known to this version of conceptry")

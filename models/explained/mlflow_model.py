@@ -28,7 +28,7 @@ from conceptry.models.explained.consent import pickle_setting, refusal, refuse_p
 from conceptry.models.explained.description import Described, Description, Source, digest_of
 from conceptry.models.explained.requirements import installed_requirements
 from conceptry.models.explained.schema import Inputs, inputs_of, table_columns, whole_baselines
-from conceptry.models.explained.torch_module import exported_on, torch_model
+from conceptry.models.explained.torch_module import PIXELS_NOTE, exported_on, torch_model
 
 logger = logging.getLogger(__name__)
 SCHEMES = ("models", "runs")
@@ -144,7 +144,7 @@ class _Opened:
             if self.flavour != "pytorch":
                 raise InputError(f"{name}: pictures are explained of the flavour pytorch, not of {self.flavour}")
             size = max(self.inputs.shape[1], 32), max(self.inputs.shape[2], 32)
-            base, example = replace(base, modality="image"), np.full((2, *size, 3), 128, np.uint8)
+            base, example = replace(base, modality="image", notes=(PIXELS_NOTE,)), np.full((2, *size, 3), 128, np.uint8)
         elif statistics is None and self._takes_text():
             base, example = replace(base, modality="text"), ["a", "b c"]
         else:

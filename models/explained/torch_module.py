@@ -25,6 +25,7 @@ from conceptry.models.explained.description import Described, Description, Sourc
 from conceptry.models.explained.schema import Inputs
 
 CHUNK = 64  # pictures in one call of a module
+PIXELS_NOTE = "pictures are given to the model as values in [0, 1]; it has to hold its own normalisation"
 _LUMA = (0.299, 0.587, 0.114)
 
 
