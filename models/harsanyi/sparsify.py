@@ -15,16 +15,19 @@ arXiv:2111.06206.
 | g | gradient of L with respect to b | (*features) |
 
     dL/dv = M^T sign(I)          g = sum_S (1 - m_S) dL/dv(S) grad f(x_S)
-    b <- clip(b - lr s (s g) / max|s g|)
+    b <- clip(b - lr s sign(g))
 
-The step is plain gradient descent in units of s, made independent of the scale of the reward: the steepest feature
-moves by lr of its spread. lr falls from `lr` to lr / 10, evenly on a log scale. Nothing makes L fall at each step, and
-it does not, so the best iterate is returned, the initial one among them.
+The step is steepest descent in the largest change of a feature, in units of its spread: it does not depend on the scale
+of the reward or of a feature, and features with a small slope are learned as fast as those with a large one. lr falls
+from `lr` to lr / 10, evenly on a log scale. Nothing makes L fall at each step, and it does not, so the best iterate is
+returned, the initial one among them.
 
 One backward pass through f gives g. Where all 2^n inputs fit one batch its graph is that of the forward pass; else v
 takes a pass over all batches without a graph, and g a second one with, so that memory stays that of one batch.
 
-Differences from the paper's code: the best iterate, not the last; the step is scaled as above; v in float64.
+Differences from the paper's code: the best iterate, not the last; the sign of the gradient, not the gradient, whose
+length depends on the reward (on networks for wine, breast cancer and random recurrent ones, 50 steps of signs lowered L
+to .05 to .2 of the first, steps along the gradient with the same largest change to .2 to .3); v in float64.
 """
 
 import math
@@ -94,7 +97,7 @@ def sparsify(
         n: number of players.
         lower, upper: bounds of the baseline, scalars or (*features).
         scale: unit of the steps, the spread of each feature, scalar or (*features), above 0.
-        steps: number of steps; lr: largest change of a feature in the first one, in units of scale.
+        steps: number of steps; lr: change of each feature in the first one, in units of scale.
         batch_size: inputs of one call of `forward`.
         subtract_empty: whether v(empty) will be subtracted from the rewards, so that I(empty) is 0 in L. The v that
             is returned is as `forward` gives it.
@@ -122,11 +125,7 @@ def sparsify(
                 best, best_b, best_v = step, b, v
             if g is None:
                 break
-            g = g * unit
-            largest = g.abs().max()
-            if largest > 0:
-                stepped = torch.clamp(b - rates[step] * unit * (g / largest), low, high)
-                b = torch.where(learned, stepped, b)
+            b = torch.where(learned, torch.clamp(b - rates[step] * unit * g.sign(), low, high), b)
             if progress is not None:
                 progress("sparsify", (step + 1) / steps)
     return Sparsified(best_b, best_v.cpu().numpy(), l1, best)
