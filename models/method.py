@@ -22,7 +22,7 @@ from typing import Any
 
 from conceptry.models.errors import InputError
 
-METHODS = ("splice",)
+METHODS = ("splice", "harsanyi")
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ import math
 import operator
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 
@@ -43,6 +43,10 @@ class Requirement:
                 f"expected METRIC>=NUMBER, METRIC<=NUMBER, METRIC>NUMBER or METRIC<NUMBER, got {text!r}"
             ) from None
 
+    def holds(self, metrics: Mapping[str, float]) -> bool:
+        """Whether the metric is there and within the bound (NaN never is)."""
+        return self.metric in metrics and _OPERATORS[self.comparison](metrics[self.metric], self.bound)
+
     def check(self, version: Version, measured: Measured | None) -> None:
         """Raise ConceptryError unless what was measured has the metric within the bound (NaN never is)."""
         metrics = measured.metrics if measured else {}
@@ -51,7 +55,7 @@ class Requirement:
             known = ", ".join(sorted(metrics)) or "none; run conceptry evaluate first"
             on = f" on {measured.data}" if measured and measured.data else ""
             raise ConceptryError(f"{version.uri} has no metric {self.metric!r}{on}; it has {known}")
-        if not _OPERATORS[self.comparison](value, self.bound):
+        if not self.holds(metrics):
             raise ConceptryError(f"{version.uri} is not promoted: {self} is required, its {self.metric} is {value:.6g}")
 
     def __str__(self) -> str:

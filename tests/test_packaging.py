@@ -105,11 +105,11 @@ def test_every_command_is_an_entry_point_of_one_line() -> None:
 
     assert isinstance(cli, Group)
     entry_points = yaml.safe_load((ROOT / "MLproject").read_text())["entry_points"]
-    assert set(entry_points) == (set(cli.commands) - {"demo"}) | {"main"}
+    assert {name.split("_")[0] for name in entry_points} == (set(cli.commands) - {"demo"}) | {"main"}
     for name, entry in entry_points.items():
         command = entry["command"]
         assert "\n" not in command
-        assert command.startswith("conceptry demo" if name == "main" else f"conceptry {name}")
+        assert command.startswith("conceptry demo" if name == "main" else f"conceptry {name.replace('_', ' ')}")
 
 
 def test_the_requirements_a_version_pins_are_dependencies() -> None:

@@ -4,6 +4,7 @@ Everything is asked through `predict`, as a user would. Rewards and interactions
 what is measured of them is computed here, by the same rule for every version, whatever code it carries.
 """
 
+import base64
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ from conceptry.evaluation.harsanyi.text import describe
 from conceptry.evaluation.process import Predict
 from conceptry.models.errors import InputError
 from conceptry.models.harsanyi.graph import AndOrGraph
+from conceptry.models.images import decode_image
 
 CURVE = 80  # patterns, as many as denoising keeps at most
 ERROR_AT = (5, 10, 20, 40)
@@ -225,11 +227,16 @@ def _draw_orders(explained: Sequence[Explained]) -> Figure:
 
 
 def _picture(sample: Sample) -> dict[str, Any]:
-    """The picture of a sample that is one, by the name under which drawing looks for it."""
-    return {"image": sample.values["image"]} if "image" in sample.values else {}
+    """The picture of a sample that is one, as base64, so that the record can be written as JSON."""
+    content = sample.values.get("image")
+    return {"picture": base64.b64encode(content).decode()} if isinstance(content, bytes) else {}
 
 
 def _drawn(record: dict, view: str) -> Figure:
     if view == "graph":
         return draw_graph(AndOrGraph.from_json(record["graph"]), title=record["file"])
+    if "picture" in record:
+        segments = np.asarray(record["sample"]["segments"])
+        picture = decode_image(base64.b64decode(record["picture"])).resize(segments.shape[::-1])
+        record = record | {"sample": record["sample"] | {"picture": picture, "segments": segments}}
     return draw_patterns(record) if view == "patterns" else draw_explanation(record)

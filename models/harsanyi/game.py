@@ -65,8 +65,14 @@ def rewards_of(
     return v
 
 
+def _writable(outputs: Any) -> np.ndarray:
+    """float64; a copy where pandas hands out a view that torch would warn of."""
+    array = np.asarray(outputs, dtype=np.float64)
+    return array if array.flags.writeable else array.copy()
+
+
 def _outputs(model: Any, inputs: Any, count: int) -> Tensor:
-    outputs = model.forward(inputs) if isinstance(inputs, Tensor) else torch.as_tensor(np.asarray(model(inputs)))
+    outputs = model.forward(inputs) if isinstance(inputs, Tensor) else torch.from_numpy(_writable(model(inputs)))
     if outputs.ndim != 2 or len(outputs) != count:
         raise InputError(
             f"the model must return one row of outputs for each input, ({count}, outputs), "

@@ -20,7 +20,7 @@ from torch import Tensor
 from conceptry.models.errors import InputError
 from conceptry.models.explained.columns import check_row
 from conceptry.models.explained.protocol import DifferentiableModel, ExplainedModel
-from conceptry.models.harsanyi.images import ImageMasker, grid_segments, image_baseline, slic_segments
+from conceptry.models.harsanyi.images import ImageMasker, grid_names, grid_segments, image_baseline, slic_segments
 from conceptry.models.harsanyi.players import Masker
 from conceptry.models.harsanyi.points import PointMasker, cluster_points
 from conceptry.models.harsanyi.settings import LEARNED, ROW, Settings
@@ -52,12 +52,10 @@ class Problem:
     def features(self, model: DifferentiableModel) -> tuple[Tensor, Tensor, Tensor]:
         """The sample, its baseline, and the player that owns each feature, in the model's continuous space."""
         x, baseline = model.encode(self.sample)[0], model.encode(self.absent)[0]
-        if self.owner.ndim == 2:  # pixels (H, W), the same for every channel
-            owner = torch.from_numpy(self.owner).expand(x.shape)
-        else:
-            position = model.feature_owner(self.sample).cpu()
-            owner = torch.from_numpy(self.owner)[position]
-        return x, baseline, owner.to(x.device)
+        owner = torch.from_numpy(self.owner)
+        if model.modality == "image":  # (H, W), the same for every channel
+            return x, baseline, owner.expand(x.shape).to(x.device)
+        return x, baseline, owner[model.feature_owner(self.sample).cpu()].to(x.device)
 
 
 def table_problem(
@@ -97,30 +95,34 @@ def text_problem(model: ExplainedModel, settings: Settings, text: str) -> Proble
     count = _count(settings.players, "words", optional=True)
     groups = group_words(words, min(count, len(words))) if count else None
     token = None if settings.baseline == "delete" else mask_token(model, settings)
-    masker = TextMasker(words, token, groups)
-    owner = np.arange(len(words))
-    for player, group in enumerate(groups or ()):
-        owner[list(group)] = player
-    description = {"modality": "text", "sample": {"text": text, "words": list(words)}, "groups": {}}
-    if groups:
-        description["groups"] = {
-            name: [words[k] for k in group] for name, group in zip(masker.players, groups, strict=True)
-        }
-    return Problem(masker, [text], _masked_empty(masker), owner, description)
+    masker = TextMasker(words, token, groups, text=text)
+    absent, owner = _masked_empty(masker), masker.owner
+    if settings.learns_baseline:  # in the space of the model's tokens, of which a word can have several
+        tokens: Any = model.tokens  # type: ignore[attr-defined]  # of a differentiable model of texts
+        counts = [len(tokens(word)) for word in words]
+        if sum(counts) != len(tokens(text)):
+            raise InputError("a learned baseline needs tokens that follow the words; choose another baseline")
+        owner = np.repeat(owner, counts)
+        absent = [" ".join([str(token)] * len(owner))]
+    names = zip(masker.players, groups or (), strict=False)
+    described = {name: [words[k] for k in group] for name, group in names}
+    description = {"modality": "text", "sample": {"text": text, "words": words}, "groups": described}
+    return Problem(masker, [text], absent, owner, description)
 
 
 def image_problem(model: ExplainedModel, settings: Settings, image: np.ndarray) -> Problem:
     """Cells of a grid, or SLIC segments, as players."""
     players = str(settings.players)
     if players.startswith("slic"):
-        segments = slic_segments(image, _count(players, "slic"))
+        segments, names = slic_segments(image, _count(players, "slic")), None
     else:
         rows, columns = _grid(players)
         segments = grid_segments(*image.shape[:2], rows, columns)
+        names = grid_names(rows, columns)
     kind = "mean" if settings.baseline == LEARNED else str(settings.baseline)
-    masker = ImageMasker(image, segments, image_baseline(image, kind))
+    masker = ImageMasker(image, segments, image_baseline(image, kind), names)
     description = {"modality": "image", "sample": {"segments": segments.tolist()}, "groups": {}}
-    return Problem(masker, image[None], _masked_empty(masker), np.asarray(segments, np.int64), description)
+    return Problem(masker, image[None], _masked_empty(masker), masker.owner, description)
 
 
 def points_problem(model: ExplainedModel, settings: Settings, points: np.ndarray) -> Problem:

@@ -1,0 +1,95 @@
+"""Harsanyi interactions in the demo: a network and a forest that tell wines apart, and two wines as And-Or graphs.
+
+The forest is a scikit-learn model that the demo logs to MLflow first, as users have theirs.
+"""
+
+import json
+import shlex
+from collections.abc import Mapping, Sequence
+from contextlib import redirect_stderr
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from conceptry.evaluation.demo import Tour
+from conceptry.evaluation.harsanyi.data import SampleData, load_samples
+from conceptry.models.zoo.datasets import Dataset, load_dataset
+from conceptry.registry import Requirement, connect
+from conceptry.registry.store import ensure_experiment
+
+FOREST = "wine-forest"
+SAMPLES = 12
+MAX_ERROR = 0.02
+SHOWN = 2
+
+
+def _prepare(output: Path) -> Sequence[Mapping[str, Any]]:
+    data = load_dataset("wine")
+    background = output / "wine-background.csv"
+    data.inputs.iloc[data.train].to_csv(background, index=False)
+    forest = {"model": _forest(data), "statistics": str(background), "reward": "probability"}
+    return (
+        {"model": "zoo:wine"},
+        {"model": "zoo:wine", "baseline": "median"},
+        {"model": "zoo:wine", "baseline": "learned"},
+        {"model": "zoo:wine", "interactions": "and-or"},
+        forest,
+    )
+
+
+def _forest(data: Dataset) -> str:
+    """The URI of a random forest over the training rows, registered once."""
+    import mlflow
+    from sklearn.ensemble import RandomForestClassifier
+
+    client = connect()
+    if client.search_model_versions(f"name = '{FOREST}'"):
+        return f"models:/{FOREST}/1"
+    names = [data.classes[int(k)] for k in data.targets[data.train]]
+    forest = RandomForestClassifier(n_estimators=50, min_samples_leaf=5, random_state=0)
+    rows = data.inputs.iloc[data.train]
+    forest.fit(rows, names)
+    experiment = ensure_experiment(client, "conceptry/demo")
+    run = client.create_run(experiment.experiment_id, run_name=FOREST)
+    with redirect_stderr(StringIO()):  # MLflow says there what the demo says in its own words
+        with mlflow.start_run(run.info.run_id):
+            mlflow.sklearn.log_model(
+                forest, name=FOREST, registered_model_name=FOREST, input_example=rows.head(2), skops_trusted_types=None
+            )
+    return f"models:/{FOREST}/1"
+
+
+def _data(size: int) -> SampleData:
+    return load_samples("zoo:wine", {"model": "zoo:wine", "modality": "table"}, min(size, SAMPLES), seed=0)
+
+
+def _rank(metrics: Mapping[str, float]) -> tuple[float, ...]:
+    return -metrics["salient"], -metrics["seconds"]
+
+
+def _wines(output: Path) -> list[Path]:
+    data = load_dataset("wine")
+    file = output / "wines.csv"
+    data.inputs.iloc[data.heldout[:SHOWN]].to_csv(file, index=False)
+    return [file]
+
+
+def _request(table: Path) -> str:
+    row = json.loads(pd.read_csv(table, nrows=1).to_json(orient="records"))
+    return f"printf %s {shlex.quote(json.dumps({'dataframe_records': row}))}"
+
+
+TOUR = Tour(
+    method="harsanyi",
+    name="wine-harsanyi",
+    prepare=_prepare,
+    data=_data,
+    requirement=Requirement("square_error", "<=", MAX_ERROR),
+    rank=_rank,
+    rule=f"fewest salient patterns among versions with square_error <= {MAX_ERROR:g}; ties: the faster",
+    samples=_wines,
+    pictures=[("wine.png", "graph"), ("wine-patterns.png", "explanation"), ("wine.html", None)],
+    request=_request,
+)
