@@ -128,7 +128,7 @@ def denoise(
     errors /= squared_norm + _OFFSET
     good = np.flatnonzero((ratios > thres_explain_ratio) & (errors < thres_square_error))
     state = max(int(good[-1]) if len(good) else 0, len(order) - max_patterns)
-    kept = np.setdiff1d(order, removed[:state], assume_unique=True)
+    kept = np.setdiff1d(order, removed[:state])
     counts = len(order) - np.arange(len(errors))
     return Denoised(kept, float(ratios[state]), float(errors[state]), counts, ratios, errors)
 
