@@ -55,7 +55,7 @@ def rewards_of(
         raise InputError(f"batch_size must be at least 1, got {batch_size}")
     n = len(check_players(masker.players))
     v = np.empty(2**n)
-    with torch.inference_mode():
+    with torch.no_grad():  # not inference_mode: tensors that a model caches then would spoil later gradients
         for start in range(0, 2**n, batch_size):
             stop = min(start + batch_size, 2**n)
             outputs = _outputs(model, masker.masked(subset_masks(n, start, stop)), stop - start)
@@ -65,14 +65,15 @@ def rewards_of(
     return v
 
 
-def _writable(outputs: Any) -> np.ndarray:
-    """float64; a copy where pandas hands out a view that torch would warn of."""
-    array = np.asarray(outputs, dtype=np.float64)
-    return array if array.flags.writeable else array.copy()
-
-
 def _outputs(model: Any, inputs: Any, count: int) -> Tensor:
-    outputs = model.forward(inputs) if isinstance(inputs, Tensor) else torch.from_numpy(_writable(model(inputs)))
+    if isinstance(inputs, Tensor):
+        outputs = model.forward(inputs)
+    else:
+        returned = model(inputs)
+        try:  # a copy: torch warns of arrays that are not writable, such as views of a frame
+            outputs = torch.from_numpy(np.array(returned, dtype=np.float64))
+        except (TypeError, ValueError) as error:
+            raise InputError(f"the model must return rows of numbers: {error}") from None
     if outputs.ndim != 2 or len(outputs) != count:
         raise InputError(
             f"the model must return one row of outputs for each input, ({count}, outputs), "
