@@ -1,4 +1,4 @@
-"""Signs, names and bars that the pictures of Harsanyi interactions share.
+"""Signs, names, bars and axes that the pictures of Harsanyi interactions share.
 
 A sign is told three times: by colour, by the side of zero and by the mark at the number. Names come from outside: they
 are shown as plain text, never as markup, and cut to the room there is.
@@ -8,16 +8,20 @@ from collections.abc import Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties, findfont, get_font
 from matplotlib.textpath import text_to_path
+from matplotlib.ticker import FixedLocator, NullLocator, StrMethodFormatter
 
-from conceptry.evaluation.plots import ACCENT, INK, MUTED, SECOND, quiet
+from conceptry.evaluation.plots import ACCENT, GRID, INK, MUTED, SECOND, new_figure, quiet
 
 POSITIVE, NEGATIVE = ACCENT, SECOND
 
 
 def number(value: float, sign: str = "") -> str:
-    """Three digits, with a true minus."""
+    """Three digits, or all before the point, with a true minus."""
+    if 1000 <= abs(value) < 1e6:
+        return f"{value:{sign},.0f}".replace("-", "\N{MINUS SIGN}")
     head, e, exponent = f"{value:{sign}#.3g}".partition("e")
     return (head.rstrip(".") + e + exponent).replace("-", "\N{MINUS SIGN}")
 
@@ -53,11 +57,28 @@ def shortened(text: object, width: float, size: float) -> str:
     return line + "…"
 
 
+def wrapped(text: object, width: float, size: float, lines: int) -> str:
+    """`plain` text broken into at most `lines` lines of `width` points; what is left over ends in an ellipsis."""
+    words, done = plain(text).split(), []
+    while words and len(done) < lines - 1:
+        count = 1
+        while count < len(words) and text_width(" ".join(words[: count + 1]), size) <= width:
+            count += 1
+        done.append(shortened(" ".join(words[:count]), width, size))
+        del words[:count]
+    return "\n".join([*done, shortened(" ".join(words), width, size)] if words else done)
+
+
 def signed_bars(
-    axes: Axes, labels: Sequence[str], values: np.ndarray, positions: np.ndarray, height: float,
-    span: tuple[float, float] | None = None,
+    axes: Axes, labels: Sequence[str], values: np.ndarray, positions: np.ndarray, height: float, width: float,
+    scale: np.ndarray | None = None,
 ) -> None:  # fmt: skip
-    """Horizontal bars from zero with names to the left; `span` (lowest, highest value) lets panels share one scale."""
+    """
+    Horizontal bars from zero, names to the left, numbers at their ends.
+
+    `width` is that of the axes in points, so that numbers get the room they need; `scale`, values that share one scale
+    with these, where several panels do.
+    """
     quiet(axes, grid="")
     axes.barh(positions, values, height=height, color=[sign_colour(value) for value in values])
     axes.axvline(0, color=MUTED, linewidth=0.8)
@@ -68,8 +89,64 @@ def signed_bars(
             signed(value), (value, position), xytext=(3 * side, 0), textcoords="offset points", va="center",
             ha="left" if side > 0 else "right", fontsize=9, color=INK if value else MUTED,
         )  # fmt: skip
-    low, high = span or (min(0.0, *values, 0.0), max(0.0, *values, 0.0))
-    width = (high - low) or 1.0
-    # Room for the numbers at the ends of the bars.
-    axes.set_xlim(low - width * (0.34 if low < 0 else 0.02), high + width * 0.34)
+    every = values if scale is None else scale
+    low, high = min(0.0, *every, 0.0), max(0.0, *every, 0.0)
+    left = max((text_width(signed(value), 9) + 8 for value in every if value < 0), default=4.0)
+    right = max((text_width(signed(value), 9) + 8 for value in every if value >= 0), default=4.0)
+    unit = ((high - low) or 1.0) / (width - left - right)  # of the values, a point
+    axes.set_xlim(low - left * unit, high + right * unit)
     axes.set_xticks([])
+
+
+def dots(points: Sequence | np.ndarray) -> dict:
+    """Markers where points are few: a line of one point would not be seen."""
+    return {"marker": "o", "markersize": 3.5} if len(points) <= 16 else {}
+
+
+def beside(axes: Axes, level: float, text: str) -> None:
+    """A label to the right of the axes, where no line can cross it."""
+    axes.annotate(
+        text,
+        (1, level),
+        xycoords=("axes fraction", "data"),
+        xytext=(4, 0),
+        textcoords="offset points",
+        va="center",
+        fontsize=8.5,
+        color=INK,
+    )
+
+
+def nothing(axes: Axes, text: str) -> None:
+    axes.text(0.5, 0.5, text, transform=axes.transAxes, ha="center", va="center", fontsize=10, color=MUTED)
+
+
+def legend(axes: Axes) -> None:
+    for text in axes.legend(loc="lower left", fontsize=9, frameon=False, labelcolor=INK).get_texts():
+        text.set_parse_math(False)
+
+
+def line_axes(title: str) -> tuple[Figure, Axes]:
+    figure = new_figure(6.8, 4.2)
+    axes = quiet(figure.subplots(), grid="both")
+    axes.set_title(title, loc="left", fontsize=11)
+    return figure, axes
+
+
+def count_axis(axes: Axes, last: float, name: str, first: float = 1) -> float:
+    """A log axis of whole numbers from `first` to `last`; returns its right end."""
+    decades = np.log10(last / first)
+    parts = (1, 2, 5) if decades <= 3 else (1,)
+    ticks = [part * 10**power for power in range(8) for part in parts]
+    if last <= 8:
+        ticks = list(range(1, 9))
+    axes.set_xscale("log")
+    axes.xaxis.set_major_locator(FixedLocator([t for t in ticks if first <= t <= last]))
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
+    margin = 10 ** (0.03 * max(decades, 0.5))
+    axes.set_xlim(first / margin, last * margin)
+    axes.set_xlabel(f"{name} (log scale)")
+    axes.spines["bottom"].set_visible(True)
+    axes.spines["bottom"].set_color(GRID)
+    return last * margin

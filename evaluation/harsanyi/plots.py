@@ -8,12 +8,23 @@ from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FixedLocator, MaxNLocator, NullLocator, PercentFormatter, StrMethodFormatter
+from matplotlib.ticker import MaxNLocator, NullLocator, PercentFormatter, StrMethodFormatter
 
-from conceptry.evaluation.harsanyi.marks import shortened, signed, signed_bars, text_width
-from conceptry.evaluation.plots import ACCENT, GRID, INK, MUTED, SECOND, new_figure, quiet
+from conceptry.evaluation.harsanyi.marks import (
+    beside,
+    count_axis,
+    dots,
+    legend,
+    line_axes,
+    nothing,
+    shortened,
+    signed,
+    signed_bars,
+    text_width,
+)
+from conceptry.evaluation.harsanyi.metrics import SALIENT_SHARE
+from conceptry.evaluation.plots import ACCENT, INK, MUTED, SECOND, new_figure, quiet
 from conceptry.models.errors import InputError
 
 AND_COLOUR, OR_COLOUR = "#3d4b5c", "#c3ccd6"  # kinds are told in grey: blue and orange mean signs
@@ -26,7 +37,7 @@ LINES = [
     ("#8a4fbf", (0, (5, 1))),
     ("#b08900", (0, (1, 1))),
 ]
-SALIENT = 0.05  # of the strongest
+HALO = {"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 1}
 SHARES = (0.7, 0.8, 0.9, 0.95)
 FLOOR = 1e-6  # of the strongest: below it is rounding
 
@@ -47,26 +58,29 @@ def draw_strengths(interactions_by_row: Sequence[np.ndarray], labels: Sequence[s
     if len(names) != len(shares):
         raise InputError(f"labels: expected one per sample, {len(shares)}, got {len(names)}.")
     groups = list(dict.fromkeys(names))
-    figure, axes = _line_axes("Strengths |I| in descending order")
+    figure, axes = line_axes("Strengths |I| in descending order")
     ranks = _ranks(shares.shape[1])
     for group, (colour, dash) in zip(groups, _line_styles(len(groups)), strict=True):
         rows = shares[[name == group for name in names]]
         axes.plot(ranks, rows[:, ranks - 1].T, color=colour, linewidth=0.7, alpha=0.3)
-        note = f" ({_number(np.median((rows > SALIENT).sum(1)))} salient)"
-        name = shortened(group, 150, 9) + note if group else "median" + note
+        note = f" ({_number(np.median((rows > SALIENT_SHARE).sum(1)))} salient)"
+        # Matplotlib hides labels that begin with an underscore, so none does.
+        name = " " + (shortened(group, 150, 9) if group else "median") + note
         axes.plot(
-            ranks, np.median(rows, 0)[ranks - 1], color=colour, linestyle=dash, linewidth=2, label=name, **_dots(ranks)
+            ranks, np.median(rows, 0)[ranks - 1], color=colour, linestyle=dash, linewidth=2, label=name, **dots(ranks)
         )
-    axes.axhline(SALIENT, color=MUTED, linewidth=1, linestyle=(0, (4, 3)))
-    _beside(axes, SALIENT, f"salient:\nabove {SALIENT:.0%}")
-    lowest = np.min(shares, where=shares > 0, initial=SALIENT / 5)
+    axes.axhline(SALIENT_SHARE, color=MUTED, linewidth=1, linestyle=(0, (4, 3)))
+    beside(axes, SALIENT_SHARE, f"salient:\nabove {SALIENT_SHARE:.0%}")
+    lowest = np.min(shares, where=shares > 0, initial=SALIENT_SHARE / 5)
     axes.set_yscale("log", nonpositive="clip")
     axes.set_ylim(max(lowest / 1.5, 1e-4), 1.3)
     axes.yaxis.set_minor_locator(NullLocator())
     axes.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
     axes.set_ylabel("share of the sample's strongest (log scale)")
-    _count_axis(axes, shares.shape[1], "rank of the pattern")
-    _legend(axes)
+    count_axis(axes, shares.shape[1], "rank of the pattern")
+    if not largest.any():
+        nothing(axes, "every interaction is zero")
+    legend(axes)
     return figure
 
 
@@ -76,21 +90,21 @@ def draw_cumulative(interactions_by_row: Sequence[np.ndarray]) -> Figure:
     total = strengths.sum(1, keepdims=True)
     shares = np.divide(strengths.cumsum(1), total, out=np.zeros_like(strengths), where=total > 0)
     median = np.median(shares, 0)
-    figure, axes = _line_axes("How few patterns hold how much of the strength")
+    figure, axes = line_axes("How few patterns hold how much of the strength")
     # At least `share` up to rounding: a cumulative sum may end at 1 - 1e-16.
     needed = {share: int(np.argmax(median >= share - 1e-9)) + 1 for share in SHARES if median[-1] >= share - 1e-9}
-    ranks = np.union1d(_ranks(shares.shape[1]), [k for n in needed.values() for k in (max(n - 1, 1), n)])
+    ranks = np.union1d(_ranks(shares.shape[1]), np.array([k for n in needed.values() for k in (max(n - 1, 1), n)], int))
     from_zero = np.r_[ranks[0], ranks]  # the first pattern's step starts at nothing
     axes.plot(from_zero, np.c_[np.zeros(len(shares)), shares[:, ranks - 1]].T, color=ACCENT, linewidth=0.7, alpha=0.3,
               drawstyle="steps-post")  # fmt: skip
     axes.plot(from_zero, np.r_[0, median[ranks - 1]], color=ACCENT, linewidth=2, drawstyle="steps-post")
-    right = _count_axis(axes, shares.shape[1], "number of patterns, strongest first")
+    right = count_axis(axes, shares.shape[1], "number of patterns, strongest first")
     for share, count in needed.items():
         axes.plot([count, right], [share, share], color=SECOND, linewidth=0.8, linestyle=(0, (1, 2)))
         axes.plot([count], [share], "o", color=SECOND, markersize=6, zorder=3)
-        _beside(axes, share, f"{share:.0%}: {count} pattern{'s' * (count != 1)}")
+        beside(axes, share, f"{share:.0%}: {count} pattern{'s' * (count != 1)}")
     if not needed:
-        _nothing(axes, "every interaction is zero")
+        nothing(axes, "every interaction is zero")
     axes.set_ylim(0, 1.04)
     axes.yaxis.set_major_formatter(PercentFormatter(1))
     axes.set_ylabel("share of the sum of |I| (median of the samples)" if len(shares) > 1 else "share of the sum of |I|")
@@ -116,6 +130,7 @@ def draw_error_curve(
     kept, errors, ratios = medians.to_numpy(float).T  # ascending in kept
     within = kept[(errors < max_error) & (ratios > min_ratio)]
     chosen = registered if registered is not None else within.min() if len(within) else None
+    at = None if chosen is None else float(np.clip(chosen, kept[0], kept[-1]))  # its place on the axis
     figure = new_figure(6.4, 5.2)
     upper, lower = figure.subplots(2, 1, sharex=True)
     upper.set_title("What is lost when only the strongest patterns are kept", loc="left", fontsize=11)
@@ -125,27 +140,27 @@ def draw_error_curve(
         (lower, ratios, min_ratio, "explain ratio"),
     ):
         quiet(axes, grid="both")
-        axes.plot(kept, values, color=ACCENT, linewidth=1.8, **_dots(kept))
+        axes.plot(kept, values, color=ACCENT, linewidth=1.8, **dots(kept))
         axes.axhline(limit, color=MUTED, linewidth=1, linestyle=(0, (4, 3)))
-        _beside(axes, limit, f"limit {limit:g}")
+        beside(axes, limit, f"limit {limit:g}")
         axes.set_ylabel(name)
-        if chosen is not None:
-            axes.axvline(chosen, color=SECOND, linewidth=0.8, linestyle=(0, (1, 2)))
-            level = np.interp(chosen, kept, values)
-            axes.scatter([chosen], [level], s=110, facecolors="none", edgecolors=SECOND, linewidths=2.2, zorder=3)
-    if chosen is not None:
+        if at is not None:
+            axes.axvline(at, color=SECOND, linewidth=0.8, linestyle=(0, (1, 2)))
+            level = np.interp(at, kept, values)
+            axes.scatter([at], [level], s=110, facecolors="none", edgecolors=SECOND, linewidths=2.2, zorder=3)
+    if chosen is not None and at is not None:
         origin = "as registered" if registered is not None else "fewest within both limits"
         upper.annotate(
-            f"{origin}: {_number(chosen)} kept", (chosen, 1), xycoords=("data", "axes fraction"), xytext=(5, -4),
+            f"{origin}: {_number(chosen)} kept", (at, 1), xycoords=("data", "axes fraction"), xytext=(5, -4),
             textcoords="offset points", va="top", fontsize=9, color=SECOND, bbox=HALO,
-            ha="right" if np.log(chosen) > np.log(kept.min() * kept.max()) / 2 else "left",
+            ha="right" if np.log(at) > np.log(kept.min() * kept.max()) / 2 else "left",
         )  # fmt: skip
     upper.set_yscale("log")
     upper.set_ylim(min(shown.min(), max_error) / 2, max(shown.max(), max_error) * 12)
     upper.yaxis.set_minor_locator(NullLocator())
     upper.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
     lower.set_ylim(min(0.9, ratios.min()) - 0.03, 1.02)
-    _count_axis(lower, kept.max(), "patterns kept", first=kept.min())
+    count_axis(lower, kept.max(), "patterns kept", first=kept.min())
     upper.tick_params(labelbottom=False)
     return figure
 
@@ -165,25 +180,25 @@ def draw_optimisation(l1: Sequence[np.ndarray]) -> Figure:
         row[: len(values)] = np.asarray(values, float) / values[0] if values[0] else 1.0  # nothing to shrink: stays
     best = np.nanargmin(relative, 1)
     lowest = relative[np.arange(len(l1)), best]
-    figure, axes = _line_axes("Learning the baseline: sum of |I| against the step")
+    figure, axes = line_axes("Learning the baseline: sum of |I| against the step")
     steps = np.arange(relative.shape[1])
     if len(l1) > 1:
         axes.plot(steps, relative.T, color=ACCENT, linewidth=0.7, alpha=0.3)
     median = "median of the samples" if len(l1) > 1 else "sum of |I|"
-    axes.plot(steps, np.nanmedian(relative, 0), color=ACCENT, linewidth=2, label=median, **_dots(steps))
+    axes.plot(steps, np.nanmedian(relative, 0), color=ACCENT, linewidth=2, label=median, **dots(steps))
     axes.plot(best, lowest, "o", color=SECOND, markersize=6 if len(l1) == 1 else 4, linestyle="none",
               label="best iterate, kept", zorder=3)  # fmt: skip
     first = float(np.median([values[0] for values in l1]))
     last = float(np.median([np.min(values) for values in l1]))
     axes.axhline(float(np.median(lowest)), color=SECOND, linewidth=0.8, linestyle=(0, (1, 2)))
     middle = float(np.median(lowest))
-    _beside(axes, middle, f"{'median ' * (len(l1) > 1)}{first:.4g} → {last:.4g}\n{middle:.0%} of the start")
+    beside(axes, middle, f"{'median ' * (len(l1) > 1)}{first:.4g} → {last:.4g}\n{middle:.0%} of the start")
     axes.set_ylim(0, max(1.0, np.nanquantile(relative, 0.99)) * 1.08)
     axes.set_xlim(-0.02 * max(steps[-1], 1), max(steps[-1], 1) * 1.02)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10]))
     axes.set_xlabel("step")
     axes.set_ylabel("share of the L1 at the first step")
-    _legend(axes)
+    legend(axes)
     return figure
 
 
@@ -219,7 +234,11 @@ def draw_orders(
         if sizes:
             for bars, row in zip(axes.containers, labels, strict=True):
                 axes.bar_label(bars, row, padding=2, fontsize=sizes[0], color=MUTED)  # type: ignore[arg-type]
-        axes.set_ylim(0, max(axes.get_ylim()[1], 1e-9) * 1.12)
+        if any(map(any, labels)):
+            axes.set_ylim(0, axes.get_ylim()[1] * 1.12)
+        else:
+            nothing(axes, "none")
+            axes.set_yticks([0])
         axes.set_ylabel(name)
     if or_counts is not None:
         panels[0].legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=2, fontsize=9, frameon=False, labelcolor=INK)
@@ -238,16 +257,13 @@ def draw_shapley(players: Sequence[str], values: np.ndarray) -> Figure:
     order = np.argsort(-np.abs(amounts), kind="stable")
     figure = new_figure(6.4, 0.29 * len(amounts) + 0.9)
     axes = figure.subplots()
-    signed_bars(axes, [shortened(players[k], 160, 10) for k in order], amounts[order], np.arange(len(order)), 0.62)
+    signed_bars(axes, [shortened(players[k], 160, 10) for k in order], amounts[order], np.arange(len(order)), 0.62, 250)
     axes.set_ylim(max(len(order), 1) - 0.4, -0.6)
     total = signed(float(amounts.sum()))
     figure.suptitle(
         f"Shapley values: {total} together, from no player to all", x=0.01, ha="left", fontsize=11, color=INK
     )
     return figure
-
-
-HALO = {"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 1}
 
 
 def _descending(interactions_by_row: Sequence[np.ndarray]) -> np.ndarray:
@@ -270,59 +286,5 @@ def _line_styles(count: int) -> list:
     return [LINES[k] if k < len(LINES) else (MUTED, "-") for k in range(count)]
 
 
-def _dots(points: Sequence | np.ndarray) -> dict:
-    """Markers where points are few: a line of one point would not be seen."""
-    return {"marker": "o", "markersize": 3.5} if len(points) <= 16 else {}
-
-
 def _number(value: float) -> str:
     return f"{value:.0f}" if value >= 100 or float(value).is_integer() else f"{value:.2g}"
-
-
-def _beside(axes: Axes, level: float, text: str) -> None:
-    """A label to the right of the axes, where no line can cross it."""
-    axes.annotate(
-        text,
-        (1, level),
-        xycoords=("axes fraction", "data"),
-        xytext=(4, 0),
-        textcoords="offset points",
-        va="center",
-        fontsize=8.5,
-        color=INK,
-    )
-
-
-def _nothing(axes: Axes, text: str) -> None:
-    axes.text(0.5, 0.5, text, transform=axes.transAxes, ha="center", va="center", fontsize=10, color=MUTED)
-
-
-def _legend(axes: Axes) -> None:
-    for text in axes.legend(loc="lower left", fontsize=9, frameon=False, labelcolor=INK).get_texts():
-        text.set_parse_math(False)
-
-
-def _line_axes(title: str) -> tuple[Figure, Axes]:
-    figure = new_figure(6.8, 4.2)
-    axes = quiet(figure.subplots(), grid="both")
-    axes.set_title(title, loc="left", fontsize=11)
-    return figure, axes
-
-
-def _count_axis(axes: Axes, last: float, name: str, first: float = 1) -> float:
-    """A log axis of whole numbers from `first` to `last`; returns its right end."""
-    decades = np.log10(last / first)
-    parts = (1, 2, 5) if decades <= 3 else (1,)
-    ticks = [part * 10**power for power in range(8) for part in parts]
-    if last <= 8:
-        ticks = list(range(1, 9))
-    axes.set_xscale("log")
-    axes.xaxis.set_major_locator(FixedLocator([t for t in ticks if first <= t <= last]))
-    axes.xaxis.set_minor_locator(NullLocator())
-    axes.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
-    margin = 10 ** (0.03 * max(decades, 0.5))
-    axes.set_xlim(first / margin, last * margin)
-    axes.set_xlabel(f"{name} (log scale)")
-    axes.spines["bottom"].set_visible(True)
-    axes.spines["bottom"].set_color(GRID)
-    return last * margin
