@@ -91,6 +91,8 @@ class _TextNetwork(nn.Module):
     def __init__(self, shape: Shape) -> None:
         super().__init__()
         self.embedding = nn.Embedding(shape.inputs[0], shape.embedding, padding_idx=PAD)
+        with torch.no_grad():
+            self.embedding.weight.mul_(0.1)  # a rare word, hardly trained, should not shout
         self.dropout = nn.Dropout(shape.dropout)
 
 

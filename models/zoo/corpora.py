@@ -29,6 +29,15 @@ _MEMBER = "hutto_ICWSM_2014/movieReviewSnippets_GroundTruth.txt"
 NEUTRAL = 0.5  # mean ratings lie in [-4, 4]; snippets nearer to 0 than this are left out, as neither class
 SENTIMENT = ("negative", "positive")
 ACCEPTABILITY = ("unacceptable", "acceptable")
+ATTRIBUTION = """\
+The words and weights in this folder were learnt from movie-review snippets with ratings by people, from the source
+distribution of vaderSentiment 0.5 (https://pypi.org/project/vaderSentiment/0.5/), Copyright (c) 2014 C.J. Hutto,
+under the MIT licence. None of the snippets is part of this folder: it holds a list of single words, and weights.
+The snippets come from reviews on rottentomatoes.com.
+
+C.J. Hutto and E.E. Gilbert: VADER: A Parsimonious Rule-based Model for Sentiment Analysis of Social Media Text.
+Eighth International Conference on Weblogs and Social Media (ICWSM-14), Ann Arbor, 2014.
+"""
 
 Labelled = tuple[list[str], list[int]]
 

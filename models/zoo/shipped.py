@@ -2,22 +2,26 @@
 
 import difflib
 from pathlib import Path
+from typing import Literal
 
 from conceptry.models.errors import InputError
 
 _WEIGHTS = Path(__file__).parent / "weights"
 
-
-def shipped_names() -> list[str]:
-    """The names of the networks that ship, as in `zoo:NAME`."""
-    return sorted(path.name for path in _WEIGHTS.iterdir() if (path / "provenance.json").is_file())
+Kind = Literal["encoder", "classifier"]
 
 
-def weights_directory(name: str) -> Path:
-    """The folder of the network called `name`; raises InputError listing those there are."""
-    names = shipped_names()
+def shipped_names(kind: Kind = "encoder") -> list[str]:
+    """The names of the encoders or classifiers that ship, as in `zoo:NAME`."""
+    folders = [path for path in _WEIGHTS.iterdir() if (path / "provenance.json").is_file()]
+    return sorted(path.name for path in folders if (path / "classifier.json").is_file() == (kind == "classifier"))
+
+
+def weights_directory(name: str, kind: Kind = "encoder") -> Path:
+    """The folder of the encoder or classifier called `name`; raises InputError listing those there are."""
+    names = shipped_names(kind)
     if name not in names:
         near = difflib.get_close_matches(name, names, n=1)
         hint = f"; did you mean {near[0]}?" if near else ""
-        raise InputError(f"the zoo has no network {name!r}; it has {', '.join(names)}{hint}")
+        raise InputError(f"the zoo has no network {name!r} among its {kind}s; they are {', '.join(names)}{hint}")
     return _WEIGHTS / name

@@ -1,0 +1,110 @@
+"""What every training command shares: a folder that appears at once, an MLflow run, and the record of how it was made.
+
+The folder appears complete or not at all: everything is written beside it and renamed at the end, so a training that
+is killed leaves nothing under its name.
+"""
+
+import os
+import platform
+import shutil
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from conceptry.models.artifacts import files_in, sha256_file
+from conceptry.models.errors import InputError
+
+EXPERIMENT = "conceptry/train"
+LOG_EVERY = 20  # steps
+
+
+def check_new(directory: Path) -> Path:
+    """`directory` as a path; raises InputError where it exists."""
+    if Path(directory).exists():
+        raise InputError(f"{directory}: exists already; name a new folder, or remove this one first")
+    return Path(directory)
+
+
+@contextmanager
+def new_folder(directory: Path) -> Iterator[Path]:
+    """A path beside `directory` to be made and filled, which takes its name where all went well."""
+    directory = check_new(directory)
+    directory.parent.mkdir(parents=True, exist_ok=True)
+    partial = directory.with_name(f".{directory.name}.{os.getpid()}.partial")
+    try:
+        yield partial
+        partial.rename(directory)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def circumstances(directory: Path, packages: Sequence[str], seconds: float) -> dict[str, Any]:
+    """The part of a provenance that all trainings record: time, machine, packages, digests of the files."""
+    return {
+        "training_seconds": round(seconds, 1),
+        "threads": torch.get_num_threads(),
+        "platform": f"Python {platform.python_version()}, {platform.system()} {platform.machine()}",
+        "packages": {name: metadata.version(name) for name in packages},
+        "sha256": {path.name: sha256_file(path) for path in files_in(directory)},
+    }
+
+
+class Log:
+    """Logs nowhere."""
+
+    def losses(self, step: int, values: dict[str, float]) -> None:
+        """The losses after a step."""
+
+    def finish(self, scores: dict[str, float], provenance: Path) -> None:
+        """The final scores and the provenance."""
+
+
+class _MlflowLog(Log):
+    """Logs to one run through a client, so that no active run or experiment of the process is touched."""
+
+    def __init__(self, name: str, settings: Mapping[str, Any]) -> None:
+        from mlflow.entities import Param
+
+        from conceptry.registry.store import connect, ensure_experiment
+
+        self._client = connect()
+        experiment = ensure_experiment(self._client, EXPERIMENT)
+        self.run_id = self._client.create_run(experiment.experiment_id, run_name=name).info.run_id
+        self._client.log_batch(self.run_id, params=[Param(k, str(v)) for k, v in settings.items()])
+
+    def losses(self, step: int, values: dict[str, float]) -> None:
+        from mlflow.entities import Metric
+
+        now = int(time.time() * 1000)
+        self._client.log_batch(self.run_id, metrics=[Metric(name, v, now, step) for name, v in values.items()])
+
+    def finish(self, scores: dict[str, float], provenance: Path) -> None:
+        self.losses(0, scores)
+        self._client.log_artifact(self.run_id, str(provenance))
+
+    def end(self, status: str) -> None:
+        """Close the run."""
+        self._client.set_terminated(self.run_id, status)
+
+
+@contextmanager
+def tracked(name: str, settings: Mapping[str, Any], tracking: bool) -> Iterator[Log]:
+    """An MLflow run called `name` with the settings as parameters, or a log that goes nowhere."""
+    if not tracking:
+        yield Log()
+        return
+    log = _MlflowLog(name, settings)
+    try:
+        yield log
+    except KeyboardInterrupt:
+        log.end("KILLED")
+        raise
+    except BaseException:
+        log.end("FAILED")
+        raise
+    log.end("FINISHED")
