@@ -5,8 +5,9 @@
 | a, b | AND coefficients; coefficients of the patterns "S and T are disjoint"; rows of z, x, d, ... | (2^n,) |
 | R | Kronecker power of [[1, phi], [phi, -1]] / sqrt(1 + phi^2): symmetric and its own inverse | (2^n, 2^n) |
 | s, w | slopes phi^(n - 2 |k|) of the constraints s_k (R a)_k + (R b)_~k = w_k, and their right-hand sides | (2^n,) |
-| z, x, g | point of the iteration; x = soft threshold of z; subgradient (z - x) / gamma | (2, 2^n) |
-| d | T(z) - z over 2 for the reflected step T; 0 at a solution | (2, 2^n) |
+| z, x | point of the iteration; its soft threshold by gamma | (2, 2^n) |
+| d | projection of 2 x - z onto the constraints, less x; 0 at a solution | (2, 2^n) |
+| g | (d + z - x) / gamma, a vector (H^T y, D^T y); equal to the subgradient (z - x) / gamma at a solution | (2, 2^n) |
 """
 
 import numpy as np
@@ -16,26 +17,38 @@ from conceptry.models.jit import compiled, helper
 GOLDEN = (1 + 5**0.5) / 2
 _COSINE = 1 / (1 + GOLDEN**2) ** 0.5
 _SINE = GOLDEN * _COSINE
+_CACHED = 11
 
 
 @helper
-def _rotate(x, n):
-    """x <- R x, one player after the other, the last two in one pass so that the inner loops stay long."""
-    first = 0
-    if n >= 2:
-        first = 2
-        for k in range(0, 1 << n, 4):
-            p, q = _COSINE * x[k] + _SINE * x[k + 1], _SINE * x[k] - _COSINE * x[k + 1]
-            r, t = _COSINE * x[k + 2] + _SINE * x[k + 3], _SINE * x[k + 2] - _COSINE * x[k + 3]
-            x[k], x[k + 1] = _COSINE * p + _SINE * r, _COSINE * q + _SINE * t
-            x[k + 2], x[k + 3] = _SINE * p - _COSINE * r, _SINE * q - _COSINE * t
-    for i in range(first, n):
+def _rotate_levels(x, first, last):
+    """The players that change the rows by 2^first to 2^(last - 1)."""
+    for i in range(first, last):
         half = 1 << i
-        for block in range(0, 1 << n, 2 * half):
+        for block in range(0, len(x), 2 * half):
             low, high = x[block : block + half], x[block + half : block + 2 * half]
             for k in range(half):
                 p, q = low[k], high[k]
                 low[k], high[k] = _COSINE * p + _SINE * q, _SINE * p - _COSINE * q
+
+
+@helper
+def _rotate(x, n):
+    """x <- R x, one player after the other: the last two in one pass, so that inner loops are long, the last
+    _CACHED within blocks that the fastest cache holds."""
+    if n < 2:
+        _rotate_levels(x, 0, n)
+        return
+    cached = min(n, _CACHED)
+    for start in range(0, 1 << n, 1 << cached):
+        block = x[start : start + (1 << cached)]
+        for k in range(0, 1 << cached, 4):
+            p, q = _COSINE * block[k] + _SINE * block[k + 1], _SINE * block[k] - _COSINE * block[k + 1]
+            r, t = _COSINE * block[k + 2] + _SINE * block[k + 3], _SINE * block[k + 2] - _COSINE * block[k + 3]
+            block[k], block[k + 1] = _COSINE * p + _SINE * r, _COSINE * q + _SINE * t
+            block[k + 2], block[k + 3] = _SINE * p - _COSINE * r, _SINE * q - _COSINE * t
+        _rotate_levels(block, 2, cached)
+    _rotate_levels(x, cached, n)
 
 
 @helper
@@ -62,7 +75,7 @@ def transform(x, n):
 def iterate(z, anchor, x, g, d, s, w, n, gamma, epoch, steps, longest):
     """At most `steps` iterations; stops early, before it moves z, where it is time to restart from there.
 
-    z, x, d and the dual candidate g (2, 2^n) are overwritten; `anchor` is where the epoch began. `epoch` holds
+    z, x, d and, before it returns, g are overwritten; `anchor` is where the epoch began. `epoch` holds
     the steps taken in it, ||d|| at its first step and at its last; no epoch takes more than `longest` steps.
     Returns how many projections were made, and whether to restart.
     """
@@ -73,12 +86,11 @@ def iterate(z, anchor, x, g, d, s, w, n, gamma, epoch, steps, longest):
                 value = z[row, k]
                 threshold = gamma if k > 0 else 0.0
                 x[row, k] = np.sign(value) * max(0.0, abs(value) - threshold)
-                g[row, k] = d[row, k] = 2.0 * x[row, k] - value
+                d[row, k] = 2.0 * x[row, k] - value
         _project(d, s, w, n)
         norm = 0.0
         for row in range(2):
             for k in range(size):
-                g[row, k] = (d[row, k] - g[row, k]) / gamma
                 d[row, k] -= x[row, k]
                 norm += d[row, k] * d[row, k]
         norm = np.sqrt(norm)
@@ -86,7 +98,14 @@ def iterate(z, anchor, x, g, d, s, w, n, gamma, epoch, steps, longest):
         if taken == 0:
             epoch[1] = norm
         epoch[2] = norm
-        if taken > 0 and (norm <= 0.2 * epoch[1] or (norm <= 0.8 * epoch[1] and norm > previous) or taken >= longest):
+        restart = taken > 0 and (
+            norm <= 0.2 * epoch[1] or (norm <= 0.8 * epoch[1] and norm > previous) or taken >= longest
+        )
+        if restart or step == steps - 1:
+            for row in range(2):
+                for k in range(size):
+                    g[row, k] = (d[row, k] + z[row, k] - x[row, k]) / gamma
+        if restart:
             return step + 1, True
         share = (taken + 1.0) / (taken + 2.0)
         for row in range(2):

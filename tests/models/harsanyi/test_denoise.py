@@ -185,7 +185,7 @@ def test_recorded_error_is_that_of_the_kept_patterns_after_thousands_of_updates(
         (
             (np.zeros(4), np.zeros(4), [0.0, 1.0, 0.0, 0.0]),
             {},
-            "or_interactions must be 0 for the empty set and single",
+            "or_interactions must be 0 for the empty set",
         ),
         ((np.zeros(4), np.zeros(4)), {"min_patterns": 90}, "min_patterns is 90, which is above max_patterns, 80"),
         ((np.zeros(4), np.zeros(4)), {"min_patterns": 0}, "min_patterns must be a whole number of at least 1, got 0"),
