@@ -113,12 +113,11 @@ def presence(masks: np.ndarray, owner: np.ndarray) -> np.ndarray:
 
     Raises InputError unless masks are bool (batch, n).
     """
-    # BACKGROUND is -1, which takes the last column
-    return with_background(masks)[:, owner]
+    return with_background(masks, int(owner.max()) + 1)[:, owner]  # BACKGROUND is -1, which takes the last column
 
 
-def with_background(masks: np.ndarray) -> np.ndarray:
+def with_background(masks: np.ndarray, n: int) -> np.ndarray:
     """The masks with a last column for the background, bool (batch, n + 1)."""
-    if not isinstance(masks, np.ndarray) or masks.dtype != bool or masks.ndim != 2:
-        raise InputError(f"masks must be a bool array (batch, players), got {np.asarray(masks).dtype}")
+    if masks.dtype != bool or masks.ndim != 2 or masks.shape[1] != n:
+        raise InputError(f"masks must be bool of shape (batch, {n}), got {masks.dtype} {masks.shape}")
     return np.concatenate([masks, np.ones((len(masks), 1), dtype=bool)], axis=1)

@@ -160,7 +160,7 @@ class _Game:
 
     def _parts(self, start: int, stop: int) -> tuple[Tensor, Tensor]:
         """m x and 1 - m, (batch, *features) each: x_S = m x + (1 - m) b is exact, unlike b + m (x - b)."""
-        present = features_present(subset_masks(self._n, start, stop), self._owner)
+        present = features_present(subset_masks(self._n, start, stop), self._owner, self._n)
         return torch.where(present, self._x, 0), (~present).to(self._x.dtype)
 
     def _call(self, kept: Tensor, absent: Tensor, b: Tensor, gradient: bool) -> tuple[Tensor, Tensor]:

@@ -28,17 +28,16 @@ class TensorMasker:
     def __init__(self, x: Tensor, baseline: Tensor, owner: Tensor, players: Sequence[str]):
         self.players = check_players(players)
         check_features(x, baseline, owner, len(self.players))
-        self._x, self._owner = x, owner
-        self._baseline = baseline.to(x)
+        self._x, self._baseline, self._owner = x, baseline.to(x), owner.to(x.device)
 
     def masked(self, masks: np.ndarray) -> Tensor:
         """x_S (batch, *features) for each row S of `masks` (batch, n) bool."""
-        return torch.where(features_present(masks, self._owner.to(self._x.device)), self._x, self._baseline)
+        return torch.where(features_present(masks, self._owner, len(self.players)), self._x, self._baseline)
 
 
-def features_present(masks: np.ndarray, owner: Tensor) -> Tensor:
+def features_present(masks: np.ndarray, owner: Tensor, n: int) -> Tensor:
     """Which features keep their value in each subset, bool (batch, *features), on the device of `owner`."""
-    return torch.from_numpy(with_background(masks)).to(owner.device)[:, owner]
+    return torch.from_numpy(with_background(masks, n)).to(owner.device)[:, owner]
 
 
 def check_features(x: Tensor, baseline: Tensor, owner: Tensor, n: int) -> None:
