@@ -41,7 +41,10 @@ def read_background(statistics: str | Path | pd.DataFrame, dtypes: Mapping[str, 
             raise InputError(f"{path}: not a CSV file of background rows ({_first_line(error)})") from None
     if len(frame) < 2:
         raise InputError(f"a background of {len(frame)} rows says nothing of the columns; expected at least 2 rows")
-    return frame.set_axis([str(name) for name in frame.columns], axis=1)
+    names = [str(name) for name in frame.columns]
+    if repeated := [name for name in names if names.count(name) > 1]:
+        raise InputError(f"two columns are called {repeated[0]!r} in the background rows; expected distinct names")
+    return frame.set_axis(names, axis=1)
 
 
 def columns_of(frame: pd.DataFrame, dtypes: Mapping[str, str] | None = None) -> tuple[Column, ...]:
@@ -128,7 +131,7 @@ def _column(name: str, series: pd.Series, dtype: str) -> Column:
     numeric = np.asarray(pd.to_numeric(values, errors="coerce"), np.float64)
     if not np.isfinite(numeric).all():
         bad = values.iloc[int(np.flatnonzero(~np.isfinite(numeric))[0])]
-        raise InputError(f"column {name!r} of the background rows holds {bad!r}; expected finite numbers")
+        raise InputError(f"column {name!r} of the background rows holds {bad}; expected finite numbers")
     whole = dtype.startswith("int")
     if whole and (numeric != np.rint(numeric)).any():
         bad = numeric[numeric != np.rint(numeric)][0]

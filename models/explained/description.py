@@ -146,17 +146,17 @@ def as_numbers(result: Any, rows: int, name: str) -> np.ndarray:
     elif hasattr(result, "detach"):
         result = result.detach().cpu().numpy()
     try:
-        numbers = np.asarray(result)
-        if numbers.dtype.kind in "USO":
-            first = np.ravel(numbers)[0] if numbers.size else None
-            if not isinstance(first, int | float | np.number):
-                raise InputError(
-                    f"{name}: the model returns {first!r}, which is not a number; expected outputs such as "
-                    "probabilities (MLflow logs a classifier's with pyfunc_predict_fn='predict_proba')"
-                )
-        numbers = numbers.astype(np.float64)
+        raw = np.asarray(result)
+        # same_kind, since numpy would read the label "3" as a number
+        casting = "unsafe" if raw.dtype.kind == "O" and not _labels(raw) else "same_kind"
+        numbers = raw.astype(np.float64, casting=casting)
     except (ValueError, TypeError):
-        raise InputError(f"{name}: the model returns {type(result).__name__}, expected an array of numbers") from None
+        labels = _labels(np.asarray(result, object))
+        what = f"{labels[0]!r}, which is not a number" if labels else type(result).__name__
+        raise InputError(
+            f"{name}: the model returns {what}; expected an array of numbers, such as probabilities "
+            "(MLflow logs those of a classifier with pyfunc_predict_fn='predict_proba')"
+        ) from None
     if numbers.ndim == 1:
         numbers = numbers[:, None]
     if numbers.ndim != 2 or len(numbers) != rows or not numbers.shape[1]:
@@ -165,6 +165,10 @@ def as_numbers(result: Any, rows: int, name: str) -> np.ndarray:
         row = int(np.flatnonzero(~np.isfinite(numbers).all(1))[0])
         raise InputError(f"{name}: the model returns {numbers[row].tolist()} for sample {row}, expected finite numbers")
     return numbers
+
+
+def _labels(values: np.ndarray) -> list[str]:
+    return [value for value in values.ravel() if isinstance(value, str)]
 
 
 def check_form(outputs: np.ndarray, form: str, name: str) -> None:

@@ -75,7 +75,7 @@ def load_explained(
         from conceptry.models.explained.classifier import packaged_classifier
         from conceptry.models.zoo.shipped import weights_directory
 
-        directory = weights_directory(rest) if scheme == "zoo" else Path(rest)
+        directory = weights_directory(rest, "classifier") if scheme == "zoo" else Path(rest)
         return packaged_classifier(directory, device, name, outputs)
     from conceptry.models.explained.vision import load_timm, load_torchvision
 

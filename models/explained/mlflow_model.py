@@ -11,9 +11,10 @@ This is the one file here that imports MLflow, and only when a model is loaded.
 
 import logging
 import tempfile
+import weakref
 from dataclasses import dataclass, replace
 from pathlib import Path
-from shutil import copytree
+from shutil import copytree, rmtree
 from typing import Any
 
 import numpy as np
@@ -37,12 +38,11 @@ _META = "registered_model_meta"  # MLflow writes it beside the files that it dow
 
 @dataclass(frozen=True)
 class MlflowFolder:
-    """The files of a logged model, as its store has them. keep: what holds a temporary folder alive."""
+    """The files of a logged model, as its store has them."""
 
     folder: Path
     allow_pickle: bool
     requirements: tuple[str, ...]
-    keep: Any = None
     kind: str = "mlflow"
 
     def write(self, directory: Path) -> dict[str, Any]:
@@ -71,14 +71,21 @@ def load_mlflow(
     name: str, device: torch.device, statistics: str | Path | pd.DataFrame | None, outputs: str, allow_pickle: bool
 ) -> Described:
     """The model at an MLflow URI; see `load_explained`."""
-    keep = tempfile.TemporaryDirectory(prefix="conceptry-explained-")
-    folder, name, lineage = _fetched(name, Path(keep.name))
-    if not allow_pickle:
-        refuse_pickles(folder, name)
-    opened = _open(folder, name, device, allow_pickle)
-    source = MlflowFolder(folder, allow_pickle, opened.requirements, keep)
-    description = Description(name, "table", lineage=tuple(sorted(lineage.items())))
-    return opened.described(description, source, statistics, outputs)
+    root = Path(tempfile.mkdtemp(prefix="conceptry-explained-"))
+    try:
+        folder, name, lineage = _fetched(name, root)
+        if not allow_pickle:
+            refuse_pickles(folder, name)
+        opened = _open(folder, name, device, allow_pickle)
+        source = MlflowFolder(folder, allow_pickle, opened.requirements)
+        description = Description(name, "table", lineage=tuple(sorted(lineage.items())))
+        model = opened.described(description, source, statistics, outputs)
+    except BaseException:
+        rmtree(root, ignore_errors=True)
+        raise
+    # Models read files of theirs whenever they like, so the folder stays as long as the model does.
+    weakref.finalize(source, rmtree, root, ignore_errors=True)
+    return model
 
 
 def read_mlflow(directory: Path, description: Description, own: dict[str, Any], device: torch.device) -> Described:

@@ -8,6 +8,7 @@
 The output is the only one, or the second of a label and its scores, as converters of scikit-learn write them.
 """
 
+import hashlib
 import shutil
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -56,7 +57,19 @@ class OnnxFile:
         from onnx.external_data_helper import ExternalDataInfo, uses_external_data
 
         tensors = onnx.load(str(self.path), load_external_data=False).graph.initializer
-        return sorted({ExternalDataInfo(tensor).location for tensor in tensors if uses_external_data(tensor)})
+        names = sorted({ExternalDataInfo(tensor).location for tensor in tensors if uses_external_data(tensor)})
+        for name in names:
+            if Path(name).is_absolute() or ".." in Path(name).parts or not (self.path.parent / name).is_file():
+                raise InputError(f"{self.path}: refers to {name}, which is no file beside it")
+        return names
+
+    def sha256(self) -> str:
+        """The SHA-256 of the graph's file, or one over it and the files that it refers to."""
+        names = self.beside()
+        if not names:
+            return sha256_file(self.path)
+        digests = "".join(f"{sha256_file(self.path.parent / name)}\n" for name in (self.path.name, *names))
+        return hashlib.sha256(digests.encode()).hexdigest()
 
 
 class OnnxModel(Described):
@@ -90,10 +103,9 @@ def load_onnx(
     """The graph at `path`; see `load_explained`."""
     if not path.is_file():
         raise InputError(f"{path}: no such file; expected an ONNX graph")
-    source = OnnxFile(path)
-    session = open_session(path, device)
+    source, session = OnnxFile(path), open_session(path, device)
     inputs, _ = signature_of(session, name)
-    lineage = {"explained_model": name, "explained_sha256": sha256_file(path)}
+    lineage = {"explained_model": name, "explained_sha256": source.sha256()}
     description = Description(name, "table", lineage=tuple(sorted(lineage.items())))
     if inputs.is_image:
         description = replace(description, modality="image", notes=(PIXELS_NOTE,))
@@ -124,4 +136,4 @@ def signature_of(session: Any, name: str) -> tuple[Inputs, str]:
     if not (len(given) == 1 or labelled) or given[-1].type not in ("tensor(float)", "tensor(double)"):
         types = ", ".join(f"{output.name} {output.type}" for output in given)
         raise InputError(f"{name}: gives {types}; expected one tensor of numbers (zipmap has to be off)")
-    return array_inputs(shape, _TYPES.get(taken[0].type, taken[0].type), name), given[-1].name
+    return array_inputs(shape, _TYPES.get(str(taken[0].type), str(taken[0].type)), name), given[-1].name

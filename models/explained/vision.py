@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -68,6 +69,7 @@ def load_timm(architecture: str, device: torch.device, outputs: str) -> TorchIma
     """An image classifier of timm with its pretrained weights; see `load_explained`."""
     try:
         import timm
+        from timm.data.config import resolve_model_data_config
     except ModuleNotFoundError:
         raise InputError(f"timm:{architecture} needs the package timm, which is not installed here") from None
     if not timm.is_model(architecture):
@@ -78,7 +80,7 @@ def load_timm(architecture: str, device: torch.device, outputs: str) -> TorchIma
     except (OSError, RuntimeError) as error:
         reason = (str(error) or type(error).__name__).splitlines()[0]
         raise InputError(f"timm:{architecture}: its weights cannot be loaded or downloaded ({reason})") from None
-    config = timm.data.resolve_model_data_config(module)
+    config = resolve_model_data_config(module)
     keys = ("input_size", "mean", "std", "crop_pct", "interpolation")
     own = {
         "architecture": architecture,
@@ -117,19 +119,19 @@ def read_vision(directory: Path, description: Description, own: dict[str, Any], 
 def timm_transform(data: dict[str, Any]) -> Callable[[Tensor], Tensor]:
     """Resize by the crop share, crop the centre, normalise: timm's evaluation, for float pixels in [0, 1]."""
     from torchvision.transforms import InterpolationMode
-    from torchvision.transforms import functional as F
+    from torchvision.transforms.functional import center_crop, normalize, resize
 
     size = data["input_size"][1:]
     resized = [int(side / data["crop_pct"]) for side in size]
 
     def transform(pixels: Tensor) -> Tensor:
-        scaled = F.resize(
+        scaled = resize(
             pixels,
             [resized[0]] if resized[0] == resized[1] else resized,
             InterpolationMode(data["interpolation"]),
             antialias=True,
         )
-        return F.normalize(F.center_crop(scaled, list(size)), list(data["mean"]), list(data["std"]))
+        return normalize(center_crop(scaled, list(size)), list(data["mean"]), list(data["std"]))
 
     return transform
 
@@ -149,8 +151,6 @@ def _described(
     lineage = {"explained_model": name, "explained_sha256": hashlib.sha256(_state_bytes(source.module)).hexdigest()}
     description = Description(name, "image", lineage=tuple(sorted(lineage.items())))
     model = _model(description, source, transform, device)
-    import numpy as np
-
     tried = model(np.full((1, 224, 224, 3), 128, np.uint8))
     # Classifiers of both libraries put out logits.
     form = "logits" if outputs == "auto" else outputs
