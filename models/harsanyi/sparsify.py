@@ -108,8 +108,8 @@ def sparsify(
     """
     _check_options(n, steps, lr, batch_size)
     check_features(x, baseline, owner, n)
-    game = _Game(forward, x, owner, n, batch_size, subtract_empty)
     with torch.inference_mode(False), torch.enable_grad():
+        game = _Game(forward, x, owner, n, batch_size, subtract_empty)
         low, high, unit = (
             _feature_values(value, x, name) for value, name in ((lower, "lower"), (upper, "upper"), (scale, "scale"))
         )

@@ -196,7 +196,7 @@ def test_model_and_arguments_stay_as_they_are_and_equal_calls_give_equal_results
     model.train()
     x, baseline = torch.ones(4), torch.zeros(4).requires_grad_()
 
-    def learn():
+    def learn(x=x, baseline=baseline):
         return sparsify(lambda z: model(z)[:, 0], x, baseline, torch.arange(4), 4, lower=-1.0, upper=1.0, steps=5)
 
     result = learn()
@@ -207,7 +207,7 @@ def test_model_and_arguments_stay_as_they_are_and_equal_calls_give_equal_results
     assert not baseline.any()
     assert not result.baseline.requires_grad
     with torch.inference_mode():
-        again = learn()
+        again = learn(x.clone(), baseline.clone())
     with torch.no_grad():
         third = learn()
     for other in (again, third):
