@@ -63,6 +63,7 @@ _LONGEST = 0.36  # share of all iterations that an epoch may take before it is r
 _FIRST_STEP = 0.02  # gamma, for max |v| = 1
 _POLISHED = 128  # so many terms or fewer are refitted, their columns holding at most so many numbers:
 _POLISHED_ENTRIES = 2**22
+_DUST = (1e-3, 1e-6, 0.0)  # shares of the largest term up to which the others are left out, if v allows it
 _ROUNDING = 1e-12  # of max |v|: a residual that counts as none
 
 
@@ -121,7 +122,7 @@ def split(v: Any, tolerance: float = 1e-6, max_iterations: int = 20_000) -> AndO
     v = finite_table("v", v).copy()
     if isinstance(tolerance, bool) or not isinstance(tolerance, (int, float)) or not 0 < tolerance < np.inf:
         raise InputError(f"tolerance must be a finite number above 0, got {tolerance!r}")
-    if isinstance(max_iterations, bool) or not isinstance(max_iterations, int) or max_iterations < 1:
+    if isinstance(max_iterations, bool) or not isinstance(max_iterations, (int, np.integer)) or max_iterations < 1:
         raise InputError(f"max_iterations must be a whole number of at least 1, got {max_iterations!r}")
 
     empty = v[0]
@@ -135,7 +136,7 @@ def split(v: Any, tolerance: float = 1e-6, max_iterations: int = 20_000) -> AndO
     iterations = problem.solve(tolerance, max_iterations)
     problem.polish()
     a, b = problem.best
-    i_and, i_or = scale * a, -scale * b
+    i_and, i_or = scale * a, scale * (0.0 - b)
     i_and[sizes == 1] += i_or[sizes == 1]
     i_or[sizes < 2] = 0.0
     i_and[0] = empty
@@ -201,21 +202,26 @@ class _Problem:
             self.best, self.l1 = candidate, l1
 
     def polish(self) -> None:
-        """Refit few terms by least squares: where they explain v but for rounding, there is nothing else in it."""
-        kept = self.sparse != 0.0
-        kept[:, 0] = (True, False)
-        n_terms = int(kept.sum())
-        if n_terms > min(_POLISHED, _POLISHED_ENTRIES // len(self.v)):
-            return
-        subsets = np.arange(len(self.v))[:, None]
-        both = subsets & np.flatnonzero(kept[0]), subsets & np.flatnonzero(kept[1])
-        columns = np.hstack([both[0] == np.flatnonzero(kept[0]), both[1] == 0]).astype(np.float64)
+        """Refit few terms by least squares: where they explain v but for rounding, the others are none."""
+        shared = np.where(self.sizes == 1, self.sparse[1], 0.0)  # single players are in a too, and -D_i = H_i - 1
+        strength = np.abs(self.sparse - shared)
+        strength[:, 0] = (np.inf, 0.0)
+        for share in _DUST:
+            kept = strength > share * strength[:, 1:].max()
+            if kept.sum() <= min(_POLISHED, _POLISHED_ENTRIES // len(self.v)) and self._refit(kept):
+                return
+
+    def _refit(self, kept: np.ndarray) -> bool:
+        subsets, (in_a, in_b) = np.arange(len(self.v))[:, None], map(np.flatnonzero, kept)
+        columns = np.hstack([subsets & in_a == in_a, subsets & in_b == 0]).astype(np.float64)
         weights = np.linalg.lstsq(columns, self.v)[0]
-        weights[np.abs(weights) < 0.1 * _ROUNDING] = 0.0
         candidate = np.zeros_like(self.best)
         candidate[kept] = weights
-        if np.abs(columns @ weights - self.v).max() < _ROUNDING and _l1(candidate) <= self.l1 * (1 + _ROUNDING):
-            self.best, self.l1 = candidate, _l1(candidate)
+        l1 = _l1(candidate)
+        if np.abs(columns @ weights - self.v).max() > _ROUNDING or l1 > self.l1 * (1 + _ROUNDING):
+            return False
+        self.best, self.l1 = candidate, l1
+        return True
 
 
 def _l1(candidate: np.ndarray) -> float:
