@@ -18,6 +18,7 @@ from conceptry.models.zoo import corpora
 from conceptry.models.zoo.classifier import read_classifier
 from conceptry.models.zoo.classifier_training import ClassifierTraining, recipe, train_classifier
 from conceptry.models.zoo.datasets import DATASETS, SKLEARN, Dataset, load_dataset
+from conceptry.models.zoo.features import table_features
 
 SMALL_EPOCHS = 5
 _PACKAGES = ("torch", "numpy", "pandas", "safetensors", "scikit-learn")
@@ -27,6 +28,7 @@ DEFINITIONS = {
     "accuracy": "share of held-out rows whose class has the largest output",
     "majority_share": "the accuracy on the same rows of always naming the most frequent class of training",
     "r2": "1 - squared error / squared error of the held-out rows' own mean",
+    "r2_least_squares": "the same of a linear regression on the training rows: how hard these held-out rows are",
     "mean_absolute_error": "mean absolute error on held-out rows, in units of the target",
     "n_heldout": "how many rows were scored; none of them was trained on",
 }
@@ -101,13 +103,23 @@ def score_classifier(model: ExplainedModel, dataset: Dataset) -> dict[str, float
     outputs = np.concatenate([model(_take(dataset, rows[i : i + _BATCH])) for i in range(0, len(rows), _BATCH)])
     if dataset.task == "regression":
         error = outputs[:, 0] - y
-        r2 = 1 - np.sum(error**2) / np.sum((y - y.mean()) ** 2)
-        scores = {"r2": r2, "mean_absolute_error": np.abs(error).mean()}
+        spread = np.sum((y - y.mean()) ** 2)
+        scores = {
+            "r2": 1 - np.sum(error**2) / spread,
+            "r2_least_squares": 1 - np.sum((_least_squares(dataset) - y) ** 2) / spread,
+            "mean_absolute_error": np.abs(error).mean(),
+        }
     else:
         named = (outputs[:, 0] > 0).astype(int) if outputs.shape[1] == 1 else outputs.argmax(axis=1)
         majority = np.bincount(dataset.targets[dataset.train]).argmax()
         scores = {"accuracy": np.mean(named == y), "majority_share": np.mean(y == majority)}
     return {**{name: round(float(value), 4) for name, value in scores.items()}, "n_heldout": len(rows)}
+
+
+def _least_squares(dataset: Dataset) -> np.ndarray:
+    x = np.insert(table_features(dataset.inputs, dataset.columns).astype(np.float64), 0, 1.0, axis=1)
+    solution = np.linalg.lstsq(x[dataset.train], dataset.targets[dataset.train])[0]
+    return x[dataset.heldout] @ solution
 
 
 def _take(dataset: Dataset, rows: np.ndarray) -> Any:

@@ -80,11 +80,11 @@ class ClassifierTraining:
 # Chosen on a quarter of the training rows, held back for that; the held-out rows have chosen nothing.
 RECIPES = {
     "wine": ClassifierTraining("mlp5", epochs=100, batch_size=32, lr=0.003, hidden=32, weight_decay=0.01),
-    "breast-cancer": ClassifierTraining("mlp5", epochs=60, batch_size=64, lr=0.003, hidden=32, weight_decay=0.01),
-    "diabetes": ClassifierTraining("mlp2", epochs=60, batch_size=64, lr=0.003, hidden=32, weight_decay=0.1),
-    "digits": ClassifierTraining("lenet", epochs=40, batch_size=64, lr=0.003, dropout=0.25),
+    "breast-cancer": ClassifierTraining("mlp2", epochs=60, batch_size=64, lr=0.003, hidden=32, weight_decay=0.01),
+    "diabetes": ClassifierTraining("mlp2", epochs=60, batch_size=64, lr=0.003, hidden=32, weight_decay=1.0),
+    "digits": ClassifierTraining("resnet", epochs=20, batch_size=64, lr=0.003, hidden=8),
     "movie-reviews": ClassifierTraining(
-        "cnn", epochs=10, batch_size=64, lr=0.002, hidden=64, embedding=64, dropout=0.5, min_count=2, weight_decay=0.01
+        *("lstm2", 10, 64, 0.002), hidden=64, embedding=64, dropout=0.5, min_count=2, weight_decay=0.01
     ),
     "census": ClassifierTraining("mlp5", balanced=True),
     "commercial": ClassifierTraining("mlp5", balanced=True),

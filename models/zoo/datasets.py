@@ -171,10 +171,11 @@ def _dataset(
     share: float = 0.25,
     categorical: Sequence[str] = (),
 ) -> Dataset:
-    """n_train: how many of the first rows are for training; None holds out `share` of the rows, drawn by hash."""
+    """n_train: so many first rows are for training; None holds out `share` of each class, or quarter of targets."""
     targets = targets.astype(np.float64 if task == "regression" else np.int64)
     if n_train is None:
-        heldout = _held_out(name, targets if task == "classification" else np.zeros(len(targets)), share)
+        groups = targets if task == "classification" else np.digitize(targets, np.quantile(targets, [0.25, 0.5, 0.75]))
+        heldout = _held_out(name, groups, share)
     else:
         heldout = np.arange(n_train, len(targets))
     train = np.setdiff1d(np.arange(len(targets)), heldout)
