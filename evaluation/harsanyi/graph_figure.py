@@ -18,7 +18,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Circle, FancyBboxPatch, PathPatch, Rectangle
 from matplotlib.path import Path as Curve
 
-from conceptry.evaluation.harsanyi.graph_layout import LINE, MARGIN, SMALL, STRIP, TEXT, Box, Layout, layout
+from conceptry.evaluation.harsanyi.graph_layout import LINE, MARGIN, SMALL, STRIP, TEXT, Box, Layout, layout, wrapped
 from conceptry.evaluation.harsanyi.marks import NEGATIVE, POSITIVE, number, shortened, text_width
 from conceptry.evaluation.plots import GRID, INK, MUTED, new_figure
 from conceptry.models.errors import InputError
@@ -27,6 +27,7 @@ from conceptry.models.harsanyi.graph import AndOrGraph, Pattern
 COLOURS = ("signs", "reversed", "simple")
 HIGHLIGHTS = '"largest", "top 20%" or "rank-K" with K from 1'
 POINTS = 72.0  # in an inch
+SHARED = "#eef1f4"  # ground of coalitions
 PALE = 0.16  # opacity of what is not highlighted
 
 
@@ -120,7 +121,8 @@ def _heading(axes: Axes, graph: AndOrGraph, shown: AndOrGraph, placed: Layout, t
         says += f" {_term(graph.total - shown.total)} by {rest} weaker, not drawn"
     if abs(difference) > 1e-6 * max(abs(graph.v_full), abs(graph.v_empty), 1e-12):
         says += f" {_term(difference)} unexplained"
-    axes.text(MARGIN, 42, shortened(says, width, TEXT), fontsize=TEXT, color=MUTED, parse_math=False)
+    for k, line in enumerate(wrapped(says, width, TEXT, 2)):
+        axes.text(MARGIN, 42 + k * TEXT * LINE, line, fontsize=TEXT, color=MUTED, parse_math=False)
 
 
 def _term(value: float) -> str:
@@ -151,11 +153,12 @@ class _Picture:
         largest = max((abs(p.effect) for p in graph.patterns), default=0.0) or 1.0
         crowd = min(1.0, (60 / max(graph.n_edges, 1)) ** 0.5)
         bold_width = 2.0 if len(self.bold or ()) <= 4 else 1.2
-        shelf = min((box.top[1] for box in placed.coalitions), default=math.inf)
+        ground = min((box.top[1] for box in placed.players.values()), default=math.inf)
+        shelf = min((box.top[1] for box in placed.coalitions), default=ground)
         patches, colours, widths, layers = [], [], [], []
 
         def add(upper: Box, lower: Box, colour: str, strength: float, lit: bool, above: float = math.inf) -> None:
-            # Sideways only down to `above`, from there straight: so an edge passes behind a coalition upright.
+            # Sideways only down to `above`, from there straight: so an edge passes behind a box upright.
             (x0, y0), (x1, end) = upper.bottom, lower.top
             y1 = min(end, above)
             middle = (y0 + y1) / 2
@@ -177,7 +180,8 @@ class _Picture:
                 add(box, placed.players[player], self.colour(pattern.effect), strength, lit, shelf)
         for place, coalition in enumerate(graph.coalitions):
             for player in coalition:
-                add(placed.coalitions[place], placed.players[player], MUTED, 0.5, place in self.lit_coalitions)
+                lit = place in self.lit_coalitions
+                add(placed.coalitions[place], placed.players[player], MUTED, 0.5, lit, ground)
         for layer in (False, True):  # what is lit lies above
             chosen = [k for k, value in enumerate(layers) if value is layer]
             self.axes.add_collection(
@@ -197,7 +201,7 @@ class _Picture:
             self.pattern(box, self.graph.patterns[place], self.lit(place))
         for place, box in enumerate(placed.coalitions):
             lit = place in self.lit_coalitions
-            self.box(box, facecolor="#eef1f4", edgecolor=MUTED, rounding=3, lit=lit, size=SMALL)
+            self.box(box, facecolor=SHARED, edgecolor=MUTED, rounding=3, lit=lit, size=SMALL)
         for player, box in placed.players.items():
             self.box(box, facecolor="white", edgecolor=GRID, rounding=3, lit=player in self.lit_players, size=SMALL)
         if not placed.patterns:
@@ -253,16 +257,17 @@ class _Picture:
         kinds = {pattern.kind for pattern in self.graph.patterns}
         signs = {pattern.effect < 0 for pattern in self.graph.patterns}
         x = MARGIN
-        for wanted, text, colour, dashed, rounding in (
-            (False in signs, "raises the output", self.positive, False, 2),
-            (True in signs, "lowers it", self.negative, True, 2),
-            ("and" in kinds, "counts when all its players are there", MUTED, False, 2),
-            ("or" in kinds, "counts when any of them is", MUTED, False, 6),
+        for wanted, text, edge, fill, dashed, rounding in (
+            (False in signs, "raises the output", self.positive, "white", False, 2),
+            (True in signs, "lowers it", self.negative, "white", True, 2),
+            ("and" in kinds, "needs all of its players", MUTED, "white", False, 2),
+            ("or" in kinds, "needs any of them", MUTED, "white", False, 6),
+            (self.graph.coalitions, "players that patterns share", MUTED, SHARED, False, 3),
         ):
             if not wanted:
                 continue
             self.box(
-                Box(x + 10, y, 20, 12), facecolor="white", edgecolor=colour, rounding=rounding, size=SMALL,
+                Box(x + 10, y, 20, 12), facecolor=fill, edgecolor=edge, rounding=rounding, size=SMALL,
                 dashed=dashed, wide=1.2,
             )  # fmt: skip
             self.axes.text(x + 26, y, text, va="center", fontsize=SMALL, color=MUTED)

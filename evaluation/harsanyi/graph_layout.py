@@ -19,7 +19,7 @@ TEXT, SMALL = 9.0, 8.0  # font sizes
 LINE = 1.25  # height of a line, in font sizes
 MARGIN, GAP = 22.0, 9.0
 NARROWEST, WIDEST = 470.0, 1010.0  # of the picture
-TOP, LEGEND = 92.0, 46.0  # room for title and root, and for the legend
+TOP, LEGEND = 98.0, 46.0  # room for title and root, and for the legend
 PATTERN_HEIGHT, CELL, STRIP = 30.0, 2.8, 5.0  # CELL: least width of a player in the strip of a pattern
 NAME_LINES, COALITION_LINES = 3, 5
 SLOT = 118.0  # the widest that the place of one player gets
@@ -101,7 +101,10 @@ def _names(graph: AndOrGraph, inner: float) -> tuple[dict[int, tuple[str, ...]],
     staggered = len(used) > 2 and max(text_width(word, SMALL) for word in words) > room
     if staggered:  # an edge to the lower row passes between two boxes of the upper one
         room = 2 * slot - GAP - 10
-    return {p: wrapped(graph.players[p], room, SMALL, NAME_LINES) for p in used}, staggered
+    rooms = dict.fromkeys(used, room)
+    for p in used[:1] + used[-1:]:  # next to the edge of the picture
+        rooms[p] = min(room, slot + 2 * MARGIN - GAP - 10)
+    return {p: wrapped(graph.players[p], rooms[p], SMALL, NAME_LINES) for p in used}, staggered
 
 
 def _width(graph: AndOrGraph, wide: float, rows: int | None) -> float:
@@ -118,6 +121,8 @@ def _width(graph: AndOrGraph, wide: float, rows: int | None) -> float:
 
 def _grid(m: int, wide: float, width: float, rows: int | None) -> tuple[list[tuple[float, float]], float]:
     """Centres of `m` nodes, row by row, and the lower edge of the last row."""
+    if not m:
+        return [], TOP + 40
     inner = width - 2 * MARGIN
     # A single row needs no room for the shift.
     single = m * (wide + GAP) <= inner
@@ -131,8 +136,7 @@ def _grid(m: int, wide: float, width: float, rows: int | None) -> tuple[list[tup
         shift = (row % 2 - 0.5) * 0.5 * step if rows > 1 else 0
         x = width / 2 + (column - (count - 1) / 2) * step + shift
         places.append((x, TOP + 40 + row * (PATTERN_HEIGHT + 26) + PATTERN_HEIGHT / 2))
-    last = places[-1][1] if places else TOP + 20
-    return places, last + PATTERN_HEIGHT / 2
+    return places, places[-1][1] + PATTERN_HEIGHT / 2
 
 
 def _coalitions(graph: AndOrGraph, xs: dict[int, float], inner: float, y: float) -> tuple[tuple[Box, ...], float]:
@@ -172,7 +176,7 @@ def wrapped(text: str, width: float, size: float, lines: int) -> tuple[str, ...]
         fits = next((k for k in range(1, len(rest) + 1) if text_width(rest[:k], size) > width), len(rest) + 1) - 1
         fits = max(fits, 1)
         # Break after the last space or joint that fits, else within the word.
-        joints = [k + 1 for k in range(fits) if rest[k] in " _-/.,:=" and k + 1 >= fits / 3]
+        joints = [k + 1 for k in range(fits) if rest[k] in " _-/:=" and k + 1 >= fits / 3]
         cut = fits if rest[fits : fits + 1] == " " else joints[-1] if joints else fits
         broken.append(rest[:cut].rstrip())
         rest = rest[cut:].lstrip()
