@@ -4,9 +4,12 @@ A sign is told three times: by colour, by the side of zero and by the mark at th
 are shown as plain text, never as markup, and cut to the room there is.
 """
 
+from bisect import bisect_right
 from collections.abc import Sequence
+from functools import lru_cache
 
 import numpy as np
+from matplotlib import rcParams
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties, findfont, get_font
@@ -37,14 +40,20 @@ def sign_colour(value: float) -> str:
 
 def plain(text: object) -> str:
     """Text from outside as one line that the fonts in use can show; what they cannot becomes a question mark."""
-    fonts = [get_font(findfont(FontProperties(family=[family]))) for family in FontProperties().get_family()]
+    fonts = [get_font(findfont(FontProperties(family=[family]))) for family in rcParams["font.family"]]
     line = " ".join(str(text)[:2000].split())
     return "".join(c if c.isprintable() and any(f.get_char_index(ord(c)) for f in fonts) else "?" for c in line)
 
 
 def text_width(text: str, size: float) -> float:
     """Width in points of one line of text."""
-    return text_to_path.get_text_width_height_descent(text, FontProperties(size=size), ismath=False)[0]
+    return _width(text, size, tuple(rcParams["font.family"]))
+
+
+@lru_cache(maxsize=4096)
+def _width(text: str, size: float, family: tuple[str, ...]) -> float:
+    properties = FontProperties(family=list(family), size=size)
+    return text_to_path.get_text_width_height_descent(text, properties, ismath=False)[0]
 
 
 def shortened(text: object, width: float, size: float) -> str:
@@ -52,18 +61,17 @@ def shortened(text: object, width: float, size: float) -> str:
     line = plain(text)
     if text_width(line, size) <= width:
         return line
-    while line and text_width(line + "…", size) > width:
-        line = line[:-1].rstrip() if len(line) < 200 else line[: len(line) // 2]
-    return line + "…"
+    # The most characters that fit beside the ellipsis; a longer text is never narrower.
+    count = bisect_right(range(1, len(line)), width, key=lambda k: text_width(line[:k] + "…", size))
+    return line[:count].rstrip() + "…"
 
 
 def wrapped(text: object, width: float, size: float, lines: int) -> str:
     """`plain` text broken into at most `lines` lines of `width` points; what is left over ends in an ellipsis."""
-    words, done = plain(text).split(), []
+    words, done, space = plain(text).split(), [], text_width(" ", size)
     while words and len(done) < lines - 1:
-        count = 1
-        while count < len(words) and text_width(" ".join(words[: count + 1]), size) <= width:
-            count += 1
+        ends = np.cumsum([text_width(word, size) + space for word in words]) - space
+        count = max(int(np.searchsorted(ends, width, "right")), 1)
         done.append(shortened(" ".join(words[:count]), width, size))
         del words[:count]
     return "\n".join([*done, shortened(" ".join(words), width, size)] if words else done)

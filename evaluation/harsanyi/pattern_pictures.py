@@ -208,7 +208,9 @@ def _label(record: dict, pattern: dict, width: float) -> str:
     if record["modality"] == "image" and len(names) > 1:
         return f"{pattern['kind'].upper()}\nof {len(names)}"
     label = wrapped(joint.join(names), width, SIZE, 4)
-    for count in range(len(names) - 1, 0, -1):
+    ends = np.cumsum([text_width(name + joint, SIZE) for name in names])
+    most = int(np.searchsorted(ends, 3 * width))  # more cannot fit
+    for count in range(min(most, len(names) - 1), 0, -1):
         if label.count("\n") < 3:
             break
         label = wrapped(f"{joint.join(names[:count])}{joint}{len(names) - count} more", width, SIZE, 4)
