@@ -43,7 +43,7 @@ class Description:
         if form == "values" and k == 1:
             classes = ("target",)
         elif len(names) == (2 if single else k):
-            classes = distinct(names)
+            classes = tuple(map(str, names))
         else:
             stem = "output" if form == "values" else "class"
             classes = tuple(f"{stem}_{i}" for i in range(2 if single else k))
@@ -183,16 +183,6 @@ def check_form(outputs: np.ndarray, form: str, name: str) -> None:
             f"{name}: the {outputs.shape[1]} outputs of a sample do not sum to 1 (off by {worst:.4g}), "
             "so they are no probabilities of classes; ask for values"
         )
-
-
-def distinct(names: Sequence[Any]) -> tuple[str, ...]:
-    """Names as text; the second of two equal ones gets a number, as ImageNet's two cranes do."""
-    counts = dict.fromkeys(map(str, names), 0)
-    told_apart = []
-    for name in map(str, names):
-        counts[name] += 1
-        told_apart.append(name if counts[name] == 1 else f"{name} ({counts[name]})")
-    return tuple(told_apart)
 
 
 def check_outputs_option(outputs: str) -> None:

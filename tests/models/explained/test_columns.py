@@ -110,7 +110,10 @@ def test_a_row_in_the_columns_types() -> None:
         ({"income": -math.inf}, "'income': -inf is not finite"),
         ({"children": 2.5}, "'children': 2.5 is not a whole number of type int64"),
         ({"children": 1e30}, "'children': 1e[+]30 is not a whole number"),
-        ({"town": "Bon"}, "'town': unknown category 'Bon'; the background rows have 'Bonn', 'Ulm'; did you mean 'Bonn'"),
+        (
+            {"town": "Bon"},
+            "'town': unknown category 'Bon'; the background rows have 'Bonn', 'Ulm'; did you mean 'Bonn'",
+        ),
         ({"owner": "yes"}, "'owner': 'yes' is neither true nor false"),
         ({"income": [1.0]}, "is not a number"),
     ],
@@ -140,7 +143,7 @@ def test_frames_have_the_types_of_the_columns_in_their_order() -> None:
 def test_fractions_of_whole_columns_are_passed_on_only_where_allowed() -> None:
     rows = pd.DataFrame([ROW | {"children": 1.25}])
     assert typed_frame(rows, COLUMNS, fractions=True)["children"].tolist() == [1.25]
-    with pytest.raises(InputError, match="'children' takes whole numbers .int64., got 1.25"):
+    with pytest.raises(InputError, match=r"'children' takes whole numbers .int64., got 1.25"):
         typed_frame(rows, COLUMNS)
     with pytest.raises(InputError, match="column 'income': could not convert"):
         typed_frame(pd.DataFrame([ROW | {"income": "x"}]), COLUMNS)

@@ -152,7 +152,7 @@ def test_forests_and_boosting(log: Callable[..., Any]) -> None:
     model = load_explained(log(boosted, **trusted).model_uri, "cpu", statistics=ROWS)
     assert (model.form, model.classes, [c.name for c in model.columns]) == ("values", ("target",), ["age", "income"])
     np.testing.assert_array_equal(model(ROWS)[:, 0], boosted.predict(NUMBERS))
-    with pytest.raises(InputError, match="GradientBoostingRegressor has no predict_proba.*it offers values"):
+    with pytest.raises(InputError, match=r"GradientBoostingRegressor has no predict_proba.*it offers values"):
         load_explained(log(boosted, **trusted).model_uri, "cpu", statistics=ROWS, outputs="probabilities")
 
 
@@ -233,7 +233,9 @@ def test_a_saved_model_needs_no_store(mixed_model: PackagedModel, mixed: Any, tm
 def test_pickles_are_read_only_with_consent(log: Callable[..., Any], mixed: Any, tmp_path: Path) -> None:
     uri = log(mixed, ROWS, serialization_format="cloudpickle").model_uri
     before = os.environ.get(VARIABLE)
-    with pytest.raises(InputError, match=r"model\.pkl is a pickle.* in the format skops .*or allow it by --allow-pickle"):
+    with pytest.raises(
+        InputError, match=r"model\.pkl is a pickle.* in the format skops .*or allow it by --allow-pickle"
+    ):
         load_explained(uri, "cpu", statistics=ROWS)
     model = load_explained(uri, "cpu", statistics=ROWS, allow_pickle=True)
     np.testing.assert_allclose(model(ROWS), mixed.predict_proba(ROWS))
