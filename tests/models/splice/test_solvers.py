@@ -359,7 +359,7 @@ def test_inputs_may_need_gradients_and_any_strides():
 
 @pytest.mark.parametrize("solver", SOLVERS)
 @pytest.mark.parametrize("max_iterations", [None, 1])  # with 1, the gap is certified outside the solver
-@pytest.mark.filterwarnings("ignore::conceptry.models.splice.decomposition.ConvergenceWarning")
+@pytest.mark.filterwarnings("ignore::conceptry.models.errors.ConvergenceWarning")
 def test_autocast_has_no_influence(solver, max_iterations):
     V, C = problem(5, dtype=torch.float32)
     expected = decompose(V, C, 0.1, solver, max_iterations=max_iterations)
