@@ -100,7 +100,7 @@ def train_command(
 def score_classifier(model: ExplainedModel, dataset: Dataset) -> dict[str, float]:
     """The scores of `DEFINITIONS` that suit the task, on the held-out rows of `dataset`."""
     rows, y = dataset.heldout, dataset.targets[dataset.heldout]
-    outputs = np.concatenate([model(_take(dataset, rows[i : i + _BATCH])) for i in range(0, len(rows), _BATCH)])
+    outputs = np.concatenate([model(dataset.take(rows[i : i + _BATCH])) for i in range(0, len(rows), _BATCH)])
     if dataset.task == "regression":
         error = outputs[:, 0] - y
         spread = np.sum((y - y.mean()) ** 2)
@@ -120,12 +120,6 @@ def _least_squares(dataset: Dataset) -> np.ndarray:
     x = np.insert(table_features(dataset.inputs, dataset.columns).astype(np.float64), 0, 1.0, axis=1)
     solution = np.linalg.lstsq(x[dataset.train], dataset.targets[dataset.train])[0]
     return x[dataset.heldout] @ solution
-
-
-def _take(dataset: Dataset, rows: np.ndarray) -> Any:
-    if dataset.modality == "table":
-        return dataset.inputs.iloc[rows]
-    return [dataset.inputs[row] for row in rows] if dataset.modality == "text" else dataset.inputs[rows]
 
 
 def _train(

@@ -22,6 +22,7 @@ from torch import Tensor, nn
 
 from conceptry.models.artifacts import read_json, write_json
 from conceptry.models.errors import InputError
+from conceptry.models.explained.columns import columns_from_json
 from conceptry.models.explained.protocol import Column
 from conceptry.models.zoo.architectures import ARCHITECTURES, Shape, build_network
 from conceptry.models.zoo.features import (
@@ -171,6 +172,6 @@ def _description(values: dict[str, Any]) -> Description:
     shape = Shape(**{**values["shape"], "inputs": tuple(values["shape"]["inputs"])})
     if shape.arch not in ARCHITECTURES.get(values["modality"], ()):
         raise ValueError(f"architecture {shape.arch!r} does not read modality {values['modality']!r}")
-    columns = tuple(Column(**{**column, "categories": tuple(column["categories"])}) for column in values["columns"])
+    columns = columns_from_json(values["columns"])
     names = {key: tuple(values[key]) for key in ("classes", "vocabulary")}
     return Description(**{**values, **names, "shape": shape, "columns": columns})

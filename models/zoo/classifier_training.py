@@ -30,6 +30,7 @@ from conceptry.models.zoo.features import (
     image_features,
     padded,
     table_features,
+    table_owner,
     token_ids,
 )
 
@@ -152,10 +153,9 @@ def _describe(settings: ClassifierTraining, dataset: Dataset) -> Description:
     elif n_outputs == 2 and settings.arch in SINGLE_LOGIT:
         n_outputs = 1
     if dataset.modality == "table":
-        sizes = (table_features(dataset.inputs.iloc[:1], dataset.columns).shape[1],)
+        sizes = (len(table_owner(dataset.columns)),)
     elif dataset.modality == "text":
-        texts = [dataset.inputs[row] for row in dataset.train]
-        vocabulary = build_vocabulary(texts, settings.vocabulary_size, settings.min_count)
+        vocabulary = build_vocabulary(dataset.take(dataset.train), settings.vocabulary_size, settings.min_count)
         sizes = (len(vocabulary),)
     else:
         grey = all(np.array_equal(dataset.inputs[..., 0], dataset.inputs[..., channel]) for channel in (1, 2))
@@ -169,12 +169,13 @@ def _describe(settings: ClassifierTraining, dataset: Dataset) -> Description:
 
 def _features(description: Description, dataset: Dataset) -> tuple[Tensor, Tensor | None]:
     """What the network reads of the training rows: features (n, *features), or tokens (n, longest) and lengths (n,)."""
+    training = dataset.take(dataset.train)
     if dataset.modality == "table":
-        return torch.from_numpy(table_features(dataset.inputs.iloc[dataset.train], dataset.columns)), None
+        return torch.from_numpy(table_features(training, dataset.columns)), None
     if dataset.modality == "image":
-        return torch.from_numpy(image_features(dataset.inputs[dataset.train], description.shape.inputs)), None
+        return torch.from_numpy(image_features(training, description.shape.inputs)), None
     index = {token: i for i, token in enumerate(description.vocabulary)}
-    ids, lengths = padded(token_ids([dataset.inputs[row] for row in dataset.train], index))
+    ids, lengths = padded(token_ids(training, index))
     return torch.from_numpy(ids), torch.from_numpy(lengths)
 
 

@@ -17,7 +17,6 @@ info.json, whose `attributes` names the columns; values are taken as they lie th
 
 import hashlib
 import json
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,6 +26,7 @@ import pandas as pd
 
 from conceptry.models.artifacts import read_json
 from conceptry.models.errors import InputError
+from conceptry.models.explained.columns import columns_of
 from conceptry.models.explained.protocol import Column
 from conceptry.models.zoo import corpora
 
@@ -61,6 +61,12 @@ class Dataset:
     columns: tuple[Column, ...]
     digest: str
 
+    def take(self, rows: np.ndarray) -> Any:
+        """The inputs of `rows`, in the form that a model of the modality is called with."""
+        if self.modality == "table":
+            return self.inputs.iloc[rows]
+        return [self.inputs[row] for row in rows] if self.modality == "text" else self.inputs[rows]
+
 
 def load_dataset(name: str) -> Dataset:
     """The data called `name` (see the table above). Raises InputError for another name and for malformed files."""
@@ -83,21 +89,6 @@ def load_dataset(name: str) -> Dataset:
     raise InputError(f"unknown data {name!r}; expected one of {', '.join(DATASETS)}")
 
 
-def describe_columns(frame: pd.DataFrame, categorical: Sequence[str] = ()) -> tuple[Column, ...]:
-    """What the rows of `frame` say about its columns: numbers, or categories of those named in `categorical`."""
-    return tuple(_describe(str(name), values, name in categorical) for name, values in frame.items())
-
-
-def _describe(name: str, values: pd.Series, categorical: bool) -> Column:
-    mode = values.mode().iloc[0]  # the least of equally frequent ones
-    if categorical:
-        categories, dtype = tuple(sorted(values.unique().tolist())), str(values.dtype)
-        return Column(name, "categorical", categories=categories, mode=mode.item(), dtype=dtype)
-    x = values.to_numpy(np.float64)
-    mean, median, std, low, high = (float(f) for f in (x.mean(), np.median(x), x.std(), x.min(), x.max()))
-    return Column(name, "numeric", mean, median, std, low, high, mode=float(mode))
-
-
 def _from_sklearn(name: str) -> Dataset:
     from sklearn import datasets  # slow to import
 
@@ -110,8 +101,9 @@ def _from_sklearn(name: str) -> Dataset:
         return _dataset(name, "table", "classification", classes, source.data, source.target.to_numpy())
     if name == "diabetes":
         source = datasets.load_diabetes(as_frame=True, scaled=False)
-        frame = source.data.set_axis(list(_DIABETES), axis=1).astype({"sex": "int64"})
-        return _dataset(name, "table", "regression", ("target",), frame, source.target.to_numpy(), categorical=["sex"])
+        frame = source.data.set_axis(list(_DIABETES), axis=1)
+        frame["sex"] = [str(int(code)) for code in frame["sex"]]  # a category: the source does not say which is which
+        return _dataset(name, "table", "regression", ("target",), frame, source.target.to_numpy())
     source = datasets.load_digits()
     grey = np.rint(source.images * (255 / 16)).astype(np.uint8)
     images = np.repeat(grey[..., None], 3, axis=-1)
@@ -169,7 +161,6 @@ def _dataset(
     *,
     n_train: int | None = None,
     share: float = 0.25,
-    categorical: Sequence[str] = (),
 ) -> Dataset:
     """n_train: so many first rows are for training; None holds out `share` of each class, or quarter of targets."""
     targets = targets.astype(np.float64 if task == "regression" else np.int64)
@@ -179,7 +170,7 @@ def _dataset(
     else:
         heldout = np.arange(n_train, len(targets))
     train = np.setdiff1d(np.arange(len(targets)), heldout)
-    columns = describe_columns(inputs.iloc[train], categorical) if modality == "table" else ()
+    columns = columns_of(inputs.iloc[train]) if modality == "table" else ()
     digest = _digest([modality, task, classes, [(c.name, c.kind) for c in columns]], inputs, [targets, train, heldout])
     return Dataset(name, modality, task, classes, inputs, targets, train, heldout, columns, digest)
 
@@ -196,11 +187,10 @@ def _held_out(name: str, groups: np.ndarray, share: float) -> np.ndarray:
 
 def _digest(description: list[Any], inputs: Any, arrays: list[np.ndarray]) -> str:
     content = hashlib.sha256(json.dumps(description).encode())
-    if isinstance(inputs, list):
-        content.update(json.dumps(inputs).encode())
+    if isinstance(inputs, np.ndarray):
+        arrays = [inputs, *arrays]
     else:
-        values = inputs.to_numpy(np.float64) if isinstance(inputs, pd.DataFrame) else inputs
-        arrays = [values, *arrays]
+        content.update(json.dumps(inputs.to_dict("list") if isinstance(inputs, pd.DataFrame) else inputs).encode())
     for values in arrays:
         content.update(f"{values.dtype.str} {values.shape}".encode() + np.ascontiguousarray(values).tobytes())
     return content.hexdigest()
