@@ -11,6 +11,7 @@ Everything is placed in points from the top left corner, so what is long makes a
 
 import json
 from numbers import Integral, Real
+from typing import Literal
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -65,7 +66,7 @@ def draw_patterns(record: dict, top: int = 6) -> Figure:
         # Bold letters are wider than those that are measured.
         page.text(left + text_width(effect, 12) * 1.2 + 8, y + 2, _kind(pattern), fontsize=9, color=MUTED, va="top")
         if picture:
-            _show_kept(place(left, y + LINE, width, heights[k]), record, pattern)
+            _show_kept(place(left, y + LINE, width, heights[k]), record, pattern, "NW")
             continue
         for x, text, line, marked in drawings[k]:
             face, edge = (_tint(colour), colour) if marked else ("none", "none")
@@ -121,7 +122,7 @@ def draw_explanation(record: dict) -> Figure:
             page.text(right, spot, label, fontsize=SIZE, color=INK, va="center", ha="right", parse_math=False)
             if picture:
                 small = place(left + names - thumb - 4, spot - thumb / 2 + 2, thumb - 4, thumb - 4)
-                _show_kept(small, record, entry)
+                _show_kept(small, record, entry, "E")
     if len(patterns) > len(shown):
         rest = sum(p["effect"] for p in patterns[len(shown) :])
         note = f"{len(patterns) - len(shown)} weaker patterns: {signed(rest)} together"
@@ -259,7 +260,7 @@ def _marked_words(record: dict, members: set[str]) -> list[tuple[str, bool]]:
     return entries
 
 
-def _show_kept(axes: Axes, record: dict, pattern: dict) -> None:
+def _show_kept(axes: Axes, record: dict, pattern: dict, anchor: Literal["NW", "E"]) -> None:
     """The picture with the pattern's cells as they are, framed in the colour of the sign, and the others faded."""
     players = json.loads(record["graph"])["players"]
     segments = np.asarray(record["sample"]["segments"])
@@ -273,6 +274,6 @@ def _show_kept(axes: Axes, record: dict, pattern: dict) -> None:
     ys, xs = np.nonzero(padded[1:-1, 1:] != padded[1:-1, :-1])
     down = [((x - 0.5, y - 0.5), (x - 0.5, y + 0.5)) for x, y in zip(xs, ys, strict=True)]
     colour = sign_colour(pattern["effect"])
-    axes.set_anchor("NW")
+    axes.set_anchor(anchor)
     axes.add_collection(LineCollection(across + down, colors=colour, linewidths=1.8, clip_on=False, capstyle="round"))
     axes.set_axis_off()

@@ -238,7 +238,7 @@ def draw_orders(
             axes.set_ylim(0, axes.get_ylim()[1] * 1.12)
         else:
             nothing(axes, "none")
-            axes.set_yticks([0])
+            axes.set_yticks([])
         axes.set_ylabel(name)
     if or_counts is not None:
         panels[0].legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=2, fontsize=9, frameon=False, labelcolor=INK)
