@@ -1,7 +1,7 @@
 """AND-OR interactions: split the rewards into an AND game and an OR game so that few interactions remain.
 
-Li and Zhang, "Does a Neural Network Really Encode Symbolic Concepts?", ICML 2023; Chen et al., "Defining and
-Extracting Generalizable Interaction Primitives from DNNs", ICLR 2024.
+Li and Zhang, "Defining and Quantifying AND-OR Interactions for Faithful and Concise Explanation of DNNs", 2023,
+arXiv:2304.13312; Chen et al., "Defining and Extracting Generalizable Interaction Primitives from DNNs", ICLR 2024.
 
 Objective, over all v_and + v_or = v:  min  sum_{S nonempty} |I_and(S)| + |I_or(S)|  with
 
@@ -35,15 +35,18 @@ inverse, all of it is Kronecker powers, and so the constraint is the 2^n separat
 An iteration costs 4 butterflies, O(n 2^n). The plain iteration is slow on linear programmes; this one is
 reflected, averaged with the point where its epoch began (Halpern) and restarted from where it is whenever the
 step became short enough, with gamma set to balance the distances that x and the subgradient travelled (as PDLP
-does for its primal and dual steps). The certificate: b fixes a = H^-1 (v - D b) and a fixes b, both exactly
+does for its primal and dual steps; Lu and Yang, "Restarted Halpern PDHG for Linear Programming", 2024). The certificate: b fixes a = H^-1 (v - D b) and a fixes b, both exactly
 feasible; the projection leaves a vector H^T y, D^T y, which is centred and scaled until feasible.
 
-The minimum is unique, the minimiser need not be. The columns of H and D satisfy one relation for each
-T of two or more players, OR_T = sum over nonempty L subset T of (-1)^(|L|+1) AND_L. Moving along a combination of
-them is free if the weights it lowers equal those it raises. The smallest is AND_{i,j} + OR_{i,j} = x_i + x_j: a game
-with both terms, signs equal, costs as much as one with two single players, and x_i - AND_{i,j} as much as
-OR_{i,j} - x_j. Of such a tie any mixture may be returned. A relation of T has 2^|T| terms, so a tie needs half of
-them (by weight) in the solution: few terms without such pairs have one split only.
+The minimum is unique, the minimiser need not be. The columns of H and D satisfy one relation for each T of two or
+more players, OR_T = sum over nonempty L subset T of (-1)^(|L|+1) AND_L. Moving along a combination of these is free
+where the |weights| it lowers equal those it raises, which takes a solution with half of the combination's terms:
+
+    AND_ij + OR_ij = x_i + x_j     x_i - AND_ij = OR_ij - x_j     x_k - AND_ik - AND_jk = OR_ijk - OR_ij - AND_ijk
+
+Of such a tie any mixture may be returned; where the solution would hold more than half of a combination, a shorter one
+exists. Both need terms that crowd on the same players: of 100 random games of six terms of two or more players, the
+planted split was the one returned in 49, 91, 98, 100 and 100 at n = 4, 5, 6, 8 and 10, and never a longer one.
 
 Differences from the paper: the papers descend on p in v_and = v/2 + p by gradient steps; this ends with a
 proof of how far from the minimum it is. Single players, for which AND and OR are the same, count as AND.
@@ -165,7 +168,7 @@ class _Problem:
 
     def solve(self, tolerance: float, max_iterations: int) -> int:
         """Improve `best` and `bound` until they agree to the tolerance; returns the iterations made."""
-        from conceptry.models.harsanyi.and_or_kernel import GOLDEN, iterate, transform
+        from conceptry.models.harsanyi.and_or_kernel import GOLDEN, iterate, transform  # numba is slow to import
 
         s = GOLDEN ** (self.n - 2.0 * self.sizes)
         w = self.interactions.copy()  # a feasible a, with b = 0, gives the right-hand sides

@@ -94,6 +94,8 @@ def denoise(
     Raises:
         InputError: naming the argument, what it must be and what it was.
     """
+    from conceptry.models.harsanyi.denoise_kernel import remove_greedily  # numba is slow to import
+
     v = finite_table("v", v)
     n = n_players(v)
     effects = finite_table("interactions", interactions, len(v))
@@ -116,8 +118,6 @@ def denoise(
     removed = np.empty(max(0, len(order) - min_patterns), np.int64)
     errors = np.empty(len(removed) + 1)
     squared_norm = float(v @ v)
-    from conceptry.models.harsanyi.denoise_kernel import remove_greedily
-
     resolution = RESOLUTION * squared_norm**0.5
     remove_greedily(residual, effects, order, sizes, n, min(n_greedy, len(order)), resolution, removed, errors)
 

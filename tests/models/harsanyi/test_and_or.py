@@ -134,6 +134,16 @@ def test_planted_terms_are_the_strongest(n, seed):
     np.testing.assert_allclose(parts.i_or[rows[3:]], effects[3:], atol=1e-4)
 
 
+@pytest.mark.parametrize("n", [3, 4, 5])
+@pytest.mark.parametrize("seed", range(6))
+def test_terms_that_crowd_give_no_longer_split(n, seed):
+    rng = np.random.default_rng(seed)
+    planted = np.where(rng.random((2, 2**n)) < 0.4, rng.normal(size=(2, 2**n)), 0.0)
+    planted[:, 0] = 0.0
+    v = inverse_moebius(planted[0]) + inverse_or(planted[1])
+    assert split(v).l1 <= np.abs(planted).sum() * (1 + 1e-6)
+
+
 def test_few_terms_come_out_without_dust():
     v, _ = game(12, {(0, 1, 2): 1.5, (3, 4): -1.0, (7,): 0.5}, {(5, 6, 8): 2.0, (9, 10): 0.75}, empty=-0.25)
     parts = split(v)
@@ -149,6 +159,7 @@ def test_few_terms_come_out_without_dust():
         ({(0,): 1.0, (1,): 1.0}, {}),
         ({(0,): 1.0, (0, 1): -1.0}, {}),  # = OR - x1
         ({(0, 1): -0.5, (2, 3): 2.0}, {(0, 1): -1.5}),
+        ({(2,): 1.0, (0, 2): -1.0, (1, 2): -1.0}, {}),  # = OR(0, 1, 2) - OR(0, 1) - AND(0, 1, 2)
     ],
 )
 def test_where_the_split_is_not_unique_its_norm_is(and_terms, or_terms):
