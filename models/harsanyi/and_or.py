@@ -35,8 +35,9 @@ inverse, all of it is Kronecker powers, and so the constraint is the 2^n separat
 An iteration costs 4 butterflies, O(n 2^n). The plain iteration is slow on linear programmes; this one is
 reflected, averaged with the point where its epoch began (Halpern) and restarted from where it is whenever the
 step became short enough, with gamma set to balance the distances that x and the subgradient travelled (as PDLP
-does for its primal and dual steps; Lu and Yang, "Restarted Halpern PDHG for Linear Programming", 2024). The certificate: b fixes a = H^-1 (v - D b) and a fixes b, both exactly
-feasible; the projection leaves a vector H^T y, D^T y, which is centred and scaled until feasible.
+does for its primal and dual steps; Lu and Yang, "Restarted Halpern PDHG for Linear Programming", 2024). The
+certificate: b fixes a = H^-1 (v - D b) and a fixes b, both exactly feasible; the projection leaves a vector H^T
+y, D^T y, which is centred and scaled until feasible.
 
 The minimum is unique, the minimiser need not be. The columns of H and D satisfy one relation for each T of two or
 more players, OR_T = sum over nonempty L subset T of (-1)^(|L|+1) AND_L. Moving along a combination of these is free
@@ -44,9 +45,10 @@ where the |weights| it lowers equal those it raises, which takes a solution with
 
     AND_ij + OR_ij = x_i + x_j     x_i - AND_ij = OR_ij - x_j     x_k - AND_ik - AND_jk = OR_ijk - OR_ij - AND_ijk
 
-Of such a tie any mixture may be returned; where the solution would hold more than half of a combination, a shorter one
-exists. Both need terms that crowd on the same players: of 100 random games of six terms of two or more players, the
-planted split was the one returned in 49, 91, 98, 100 and 100 at n = 4, 5, 6, 8 and 10, and never a longer one.
+Of such a tie any mixture may be returned; where the solution would hold more than half of a combination, a
+shorter one exists. Both need terms that crowd on the same players: of 100 random games of six terms of two or
+more players, the planted split was the one returned in 49, 91, 98, 100 and 100 at n = 4, 5, 6, 8 and 10, and
+never a longer one.
 
 Differences from the paper: the papers descend on p in v_and = v/2 + p by gradient steps; this ends with a
 proof of how far from the minimum it is. Single players, for which AND and OR are the same, count as AND.
