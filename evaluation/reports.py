@@ -6,6 +6,7 @@ from typing import Any
 
 import pandas as pd
 from rich.box import SIMPLE_HEAD
+from rich.console import Group, RenderableType
 from rich.markup import escape
 from rich.table import Table
 
@@ -43,15 +44,14 @@ def comparison_table(comparison: Comparison, everything: bool = False) -> Table:
     return table
 
 
-def agreement_table(agreed: pd.DataFrame) -> Table:
+def agreement_table(agreed: pd.DataFrame) -> RenderableType:
     """How far the versions agree in pairs, one row and one column for each."""
-    table = Table(title="agreement of kept patterns (mean Jaccard index)", title_justify="left", header_style="",
-                  box=SIMPLE_HEAD)  # fmt: skip
+    table = Table(header_style="", box=SIMPLE_HEAD)
     for heading in ("", *(f"v{number}" for number in agreed.columns)):
         table.add_column(heading, justify="right")
     for number, row in agreed.iterrows():
         table.add_row(f"v{number}", *(f"{value:.2f}" for value in row))
-    return table
+    return Group("agreement of the kept patterns (mean Jaccard index)", table)
 
 
 def comparison_records(comparison: Comparison, agreed: pd.DataFrame | None = None) -> list[dict[str, Any]]:

@@ -81,6 +81,42 @@ def tiny_version(store: str, tiny_options: dict[str, str]):
     return register("splice", tiny_options, name="tiny").version
 
 
+@pytest.fixture(scope="session")
+def tiny_classifier(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An untrained network over five columns, one of them categorical, in the folder of a classifier."""
+    from conceptry.models.explained.protocol import Column
+    from conceptry.models.zoo.architectures import Shape, build_network
+    from conceptry.models.zoo.classifier import Classifier, Description
+
+    numeric = [
+        Column(name, "numeric", 1.0, 1.5, 2.0, -4.0, 6.0, mode=1.0) for name in ("age", "height", "weight", "dose")
+    ]
+    kind = Column("kind", "categorical", categories=("a", "b", "c"), mode="b", dtype="str")
+    shape = Shape("mlp2", (7,), 3, 16)
+    torch.manual_seed(0)
+    description = Description(shape, "table", "logits", ("low", "mid", "high"), (*numeric, kind))
+    directory = tmp_path_factory.mktemp("tiny-classifier")
+    Classifier("classifier:tiny", description, build_network(shape), torch.device("cpu")).save(directory)
+    return directory
+
+
+@pytest.fixture(scope="session")
+def tiny_rows() -> list[dict]:
+    return [
+        {"age": 3.0, "height": -1.0, "weight": 2.5, "dose": 0.0, "kind": "a"},
+        {"age": 0.5, "height": 4.0, "weight": -2.0, "dose": 5.0, "kind": "c"},
+        {"age": 1.5, "height": 2.0, "weight": 6.0, "dose": -3.0, "kind": "b"},
+    ]
+
+
+@pytest.fixture(scope="session")
+def harsanyi_version(store: str, tiny_classifier: Path):
+    """A registered version that explains the tiny classifier."""
+    from conceptry.registry import register
+
+    return register("harsanyi", {"model": f"classifier:{tiny_classifier}"}, name="tiny-harsanyi").version
+
+
 @pytest.fixture
 def command_line(store: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch):
     """Run the command line in this process, which saves the seconds that imports take; returns (code, out, err)."""

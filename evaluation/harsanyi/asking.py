@@ -8,9 +8,11 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from mlflow.exceptions import MlflowException
 
 from conceptry.evaluation.harsanyi.data import Sample
 from conceptry.evaluation.process import Predict
+from conceptry.models.errors import ConceptryError
 from conceptry.models.harsanyi.graph import AndOrGraph
 
 
@@ -52,10 +54,14 @@ def explain_samples(
     progress: Callable[[float], None] = lambda share: None,
     params: Mapping[str, Any] | None = None,
 ) -> list[Explained]:
-    """Explanations of all samples, in their order."""
+    """Explanations of all samples, in their order. Raises ConceptryError naming the sample that is refused."""
     explained = []
-    for sample in samples:
-        answer = predict(pd.DataFrame([dict(sample.values)]), {"details": True} | dict(params or {}))
+    for number, sample in enumerate(samples):
+        try:
+            answer = predict(pd.DataFrame([dict(sample.values)]), {"details": True} | dict(params or {}))
+        except (ConceptryError, MlflowException) as error:  # of a process of its own, and of one in this process
+            sentence = getattr(error, "message", str(error))
+            raise ConceptryError(sentence.replace("row 0", f"sample {number}", 1)) from None
         explained.append(Explained(sample, answer.rows.to_dict("records")[0], answer.seconds))
         progress(len(explained) / len(samples))
     return explained

@@ -88,7 +88,7 @@ class HarsanyiHarness:
         return table_samples(table, labels, name)
 
     def evaluate(self, predict: Predict, data: SampleData, progress: Progress) -> Report:
-        predict(pd.DataFrame([dict(data.samples[0].values)]))  # what happens once only is not timed
+        explain_samples(predict, data.samples[:1])  # what happens once only is not timed
         explained = explain_samples(predict, data.samples, lambda share: progress("explaining samples", share))
         curves = [m.error_curve(e.v, e.i, CURVE) for e in explained]
         errors, ratios = (np.mean([curve[k] for curve in curves], axis=0) for k in (0, 1))

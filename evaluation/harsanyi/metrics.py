@@ -46,7 +46,8 @@ def error_curve(v: np.ndarray, i: np.ndarray, most: int) -> tuple[np.ndarray, np
     n = len(v).bit_length() - 1
     rows = np.arange(2**n)
     strength = strengths(i)
-    order = np.argsort(-strength, kind="stable")[: min(most, len(i) - 1)]
+    order = np.argsort(-strength, kind="stable")
+    order = order[order != 0][:most]
     left = np.asarray(v, dtype=np.float64) - v[0]
     scale = float(v @ v) or 1.0
     errors, ratios, total, kept = [float(left @ left) / scale], [0.0], strength.sum() or 1.0, 0.0

@@ -42,6 +42,8 @@ def build(options: HarsanyiOptions, directory: Path) -> Package:
     model = options.load(torch.device("cpu"))
     settings, groups, baseline_row = _with_files(options.settings(), model)
     explainer = Harsanyi(model, settings, groups, baseline_row)
+    if model.modality == "table":
+        explainer.problem({name: cells[0] for name, cells in _example(model).items()})
     model.save(directory / EXPLAINED)
     content = {"settings": asdict(explainer.settings), "groups": groups, "baseline_row": baseline_row}
     write_json(directory / CONFIG, content)

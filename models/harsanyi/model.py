@@ -149,6 +149,21 @@ class Harsanyi:
         if self.settings.target != PREDICTED:
             self._index_of(self.settings.target)
 
+    def problem(self, sample: Any) -> p.Problem:
+        """The players of a sample, without asking the model.
+
+        Raises InputError where the sample cannot be used or has too many players.
+        """
+        if self.model.modality == "table":
+            problem = p.table_problem(self.model, self.settings, sample, self.groups, self.baseline_row)
+        else:
+            make = {"text": p.text_problem, "image": p.image_problem, "points": p.points_problem}[self.model.modality]
+            problem = make(self.model, self.settings, sample)
+        if (n := len(problem.players)) > self.settings.max_players:
+            most = f"at most {self.settings.max_players} are accepted"
+            raise InputError(f"{n} players, and {most}; {self._way_out(problem)}")
+        return problem
+
     def explain(
         self, sample: Any, target: str | None = None, progress: Callable[[str, float], None] | None = None
     ) -> Interactions:
@@ -156,16 +171,14 @@ class Harsanyi:
 
         Raises InputError where the sample cannot be used, has too many players, or the target is unknown.
         """
-        problem = self._problem(sample)
+        problem = self.problem(sample)
         n = len(problem.players)
-        if n > self.settings.max_players:
-            raise InputError(
-                f"{n} players, and at most {self.settings.max_players} are accepted; {self._way_out(problem)}"
-            )
         index = self._target(problem, target or self.settings.target)
         if self.settings.learns_baseline:
             learned = self._learn(problem, index, progress)
-            v, calls = learned.v, (self.settings.learning_steps + 1) * 2**n
+            # Where the subsets exceed one batch, each step asks twice: for the signs, then for the gradient.
+            steps = self.settings.learning_steps * (1 if 2**n <= self.settings.batch_size else 2)
+            v, calls = learned.v, (steps + 1) * 2**n
         else:
             learned, calls = None, 2**n
             v = rewards_of(self.model, problem.masker, self._reward, index, self.settings.batch_size, progress)
@@ -179,12 +192,6 @@ class Harsanyi:
         return Interactions(
             problem.players, self.model.classes[index], v, i_and, i_or, learned, calls, problem.description
         )
-
-    def _problem(self, sample: Any) -> p.Problem:
-        if self.model.modality == "table":
-            return p.table_problem(self.model, self.settings, sample, self.groups, self.baseline_row)
-        make = {"text": p.text_problem, "image": p.image_problem, "points": p.points_problem}[self.model.modality]
-        return make(self.model, self.settings, sample)
 
     def _way_out(self, problem: p.Problem) -> str:
         n = self.settings.max_players
@@ -243,7 +250,10 @@ class Harsanyi:
             len(problem.players),
             lower=lower,
             upper=upper,
+            scale=spread,
             steps=self.settings.learning_steps,
             lr=self.settings.learning_rate,
             batch_size=self.settings.batch_size,
+            subtract_empty=self.settings.subtract_empty,
+            progress=progress,
         )

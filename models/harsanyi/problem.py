@@ -74,17 +74,12 @@ def table_problem(
         kind = "mean" if settings.baseline == LEARNED else str(settings.baseline)
         baseline = tabular_baseline(model.columns, kind)
     masker = TabularMasker(row, model.columns, baseline, groups, settings.background_columns)
-    members = groups or {name: [name] for name in masker.players}
-    position = {column.name: k for k, column in enumerate(model.columns)}
-    owner = np.full(len(model.columns), -1)
-    for player, columns in enumerate(members.values()):
-        owner[[position[column] for column in columns]] = player
     description = {
         "modality": "table",
         "sample": row,
         "groups": {k: list(v) for k, v in groups.items()} if groups else {},
     }
-    return Problem(masker, pd.DataFrame([row]), _masked_empty(masker), owner, description)
+    return Problem(masker, pd.DataFrame([row]), _masked_empty(masker), masker.owner, description)
 
 
 def text_problem(model: ExplainedModel, settings: Settings, text: str) -> Problem:

@@ -67,7 +67,7 @@ class Network:
             return self.forward(self.encode(rows)).double().numpy()
 
     def encode(self, rows: pd.DataFrame) -> torch.Tensor:
-        return torch.from_numpy(rows[list(NAMES)].to_numpy(np.float32))
+        return torch.from_numpy(np.array(rows[list(NAMES)], dtype=np.float32))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return torch.tanh(x @ self.w) @ self.u
@@ -138,7 +138,9 @@ def test_targets() -> None:
     assert Harsanyi(Binary()).explain(row).v_full == pytest.approx(2.0)
     assert Harsanyi(Binary()).explain(row, "no").v_full == pytest.approx(-2.0)
     assert Harsanyi(Binary(), Settings(target="0")).explain(row).target == "no"
-    with pytest.raises(InputError, match="binary has no output 'yess'; expected predicted, an index below 2, or a name"):
+    with pytest.raises(
+        InputError, match="binary has no output 'yess'; expected predicted, an index below 2, or a name"
+    ):
         Harsanyi(Binary()).explain(row, "yess")
     with pytest.raises(InputError, match="no output"):
         Harsanyi(Binary(), Settings(target="maybe"))
@@ -173,9 +175,13 @@ def test_what_cannot_be_explained() -> None:
         Harsanyi(Table(), Settings(baseline="learned"))
     with pytest.raises(InputError, match="a table model has no baseline 'blur'; expected one of mean, median"):
         Harsanyi(Table(), Settings(baseline="blur"))
-    with pytest.raises(InputError, match="4 players, and at most 3 are accepted; group columns .* or raise max_players"):
+    with pytest.raises(
+        InputError, match=r"4 players, and at most 3 are accepted; group columns .* or raise max_players"
+    ):
         Harsanyi(Table(), Settings(max_players=3)).explain(dict.fromkeys(NAMES, 1.0))
-    with pytest.raises(InputError, match="14 players, and at most 13 are accepted; group words by players words:13, or"):
+    with pytest.raises(
+        InputError, match="14 players, and at most 13 are accepted; group words by players words:13, or"
+    ):
         Harsanyi(Words()).explain("good " * 14)
     with pytest.raises(InputError, match="21 players, and the limit of exact interactions is 20; group players"):
         Harsanyi(Words()).explain("good " * 21)
