@@ -42,6 +42,7 @@ def _prepare(output: Path) -> Sequence[Mapping[str, Any]]:
 def _forest(data: Dataset) -> str:
     """The URI of a random forest over the training rows, registered once."""
     import mlflow
+    from mlflow.sklearn import log_model
     from sklearn.ensemble import RandomForestClassifier
 
     client = connect()
@@ -55,7 +56,7 @@ def _forest(data: Dataset) -> str:
     run = client.create_run(experiment.experiment_id, run_name=FOREST)
     # MLflow says on standard error what the demo says in its own words.
     with redirect_stderr(StringIO()), mlflow.start_run(run.info.run_id):
-        mlflow.sklearn.log_model(forest, name=FOREST, registered_model_name=FOREST, input_example=rows.head(2))
+        log_model(forest, name=FOREST, registered_model_name=FOREST, input_example=rows.head(2))
     return f"models:/{FOREST}/1"
 
 
@@ -75,7 +76,7 @@ def _wines(output: Path) -> list[Path]:
 
 
 def _request(table: Path) -> str:
-    row = json.loads(pd.read_csv(table, nrows=1).to_json(orient="records"))
+    row = json.loads(str(pd.read_csv(table, nrows=1).to_json(orient="records")))
     return f"printf %s {shlex.quote(json.dumps({'dataframe_records': row}))}"
 
 

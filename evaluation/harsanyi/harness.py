@@ -47,6 +47,7 @@ _METRICS = {
         for k in ERROR_AT
     },
     "residual_max": Metric("lower", ".1e", "|sum I - v(N)| over the largest |v|, largest"),
+    "gap_max": Metric("lower", ".1e", "relative duality gap of the AND-OR split, largest"),
     "l1": Metric("lower", ".2f", "sum of all |I|, in units of the reward, mean"),
     "l1_start": Metric(None, ".2f", "the same at the baseline that learning started from"),
     "l1_ratio": Metric("lower", ".3f", "L1 after learning the baseline over L1 before, mean"),
@@ -167,6 +168,8 @@ def _measured(explained: Sequence[Explained], errors: np.ndarray) -> dict[str, f
     answers = [e.answer for e in explained]
     found |= {name: mean([a[name] for a in answers]) for name in ("explain_ratio", "square_error", "l1", "model_calls")}
     found |= {f"error_at_{k}": float(errors[k]) for k in ERROR_AT}
+    if any(len(a["or_interactions"]) for a in answers):
+        found["gap_max"] = max(a["gap"] for a in answers)
     if any(len(a["learning"]) for a in answers):
         found["l1_start"] = mean([a["l1_start"] for a in answers])
         found["l1_ratio"] = mean([a["l1"] / a["l1_start"] if a["l1_start"] else 1.0 for a in answers])

@@ -95,7 +95,7 @@ def _read_row(path: Path) -> dict[str, Any]:
             row = json.loads(text)
         else:
             # by JSON, so that numbers are numbers, in types that a configuration can hold
-            row = next(iter(json.loads(pd.read_csv(io.StringIO(text), nrows=1).to_json(orient="records"))), None)
+            row = next(iter(json.loads(str(pd.read_csv(io.StringIO(text), nrows=1).to_json(orient="records")))), None)
     except OSError:
         raise InputError(f"baseline row:{path}: no such file") from None
     except ValueError as error:

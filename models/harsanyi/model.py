@@ -41,6 +41,7 @@ class Interactions:
     """All interactions of one sample.
 
     players: n names; target: the output explained; v, i_and: (2^n,); i_or: (2^n,) or None where v was not split;
+    gap: how far the L1 of the split can be from the least one at most, relative to it (0 where v was not split);
     learned: how the baseline was learned, else None; calls: masked inputs that the model was asked;
     description: the sample and its players, JSON-ready.
     """
@@ -50,6 +51,7 @@ class Interactions:
     v: np.ndarray
     i_and: np.ndarray
     i_or: np.ndarray | None
+    gap: float
     learned: Sparsified | None
     calls: int
     description: dict[str, Any]
@@ -185,12 +187,12 @@ class Harsanyi:
         if self.settings.subtract_empty:
             v = v - v[0]
         if self.settings.interactions == "and-or":
-            parts = split(v)
-            i_and, i_or = parts.i_and, parts.i_or
+            parts = split(v, self.settings.split_tolerance)
+            i_and, i_or, gap = parts.i_and, parts.i_or, parts.gap / (parts.l1 or 1.0)
         else:
-            i_and, i_or = moebius(v), None
+            i_and, i_or, gap = moebius(v), None, 0.0
         return Interactions(
-            problem.players, self.model.classes[index], v, i_and, i_or, learned, calls, problem.description
+            problem.players, self.model.classes[index], v, i_and, i_or, gap, learned, calls, problem.description
         )
 
     def _way_out(self, problem: p.Problem) -> str:

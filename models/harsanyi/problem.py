@@ -112,7 +112,7 @@ def image_problem(model: ExplainedModel, settings: Settings, image: np.ndarray) 
         segments, names = slic_segments(image, _count(players, "slic")), None
     else:
         rows, columns = _grid(players)
-        segments = grid_segments(*image.shape[:2], rows, columns)
+        segments = grid_segments(image.shape[0], image.shape[1], rows, columns)
         names = grid_names(rows, columns)
     kind = "mean" if settings.baseline == LEARNED else str(settings.baseline)
     masker = ImageMasker(image, segments, image_baseline(image, kind), names)

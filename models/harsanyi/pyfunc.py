@@ -11,6 +11,7 @@ row. The answer has for each row
 | v_full, v_empty | rewards of the sample and of the baseline |
 | explain_ratio, square_error | share of the strength that the kept patterns have; their error, of v's |
 | residual | largest error of the sum of all interactions against v, relative to the largest v |
+| gap | how far the L1 of an AND-OR split can be from the least one, relative to it; else 0 |
 | n_salient, n_kept | patterns above 5 % of the strongest; patterns that denoising keeps |
 | l1, l1_start | sum of all strengths, with the baseline used and with the one that learning started from |
 | shapley | list of {player, value} |
@@ -47,7 +48,7 @@ _PATTERN = Object(
     ]
 )
 _SHARE = Object([Property("player", DataType.string), Property("value", DataType.double)])
-_NUMBERS = ("v_full", "v_empty", "explain_ratio", "square_error", "residual")
+_NUMBERS = ("v_full", "v_empty", "explain_ratio", "square_error", "residual", "gap")
 _OUTPUTS = Schema(
     [
         ColSpec(DataType.string, "target"),
@@ -82,7 +83,7 @@ class HarsanyiExplainer(Explainer):
         inputs = Schema([ColSpec(AnyType(), name, required=False) for name in columns_of(self.harsanyi.model)])
         self.signature = ModelSignature(inputs=inputs, outputs=_OUTPUTS, params=_PARAMS)
         # The kernels compile at their first use: better now than in the first request.
-        Interactions(("x",), "", np.zeros(2), np.zeros(2), None, None, 0, {}).denoised()
+        Interactions(("x",), "", np.zeros(2), np.zeros(2), None, 0.0, None, 0, {}).denoised()
 
     def explain(self, rows: pd.DataFrame, params: Mapping[str, Any]) -> pd.DataFrame:
         top_k = params.get("top_k")
@@ -137,6 +138,7 @@ class HarsanyiExplainer(Explainer):
             "explain_ratio": float(denoised.explain_ratio),
             "square_error": float(denoised.square_error),
             "residual": interactions.residual,
+            "gap": interactions.gap,
             "n_salient": len(interactions.salient),
             "n_kept": len(denoised.kept),
             "l1": interactions.l1,

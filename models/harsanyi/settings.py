@@ -21,6 +21,7 @@ _BASELINES = {
     "image": ("mean", "blur", LEARNED),
     "points": ("centroid", LEARNED),
 }
+_POSITIVE = ("temperature", "split_tolerance", "learning_rate", "learning_range")
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,7 @@ class Settings:
     temperature: float = option(1.0, "Divides the logits.")
     subtract_empty: bool = option(False, "Subtract v(empty), so that the empty pattern has no effect.")
     interactions: str = option("and", "and, or and-or: v split into an AND and an OR part.", INTERACTIONS)
+    split_tolerance: float = option(1e-3, "Relative duality gap of a converged AND-OR split.")
     baseline: str | None = option(
         None,
         "Value of an absent player. Tables: mean, median, mode, learned, row:FILE; texts: token, delete, learned; "
@@ -60,7 +62,7 @@ class Settings:
     batch_size: int = option(4096, "Masked inputs of one model call.")
 
     def __post_init__(self) -> None:
-        for name in ("temperature", "learning_rate", "learning_range", "thres_square_error", "thres_explain_ratio"):
+        for name in (*_POSITIVE, "thres_square_error", "thres_explain_ratio"):
             value = getattr(self, name)
             if not (math.isfinite(value) and value > 0):
                 raise InputError(f"{name} must be a finite number above 0, got {value}")

@@ -180,9 +180,8 @@ def test_summarise(predict, rows_file, tmp_path) -> None:
     assert weights == sorted(weights, reverse=True)
     answers = [predict(pd.DataFrame([dict(data.samples[k].values)])).rows["patterns"][0] for k in (0, 2)]
     strongest = record["concepts"][0]
-    effects = [
-        p["effect"] for patterns in answers for p in patterns if " AND ".join(p["players"]) == strongest["concept"]
-    ]
+    patterns = [(" AND ".join(p["players"]), p["effect"]) for answer in answers for p in answer]
+    effects = [effect for name, effect in patterns if name == strongest["concept"]]
     assert strongest["weight"] == pytest.approx(sum(map(abs, effects)) / 2)
     assert strongest["effect"] == pytest.approx(np.mean(effects))
     assert strongest["share"] == len(effects) / 2

@@ -38,9 +38,9 @@ def test_an_answer_says_what_it_promises(model, tiny_rows) -> None:
         graph = AndOrGraph.from_json(row["graph"])
         assert [p.effect for p in graph.patterns] == effects
         assert json.loads(row["sample"])["sample"]["kind"] in "abc"
-    outputs = {"target", "patterns", "v_full", "v_empty", "explain_ratio", "square_error", "residual", "n_salient"}
+    outputs = {"target", "patterns", "v_full", "v_empty", "explain_ratio", "square_error", "residual", "gap"}
     plain = model.predict(pd.DataFrame(tiny_rows[:1]))
-    assert set(plain.columns) == outputs | {"n_kept", "l1", "l1_start", "shapley", "graph", "model_calls"}
+    assert set(plain.columns) == outputs | {"n_salient", "n_kept", "l1", "l1_start", "shapley", "graph", "model_calls"}
 
 
 def test_params(model, tiny_rows) -> None:
