@@ -7,28 +7,22 @@ bottom row, so that membership can be read where edges are too many to follow.
 
 import math
 import re
-from collections.abc import Collection
 from pathlib import Path
 
 import matplotlib
 from matplotlib.axes import Axes
-from matplotlib.collections import PatchCollection
-from matplotlib.colors import to_rgb, to_rgba
 from matplotlib.figure import Figure
-from matplotlib.patches import Circle, FancyBboxPatch, PathPatch, Rectangle
-from matplotlib.path import Path as Curve
 
-from conceptry.evaluation.harsanyi.graph_layout import LINE, MARGIN, SMALL, STRIP, TEXT, Box, Layout, layout, wrapped
-from conceptry.evaluation.harsanyi.marks import NEGATIVE, POSITIVE, number, shortened, text_width
-from conceptry.evaluation.plots import GRID, INK, MUTED, new_figure
+from conceptry.evaluation.harsanyi.graph_layout import LINE, MARGIN, TEXT, Layout, layout, wrapped
+from conceptry.evaluation.harsanyi.graph_nodes import Picture
+from conceptry.evaluation.harsanyi.marks import number, shortened
+from conceptry.evaluation.plots import INK, MUTED, new_figure
 from conceptry.models.errors import InputError
 from conceptry.models.harsanyi.graph import AndOrGraph, Pattern
 
 COLOURS = ("signs", "reversed", "simple")
 HIGHLIGHTS = '"largest", "top 20%" or "rank-K" with K from 1'
 POINTS = 72.0  # in an inch
-SHARED = "#eef1f4"  # ground of coalitions
-PALE = 0.16  # opacity of what is not highlighted
 
 
 def draw_graph(
@@ -64,7 +58,7 @@ def draw_graph(
     axes.set_ylim(placed.height, 0)
     axes.set_axis_off()
     _heading(axes, graph, shown, placed, title)
-    picture = _Picture(axes, shown, placed, bold, colours)
+    picture = Picture(axes, shown, placed, bold, colours)
     picture.edges()
     picture.nodes()
     picture.legend()
@@ -127,148 +121,3 @@ def _heading(axes: Axes, graph: AndOrGraph, shown: AndOrGraph, placed: Layout, t
 
 def _term(value: float) -> str:
     return ("\N{MINUS SIGN} " if value < 0 else "+ ") + number(abs(value))
-
-
-class _Picture:
-    """The nodes and edges of one graph on one set of axes."""
-
-    def __init__(self, axes: Axes, graph: AndOrGraph, placed: Layout, bold: Collection[int] | None, colours: str):
-        self.axes, self.graph, self.placed, self.bold = axes, graph, placed, bold
-        order = {"signs": (POSITIVE, NEGATIVE), "reversed": (NEGATIVE, POSITIVE), "simple": ("#5b6673", "#5b6673")}
-        self.positive, self.negative = order[colours]
-        self.lit_coalitions, self.lit_players = set(), set()
-        for place in range(len(graph.patterns)) if bold is None else bold:
-            self.lit_coalitions.update(graph.patterns[place].coalitions)
-            self.lit_players.update(graph.patterns[place].players)
-
-    def colour(self, effect: float) -> str:
-        return self.positive if effect > 0 else self.negative if effect < 0 else MUTED
-
-    def lit(self, place: int) -> bool:
-        return self.bold is None or place in self.bold
-
-    def edges(self) -> None:
-        """Curves that leave and enter upright; their strength falls with the effect and with the number of edges."""
-        graph, placed = self.graph, self.placed
-        largest = max((abs(p.effect) for p in graph.patterns), default=0.0) or 1.0
-        crowd = min(1.0, (60 / max(graph.n_edges, 1)) ** 0.5)
-        bold_width = 2.0 if len(self.bold or ()) <= 4 else 1.2
-        ground = min((box.top[1] for box in placed.players.values()), default=math.inf)
-        shelf = min((box.top[1] for box in placed.coalitions), default=ground)
-        patches, colours, widths, layers = [], [], [], []
-
-        def add(upper: Box, lower: Box, colour: str, strength: float, lit: bool, above: float = math.inf) -> None:
-            # Sideways only down to `above`, from there straight: so an edge passes behind a box upright.
-            (x0, y0), (x1, end) = upper.bottom, lower.top
-            y1 = min(end, above)
-            middle = (y0 + y1) / 2
-            curve = Curve([(x0, y0), (x0, middle), (x1, middle), (x1, y1), (x1, end)], [1, 4, 4, 4, 2])
-            opacity, width = (0.25 + 0.55 * strength) * crowd, 0.7 + 1.3 * strength
-            if self.bold is not None:
-                opacity, width = (0.95, bold_width) if lit else (PALE * crowd, 0.7)
-            patches.append(PathPatch(curve))
-            colours.append((*to_rgb(colour), opacity))
-            widths.append(width)
-            layers.append(lit)
-
-        for place, (pattern, box) in enumerate(zip(graph.patterns, placed.patterns, strict=True)):
-            strength, lit = abs(pattern.effect) / largest, self.lit(place)
-            add(placed.root, box, MUTED, strength, lit)
-            for lower in [placed.coalitions[c] for c in pattern.coalitions]:
-                add(box, lower, self.colour(pattern.effect), strength, lit)
-            for player in graph.direct(pattern):
-                add(box, placed.players[player], self.colour(pattern.effect), strength, lit, shelf)
-        for place, coalition in enumerate(graph.coalitions):
-            for player in coalition:
-                lit = place in self.lit_coalitions
-                add(placed.coalitions[place], placed.players[player], MUTED, 0.5, lit, ground)
-        for layer in (False, True):  # what is lit lies above
-            chosen = [k for k, value in enumerate(layers) if value is layer]
-            self.axes.add_collection(
-                PatchCollection(
-                    [patches[k] for k in chosen], facecolor="none", edgecolor=[colours[k] for k in chosen],
-                    linewidth=[widths[k] for k in chosen], zorder=1 + layer,
-                ),
-                autolim=False,
-            )  # fmt: skip
-
-    def nodes(self) -> None:
-        placed = self.placed
-        root = placed.root
-        self.axes.add_patch(Circle((root.x, root.y), root.width / 2, facecolor=INK, edgecolor="none", zorder=4))
-        self.axes.text(root.x, root.y, "+", ha="center", va="center_baseline", fontsize=15, color="white", zorder=6)
-        for place, box in enumerate(placed.patterns):
-            self.pattern(box, self.graph.patterns[place], self.lit(place))
-        for place, box in enumerate(placed.coalitions):
-            lit = place in self.lit_coalitions
-            self.box(box, facecolor=SHARED, edgecolor=MUTED, rounding=3, lit=lit, size=SMALL)
-        for player, box in placed.players.items():
-            self.box(box, facecolor="white", edgecolor=GRID, rounding=3, lit=player in self.lit_players, size=SMALL)
-        if not placed.patterns:
-            x, y = placed.root.bottom
-            self.axes.text(x, y + 20, "no pattern", ha="center", va="center", fontsize=TEXT, color=MUTED)
-
-    def pattern(self, box: Box, pattern: Pattern, lit: bool) -> None:
-        colour = self.colour(pattern.effect)
-        opacity = 1.0 if lit else PALE * 2
-        round_ends = pattern.kind == "or"
-        self.box(
-            box, facecolor="white", edgecolor=colour, rounding=box.height / 2 if round_ends else 2, lit=lit,
-            dashed=pattern.effect < 0, wide=1.8 if lit and self.bold is not None else 1.2, size=TEXT, lift=5,
-        )  # fmt: skip
-        used = self.graph.used_players
-        inset = 12 if round_ends else 6
-        step = (box.width - 2 * inset) / len(used)
-        left, y = box.x - box.width / 2 + inset, box.bottom[1] - STRIP - 4
-        cells = [Rectangle((left + k * step, y), step, STRIP) for k, player in enumerate(used)]
-        held = [player in pattern.players for player in used]
-        fills = [to_rgba(colour if inside else GRID, opacity) for inside in held]
-        self.axes.add_collection(
-            PatchCollection(cells, facecolor=fills, edgecolor="white", linewidth=0.4, zorder=5), autolim=False
-        )
-
-    def box(
-        self, box: Box, *, facecolor: str, edgecolor: str, rounding: float, size: float, lit: bool = True,
-        dashed: bool = False, wide: float = 1.0, lift: float = 0.0,
-    ) -> None:  # fmt: skip
-        """A rounded box with its lines of text, `lift` points above the middle."""
-        opacity = 1.0 if lit else PALE * 2
-        style = f"round,pad=0,rounding_size={rounding}"
-        corner = box.x - box.width / 2, box.y - box.height / 2
-        # An opaque ground first, so that edges do not show through what is pale.
-        for fill, edge, layer in (("white", "none", 3), (facecolor, edgecolor, 4)):
-            self.axes.add_patch(
-                FancyBboxPatch(
-                    corner, box.width, box.height, boxstyle=style, facecolor=fill, edgecolor=edge, linewidth=wide,
-                    linestyle=(0, (3, 2)) if dashed else "-", alpha=1.0 if layer == 3 else opacity, zorder=layer,
-                )
-            )  # fmt: skip
-        # Line by line on its own baseline: so neighbours align whatever letters they have.
-        for k, line in enumerate(box.lines):
-            y = box.y - lift + (k - (len(box.lines) - 1) / 2) * size * LINE + 0.36 * size
-            self.axes.text(
-                box.x, y, line, ha="center", va="baseline", fontsize=size, color=INK, alpha=1.0 if lit else 0.45,
-                zorder=6, parse_math=False,
-            )  # fmt: skip
-
-    def legend(self) -> None:
-        """One line of the marks that the picture uses."""
-        y = self.placed.height - 18
-        kinds = {pattern.kind for pattern in self.graph.patterns}
-        signs = {pattern.effect < 0 for pattern in self.graph.patterns}
-        x = MARGIN
-        for wanted, text, edge, fill, dashed, rounding in (
-            (False in signs, "raises the output", self.positive, "white", False, 2),
-            (True in signs, "lowers it", self.negative, "white", True, 2),
-            ("and" in kinds, "needs all of its players", MUTED, "white", False, 2),
-            ("or" in kinds, "needs any of them", MUTED, "white", False, 6),
-            (self.graph.coalitions, "players that patterns share", MUTED, SHARED, False, 3),
-        ):
-            if not wanted:
-                continue
-            self.box(
-                Box(x + 10, y, 20, 12), facecolor=fill, edgecolor=edge, rounding=rounding, size=SMALL,
-                dashed=dashed, wide=1.2,
-            )  # fmt: skip
-            self.axes.text(x + 26, y, text, va="center", fontsize=SMALL, color=MUTED)
-            x += 26 + text_width(text, SMALL) + 18

@@ -7,17 +7,18 @@ Every second row is shifted by half a step, so that the edges of one row pass be
 
 import math
 import re
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
+from conceptry.evaluation.harsanyi.graph_lanes import apart, lanes
 from conceptry.evaluation.harsanyi.marks import plain, shortened, signed, text_width
 from conceptry.models.harsanyi.graph import AndOrGraph
 
 TEXT, SMALL = 9.0, 8.0  # font sizes
 LINE = 1.25  # height of a line, in font sizes
 MARGIN, GAP = 22.0, 9.0
+PASS = 30.0  # between coalitions, for the edges that pass
 NARROWEST, WIDEST = 470.0, 1010.0  # of the picture
 TOP, LEGEND = 98.0, 46.0  # room for title and root, and for the legend
 PATTERN_HEIGHT, CELL, STRIP = 30.0, 2.8, 5.0  # CELL: least width of a player in the strip of a pattern
@@ -46,7 +47,7 @@ class Box:
 
 @dataclass(frozen=True)
 class Layout:
-    """The boxes of all nodes; `players` by index, only of those in use."""
+    """The boxes of all nodes; `players` by index, only of those in use; `lanes`: where their edges pass coalitions."""
 
     width: float
     height: float
@@ -54,6 +55,7 @@ class Layout:
     patterns: tuple[Box, ...]
     coalitions: tuple[Box, ...]
     players: dict[int, Box]
+    lanes: dict[int, float]
 
 
 def layout(graph: AndOrGraph, rows: int | None = None) -> Layout:
@@ -89,7 +91,8 @@ def layout(graph: AndOrGraph, rows: int | None = None) -> Layout:
     }  # fmt: skip
     end = below + height + drop if used else below
     root = Box(width / 2, TOP - 16, 24, 24, ("+",))
-    return Layout(width, end + LEGEND, root, patterns, coalitions, players)
+    passes = lanes(xs, [(box.x - box.width / 2, box.x + box.width / 2) for box in coalitions], width)
+    return Layout(width, end + LEGEND, root, patterns, coalitions, players, passes)
 
 
 def _names(graph: AndOrGraph, inner: float) -> tuple[dict[int, tuple[str, ...]], bool]:
@@ -144,29 +147,16 @@ def _coalitions(graph: AndOrGraph, xs: dict[int, float], inner: float, y: float)
     slot = inner / len(graph.coalitions)
     wanted = [float(np.mean([xs[p] for p in coalition])) for coalition in graph.coalitions]
     lines = [
-        wrapped(graph.name(coalition), min(slot - 2 * GAP, 190) - 12, SMALL, COALITION_LINES)
+        wrapped(graph.name(coalition), min(slot - PASS, 190) - 14, SMALL, COALITION_LINES)
         for coalition in graph.coalitions
     ]
     widths = [max(text_width(line, SMALL) for line in entry) + 14 for entry in lines]
     height = max(len(entry) for entry in lines) * SMALL * LINE + 8
     order = sorted(range(len(wanted)), key=lambda c: wanted[c])
-    centres = dict(zip(order, _apart([wanted[c] for c in order], [widths[c] for c in order], inner), strict=True))
+    placed = apart([wanted[c] for c in order], [widths[c] for c in order], MARGIN, MARGIN + inner, PASS)
+    centres = dict(zip(order, placed, strict=True))
     boxes = tuple(Box(centres[c], y + height / 2, widths[c], height, lines[c]) for c in range(len(wanted)))
     return boxes, y + height
-
-
-def _apart(centres: Sequence[float], widths: Sequence[float], inner: float) -> list[float]:
-    """`centres` (ascending) moved until boxes of `widths` are 2 GAP apart and within the margins."""
-    moved = list(centres)
-    edge = MARGIN
-    for k, width in enumerate(widths):
-        moved[k] = max(moved[k], edge + width / 2)
-        edge = moved[k] + width / 2 + 2 * GAP
-    edge = MARGIN + inner
-    for k in reversed(range(len(moved))):
-        moved[k] = min(moved[k], edge - widths[k] / 2)
-        edge = moved[k] - widths[k] / 2 - 2 * GAP
-    return moved
 
 
 def wrapped(text: str, width: float, size: float, lines: int) -> tuple[str, ...]:

@@ -1,11 +1,14 @@
 """The picture of an And-Or graph: places, marks, highlights, and the files it is written to."""
 
+import itertools
 import re
 from pathlib import Path
 
 import matplotlib
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from matplotlib.collections import PatchCollection
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
@@ -13,11 +16,13 @@ from matplotlib.patches import FancyBboxPatch
 from PIL import Image
 
 from conceptry.evaluation.harsanyi.graph_figure import draw_graph, highlighted, save_graph, strongest
+from conceptry.evaluation.harsanyi.graph_lanes import apart, lanes
 from conceptry.evaluation.harsanyi.graph_layout import SMALL, TEXT, Box, layout, wrapped
 from conceptry.evaluation.harsanyi.marks import NEGATIVE, POSITIVE, text_width
 from conceptry.models.errors import InputError
 from conceptry.models.harsanyi.graph import AndOrGraph, Pattern, build_graph
 
+SETTINGS = settings(derandomize=True, deadline=None, max_examples=40)
 NAMES = (
     "alcohol",
     "od280/od315_of_diluted_wines",
@@ -76,7 +81,8 @@ def test_nothing_overlaps_or_is_cut_off(m: int, n: int, rows: int | None):
         assert box.x - box.width / 2 >= 0
         assert box.x + box.width / 2 <= placed.width
         assert box.y + box.height / 2 < placed.height
-        assert all(text_width(line, TEXT if box in placed.patterns else SMALL) < box.width for line in box.lines[:1])
+        size = TEXT if box in placed.patterns else SMALL
+        assert all(text_width(line, size) < box.width for line in box.lines)
         for other in boxes[:place]:
             assert not overlap(box, other)
 
@@ -94,6 +100,22 @@ def test_layers_run_downwards_and_players_keep_their_order():
     xs = [placed.players[p].x for p in graph.used_players]
     assert xs == sorted(xs)
     assert len({box.y for box in placed.patterns}) > 1
+
+
+@SETTINGS
+@given(st.integers(0, 10**6), st.integers(1, 20), st.integers(0, 5))
+def test_every_player_has_a_lane_of_its_own_between_the_boxes(seed: int, n: int, m: int):
+    rng = np.random.default_rng(seed)
+    xs = {player: 20 + 960 * (player + 0.5) / n for player in range(n)}
+    widths = rng.uniform(20, 150, size=m).tolist()
+    centres = apart(sorted(rng.uniform(20, 980, size=m).tolist()), widths, 20, 980, 30)
+    boxes = [(x - width / 2, x + width / 2) for x, width in zip(centres, widths, strict=True)]
+    assert all(a[1] + 29.99 <= b[0] for a, b in itertools.pairwise(boxes))
+    found = lanes(xs, boxes, 1000)
+    assert set(found) == set(xs)
+    assert len(set(found.values())) == n
+    assert all(not low < x < high for x in found.values() for low, high in boxes)
+    assert boxes or found == xs  # straight above the players where nothing is in the way
 
 
 @pytest.mark.parametrize("rows", [1, 2, 5])

@@ -306,8 +306,29 @@ def test_nothing_overlaps_or_is_cut_off(chromium: Browser, tmp_path: Path, m: in
             assert (boxes[:, 4] >= boxes[:, 0]).all()  # text stays inside its box
             assert (boxes[:, 5] <= boxes[:, 2]).all()
             assert overlaps(boxes) == 0
+            assert hidden_edges(opened) == []
             assert opened.page.evaluate("document.documentElement.scrollWidth <= innerWidth")
         assert opened.messages == []
+
+
+def hidden_edges(opened: Visit) -> list[str]:
+    """The edges that pass behind a coalition or player which is not an end of theirs, by points along each."""
+    order = "const all = [...nodes.coalition, ...nodes.player].filter(Boolean);"
+    ends = "edges.map(({ upper, lower, path }) => [all.indexOf(upper), all.indexOf(lower), path.getAttribute('d')])"
+    edges = opened.page.evaluate(f"() => {{ {order} return {ends}; }}")
+    rows = opened.page.evaluate(f"() => {{ {order} return all.map(b => [b.x, b.y, b.width / 2, b.height / 2]); }}")
+    boxes = np.array(rows).reshape(-1, 4)
+    t = np.linspace(0, 1, 15)[:, None]
+    found = []
+    for upper, lower, path in edges:
+        points = np.array(re.findall(r"-?[\d.]+(?:e-?\d+)?", path), dtype=float).reshape(-1, 2)
+        curves = [points[k : k + 4] for k in range(0, len(points) - 1, 3)]
+        weights = [(1 - t) ** 3, 3 * t * (1 - t) ** 2, 3 * t**2 * (1 - t), t**3]
+        along = np.concatenate([sum(w * point for w, point in zip(weights, c, strict=True)) for c in curves])
+        inside = (np.abs(along[:, None] - boxes[:, :2]) < boxes[:, 2:] - 1).all(axis=2).any(axis=0)
+        if set(np.flatnonzero(inside).tolist()) - {upper, lower}:
+            found.append(path)
+    return found
 
 
 def overlaps(boxes: np.ndarray) -> int:
