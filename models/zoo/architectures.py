@@ -90,9 +90,8 @@ class _Residual(nn.Module):
 class _TextNetwork(nn.Module):
     def __init__(self, shape: Shape) -> None:
         super().__init__()
-        self.embedding = nn.Embedding(shape.inputs[0], shape.embedding, padding_idx=PAD)
-        with torch.no_grad():
-            self.embedding.weight.mul_(0.1)  # a rare word, hardly trained, should not shout
+        small = torch.empty(shape.inputs[0], shape.embedding).uniform_(-0.2, 0.2)  # rare words, hardly trained, stay so
+        self.embedding = nn.Embedding.from_pretrained(small, freeze=False, padding_idx=PAD)
         self.dropout = nn.Dropout(shape.dropout)
 
 
