@@ -15,7 +15,7 @@ KIND = "classifier"
 class PackagedClassifier(Classifier):
     """A `Classifier` whose folder says what it is."""
 
-    requirements = ("torch",)
+    requirements = ("safetensors", "torch")
 
     def save(self, directory: Path, dtype: torch.dtype = torch.float32) -> None:
         super().save(directory, dtype)

@@ -38,7 +38,7 @@ def read_background(statistics: str | Path | pd.DataFrame, dtypes: Mapping[str, 
         try:
             frame = pd.read_csv(path, dtype=text)  # type: ignore[arg-type]  # pandas' stubs want a defaultdict
         except (ValueError, UnicodeDecodeError) as error:
-            raise InputError(f"{path}: not a CSV file of background rows ({_first_line(error)})") from None
+            raise InputError(f"{path}: not a CSV file of background rows ({reason_of(error)})") from None
     if len(frame) < 2:
         raise InputError(f"a background of {len(frame)} rows says nothing of the columns; expected at least 2 rows")
     names = [str(name) for name in frame.columns]
@@ -91,7 +91,7 @@ def typed_frame(rows: pd.DataFrame, columns: Sequence[Column], *, fractions: boo
         try:
             typed[column.name] = _typed(pd.Series(rows[column.name]), column, fractions)
         except (ValueError, TypeError) as error:
-            raise InputError(f"column {column.name!r}: {_first_line(error)}") from None
+            raise InputError(f"column {column.name!r}: {reason_of(error)}") from None
     return pd.DataFrame(typed, index=rows.index)
 
 
@@ -218,5 +218,7 @@ def _listed(names: Sequence[str]) -> str:
     return ", ".join(names[:_LISTED]) + more
 
 
-def _first_line(error: Exception) -> str:
-    return (str(error) or type(error).__name__).splitlines()[0]
+def reason_of(error: Exception) -> str:
+    """An exception of other people's code in one line; MLflow puts the reason behind the data that it was given."""
+    text = str(error).rpartition(" Error: ")[2].strip() or type(error).__name__
+    return text.splitlines()[0]

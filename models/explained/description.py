@@ -12,7 +12,7 @@ import pandas as pd
 
 from conceptry.models.artifacts import files_in, sha256_file, write_json
 from conceptry.models.errors import ConceptryError, InputError
-from conceptry.models.explained.columns import columns_from_json, columns_to_json
+from conceptry.models.explained.columns import columns_from_json, columns_to_json, reason_of
 from conceptry.models.explained.protocol import FORMS, Column
 
 EXPLAINED = "explained.json"
@@ -95,8 +95,7 @@ class Described(ABC):
         except ConceptryError:
             raise
         except Exception as error:  # whatever a user's model raises
-            reason = (str(error) or type(error).__name__).splitlines()[0]
-            raise InputError(f"{self.name}: the model failed on {rows} samples: {reason}") from None
+            raise InputError(f"{self.name}: the model failed on {rows} samples: {reason_of(error)}") from None
         numbers = as_numbers(result, rows, self.name)
         if self.classes and numbers.shape[1] != self.description.n_outputs:
             raise InputError(

@@ -24,11 +24,11 @@ import torch
 from conceptry.models.artifacts import files_in
 from conceptry.models.errors import ConceptryError, InputError
 from conceptry.models.explained import sklearn_model
-from conceptry.models.explained.columns import typed_frame
+from conceptry.models.explained.columns import reason_of, typed_frame
 from conceptry.models.explained.consent import pickle_setting, refusal, refuse_pickles
 from conceptry.models.explained.description import Described, Description, Source, digest_of
 from conceptry.models.explained.requirements import installed_requirements
-from conceptry.models.explained.schema import Inputs, inputs_of, table_columns, whole_baselines
+from conceptry.models.explained.schema import Inputs, inputs_of, refuse_statistics, table_columns, whole_baselines
 from conceptry.models.explained.torch_module import PIXELS_NOTE, exported_on, torch_model
 
 logger = logging.getLogger(__name__)
@@ -56,6 +56,9 @@ class PyfuncModel(Described):
     def __init__(self, description: Description, source: Source, pyfunc: Any, inputs: Inputs) -> None:
         super().__init__(description, source)
         self.pyfunc, self._inputs = pyfunc, inputs
+        schema = pyfunc.metadata.get_input_schema()
+        # The schema's own names, which are numbers where a frame had numbered columns.
+        self._names = schema.input_names() if inputs.dtypes and schema is not None else []
 
     def __call__(self, inputs: Any) -> np.ndarray:
         if self.modality == "text":
@@ -64,6 +67,8 @@ class PyfuncModel(Described):
             samples = typed_frame(inputs, self.columns)
             if self._inputs.shape:
                 samples = samples.to_numpy(self._inputs.tensor)
+            elif self._names:
+                samples = samples.set_axis(self._names, axis=1)
         return self.outputs(lambda: self.pyfunc.predict(samples), len(inputs))
 
 
@@ -105,7 +110,7 @@ def _fetched(uri: str, target: Path) -> tuple[Path, str, dict[str, str]]:
         folder = Path(mlflow.artifacts.download_artifacts(uri, dst_path=str(target)))
     except (MlflowException, OSError) as error:
         raise InputError(
-            f"{uri}: cannot be fetched from the MLflow store {mlflow.get_tracking_uri()} ({_first_line(error)}); "
+            f"{uri}: cannot be fetched from the MLflow store {mlflow.get_tracking_uri()} ({reason_of(error)}); "
             "expected models:/NAME/VERSION, models:/NAME@ALIAS, models:/m-ID or runs:/RUN/NAME"
         ) from None
     if not (folder / "MLmodel").is_file():
@@ -150,6 +155,7 @@ class _Opened:
         if self.inputs.is_image:
             if self.flavour != "pytorch":
                 raise InputError(f"{name}: pictures are explained of the flavour pytorch, not of {self.flavour}")
+            refuse_statistics(statistics, name, "pictures")
             size = max(self.inputs.shape[1], 32), max(self.inputs.shape[2], 32)
             base, example = replace(base, modality="image", notes=(PIXELS_NOTE,)), np.full((2, *size, 3), 128, np.uint8)
         elif statistics is None and self._takes_text():
@@ -196,9 +202,9 @@ def _open(folder: Path, name: str, device: torch.device, allow_pickle: bool) -> 
         except MlflowException as error:
             if "MLFLOW_ALLOW_PICKLE_DESERIALIZATION" in str(error):
                 raise refusal(name, "it is stored in a form that may run code when it is read") from None
-            raise InputError(f"{name}: MLflow cannot load it ({_first_line(error)})") from None
+            raise InputError(f"{name}: MLflow cannot load it ({reason_of(error)})") from None
         except Exception as error:  # code of the model's own
-            raise InputError(f"{name}: cannot be loaded ({_first_line(error)})") from None
+            raise InputError(f"{name}: cannot be loaded ({reason_of(error)})") from None
     base = {"sklearn": ("scikit-learn",), "pytorch": ("torch",)}.get(flavour, ())
     if logged.flavors[flavour].get("serialization_format") == "skops":
         base += ("skops",)
@@ -223,7 +229,3 @@ def _load(folder: Path, flavour: dict[str, Any], kind: str, name: str, device: t
         module = load_model(str(folder))  # also checks that no part of the archive is a pickle
         return exported_on(module, exported, device)
     return load_model(str(folder), map_location=device, weights_only=False)
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error) or type(error).__name__).splitlines()[0]

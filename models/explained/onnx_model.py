@@ -23,7 +23,7 @@ from conceptry.models.encoders.onnx_runtime import _session as open_session
 from conceptry.models.errors import InputError
 from conceptry.models.explained.columns import typed_frame
 from conceptry.models.explained.description import Described, Description
-from conceptry.models.explained.schema import Inputs, array_inputs, table_columns
+from conceptry.models.explained.schema import Inputs, array_inputs, refuse_statistics, table_columns
 from conceptry.models.explained.torch_module import PIXELS_NOTE, chunks, fitted_to, to_pixels
 
 _GRAPH = "model.onnx"
@@ -108,6 +108,7 @@ def load_onnx(
     lineage = {"explained_model": name, "explained_sha256": source.sha256()}
     description = Description(name, "table", lineage=tuple(sorted(lineage.items())))
     if inputs.is_image:
+        refuse_statistics(statistics, name, "pictures")
         description = replace(description, modality="image", notes=(PIXELS_NOTE,))
         example: Any = np.full((2, *(max(size, 32) for size in inputs.shape[1:]), 3), 128, np.uint8)
     else:

@@ -63,7 +63,10 @@ def inputs_of(schema: Any, name: str) -> Inputs:
     if all(column is None for column, _ in dtypes):
         if [dtype for _, dtype in dtypes] == ["str"]:
             return Inputs(dtypes=(("text", "str"),))
-        return Inputs(shape=(len(dtypes),), tensor="float64")
+        kinds = {dtype for _, dtype in dtypes}
+        if len(kinds) > 1 and kinds & {"str", "bool"}:
+            raise InputError(f"{name}: takes unnamed columns of different types; log it with names of the columns")
+        return array_inputs((len(dtypes),), kinds.pop() if len(kinds) == 1 else "float64", name)
     return Inputs(dtypes=tuple((str(column), dtype) for column, dtype in dtypes))
 
 
@@ -112,6 +115,12 @@ def table_columns(
         dtypes = dict.fromkeys(names, inputs.tensor)
     columns = columns_of(frame, dtypes or None)
     return columns, frame.loc[:, [column.name for column in columns]].dropna()
+
+
+def refuse_statistics(statistics: Any, name: str, what: str) -> None:
+    """Raise InputError where background rows were given to a model that has no use for them."""
+    if statistics is not None:
+        raise InputError(f"{name}: takes {what}, for which statistics of a table mean nothing; leave them out")
 
 
 def whole_baselines(columns: Sequence[Column]) -> tuple[tuple[Column, ...], tuple[str, ...]]:

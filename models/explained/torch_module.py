@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from conceptry.models.errors import ConceptryError, InputError
-from conceptry.models.explained.columns import typed_frame
+from conceptry.models.explained.columns import reason_of, typed_frame
 from conceptry.models.explained.description import Described, Description, Source
 from conceptry.models.explained.schema import Inputs
 
@@ -172,10 +172,9 @@ def try_batches(module: nn.Module, sample: Tensor, name: str) -> None:
             except ConceptryError:
                 raise
             except Exception as error:  # a guard of the exported graph, or whatever a module raises
-                reason = (str(error) or type(error).__name__).splitlines()[0]
                 raise InputError(
-                    f"{name}: the module does not take a batch of {rows} ({reason}); log it again with an input "
-                    "example of two rows or more, which leaves the size of the batch free"
+                    f"{name}: the module does not take a batch of {rows} ({reason_of(error)}); log it again with an "
+                    "input example of two rows or more, which leaves the size of the batch free"
                 ) from None
 
 

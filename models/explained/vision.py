@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from conceptry.models.errors import InputError
+from conceptry.models.explained.columns import reason_of
 from conceptry.models.explained.description import Description
 from conceptry.models.explained.torch_module import TorchImages
 
@@ -61,7 +62,7 @@ def load_torchvision(rest: str, device: torch.device, outputs: str) -> TorchImag
         ) from None
     own = {"architecture": architecture, "weights": weights.name}
     module = _torchvision_module(architecture, state)
-    source = Network(module, own, "torchvision", ("torch", "torchvision"))
+    source = Network(module, own, "torchvision", ("safetensors", "torch", "torchvision"))
     return _described(name, source, weights.transforms(), weights.meta["categories"], device, outputs)
 
 
@@ -78,8 +79,9 @@ def load_timm(architecture: str, device: torch.device, outputs: str) -> TorchIma
         with torch.random.fork_rng(devices=[]):
             module = timm.create_model(architecture, pretrained=True)
     except (OSError, RuntimeError) as error:
-        reason = (str(error) or type(error).__name__).splitlines()[0]
-        raise InputError(f"timm:{architecture}: its weights cannot be loaded or downloaded ({reason})") from None
+        raise InputError(
+            f"timm:{architecture}: its weights cannot be loaded or downloaded ({reason_of(error)})"
+        ) from None
     config = resolve_model_data_config(module)
     keys = ("input_size", "mean", "std", "crop_pct", "interpolation")
     own = {
@@ -87,7 +89,7 @@ def load_timm(architecture: str, device: torch.device, outputs: str) -> TorchIma
         "num_classes": module.num_classes,
         "data": {key: config[key] for key in keys},
     }
-    source = Network(module, own, "timm", ("timm", "torch", "torchvision"))
+    source = Network(module, own, "timm", ("safetensors", "timm", "torch", "torchvision"))
     return _described(f"timm:{architecture}", source, timm_transform(own["data"]), (), device, outputs)
 
 
@@ -102,7 +104,7 @@ def read_vision(directory: Path, description: Description, own: dict[str, Any], 
         module = _torchvision_module(own["architecture"], state)
         transform: Any = get_model_weights(own["architecture"])[own["weights"]].transforms()
         kept = {key: own[key] for key in ("architecture", "weights")}
-        requirements = ("torch", "torchvision")
+        requirements = ("safetensors", "torch", "torchvision")
     else:
         import timm
 
@@ -111,7 +113,7 @@ def read_vision(directory: Path, description: Description, own: dict[str, Any], 
         module.load_state_dict(state)
         transform = timm_transform(own["data"])
         kept = {key: own[key] for key in ("architecture", "num_classes", "data")}
-        requirements = ("timm", "torch", "torchvision")
+        requirements = ("safetensors", "timm", "torch", "torchvision")
     source = Network(module, kept, own["kind"], requirements)
     return _model(description, source, transform, device)
 

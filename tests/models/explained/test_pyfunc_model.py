@@ -43,9 +43,10 @@ def log(store: str, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., s
             model = str(path)
         with mlflow.start_run(), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # MLflow's hints on signatures
-            signature = infer_signature(example, outputs) if example is not None else None
+            if example is not None:
+                options["signature"] = infer_signature(example, outputs)
             options = {"pip_requirements": ["scikit-learn==1.0", "not-installed", "--no-index"]} | options
-            return mlflow.pyfunc.log_model(name="pyfunc", python_model=model, signature=signature, **options).model_uri
+            return mlflow.pyfunc.log_model(name="pyfunc", python_model=model, **options).model_uri
 
     return log
 
@@ -120,6 +121,24 @@ def test_arrays_instead_of_columns(log: Callable[..., str]) -> None:
     model = load_explained(log(answering("x.sum(1, keepdims=True)"), example), "cpu", statistics=rows)
     assert [column.dtype for column in model.columns] == ["float32", "float32"]
     assert model(rows)[:, 0].tolist() == [2, 4, 6, 8]
+
+
+def test_columns_without_names(log: Callable[..., str]) -> None:
+    from mlflow.models import ModelSignature
+    from mlflow.types import ColSpec, Schema
+
+    signature = ModelSignature(Schema([ColSpec("long"), ColSpec("long")]))
+    uri = log(answering("np.asarray(x).sum(1)"), None, signature=signature)
+    rows = pd.DataFrame({"u": [1, 2, 3], "v": [10, 20, 30]})
+    model = load_explained(uri, "cpu", statistics=rows)
+    assert [(column.name, column.dtype) for column in model.columns] == [("u", "int64"), ("v", "int64")]
+    assert model(rows)[:, 0].tolist() == [11, 22, 33]
+    numbered = rows.set_axis([0, 1], axis=1)
+    model = load_explained(log(answering("x.sum(axis=1)"), numbered), "cpu", statistics=numbered)
+    assert [column.name for column in model.columns] == ["0", "1"]
+    mixed = log(answering("x"), None, signature=ModelSignature(Schema([ColSpec("long"), ColSpec("string")])))
+    with pytest.raises(InputError, match="unnamed columns of different types"):
+        load_explained(mixed, "cpu", statistics=rows)
 
 
 def test_text_by_one_column(log: Callable[..., str]) -> None:

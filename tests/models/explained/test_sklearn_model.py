@@ -1,5 +1,6 @@
 """Scikit-learn models as MLflow logs them, against the estimators themselves; nothing is unpickled unasked."""
 
+import gc
 import logging
 import os
 import subprocess
@@ -165,7 +166,7 @@ def test_a_classifier_without_probabilities_is_not_guessed_at(log: Callable[...,
     assert load_explained(uri, "cpu", statistics=NUMBERS, outputs="logits").form == "logits"
 
 
-@pytest.mark.parametrize("example", [None, ["good"], pd.DataFrame({"review": ["good"]})])
+@pytest.mark.parametrize("example", [None, np.array(["good"]), pd.DataFrame({"review": ["good"]})])
 def test_text_pipelines(log: Callable[..., Any], example: Any) -> None:
     from sklearn.feature_extraction.text import TfidfVectorizer
     from sklearn.linear_model import LogisticRegression
@@ -193,6 +194,26 @@ def test_calls_from_many_threads(mixed_model: PackagedModel) -> None:
     with ThreadPoolExecutor(8) as pool:
         for together in pool.map(lambda _: mixed_model(ROWS), range(32)):
             np.testing.assert_array_equal(together, alone)
+
+
+def test_loads_from_many_threads(mixed_model: PackagedModel) -> None:
+    before = os.environ.get(VARIABLE)
+    with ThreadPoolExecutor(4) as pool:
+        loads = pool.map(
+            lambda i: load_explained("models:/churn/1", "cpu", statistics=ROWS, allow_pickle=bool(i % 2)), range(8)
+        )
+        for model in loads:
+            assert model.lineage == mixed_model.lineage
+    assert os.environ.get(VARIABLE) == before
+
+
+def test_downloaded_files_stay_as_long_as_the_model(mixed_model: PackagedModel) -> None:
+    model: Any = load_explained("models:/churn/1", "cpu", statistics=ROWS)
+    folder = model.source.folder
+    assert (folder / "MLmodel").is_file()
+    del model
+    gc.collect()
+    assert not folder.exists()
 
 
 def test_a_failing_model_is_one_sentence(mixed_model: PackagedModel) -> None:

@@ -158,6 +158,8 @@ def test_pictures_of_any_size(log: Callable[..., str]) -> None:
     owner = model.feature_owner(np.zeros((1, 40, 50, 3), np.uint8))
     assert owner.shape == x.shape[1:]
     assert (owner == -1).all()
+    with pytest.raises(InputError, match="takes pictures, for which statistics of a table mean nothing"):
+        load_explained(uri, "cpu", statistics=ROWS)
     with pytest.raises(InputError, match=r"pictures must be uint8 of shape .batch, height, width, 3., got float64"):
         model(np.zeros((1, 16, 12, 3)))
 
