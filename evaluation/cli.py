@@ -87,6 +87,8 @@ def _register_command(method: Method) -> click.Command:
             if registration.created
             else f"nothing to add: {version.uri} has the same artifacts, hyperparameters and code"
         )
+        for note in registration.notes:
+            _say(f"note: {note}", style="dim")
 
     options: list[click.Parameter] = [
         click.Option(["--name"], help=f"Registered model. [default: {method.name}]"),

@@ -94,11 +94,11 @@ def _register(tour: Tour, output: Path, console: Console) -> None:
 
 
 def _promote(tour: Tour, data: EvaluationData, console: Console) -> Version:
-    measured = {v: v.metrics_on(data.logged_digest) for v in compare(tour.name).versions}
-    candidates = [v for v, metrics in measured.items() if tour.requirement.holds(metrics)]
+    measured = [(v, v.metrics_on(data.logged_digest)) for v in compare(tour.name).versions]
+    candidates = [(v, metrics) for v, metrics in measured if tour.requirement.holds(metrics)]
     if not candidates:
         raise ConceptryError(f"no version of {tour.name} meets {tour.requirement} on {data.name}")
-    best = max(candidates, key=lambda v: tour.rank(measured[v]))
+    best, _ = max(candidates, key=lambda candidate: tour.rank(candidate[1]))
     promotion = promote(
         tour.name, best.version, "champion", [tour.requirement], rule=tour.rule, data=data.logged_digest
     )

@@ -31,13 +31,15 @@ class Package:
 
     params: hyperparameters by name, the columns of a comparison; tags: lineage (the explained model and its
     digest, the vocabulary); example: a request by column name, one list entry a row; requirements: names of the
-    distributions that serving needs; pip pins are taken from the installed versions.
+    distributions that serving needs; pip pins are taken from the installed versions; notes: sentences on what the
+    user should know of the version.
     """
 
     params: Mapping[str, str | int | float]
     tags: Mapping[str, str]
     example: Mapping[str, Sequence[Any]]
     requirements: Sequence[str]
+    notes: Sequence[str] = ()
 
 
 @dataclass(frozen=True)

@@ -36,10 +36,11 @@ from conceptry.registry.versions import (
 
 @dataclass(frozen=True)
 class Registration:
-    """The version, and whether this call created it (else the same one was there already)."""
+    """The version, whether this call created it (else the same one was there already), and notes on how it works."""
 
     version: Version
     created: bool
+    notes: tuple[str, ...] = ()
 
 
 def register(
@@ -56,16 +57,17 @@ def register(
     """
     described = load_method(method)
     name = _checked_name(name or method)
+    client = connect()  # before the package is built: an explained model may come from the same store
     with staged(described, make_options(described, options or {})) as package:
         signature = _check_example(described, package)
-        client = connect()
+        notes = tuple(package.package.notes)
         with name_lock(name):
             for version in list_versions(name):
                 if version.method != method:
                     raise InputError(f"{name} holds versions of the method {version.method}; choose another name")
                 if version.fingerprint == package.fingerprint:
-                    return Registration(version, created=False)
-            return Registration(_create(client, described, package, signature, name, description), created=True)
+                    return Registration(version, False, notes)
+            return Registration(_create(client, described, package, signature, name, description), True, notes)
 
 
 def _check_example(method: Method, package: Staged) -> ModelSignature:

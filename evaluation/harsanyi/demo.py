@@ -1,6 +1,6 @@
-"""Harsanyi interactions in the demo: a network and a forest that tell wines apart, and two wines as And-Or graphs.
+"""Harsanyi interactions in the demo: two models that tell wines apart, and two wines as And-Or graphs.
 
-The forest is a scikit-learn model that the demo logs to MLflow first, as users have theirs.
+One model is the zoo's network; the other one, of scikit-learn, is logged to MLflow first, as users have theirs.
 """
 
 import json
@@ -19,7 +19,7 @@ from conceptry.models.zoo.datasets import Dataset, load_dataset
 from conceptry.registry import Requirement, connect
 from conceptry.registry.store import ensure_experiment
 
-FOREST = "wine-forest"
+LOGISTIC = "wine-logistic"
 SAMPLES = 12
 MAX_ERROR = 0.02
 SHOWN = 2
@@ -29,35 +29,35 @@ def _prepare(output: Path) -> Sequence[Mapping[str, Any]]:
     data = load_dataset("wine")
     background = output / "wine-background.csv"
     data.inputs.iloc[data.train].to_csv(background, index=False)
-    forest = {"model": _forest(data), "statistics": str(background), "reward": "probability"}
     return (
         {"model": "zoo:wine"},
         {"model": "zoo:wine", "baseline": "median"},
         {"model": "zoo:wine", "baseline": "learned"},
         {"model": "zoo:wine", "interactions": "and-or"},
-        forest,
+        {"model": _logistic(data), "statistics": str(background)},
     )
 
 
-def _forest(data: Dataset) -> str:
-    """The URI of a random forest over the training rows, registered once."""
+def _logistic(data: Dataset) -> str:
+    """The URI of a logistic regression over the training rows, registered once."""
     import mlflow
     from mlflow.sklearn import log_model
-    from sklearn.ensemble import RandomForestClassifier
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
 
     client = connect()
-    if client.search_model_versions(f"name = '{FOREST}'"):
-        return f"models:/{FOREST}/1"
+    if client.search_model_versions(f"name = '{LOGISTIC}'"):
+        return f"models:/{LOGISTIC}/1"
     names = [data.classes[int(k)] for k in data.targets[data.train]]
-    forest = RandomForestClassifier(n_estimators=50, min_samples_leaf=5, random_state=0)
     rows = data.inputs.iloc[data.train]
-    forest.fit(rows, names)
+    model = make_pipeline(StandardScaler(), LogisticRegression()).fit(rows, names)
     experiment = ensure_experiment(client, "conceptry/demo")
-    run = client.create_run(experiment.experiment_id, run_name=FOREST)
+    run = client.create_run(experiment.experiment_id, run_name=LOGISTIC)
     # MLflow says on standard error what the demo says in its own words.
     with redirect_stderr(StringIO()), mlflow.start_run(run.info.run_id):
-        log_model(forest, name=FOREST, registered_model_name=FOREST, input_example=rows.head(2))
-    return f"models:/{FOREST}/1"
+        log_model(model, name=LOGISTIC, registered_model_name=LOGISTIC, input_example=rows.head(2))
+    return f"models:/{LOGISTIC}/1"
 
 
 def _data(size: int) -> SampleData:

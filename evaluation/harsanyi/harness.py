@@ -19,7 +19,7 @@ from conceptry.evaluation.harsanyi import metrics as m
 from conceptry.evaluation.harsanyi import plots
 from conceptry.evaluation.harsanyi.asking import Explained, explain_samples, record_of
 from conceptry.evaluation.harsanyi.data import Sample, SampleData, file_samples, load_samples, table_samples
-from conceptry.evaluation.harsanyi.graph_figure import draw_graph
+from conceptry.evaluation.harsanyi.graph_figure import draw_graph, save_graph
 from conceptry.evaluation.harsanyi.graph_page import write_page
 from conceptry.evaluation.harsanyi.pattern_pictures import draw_explanation, draw_patterns
 from conceptry.evaluation.harsanyi.summary import describe_summary, draw_summary, summarise
@@ -138,7 +138,7 @@ class HarsanyiHarness:
             if file.suffix == ".html":
                 write_page(AndOrGraph.from_json(record["graph"]), file, title=record["file"])
             else:
-                _drawn(record, view or VIEWS[0]).savefig(file)
+                save_graph(_drawn(record, view or VIEWS[0]), file)  # which keeps text in SVG as text
         return files
 
     def describe(self, records: list[dict]) -> RenderableType:

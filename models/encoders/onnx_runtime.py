@@ -37,7 +37,7 @@ class OnnxEncoder:
         if missing := [tower for tower in TOWERS if not (directory / tower).is_file()]:
             raise InputError(f"{directory}: holds no {missing[0]}; expected a folder written by an ONNX export")
         self._directory = directory
-        self._image, self._text = (_session(directory / tower, device) for tower in TOWERS)
+        self._image, self._text = (session(directory / tower, device) for tower in TOWERS)
         self.providers = self._image.get_providers()
         logger.info("ONNX Runtime runs %s on %s", name, self.providers[0])
 
@@ -124,7 +124,7 @@ def _remove_notes(message: Any) -> None:
                 _remove_notes(part)
 
 
-def _session(path: Path, device: torch.device):
+def session(path: Path, device: torch.device):
     import onnxruntime
 
     options = onnxruntime.SessionOptions()

@@ -19,7 +19,7 @@ import pandas as pd
 import torch
 
 from conceptry.models.artifacts import sha256_file
-from conceptry.models.encoders.onnx_runtime import _session as open_session
+from conceptry.models.encoders.onnx_runtime import session as open_session
 from conceptry.models.errors import InputError
 from conceptry.models.explained.columns import typed_frame
 from conceptry.models.explained.description import Described, Description

@@ -26,6 +26,7 @@ from conceptry.models.method import Method, Package
 
 CONFIG, EXPLAINED = "config.json", "explained"
 GROUPS = "groups"
+_REQUIREMENTS = ("numba", "numpy", "pandas", "pillow", "safetensors", "scikit-learn", "torch")
 
 
 @dataclass(frozen=True)
@@ -48,8 +49,9 @@ def build(options: HarsanyiOptions, directory: Path) -> Package:
     content = {"settings": asdict(explainer.settings), "groups": groups, "baseline_row": baseline_row}
     write_json(directory / CONFIG, content)
     params = {k: v for k, v in asdict(explainer.settings).items() if v not in (None, "")}
-    params |= {"model": options.model, "modality": model.modality, "outputs": model.form}
-    return Package(params, model.lineage, _example(model), ("networkx", *model.requirements))
+    params |= {"model": model.lineage["explained_model"], "modality": model.modality, "outputs": model.form}
+    requirements = dict.fromkeys((*_REQUIREMENTS, *model.requirements))
+    return Package(params, model.lineage, _example(model), tuple(requirements), model.notes)
 
 
 def read_package(directory: Path, device: torch.device) -> Harsanyi:

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from browser import Browser, Visit, open_browser
 
+from browser import Browser, Visit, open_browser
 from conceptry.evaluation.harsanyi.graph_page import page, write_page
 from conceptry.models.harsanyi.graph import AndOrGraph, Pattern, build_graph
 

