@@ -333,9 +333,9 @@ def train_encoder(output: Path, steps: int | None, seed: int | None, small: bool
 
 @train.command(name="classifiers")
 @click.option("--output", required=True, type=click.Path(path_type=Path), help="Folder to write; must not exist.")
-@click.option("--data", type=_Optional(str), help="One data set by name or path. [default: each that scikit-learn ships]")
+@click.option("--data", type=_Optional(str), help="One data set. [default: each that scikit-learn ships]")
 @click.option("--arch", type=_Optional(str), help="Architecture. [default: as the shipped weights]")
-@click.option("--epochs", type=_Optional(int), help="Passes over the training rows. [default: as the shipped weights]")
+@click.option("--epochs", type=_Optional(int), help="Passes over the training rows. [default: as shipped]")
 @click.option("--lr", type=_Optional(float), help="First learning rate. [default: as the shipped weights]")
 @click.option("--logspace", type=_Optional(float), help="Decades the learning rate falls by.")
 @click.option("--batch-size", type=_Optional(int), help="Rows of a step.")
@@ -358,7 +358,7 @@ def train_classifiers(output: Path, **settings: Any) -> None:
 @click.option(
     "--dictionary",
     type=click.Path(path_type=Path),
-    help="An .npz with `dictionary` and `targets`. [default: generated]",
+    help="splice: an .npz with `dictionary` and `targets`. [default: generated]",
 )
 @click.option("--json", "json_file", type=click.Path(path_type=Path), help="Also write records and targets as JSON.")
 @click.option("--quick", is_flag=True, help="Fewer repeats and sizes.")

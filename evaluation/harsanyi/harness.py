@@ -40,7 +40,7 @@ _METRICS = {
     **{f"salient_order_{k}": Metric(None, ".2f", f"of them with {k} players") for k in range(1, MAX_ORDER + 1)},
     f"salient_order_over_{MAX_ORDER}": Metric(None, ".2f", f"of them with more than {MAX_ORDER} players"),
     "kept": Metric("lower", ".1f", "patterns that denoising keeps, mean"),
-    "explain_ratio": Metric("higher", ".3f", "share of the strength that the kept patterns have, mean"),
+    "explain_ratio": Metric("higher", ".3f", "kept strength over itself plus |sum of the removed effects|, mean"),
     "square_error": Metric("lower", ".4f", "squared error of the kept patterns over that of v, mean"),
     **{
         f"error_at_{k}": Metric("lower", ".4f", f"squared error of the {k} strongest patterns over that of v, mean")

@@ -41,7 +41,8 @@ def residual(v: np.ndarray, i: np.ndarray) -> float:
 def error_curve(v: np.ndarray, i: np.ndarray, most: int) -> tuple[np.ndarray, np.ndarray]:
     """Errors and explain ratios of the m strongest patterns, m = 0 to `most`, the empty pattern always among them.
 
-    Error: ||v - sum of the kept patterns||^2 / ||v||^2, as denoising counts it.
+    Both as denoising counts them. Error: ||v - sum of the kept patterns||^2 / ||v||^2. Ratio: the strength that is kept
+    over itself plus |the sum of the effects that are not|.
     """
     n = len(v).bit_length() - 1
     rows = np.arange(2**n)
@@ -50,14 +51,15 @@ def error_curve(v: np.ndarray, i: np.ndarray, most: int) -> tuple[np.ndarray, np
     order = order[order != 0][:most]
     left = np.asarray(v, dtype=np.float64) - v[0]
     scale = float(v @ v) or 1.0
-    errors, ratios, total, kept = [float(left @ left) / scale], [0.0], strength.sum() or 1.0, 0.0
+    errors, ratios, kept, removed = [float(left @ left) / scale], [0.0], 0.0, float(i[1:].sum())
     for row in order:
         members = row % 2**n
         present = (rows & members) == members if row < 2**n else (rows & members) != 0
         left[present] -= i[row]
         kept += float(strength[row])
         errors.append(float(left @ left) / scale)
-        ratios.append(kept / total)
+        removed -= float(i[row])
+        ratios.append(kept / ((kept + abs(removed)) or 1.0))
     padding = [errors[-1]] * (most + 1 - len(errors)), [ratios[-1]] * (most + 1 - len(ratios))
     return np.array(errors + padding[0]), np.array(ratios + padding[1])
 

@@ -158,7 +158,7 @@ def _begin(record: dict, width: float, height: float, shown: str = ""):
     facts = (
         f"reward {number(record['v_empty'])} with no player → {number(record['v_full'])} with all; "
         f"{record['n_salient']:,} salient patterns, {record['n_kept']} kept{shown}: "
-        f"{record['explain_ratio']:.1%} of the strength"
+        f"explain ratio {record['explain_ratio']:.3f}"
     )
     heads.append((wrapped(facts, room, 9, 3), 9.0, MUTED))
     heights = [size * 1.25 * (1 + text.count("\n")) + 5 for text, size, _ in heads]

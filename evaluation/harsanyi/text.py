@@ -16,7 +16,7 @@ def _described(record: dict) -> RenderableType:
     target, patterns = escape(record["target"]), record["patterns"]
     title = (
         f"{escape(record['file'])}: {target} {record['v_full']:+.3f}, {record['v_empty']:+.3f} at the baseline; "
-        f"{record['n_kept']} patterns kept, {record['explain_ratio']:.1%} of the strength, "
+        f"{record['n_kept']} patterns kept, explain ratio {record['explain_ratio']:.3f}, "
         f"squared error {record['square_error']:.2%}"
     )
     table = Table(show_header=False, box=None, padding=(0, 1, 0, 2))

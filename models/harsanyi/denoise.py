@@ -50,7 +50,8 @@ class Denoised:
 
     Attributes:
         kept: int64, ascending rows of the interactions; 2^n + k is row k of the OR interactions.
-        explain_ratio: of the kept patterns, sum of their |I| / (sum of all |I| + 1e-7), the empty set excluded.
+        explain_ratio: sum of |I| of the kept patterns over the same + |sum of I of the removed ones| + 1e-7, the empty
+            set excluded. Removed effects of opposite signs cancel: what counts is what they take from v(N).
         square_error: of the kept patterns, ||v - sum of kept||^2 / (||v||^2 + 1e-7).
         counts: (n_states,) int64, number of patterns kept, from all down to min_patterns.
         ratios: (n_states,) explain ratio of each state.
@@ -121,10 +122,12 @@ def denoise(
     resolution = RESOLUTION * squared_norm**0.5
     remove_greedily(residual, effects, order, sizes, n, min(n_greedy, len(order)), resolution, removed, errors)
 
-    strength = np.abs(effects)
-    strength[0] = 0.0
-    total = strength.sum()
-    ratios = (total - np.append(0.0, np.cumsum(strength[removed]))) / (total + _OFFSET)
+    signed = effects.copy()
+    signed[0] = 0.0
+    kept_strength = np.abs(signed).sum() - np.append(0.0, np.cumsum(np.abs(signed[removed])))
+    kept_strength = np.maximum(kept_strength, 0.0)  # a difference of sums can end below
+    removed_effect = np.append(0.0, np.cumsum(signed[removed]))
+    ratios = kept_strength / (kept_strength + np.abs(removed_effect) + _OFFSET)
     errors /= squared_norm + _OFFSET
     good = np.flatnonzero((ratios > thres_explain_ratio) & (errors < thres_square_error))
     state = max(int(good[-1]) if len(good) else 0, len(order) - max_patterns)

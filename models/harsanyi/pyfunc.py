@@ -9,7 +9,7 @@ row. The answer has for each row
 | target | the output that is explained |
 | patterns | list of {players, effect, kind}, by descending strength, without the empty one |
 | v_full, v_empty | rewards of the sample and of the baseline |
-| explain_ratio, square_error | share of the strength that the kept patterns have; their error, of v's |
+| explain_ratio, square_error | kept strength over itself plus the removed sum; squared error over that of v |
 | residual | largest error of the sum of all interactions against v, relative to the largest v |
 | gap | how far the L1 of an AND-OR split can be from the least one, relative to it; else 0 |
 | n_salient, n_kept | patterns above 5 % of the strongest; patterns that denoising keeps |

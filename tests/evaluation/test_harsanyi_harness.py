@@ -91,7 +91,9 @@ def test_the_error_curve_is_that_of_the_strongest_patterns(both: bool) -> None:
         kept[0] = i[0]
         recomposed = inverse_moebius(kept[:16]) + (inverse_or(kept[16:]) if both else 0.0)
         assert errors[count] == pytest.approx(((v - recomposed) ** 2).sum() / (v**2).sum())
-        assert ratios[count] == pytest.approx(strength[order[:count]].sum() / strength.sum())
+        rest = i[order[count:]]
+        rest = abs(rest.sum() - (i[0] if 0 in order[count:] else 0.0))
+        assert ratios[count] == pytest.approx(strength[order[:count]].sum() / (strength[order[:count]].sum() + rest))
     assert errors[-1] == pytest.approx(0.0, abs=1e-12)
     assert ratios[-1] == pytest.approx(1.0)
 
