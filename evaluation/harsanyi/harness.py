@@ -51,6 +51,7 @@ _METRICS = {
     "l1": Metric("lower", ".2f", "sum of all |I|, in units of the reward, mean"),
     "l1_start": Metric(None, ".2f", "the same at the baseline that learning started from"),
     "l1_ratio": Metric("lower", ".3f", "L1 after learning the baseline over L1 before, mean"),
+    "total_effect": Metric(None, ".2f", "|v(N) - v(empty)|, mean: a baseline close to the sample leaves little of it"),
     "graph_nodes": Metric("lower", ".1f", "nodes of the And-Or graph, mean"),
     "graph_edges": Metric("lower", ".1f", "edges of the And-Or graph, mean"),
     "players": Metric(None, ".1f", "players, mean"),
@@ -75,6 +76,7 @@ class HarsanyiHarness:
         "error_at_20",
         "l1",
         "l1_ratio",
+        "total_effect",
         "residual_max",
         "graph_nodes",
         "graph_edges",
@@ -176,6 +178,7 @@ def _measured(explained: Sequence[Explained], errors: np.ndarray) -> dict[str, f
     return found | {
         "kept": mean([a["n_kept"] for a in answers]),
         "players": mean([e.n for e in explained]),
+        "total_effect": mean([abs(e.v[-1] - e.v[0]) for e in explained]),
         "residual_max": max(m.residual(e.v, e.i) for e in explained),
         "graph_nodes": mean([e.graph.n_nodes for e in explained]),
         "graph_edges": mean([e.graph.n_edges for e in explained]),
