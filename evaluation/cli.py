@@ -223,6 +223,11 @@ def show(uri: str) -> None:
 @click.option("--params", default="{}", help='Parameters of the method as JSON, as {"top_k": 5}.')
 @click.option("--output", type=click.Path(path_type=Path), help="Save a picture: .png, .svg, .pdf; harsanyi: .html.")
 @click.option("--view", type=_Optional(str), help="Kind of picture. harsanyi: graph, patterns or explanation.")
+@click.option(
+    "--style",
+    default="{}",
+    help='Of a graph, as JSON: {"highlight": "top 20%", "colours": "reversed"}.',
+)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of text.")
 @_device
 def explain(
@@ -231,6 +236,7 @@ def explain(
     params: str,
     output: Path | None,
     view: str | None,
+    style: str,
     as_json: bool,
     device: str,
 ) -> None:
@@ -242,13 +248,16 @@ def explain(
     from conceptry.evaluation.process import VersionProcess
     from conceptry.registry import find_version
 
-    given = _json_object(params, "--params")
+    given, drawn = _json_object(params, "--params"), _json_object(style, "--style")
     version = find_version(uri)
     _check_params(version.uri, given)
     harness = harness_of(version.method)
     _check_picture(output, harness.suffixes)
     if view and view not in harness.views:
         raise InputError(f"{version.method} has no view {view!r}; expected one of {', '.join(harness.views)}")
+    if unknown := sorted(drawn.keys() - set(harness.styles)):
+        known = ", ".join(harness.styles) or "none"
+        raise InputError(f"{version.method} has no style {unknown[0]!r}; expected one of {known}")
     harness.check_files(list(files))
     with VersionProcess(version.uri, device) as predict:
         _say_device(predict.device_in_use)
@@ -258,7 +267,7 @@ def explain(
     else:
         console.print(harness.describe(records))
     if output:
-        for file in harness.save(records, output, view):
+        for file in harness.save(records, output, view, drawn):
             errors.print(f"saved {file}")
 
 

@@ -112,7 +112,7 @@ def _explain(tour: Tour, version: Version, files: list[Path], output: Path, cons
         records = harness.records(predict, files, {})
     console.print(harness.describe(records))
     for name, view in tour.pictures:
-        for file in harness.save(records, output / name, view):
+        for file in harness.save(records, output / name, view, {}):
             console.print(f"picture: {file}", markup=False)
     if tour.attribution:
         console.print(tour.attribution)

@@ -72,6 +72,7 @@ class Harness(Protocol):
     metrics: Mapping[str, Metric]
     headline: tuple[str, ...]
     views: tuple[str, ...]
+    styles: tuple[str, ...]
     suffixes: tuple[str, ...]
     agreement: Callable[[Mapping[int, pd.DataFrame]], pd.DataFrame] | None
 
@@ -98,8 +99,11 @@ class Harness(Protocol):
         """Explain files: one JSON-ready record for each."""
         ...
 
-    def save(self, records: list[dict], output: Path, view: str | None) -> list[Path]:
-        """Write pictures of records to `output`, whose suffix is one of `suffixes`; returns the files written."""
+    def save(self, records: list[dict], output: Path, view: str | None, style: Mapping[str, Any]) -> list[Path]:
+        """Write pictures of records to `output`, whose suffix is one of `suffixes`; returns the files written.
+
+        view: one of `views`, None for the first; style: how it is drawn, by names among `styles`.
+        """
         ...
 
     def describe(self, records: list[dict]) -> RenderableType:

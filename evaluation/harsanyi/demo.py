@@ -19,7 +19,7 @@ from conceptry.models.zoo.datasets import Dataset, load_dataset
 from conceptry.registry import Requirement, connect
 from conceptry.registry.store import ensure_experiment
 
-LOGISTIC = "wine-logistic"
+BLACK_BOX = "wine-perceptron"
 SAMPLES = 12
 MAX_ERROR = 0.02
 SHOWN = 2
@@ -34,30 +34,32 @@ def _prepare(output: Path) -> Sequence[Mapping[str, Any]]:
         {"model": "zoo:wine", "baseline": "median"},
         {"model": "zoo:wine", "baseline": "learned"},
         {"model": "zoo:wine", "interactions": "and-or"},
-        {"model": _logistic(data), "statistics": str(background)},
+        {"model": _black_box(data), "statistics": str(background)},
     )
 
 
-def _logistic(data: Dataset) -> str:
-    """The URI of a logistic regression over the training rows, registered once."""
+def _black_box(data: Dataset) -> str:
+    """The URI of a perceptron of scikit-learn over the training rows, registered once."""
     import mlflow
     from mlflow.sklearn import log_model
-    from sklearn.linear_model import LogisticRegression
+    from sklearn.neural_network import MLPClassifier
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
 
     client = connect()
-    if client.search_model_versions(f"name = '{LOGISTIC}'"):
-        return f"models:/{LOGISTIC}/1"
+    if client.search_model_versions(f"name = '{BLACK_BOX}'"):
+        return f"models:/{BLACK_BOX}/1"
     names = [data.classes[int(k)] for k in data.targets[data.train]]
     rows = data.inputs.iloc[data.train]
-    model = make_pipeline(StandardScaler(), LogisticRegression()).fit(rows, names)
+    model = make_pipeline(StandardScaler(), MLPClassifier((32,), alpha=1.0, max_iter=1000, random_state=0)).fit(
+        rows, names
+    )
     experiment = ensure_experiment(client, "conceptry/demo")
-    run = client.create_run(experiment.experiment_id, run_name=LOGISTIC)
+    run = client.create_run(experiment.experiment_id, run_name=BLACK_BOX)
     # MLflow says on standard error what the demo says in its own words.
     with redirect_stderr(StringIO()), mlflow.start_run(run.info.run_id):
-        log_model(model, name=LOGISTIC, registered_model_name=LOGISTIC, input_example=rows.head(2))
-    return f"models:/{LOGISTIC}/1"
+        log_model(model, name=BLACK_BOX, registered_model_name=BLACK_BOX, input_example=rows.head(2))
+    return f"models:/{BLACK_BOX}/1"
 
 
 def _data(size: int) -> SampleData:

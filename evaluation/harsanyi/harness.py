@@ -4,7 +4,6 @@ Everything is asked through `predict`, as a user would. Rewards and interactions
 what is measured of them is computed here, by the same rule for every version, whatever code it carries.
 """
 
-import base64
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,22 +17,17 @@ from conceptry.evaluation.harness import Metric, Progress, Report
 from conceptry.evaluation.harsanyi import metrics as m
 from conceptry.evaluation.harsanyi import plots
 from conceptry.evaluation.harsanyi.asking import Explained, explain_samples, record_of
-from conceptry.evaluation.harsanyi.data import Sample, SampleData, file_samples, load_samples, table_samples
-from conceptry.evaluation.harsanyi.graph_figure import draw_graph, save_graph
-from conceptry.evaluation.harsanyi.graph_page import write_page
-from conceptry.evaluation.harsanyi.pattern_pictures import draw_explanation, draw_patterns
+from conceptry.evaluation.harsanyi.data import SampleData, file_samples, load_samples, table_samples
+from conceptry.evaluation.harsanyi.saving import STYLES, VIEWS, picture_of, save_records
 from conceptry.evaluation.harsanyi.summary import describe_summary, draw_summary, summarise
 from conceptry.evaluation.harsanyi.text import describe
 from conceptry.evaluation.process import Predict
 from conceptry.models.errors import InputError
-from conceptry.models.harsanyi.graph import AndOrGraph
-from conceptry.models.images import decode_image
 
 CURVE = 80  # patterns, as many as denoising keeps at most
 ERROR_AT = (5, 10, 20, 40)
 MAX_ORDER = 4  # salient patterns of more players are counted together
 MAX_SAMPLES = 20  # of files to explain
-VIEWS = ("graph", "patterns", "explanation")
 
 _METRICS = {
     "salient": Metric("lower", ".1f", "patterns above 5 % of the strongest, mean"),
@@ -66,6 +60,7 @@ class HarsanyiHarness:
     revision = 1
     metrics: Mapping[str, Metric] = _METRICS
     views = VIEWS
+    styles = tuple(STYLES)
     suffixes = (".png", ".svg", ".pdf", ".html")
     headline = (
         "salient",
@@ -130,18 +125,11 @@ class HarsanyiHarness:
             samples = file_samples(file)[1]
             for row, explained in enumerate(explain_samples(predict, samples, params=params)):
                 source = f"{file}, row {row}" if len(samples) > 1 else str(file)
-                records.append(record_of(explained, source) | _picture(explained.sample))
+                records.append(record_of(explained, source) | picture_of(explained.sample))
         return records
 
-    def save(self, records: list[dict], output: Path, view: str | None) -> list[Path]:
-        numbered = [output.with_stem(f"{output.stem}-{k}") for k in range(len(records))]
-        files = [output] if len(records) == 1 else numbered
-        for record, file in zip(records, files, strict=True):
-            if file.suffix == ".html":
-                write_page(AndOrGraph.from_json(record["graph"]), file, title=record["file"])
-            else:
-                save_graph(_drawn(record, view or VIEWS[0]), file)  # which keeps text in SVG as text
-        return files
+    def save(self, records: list[dict], output: Path, view: str | None, style: Mapping[str, Any]) -> list[Path]:
+        return save_records(records, output, view or VIEWS[0], style)
 
     def describe(self, records: list[dict]) -> RenderableType:
         return describe(records)
@@ -230,19 +218,3 @@ def _draw_orders(explained: Sequence[Explained]) -> Figure:
     if not any(len(e.answer["or_interactions"]) for e in explained):
         del sums["or_counts"], sums["or_strengths"]
     return plots.draw_orders(**sums)
-
-
-def _picture(sample: Sample) -> dict[str, Any]:
-    """The picture of a sample that is one, as base64, so that the record can be written as JSON."""
-    content = sample.values.get("image")
-    return {"picture": base64.b64encode(content).decode()} if isinstance(content, bytes) else {}
-
-
-def _drawn(record: dict, view: str) -> Figure:
-    if view == "graph":
-        return draw_graph(AndOrGraph.from_json(record["graph"]), title=record["file"])
-    if "picture" in record:
-        segments = np.asarray(record["sample"]["segments"])
-        picture = decode_image(base64.b64decode(record["picture"])).resize(segments.shape[::-1])
-        record = record | {"sample": record["sample"] | {"picture": picture, "segments": segments}}
-    return draw_patterns(record) if view == "patterns" else draw_explanation(record)

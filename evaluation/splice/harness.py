@@ -73,6 +73,7 @@ class SpliceHarness:
 
     revision = 1
     views = ("words",)
+    styles = ()
     suffixes = (".png", ".svg", ".pdf")
     agreement = None
     metrics: Mapping[str, Metric] = _MetricTable(_METRICS)
@@ -131,7 +132,7 @@ class SpliceHarness:
         answers = zip(files, rows.to_dict("records"), strict=True)
         return [{"file": str(file)} | {name: row[name] for name in fields} for file, row in answers]
 
-    def save(self, records: list[dict], output: Path, view: str | None) -> list[Path]:
+    def save(self, records: list[dict], output: Path, view: str | None, style: Mapping[str, Any]) -> list[Path]:
         draw_explanations([open_image(Path(record["file"])) for record in records], records).savefig(output)
         return [output]
 

@@ -162,8 +162,22 @@ def test_records_and_their_pictures(predict, rows_file, tmp_path) -> None:
     assert records[0]["target"] == "mid"
     assert len(records[0]["patterns"]) in (records[0]["n_kept"], records[0]["n_kept"] - 1)  # without the empty one
     for name, view in (("p.png", "patterns"), ("e.png", "explanation"), ("g.html", None)):
-        assert harness.save(records, tmp_path / name, view) == [tmp_path / name]
+        assert harness.save(records, tmp_path / name, view, {}) == [tmp_path / name]
         assert (tmp_path / name).stat().st_size > 5000
+
+
+def test_styles(predict, rows_file, tmp_path) -> None:
+    harness = harness_of("harsanyi")
+    records = harness.records(predict, [rows_file], {})[:1]
+    style = {"title": "mine", "highlight": "rank-1", "colours": "simple", "max_patterns": 5, "rows": 2}
+    harness.save(records, tmp_path / "styled.svg", "graph", style)
+    assert ">mine</text>" in (tmp_path / "styled.svg").read_text()
+    with pytest.raises(InputError, match="an HTML page has no style 'rows'; expected title"):
+        harness.save(records, tmp_path / "page.html", None, {"rows": 2})
+    with pytest.raises(InputError, match="the view patterns has no style 'rows'; expected none"):
+        harness.save(records, tmp_path / "x.png", "patterns", {"rows": 2})
+    with pytest.raises(InputError, match="the style rows must be of type int, got '2'"):
+        harness.save(records, tmp_path / "x.png", "graph", {"rows": "2"})
 
 
 def test_a_bad_sample_is_named_by_its_number(predict, rows_file, tmp_path) -> None:
