@@ -100,13 +100,15 @@ def test_block(folder: Folder, block: tuple[str, str]) -> None:
 
 
 def demo(folder: Folder, output: str) -> None:
-    assert output.count("registered models:/emoji-splice/") == 5
-    assert "champion is now models:/emoji-splice/" in output
-    assert (folder.path / "conceptry-demo" / "explanations.png").stat().st_size > 10_000
+    for name in ("emoji-splice", "wine-harsanyi"):
+        assert output.count(f"registered models:/{name}/") == 5
+        assert f"champion is now models:/{name}/" in output
+    for picture in ("explanations.png", "wine-0.png", "wine-patterns-1.png", "wine-0.html"):
+        assert (folder.path / "conceptry-demo" / picture).stat().st_size > 10_000
     again = folder.run("bash", "conceptry demo")
-    assert again.stdout.count("already registered") == 5
-    assert again.stdout.count("is evaluated on these scenes already") == 5
-    assert "champion stays" in again.stdout
+    assert again.stdout.count("already registered") == 10
+    assert again.stdout.count("already\n") == 10
+    assert again.stdout.count("champion stays") == 2
     served = re.search(r"^  (base64 .*)$", output, re.MULTILINE)
     assert served
     assert "curl" in served[1]
@@ -116,6 +118,23 @@ def curl(folder: Folder, output: str) -> None:
     (answer,) = json.loads(output)["predictions"]
     assert {"train", "tent", "gray", "striped"} <= {entry["concept"] for entry in answer["concepts"]}
     folder.stop()
+
+
+def curl_wine(folder: Folder, output: str) -> None:
+    (answer,) = json.loads(output)["predictions"]
+    assert answer["target"] == "Barolo"
+    assert answer["n_kept"] >= len(answer["patterns"]) > 0
+    assert sum(entry["value"] for entry in answer["shapley"]) == pytest.approx(answer["v_full"] - answer["v_empty"])
+    folder.stop()
+
+
+def quadratic(folder: Folder, output: str) -> None:
+    """The kept patterns of a quadratic model have two columns at most."""
+    assert "agreement of the kept patterns" in output
+    patterns = folder.run("bash", "conceptry summarise progression-harsanyi/1 --data csv:patients.csv --size 2 --json")
+    names = [entry["concept"] for entry in json.loads(patterns.stdout)["concepts"] if entry["weight"] > 1e-6]
+    assert names
+    assert max(name.count(" AND ") for name in names) <= 1
 
 
 def trained(folder: Folder, output: str) -> None:
@@ -130,6 +149,8 @@ def trained(folder: Folder, output: str) -> None:
 CHECKS = {
     title(("bash", MAIN)): demo,
     "base64-conceptry-demo-train-and-tent-png": curl,
+    "curl-s-http-127-0-0-1-5002-invocations-H": curl_wine,
+    "conceptry-register-harsanyi-name-progres": quadratic,
     "conceptry-train-encoder-small-output-my-": trained,
 }
 

@@ -78,8 +78,10 @@ def _wines(output: Path) -> list[Path]:
 
 
 def _request(table: Path) -> str:
-    row = json.loads(str(pd.read_csv(table, nrows=1).to_json(orient="records")))
-    return f"printf %s {shlex.quote(json.dumps({'dataframe_records': row}))}"
+    rows = json.loads(str(pd.read_csv(table, nrows=1).to_json(orient="records")))
+    file = table.with_name("wine-request.json")
+    file.write_text(json.dumps({"dataframe_records": rows}) + "\n", encoding="utf-8")
+    return f"cat {shlex.quote(str(file))}"
 
 
 TOUR = Tour(
