@@ -35,7 +35,7 @@ from conceptry.models.errors import ConvergenceWarning, InputError
 from conceptry.models.harsanyi.and_or import AndOrSplit, inverse_or, split
 from conceptry.models.harsanyi.denoise import denoise
 from conceptry.models.harsanyi.graph import AndOrGraph, build_graph
-from conceptry.models.harsanyi.moebius import inverse_moebius, moebius, subset_masks
+from conceptry.models.harsanyi.moebius import inverse_moebius, moebius, row_masks, subset_masks
 from conceptry.models.harsanyi.sparsify import sparsify
 
 FULL = "CONCEPTRY_BENCHMARK_FULL"  # 1: the literal loop to its end at n = 12, about ten minutes more
@@ -99,8 +99,7 @@ def explain(v: np.ndarray) -> AndOrGraph:
     i = moebius(v)
     kept = denoise(v, i).kept
     n = len(v).bit_length() - 1
-    masks = (kept[:, None] >> np.arange(n)[::-1] & 1).astype(bool)
-    return build_graph([f"x{k}" for k in range(n)], masks, i[kept], None, v[-1], v[0], "output")
+    return build_graph([f"x{k}" for k in range(n)], row_masks(kept, n), i[kept], None, v[-1], v[0], "output")
 
 
 def first_call(n: int) -> float:

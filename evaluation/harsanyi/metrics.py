@@ -10,22 +10,8 @@ from collections.abc import Collection, Hashable, Sequence
 
 import numpy as np
 
+from conceptry.models.harsanyi.indices import salient, strengths
 from conceptry.models.harsanyi.moebius import subset_sizes
-
-SALIENT_SHARE = 0.05
-
-
-def strengths(i: np.ndarray) -> np.ndarray:
-    """|i| with the empty set at 0."""
-    strength = np.abs(np.asarray(i, dtype=np.float64))
-    strength[0] = 0.0
-    return strength
-
-
-def salient(i: np.ndarray) -> np.ndarray:
-    """Rows whose strength exceeds 5 % of the largest."""
-    strength = strengths(i)
-    return np.flatnonzero(strength > SALIENT_SHARE * strength.max())
 
 
 def salient_by_order(i: np.ndarray, n: int) -> np.ndarray:

@@ -23,9 +23,9 @@ from conceptry.evaluation.harsanyi.marks import (
     signed_bars,
     text_width,
 )
-from conceptry.evaluation.harsanyi.metrics import SALIENT_SHARE
 from conceptry.evaluation.plots import ACCENT, INK, MUTED, SECOND, new_figure, quiet
 from conceptry.models.errors import InputError
+from conceptry.models.harsanyi.indices import SALIENT_SHARE
 
 AND_COLOUR, OR_COLOUR = "#3d4b5c", "#c3ccd6"  # kinds are told in grey: blue and orange mean signs
 # Colour and dash of each group of lines, so that no two look alike to colour-blind eyes or in grey.

@@ -9,23 +9,27 @@ from conceptry.models.harsanyi.graph import AndOrGraph, Pattern, build_graph
 from conceptry.models.harsanyi.images import ImageMasker, grid_segments, image_baseline, slic_segments
 from conceptry.models.harsanyi.indices import (
     counts_by_order,
+    salient,
     shapley_interactions,
     shapley_values,
     strength_by_order,
     truncate,
 )
+from conceptry.models.harsanyi.model import Harsanyi, Interactions
 from conceptry.models.harsanyi.moebius import (
     MAX_PLAYERS,
     inverse_moebius,
     moebius,
     moebius_adjoint,
     n_players,
+    row_masks,
     subset_index,
     subset_masks,
     subset_sizes,
 )
 from conceptry.models.harsanyi.points import PointMasker, cluster_points
 from conceptry.models.harsanyi.rewards import REWARDS, Reward
+from conceptry.models.harsanyi.settings import Settings
 from conceptry.models.harsanyi.sparsify import Sparsified, sparsify
 from conceptry.models.harsanyi.tabular import TabularMasker, tabular_baseline
 from conceptry.models.harsanyi.tensors import TensorMasker
@@ -39,10 +43,13 @@ __all__ = [
     "AndOrSplit",
     "ConvergenceWarning",
     "Denoised",
+    "Harsanyi",
     "ImageMasker",
+    "Interactions",
     "Pattern",
     "PointMasker",
     "Reward",
+    "Settings",
     "Sparsified",
     "TabularMasker",
     "TensorMasker",
@@ -62,6 +69,8 @@ __all__ = [
     "n_players",
     "or_interactions",
     "rewards_of",
+    "row_masks",
+    "salient",
     "shapley_interactions",
     "shapley_values",
     "slic_segments",

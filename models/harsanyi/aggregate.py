@@ -26,10 +26,12 @@ the new one, so the costs of all candidates follow from omega without rewriting 
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from conceptry.models.errors import InputError
+from conceptry.models.harsanyi.checks import array_of, real_array
 
 
 @dataclass(frozen=True)
@@ -46,9 +48,7 @@ class Aggregation:
     costs: np.ndarray
 
 
-def aggregate(
-    masks: np.ndarray, interactions: np.ndarray, max_merges: int = 5, entropy_weight: float = 10.0
-) -> Aggregation:
+def aggregate(masks: Any, interactions: Any, max_merges: int = 5, entropy_weight: float = 10.0) -> Aggregation:
     """Write the patterns `masks` (m, n) bool with effects `interactions` (m,) by at most `max_merges` coalitions.
 
     The empty pattern and patterns without effect may be among them; they have no say. Raises InputError where the
@@ -75,10 +75,8 @@ def aggregate(
     return Aggregation(words, codes, np.array(costs))
 
 
-def _checked(
-    masks: np.ndarray, interactions: np.ndarray, max_merges: int, entropy_weight: float
-) -> tuple[np.ndarray, np.ndarray]:
-    codes, effects = np.array(masks, dtype=bool), np.asarray(interactions, dtype=np.float64)
+def _checked(masks: Any, interactions: Any, max_merges: int, entropy_weight: float) -> tuple[np.ndarray, np.ndarray]:
+    codes, effects = array_of("masks", masks).astype(bool), real_array("interactions", interactions)
     if codes.ndim != 2 or effects.shape != codes.shape[:1]:
         raise InputError(
             f"aggregate() got masks of shape {np.shape(masks)} and interactions of shape {effects.shape}; "

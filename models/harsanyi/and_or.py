@@ -1,7 +1,8 @@
 """AND-OR interactions: split the rewards into an AND game and an OR game so that few interactions remain.
 
 Li and Zhang, "Defining and Quantifying AND-OR Interactions for Faithful and Concise Explanation of DNNs", 2023,
-arXiv:2304.13312; Chen et al., "Defining and Extracting Generalizable Interaction Primitives from DNNs", ICLR 2024.
+arXiv:2304.13312; Chen, Lou, Huang, Zhang, "Defining and Extracting Generalizable Interaction Primitives from DNNs",
+ICLR 2024, arXiv:2401.16318.
 
 Objective, over all v_and + v_or = v:  min  sum_{S nonempty} |I_and(S)| + |I_or(S)|  with
 
@@ -60,7 +61,8 @@ from typing import Any
 
 import numpy as np
 
-from conceptry.models.errors import ConvergenceWarning, InputError
+from conceptry.models.errors import ConvergenceWarning
+from conceptry.models.harsanyi.checks import finite_number, real_array, whole_number
 from conceptry.models.harsanyi.moebius import finite_table, inverse_moebius, moebius, n_players, subset_sizes
 
 _CHECK_EVERY = 100  # iterations between certificates
@@ -95,7 +97,8 @@ class AndOrSplit:
 
 def or_interactions(v: Any) -> np.ndarray:
     """OR interactions (..., 2^n) of a game that consists of them only; row 0 is v(empty), as for `moebius`."""
-    v = np.asarray(v)
+    v = real_array("v", v)
+    n_players(v)
     result = -moebius(v[..., ::-1])
     result[..., 0] = v[..., 0]
     return result
@@ -103,8 +106,9 @@ def or_interactions(v: Any) -> np.ndarray:
 
 def inverse_or(o: Any) -> np.ndarray:
     """Rewards (..., 2^n) of OR interactions, v(S) = o[0] + sum_{T meets S} o_T: the inverse of `or_interactions`."""
-    by_absent = inverse_moebius(np.asarray(o))[..., ::-1]  # of each S, the sum over the T that miss it
-    return by_absent[..., :1] - by_absent + np.asarray(o)[..., :1]
+    o = real_array("o", o)
+    by_absent = inverse_moebius(o)[..., ::-1]  # of each S, the sum over the T that miss it
+    return by_absent[..., :1] - by_absent + o[..., :1]
 
 
 def split(v: Any, tolerance: float = 1e-6, max_iterations: int = 20_000) -> AndOrSplit:
@@ -125,10 +129,8 @@ def split(v: Any, tolerance: float = 1e-6, max_iterations: int = 20_000) -> AndO
         ConvergenceWarning: if the gap did not reach the tolerance.
     """
     v = finite_table("v", v).copy()
-    if isinstance(tolerance, bool) or not isinstance(tolerance, (int, float)) or not 0 < tolerance < np.inf:
-        raise InputError(f"tolerance must be a finite number above 0, got {tolerance!r}")
-    if isinstance(max_iterations, bool) or not isinstance(max_iterations, (int, np.integer)) or max_iterations < 1:
-        raise InputError(f"max_iterations must be a whole number of at least 1, got {max_iterations!r}")
+    finite_number("tolerance", tolerance, above=0)
+    whole_number("max_iterations", max_iterations, least=1)
 
     empty = v[0]
     v -= empty

@@ -1,6 +1,7 @@
 """Remove the patterns that are noise: a greedy choice of the few that still add up to the rewards.
 
-Ren et al., "Defining and Quantifying the Emergence of Sparse Concepts in DNNs", CVPR 2023.
+Ren, Li, Chen, Deng, Zhang, "Defining and Quantifying the Emergence of Sparse Concepts in DNNs", CVPR 2023,
+arXiv:2111.06206.
 
 Objective, over the sets K of kept patterns: few patterns with a small ||v - sum_{p in K} I_p F_p||^2.
 
@@ -33,11 +34,13 @@ norms of r that agree to 1e-13 of ||v|| are equal, so that rounding decides noth
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from conceptry.models.errors import InputError
 from conceptry.models.harsanyi.and_or import inverse_or
+from conceptry.models.harsanyi.checks import finite_number, whole_number
 from conceptry.models.harsanyi.moebius import finite_table, inverse_moebius, n_players, subset_sizes
 
 RESOLUTION = 1e-13  # of ||v||: norms of the residual that are this close are equal
@@ -67,9 +70,9 @@ class Denoised:
 
 
 def denoise(
-    v: np.ndarray,
-    interactions: np.ndarray,
-    or_interactions: np.ndarray | None = None,
+    v: Any,
+    interactions: Any,
+    or_interactions: Any = None,
     *,
     min_patterns: int = 15,
     max_patterns: int = 80,
@@ -80,7 +83,7 @@ def denoise(
     """Keep the patterns that matter.
 
     Args:
-        v: (2^n,) rewards, n up to 20.
+        v: (2^n,) rewards, n up to 20; array, tensor or list, as the interactions.
         interactions: (2^n,) Harsanyi interactions of v, or the AND part of its split.
         or_interactions: (2^n,) the OR part; 0 for the empty set and single players, which AND holds.
         min_patterns: how many remain at the least; all patterns are kept where there are no more.
@@ -110,10 +113,12 @@ def denoise(
         residual -= inverse_or(or_effects)
         effects = np.concatenate([effects, or_effects])
         patterns = np.concatenate([patterns, 2**n + np.flatnonzero(sizes >= 2)])
-    _check_counts(min_patterns, max_patterns, n_greedy)
+    for name, value in (("min_patterns", min_patterns), ("max_patterns", max_patterns), ("n_greedy", n_greedy)):
+        whole_number(name, value, least=1)
+    if min_patterns > max_patterns:
+        raise InputError(f"min_patterns is {min_patterns}, which is above max_patterns, {max_patterns}")
     for name, value in (("thres_square_error", thres_square_error), ("thres_explain_ratio", thres_explain_ratio)):
-        if isinstance(value, bool) or not isinstance(value, (int, float)) or not np.isfinite(value):
-            raise InputError(f"{name} must be a finite number, got {value!r}")
+        finite_number(name, value)
 
     order = patterns[np.argsort(np.abs(effects[patterns]), kind="stable")]
     removed = np.empty(max(0, len(order) - min_patterns), np.int64)
@@ -134,11 +139,3 @@ def denoise(
     kept = np.setdiff1d(order, removed[:state])
     counts = len(order) - np.arange(len(errors))
     return Denoised(kept, float(ratios[state]), float(errors[state]), counts, ratios, errors)
-
-
-def _check_counts(min_patterns: int, max_patterns: int, n_greedy: int) -> None:
-    for name, value in (("min_patterns", min_patterns), ("max_patterns", max_patterns), ("n_greedy", n_greedy)):
-        if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 1:
-            raise InputError(f"{name} must be a whole number of at least 1, got {value!r}")
-    if min_patterns > max_patterns:
-        raise InputError(f"min_patterns is {min_patterns}, which is above max_patterns, {max_patterns}")

@@ -21,6 +21,7 @@ from itertools import combinations
 import numpy as np
 
 from conceptry.models.errors import InputError
+from conceptry.models.harsanyi.checks import real_array, whole_number
 from conceptry.models.harsanyi.moebius import (
     finite_table,
     inverse_moebius_adjoint,
@@ -28,6 +29,8 @@ from conceptry.models.harsanyi.moebius import (
     subset_index,
     subset_sizes,
 )
+
+SALIENT_SHARE = 0.05  # of the largest |I|: stronger patterns are salient
 
 
 def shapley_values(i: np.ndarray) -> np.ndarray:
@@ -50,11 +53,23 @@ def shapley_interactions(i: np.ndarray, order: int = 2) -> dict[tuple[int, ...],
     """
     i = finite_table("i", i)
     n = n_players(i)
-    if isinstance(order, bool) or not isinstance(order, (int, np.integer)) or not 1 <= order <= n:
-        raise InputError(f"order must be a whole number from 1 to the {n} players, got {order!r}")
+    whole_number("order", order, least=1, most=n)
     sizes = subset_sizes(n)
     over_supersets = inverse_moebius_adjoint(np.where(sizes >= order, i / np.maximum(sizes - order + 1, 1), 0.0))
     return {players: float(over_supersets[subset_index(players, n)]) for players in combinations(range(n), order)}
+
+
+def strengths(i: np.ndarray) -> np.ndarray:
+    """|I| as float64, that of the empty set 0: v(empty) is no pattern. Also for AND rows with OR rows behind them."""
+    strength = np.abs(real_array("i", i))
+    strength[0] = 0.0
+    return strength
+
+
+def salient(i: np.ndarray, share: float = SALIENT_SHARE) -> np.ndarray:
+    """The rows, ascending, whose strength is above `share` of the largest; see `strengths`."""
+    strength = strengths(i)
+    return np.flatnonzero(strength > share * strength.max())
 
 
 def strength_by_order(i: np.ndarray) -> np.ndarray:
@@ -64,7 +79,7 @@ def strength_by_order(i: np.ndarray) -> np.ndarray:
     return np.bincount(subset_sizes(n), weights=np.abs(i), minlength=n + 1)
 
 
-def counts_by_order(i: np.ndarray, threshold_share: float = 0.05) -> np.ndarray:
+def counts_by_order(i: np.ndarray, threshold_share: float = SALIENT_SHARE) -> np.ndarray:
     """Number of patterns of each order, int64 (n + 1,), with |I| above threshold_share times the largest.
 
     The empty set neither counts nor sets the largest, so v(empty) has no influence.
@@ -73,14 +88,11 @@ def counts_by_order(i: np.ndarray, threshold_share: float = 0.05) -> np.ndarray:
     if isinstance(threshold_share, bool) or not 0 <= threshold_share < 1:
         raise InputError(f"threshold_share must be at least 0 and below 1, got {threshold_share!r}")
     n = n_players(i)
-    strength = np.abs(i)
-    strength[0] = 0.0
-    return np.bincount(subset_sizes(n)[strength > threshold_share * strength.max()], minlength=n + 1)
+    return np.bincount(subset_sizes(n)[salient(i, threshold_share)], minlength=n + 1)
 
 
 def truncate(i: np.ndarray, max_order: int) -> np.ndarray:
     """The interactions i (2^n,) of at most max_order players, the others 0: an order-limited summary of the game."""
     i = finite_table("i", i)
-    if isinstance(max_order, bool) or not isinstance(max_order, (int, np.integer)) or max_order < 0:
-        raise InputError(f"max_order must be a whole number of at least 0, got {max_order!r}")
+    whole_number("max_order", max_order, least=0)
     return np.where(subset_sizes(n_players(i)) <= max_order, i, 0.0)

@@ -1,7 +1,7 @@
 """The Moebius transform of a game and its inverse: between rewards v and Harsanyi interactions I.
 
 Harsanyi, "A simplified bargaining model for the n-person cooperative game", 1963; Ren et al., "Defining and
-Quantifying the Emergence of Sparse Concepts in DNNs", CVPR 2023.
+Quantifying the Emergence of Sparse Concepts in DNNs", CVPR 2023, arXiv:2111.06206.
 
     I(S) = sum_{T subset S} (-1)^(|S|-|T|) v(T)          v(S) = sum_{T subset S} I(T)
 
@@ -28,6 +28,7 @@ import numpy as np
 import torch
 
 from conceptry.models.errors import InputError
+from conceptry.models.harsanyi.checks import array_of, real_array
 
 MAX_PLAYERS = 20
 _WITHOUT, _WITH = 0, 1  # where a player is absent and where it is present
@@ -41,7 +42,7 @@ def n_players(table: Any) -> int:
     Raises:
         InputError: if the last axis is no power of 2 or belongs to more than MAX_PLAYERS players.
     """
-    shape = tuple(table.shape) if hasattr(table, "shape") else np.shape(table)
+    shape = tuple(table.shape) if hasattr(table, "shape") else array_of("a table over subsets", table).shape
     length = shape[-1] if shape else 0
     if length < 1 or length & (length - 1):
         raise InputError(f"the last axis of a table over subsets must have 2^n entries, got shape {shape}")
@@ -60,10 +61,7 @@ def finite_table(name: str, values: Any, length: int | None = None) -> np.ndarra
     Raises:
         InputError: naming the argument, if they are no finite real numbers, or not as many as expected.
     """
-    try:
-        table = np.asarray(values, dtype=np.float64)
-    except (TypeError, ValueError):
-        raise InputError(f"{name} must be an array of real numbers, got {type(values).__name__}") from None
+    table = real_array(name, values)
     if table.ndim != 1 or (length is not None and len(table) != length):
         raise InputError(f"{name} must have shape ({'2^n' if length is None else length},), got {table.shape}")
     n_players(table)
@@ -79,7 +77,12 @@ def subset_masks(n: int, start: int = 0, stop: int | None = None) -> np.ndarray:
     end = 2**n if stop is None else stop
     if not 0 <= start <= end <= 2**n:
         raise InputError(f"rows {start} to {end} are not within the {2**n} subsets of {n} players")
-    return (np.arange(start, end)[:, None] >> np.arange(n - 1, -1, -1) & 1).astype(bool)
+    return row_masks(np.arange(start, end), n)
+
+
+def row_masks(rows: np.ndarray, n: int) -> np.ndarray:
+    """Which players the subsets of these rows hold, bool (rows, n). Of a row the last n bits count."""
+    return (np.asarray(rows)[:, None] >> np.arange(n - 1, -1, -1) & 1).astype(bool)
 
 
 def subset_sizes(n: int) -> np.ndarray:
@@ -103,8 +106,9 @@ def moebius(v: Table) -> Table:
     """Harsanyi interactions of the rewards, over the last axis.
 
     Args:
-        v: (..., 2^n) rewards. A tensor keeps dtype and device and is differentiable, to any order; anything else is
-            taken as an array of float64. It is not changed. NaN and infinity spread to all supersets.
+        v: (..., 2^n) rewards, not changed. A tensor of floats keeps dtype and device and is differentiable, to any
+            order; of integers it becomes int64. Anything else becomes an array of float64. NaN and infinity spread
+            to all supersets.
 
     Returns:
         (..., 2^n) interactions, in the order of the rows of v.
@@ -135,11 +139,8 @@ def _transform(table: Any, source: int, sign: int) -> Any:
     if isinstance(table, torch.Tensor):
         if table.is_complex() or table.dtype == torch.bool:
             raise InputError(f"a table over subsets must hold real numbers, got {table.dtype}")
-        return _Butterfly.apply(table, source, sign)
-    array = np.asarray(table)
-    if array.dtype.kind not in "fiu":
-        raise InputError(f"a table over subsets must hold real numbers, got dtype {array.dtype}")
-    array = np.array(array, dtype=np.float64, order="C")
+        return _Butterfly.apply(table if table.is_floating_point() else table.long(), source, sign)
+    array = np.array(real_array("a table over subsets", table), order="C")
     _butterfly(array, n, source, sign)
     return array
 

@@ -72,14 +72,14 @@ class Sparsified:
 
 def sparsify(
     forward: Rewards,
-    x: Tensor,
-    baseline: Tensor,
-    owner: Tensor,
+    x: Tensor | np.ndarray,
+    baseline: Tensor | np.ndarray,
+    owner: Tensor | np.ndarray,
     n: int,
     *,
-    lower: Tensor | float,
-    upper: Tensor | float,
-    scale: Tensor | float = 1.0,
+    lower: Tensor | np.ndarray | float,
+    upper: Tensor | np.ndarray | float,
+    scale: Tensor | np.ndarray | float = 1.0,
     steps: int = 50,
     lr: float = 0.1,
     batch_size: int = 4096,
@@ -91,7 +91,8 @@ def sparsify(
     Args:
         forward: rewards (batch,) of inputs (batch, *features), differentiable. The model behind it stays as it is:
             no gradients are left at its parameters.
-        x, baseline: (*features), the sample and the initial baseline, of one floating dtype and device.
+        x, baseline: (*features), the sample and the initial baseline, floating; dtype and device of x are those that
+            `forward` is called with. Arrays are as good as tensors.
         owner: int64 (*features), the player of each feature; features of BACKGROUND (-1) are always present, and
             their baseline is not changed.
         n: number of players.
@@ -107,6 +108,7 @@ def sparsify(
     rewards or gradients are not finite, or the model is not differentiable.
     """
     _check_options(n, steps, lr, batch_size)
+    x, baseline, owner = (torch.as_tensor(values) for values in (x, baseline, owner))
     check_features(x, baseline, owner, n)
     with torch.inference_mode(False), torch.enable_grad():
         game = _Game(forward, x, owner, n, batch_size, subtract_empty)
@@ -208,7 +210,7 @@ def _not_differentiable() -> InputError:
     )
 
 
-def _feature_values(value: Tensor | float, x: Tensor, name: str) -> Tensor:
+def _feature_values(value: Tensor | np.ndarray | float, x: Tensor, name: str) -> Tensor:
     try:
         return torch.as_tensor(value).to(x).expand(x.shape)
     except RuntimeError:

@@ -103,7 +103,7 @@ def test_truncated_games_agree_on_small_subsets():
     [
         (lambda: shapley_values([1.0, 2.0, 3.0]), r"2\^n entries"),
         (lambda: shapley_values([1.0, np.inf]), "i row 1 must be a finite number"),
-        (lambda: shapley_interactions(np.zeros(8), 4), "order must be a whole number from 1 to the 3 players, got 4"),
+        (lambda: shapley_interactions(np.zeros(8), 4), "order must be a whole number from 1 to 3, got 4"),
         (lambda: shapley_interactions(np.zeros(8), 0), "order must be a whole number from 1"),
         (lambda: counts_by_order(np.zeros(8), 1.0), "threshold_share must be at least 0 and below 1, got 1.0"),
         (lambda: truncate(np.zeros(8), -1), "max_order must be a whole number of at least 0, got -1"),

@@ -190,7 +190,7 @@ def test_refuses(transform, table, message):
         (lambda: finite_table("v", [0.0, np.nan]), "v row 1 must be a finite number, got nan"),
         (lambda: finite_table("v", np.zeros((2, 2))), r"v must have shape \(2\^n,\), got \(2, 2\)"),
         (lambda: finite_table("v", np.zeros(4), 8), r"v must have shape \(8,\), got \(4,\)"),
-        (lambda: finite_table("v", "abc"), "v must be an array of real numbers, got str"),
+        (lambda: finite_table("v", "abc"), "v must hold real numbers, got dtype <U3"),
     ],
 )
 def test_refuses_by_name(call, message):
