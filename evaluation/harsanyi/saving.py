@@ -31,6 +31,7 @@ def save_records(records: list[dict], output: Path, view: str, style: Mapping[st
     numbered = [output.with_stem(f"{output.stem}-{k}") for k in range(len(records))]
     files = [output] if len(records) == 1 else numbered
     for record, file in zip(records, files, strict=True):
+        record = record | {"file": Path(record["file"]).name}
         title = style.get("title") or f"{record['target']}: {record['file']}"
         options: dict[str, Any] = {**style, "title": title}
         if file.suffix == ".html":
