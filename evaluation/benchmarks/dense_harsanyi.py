@@ -1,6 +1,7 @@
 """The dense way of the published implementation, restated from its formulas: what the benchmark measures against.
 
-Ren et al., "Defining and Quantifying the Emergence of Sparse Concepts in DNNs", CVPR 2023, computes
+Ren, Li, Chen, Deng, Zhang, "Defining and Quantifying the Emergence of Sparse Concepts in DNNs", CVPR 2023,
+arXiv:2111.06206, computes
 
     I = A v,   A[S, L] = (-1)^(|S| - |L|) if L is a subset of S else 0        (the build takes a row at a time)
     v = B I,   B[S, T] = 1 if T is a subset of S else 0

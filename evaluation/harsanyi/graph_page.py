@@ -23,17 +23,23 @@ def page(graph: AndOrGraph, title: str | None = None) -> str:
     template = resources.files("conceptry.evaluation.harsanyi").joinpath("graph_page.html").read_text("utf-8")
     parts = {
         "policy": _policy(template),
-        "title": html.escape(f"Patterns behind {graph.target}" if title is None else title),
+        "title": html.escape(_flat(f"Patterns behind {graph.target}" if title is None else title)),
         "graph": graph.to_json().translate(ESCAPES),
     }
     # In one pass, so that a name like {{title}} stays what it is.
-    return re.sub(r"\{\{(\w+)\}\}", lambda field: parts[field[1]], template)
+    filled = re.sub(r"\{\{(\w+)\}\}", lambda field: parts[field[1]], template)
+    return filled.encode(errors="replace").decode()  # half a pair of surrogates is no text that a file can hold
 
 
 def write_page(graph: AndOrGraph, path: str | Path, title: str | None = None) -> None:
     """Write the page of `graph` to the file `path`."""
     # The digests in the policy are of lines that end in \n.
     Path(path).write_text(page(graph, title), encoding="utf-8", newline="\n")
+
+
+def _flat(text: str) -> str:
+    """As the page does with names: marks that would turn the direction of what follows are shown as themselves."""
+    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
 
 
 def _policy(template: str) -> str:

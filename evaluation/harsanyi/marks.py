@@ -23,7 +23,7 @@ POSITIVE, NEGATIVE = ACCENT, SECOND
 
 def number(value: float, sign: str = "") -> str:
     """Three digits, or all before the point, with a true minus."""
-    if 1000 <= abs(value) < 1e6:
+    if 999.5 <= abs(value) < 1e6:
         return f"{value:{sign},.0f}".replace("-", "\N{MINUS SIGN}")
     head, e, exponent = f"{value:{sign}#.3g}".partition("e")
     return (head.rstrip(".") + e + exponent).replace("-", "\N{MINUS SIGN}")

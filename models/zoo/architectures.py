@@ -13,9 +13,10 @@
 
 LeNet: LeCun et al., 1998. VGG: Simonyan and Zisserman, 2015. ResNet: He et al., 2016. TextCNN: Kim, 2014.
 
-symbol | meaning | shape
-x | features: standardised columns, embeddings, pixels in [0, 1] | (batch, k), (batch, L, d), (batch, C, H, W)
-lengths | how many of the L positions are words; None for all | (batch,)
+| symbol | meaning | shape |
+|---|---|---|
+| x | features: standardised columns, embeddings, pixels in [0, 1] | (batch, k), (batch, L, d), (batch, C, H, W) |
+| lengths | how many of the L positions are words; None for all | (batch,) |
 """
 
 from dataclasses import dataclass

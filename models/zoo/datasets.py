@@ -128,10 +128,10 @@ def _from_npy(name: str, folder: Path) -> Dataset:
     y = np.concatenate([arrays["y_train"].ravel(), arrays["y_test"].ravel()])
     classes: tuple[str, ...] = ("target",)
     if TABLES[name] == "classification":
-        n_classes = int(y.max()) + 1
-        if n_classes < 2 or not np.array_equal(np.unique(y), np.arange(n_classes)):
-            raise InputError(f"{folder}: labels must be 0, 1, ... with none left out, got {np.unique(y)[:10].tolist()}")
-        classes = tuple(f"class {i}" for i in range(n_classes))
+        labels = np.unique(y)
+        if len(labels) < 2 or not np.array_equal(labels, np.arange(len(labels))):
+            raise InputError(f"{folder}: labels must be 0, 1, ... with none left out, got {labels[:10].tolist()}")
+        classes = tuple(f"class {i}" for i in range(len(labels)))
     frame = pd.DataFrame(x, columns=attributes)
     return _dataset(name, "table", TABLES[name], classes, frame, y, n_train=len(arrays["X_train"]))
 

@@ -10,6 +10,7 @@ import pytest
 
 from browser import Browser, Visit, open_browser
 from conceptry.evaluation.harsanyi.graph_page import page, write_page
+from conceptry.evaluation.harsanyi.marks import signed
 from conceptry.models.harsanyi.graph import AndOrGraph, Pattern, build_graph
 
 HOSTILE = (
@@ -336,6 +337,26 @@ def overlaps(boxes: np.ndarray) -> int:
     low = np.maximum(boxes[:, None, :2], boxes[None, :, :2])
     high = np.minimum(boxes[:, None, 2:4], boxes[None, :, 2:4])
     return int(np.triu((high > low).all(axis=2), 1).sum())
+
+
+def test_what_is_no_text_is_written_as_marks(tmp_path: Path):
+    graph = AndOrGraph(("\ud800", "b"), (), (Pattern((0, 1), (), 1.0),), 1.0, 0.0, "y")
+    write_page(graph, tmp_path / "graph.html", title="\udcff\u202efdp.csv")
+    text = (tmp_path / "graph.html").read_text("utf-8")
+    assert embedded(text).players == ("?", "b")
+    assert "<title>\ufffd\ufffdfdp.csv</title>" in text
+
+
+def test_numbers_are_those_of_the_pictures(chromium: Browser, tmp_path: Path):
+    patterns = tuple(Pattern((k,), (), effect) for k, effect in enumerate((-12345.6, 999.7, 123.4, 0.25)))
+    write_page(AndOrGraph(WINE, (), patterns, 2.0, 0.0, "y"), tmp_path / "graph.html")
+    with chromium.visit(tmp_path / "graph.html") as opened:
+        shown = opened.page.locator("#list .effect").all_inner_texts()
+        assert (
+            shown
+            == [signed(pattern.effect) for pattern in patterns]
+            == ["\N{MINUS SIGN}12,346", "+1,000", "+123", "+0.250"]
+        )
 
 
 def test_no_pattern_at_all(chromium: Browser, tmp_path: Path):

@@ -326,9 +326,9 @@ def test_a_figure_can_be_written_as_svg_and_png():
 
 
 def test_numbers_have_true_signs():
-    values = (0.5, -0.25, 1234.5, -2.5e-7, 0.0, -0.0, 123.4, 1e9)
+    values = (0.5, -0.25, 1234.5, -2.5e-7, 0.0, -0.0, 123.4, 1e9, 999.7)
     assert [marks.signed(x) for x in values] == [
-        *("+0.500", f"{MINUS}0.250", "+1,234", f"{MINUS}2.50e{MINUS}07", "0", "0", "+123", "+1.00e+09")
+        *("+0.500", f"{MINUS}0.250", "+1,234", f"{MINUS}2.50e{MINUS}07", "0", "0", "+123", "+1.00e+09", "+1,000")
     ]
 
 

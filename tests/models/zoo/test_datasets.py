@@ -184,6 +184,10 @@ def test_npy_folders(tmp_path: Path):
         ({"X_test": np.zeros((2, 2, 2))}, "X_test.npy must have shape (rows, 2), got (2, 2, 2)"),
         ({"y_train": [0, 1, 1]}, "y_train.npy must have shape (4,), got (3,)"),
         ({"y_train": [0, 2, 2, 0], "y_test": [0, 0]}, "labels must be 0, 1, ... with none left out, got [0.0, 2.0]"),
+        (
+            {"y_train": [0, 1, 1, 1e15]},
+            "labels must be 0, 1, ... with none left out, got [0.0, 1.0, 1000000000000000.0]",
+        ),
         ({"y_test": [0, np.nan]}, "y_test.npy: holds NaN or infinite values"),
         ({"X_train": np.array([["a", "b"]] * 4)}, "X_train.npy: expected one NumPy array of numbers"),
         ({"X_train": np.array([[{}, {}]] * 4)}, "X_train.npy: expected one NumPy array of numbers"),  # a pickle
