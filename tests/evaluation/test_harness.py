@@ -42,10 +42,10 @@ def test_metrics_land_on_the_run_and_on_the_logged_model(evaluated, data) -> Non
     assert {metric.key: metric.value for metric in on_model} == pytest.approx(found)
     assert {metric.dataset_digest for metric in on_model} == {data.digest[:32]}
     assert [d.dataset.digest for d in run.inputs.dataset_inputs] == [data.digest[:32]]
-    assert {a.path for a in client.list_artifacts(version.run_id, "evaluation")} == {
-        f"evaluation/zoo-emoji-scenes-{data.digest[:8]}/frontier.csv",
-        f"evaluation/zoo-emoji-scenes-{data.digest[:8]}/frontier.png",
-    }
+    [folder] = client.list_artifacts(version.run_id, "evaluation")
+    assert folder.path == f"evaluation/zoo-emoji-scenes-{data.digest[:8]}"
+    files = {a.path.removeprefix(f"{folder.path}/") for a in client.list_artifacts(version.run_id, folder.path)}
+    assert files == {"frontier.csv", "frontier.png"}
     assert is_evaluated(version, data)
     assert not is_evaluated(version, load_data("zoo:emoji-scenes", size=26))
 
