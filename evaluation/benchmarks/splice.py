@@ -24,7 +24,7 @@ from conceptry.evaluation.benchmarks.measure import (
     peak_mb,
     seconds_side_by_side,
 )
-from conceptry.evaluation.benchmarks.serving import measure_serving
+from conceptry.evaluation.benchmarks.serving import REPEATS, measure_serving
 from conceptry.models.errors import InputError
 from conceptry.models.splice.duality import duality_gap
 from conceptry.models.splice.solve import decompose
@@ -72,7 +72,7 @@ def run(
         targets = _targets(records)
         progress("growth")
         records += _growth(C, V, quick)
-    served, promises = measure_serving(progress)
+    served, promises = measure_serving(progress, 50 if quick else REPEATS)
     return Benchmark("SpLiCE", records + served, targets + promises, notes)
 
 
