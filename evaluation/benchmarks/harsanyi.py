@@ -10,7 +10,6 @@ import subprocess
 import sys
 import tempfile
 import time
-import warnings
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -22,20 +21,19 @@ import torch
 from conceptry.evaluation.benchmarks import harsanyi_rivals as rivals
 from conceptry.evaluation.benchmarks.dense_harsanyi import n_steps
 from conceptry.evaluation.benchmarks.harsanyi_games import network_game, planted_game
+from conceptry.evaluation.benchmarks.harsanyi_growth import explain, first_call, growth, split_quietly
 from conceptry.evaluation.benchmarks.harsanyi_rivals import OURS
 from conceptry.evaluation.benchmarks.measure import (
     Benchmark,
     Record,
     Target,
     one_thread,
-    peak_mb,
     seconds_side_by_side,
 )
-from conceptry.models.errors import ConvergenceWarning, InputError
-from conceptry.models.harsanyi.and_or import AndOrSplit, inverse_or, split
+from conceptry.models.errors import InputError
+from conceptry.models.harsanyi.and_or import inverse_or
 from conceptry.models.harsanyi.denoise import denoise
-from conceptry.models.harsanyi.graph import AndOrGraph, build_graph
-from conceptry.models.harsanyi.moebius import inverse_moebius, moebius, row_masks, subset_masks
+from conceptry.models.harsanyi.moebius import inverse_moebius, moebius, subset_masks
 from conceptry.models.harsanyi.sparsify import sparsify
 
 FULL = "CONCEPTRY_BENCHMARK_FULL"  # 1: the literal loop to its end at n = 12, about ten minutes more
@@ -43,7 +41,6 @@ LOOP_ITERATIONS, LOOP_ITERATIONS_QUICK = 200, 50
 STEPS, HIDDEN = 50, 100  # sparsifying
 BARE = "forward and backward passes"
 THERE_AND_BACK, SPLIT = "there and back", "AND-OR split"
-PARTS = {"transform": 20, "denoise": 20, "explain": 20, "split": 14}  # the largest n of each in the growth table
 
 
 def run(
@@ -90,28 +87,12 @@ def run(
         targets = _targets(records, n)
         for size in range(n - 4, n + (4 if quick else 8) + 1, 2):
             progress(f"growth, n = {size}")
-            records += _growth(size, quick)
+            records += growth(size, quick)
     return Benchmark("Harsanyi interactions", records, targets, notes)
 
 
-def explain(v: np.ndarray) -> AndOrGraph:
-    """All that follows once the rewards are known: interactions, denoising, coalitions, graph."""
-    i = moebius(v)
-    kept = denoise(v, i).kept
-    n = len(v).bit_length() - 1
-    return build_graph([f"x{k}" for k in range(n)], row_masks(kept, n), i[kept], None, v[-1], v[0], "output")
-
-
-def first_call(n: int) -> float:
-    """Seconds of the first `explain` in this process, with all that is compiled or loaded on the way."""
-    v = network_game(n)
-    start = time.perf_counter()
-    explain(v)
-    return time.perf_counter() - start
-
-
 def _explaining(n: int) -> list[Record]:
-    call = f"from {__name__} import first_call; print(first_call({n}))"
+    call = f"from {first_call.__module__} import first_call; print(first_call({n}))"
     with tempfile.TemporaryDirectory() as empty:
         environment = os.environ | {"NUMBA_CACHE_DIR": empty}
         command = [sys.executable, "-c", call]
@@ -176,8 +157,8 @@ def _largest(x: np.ndarray) -> float:
 
 def _splitting(n: int) -> Record:
     game = planted_game(n)
-    seconds = seconds_side_by_side({OURS: partial(_split, game.v)}, 3)[OURS]
-    found = _split(game.v)
+    seconds = seconds_side_by_side({OURS: partial(split_quietly, game.v)}, 3)[OURS]
+    found = split_quietly(game.v)
     again = inverse_moebius(found.i_and) + inverse_or(found.i_or)
     extra = {
         "error": _largest(again - game.v) / _largest(game.v),
@@ -188,44 +169,6 @@ def _splitting(n: int) -> Record:
         "note": "L1 planted: the reference",
     }
     return Record(f"{SPLIT}, n = {n}", OURS, seconds, extra=extra)
-
-
-def _split(v: np.ndarray) -> AndOrSplit:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)  # the gap is reported instead
-        return split(v)
-
-
-def _part(part: str, v: np.ndarray) -> Callable[[], Any]:
-    if part == "denoise":
-        return partial(denoise, v, moebius(v))
-    return partial({"transform": moebius, "explain": explain, "split": _split}[part], v)
-
-
-def _prepared(part: str, file: str) -> Callable[[], Any]:
-    _part(part, network_game(5))()  # what is compiled or loaded is not counted
-    return _part(part, np.load(file))
-
-
-def _growth(n: int, quick: bool) -> list[Record]:
-    v, records = network_game(n), []
-    with tempfile.TemporaryDirectory() as folder:
-        file = str(Path(folder) / "v.npy")  # making the game would leave memory that the process takes again unseen
-        np.save(file, v)
-        for part in (part for part, largest in PARTS.items() if n <= largest - 2 * quick):
-            function, extra = _part(part, v), {}
-            start = time.perf_counter()
-            found = function()
-            seconds = time.perf_counter() - start
-            if seconds < 1:
-                seconds = seconds_side_by_side({part: function}, 3)[part]
-            if isinstance(found, AndOrSplit):
-                alone = float(np.abs(moebius(v)[1:]).sum())
-                note = f"{found.iterations} iterations; L1 of AND alone: the reference"
-                extra = {"L1": found.l1, "L1 reference": alone, "gap": found.gap, "note": note}
-            mb = None if quick else peak_mb(_prepared, part, file)
-            records.append(Record(f"growth, {part}", f"n = {n}", seconds, mb, extra))
-    return records
 
 
 def _targets(records: list[Record], n: int) -> list[Target]:

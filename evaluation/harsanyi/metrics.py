@@ -13,6 +13,16 @@ import numpy as np
 from conceptry.models.harsanyi.indices import salient, strengths
 from conceptry.models.harsanyi.moebius import subset_sizes
 
+__all__ = [
+    "error_curve",
+    "jaccard",
+    "mean_jaccard",
+    "residual",
+    "salient",
+    "salient_by_order",
+    "strengths",
+]
+
 
 def salient_by_order(i: np.ndarray, n: int) -> np.ndarray:
     """How many salient interactions have 0, 1, ..., n players: (n + 1,)."""

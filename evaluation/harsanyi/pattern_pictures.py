@@ -1,46 +1,26 @@
 """One explanation as pictures: its strongest patterns on the sample, and an overview of patterns and Shapley values.
 
-A record is what a served explanation says of one sample, with the sample itself: {"file", "modality", "sample",
-"groups", "target", "v_full", "v_empty", "patterns": [{"players", "effect", "kind"}], "shapley": [{"player", "value"}],
-"explain_ratio", "n_kept", "n_salient", "graph": And-Or graph as JSON}. The sample is {column: value}, or {"text",
-"words"}, or {"picture": PIL image, "segments": (H, W), -1 outside all players}. Player k is column k, or word k, or
-segment k; with groups, {player: its columns} or {player: its words, which follow on those of the player before}.
-
-Everything is placed in points from the top left corner, so what is long makes a figure taller and never overlaps.
+`pattern_page` says what a record holds.
 """
 
 import json
-from numbers import Integral, Real
-from typing import Literal
 
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.collections import LineCollection
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 
-from conceptry.evaluation.harsanyi.marks import (
-    number,
-    shortened,
-    sign_colour,
-    signed,
-    signed_bars,
-    text_width,
-    wrapped,
-)
-from conceptry.evaluation.plots import INK, MUTED, new_figure
+from conceptry.evaluation.harsanyi.marks import shortened, sign_colour, signed, signed_bars, text_width, wrapped
+from conceptry.evaluation.harsanyi.pattern_page import GAP, LINE, SIZE, begin, show_kept, strongest, valued
+from conceptry.evaluation.plots import INK, MUTED
 
-MARGIN, GAP, LINE = 14.0, 22.0, 19.0  # points: around the figure, between panels, from a line of words to the next
-SIZE = 10  # of words and names
 MAX_BARS = 12
-THUMB = 72.0  # points: the whole picture in the header
 PAD = 4.0  # points: by which the frame of a chip is wider than its word
 CONTEXT, LONG = 4, 60  # words shown around a marked one where a text has more than LONG
 
 
 def draw_patterns(record: dict, top: int = 6) -> Figure:
     """The `top` strongest patterns of one explanation, each on the sample: words, column values or cells marked."""
-    patterns = _strongest(record)[:top]
+    patterns = strongest(record)[:top]
     picture = record["modality"] == "image"
     columns = min(max(len(patterns), 1), 3 if picture else 2)
     width = 165.0 if picture else 270.0
@@ -53,7 +33,7 @@ def draw_patterns(record: dict, top: int = 6) -> Figure:
         drawings = [_chips(record, pattern, width) for pattern in patterns]
         heights = [LINE * (1 + max((line for _, _, line, _ in chips), default=0)) for chips in drawings]
     rows = [max(heights[k : k + columns]) + LINE + GAP for k in range(0, len(patterns), columns)]
-    page, place, start = _begin(
+    page, place, start = begin(
         record, total, max(sum(rows) - GAP, LINE), f" ({top} shown)" if len(record["patterns"]) > top else ""
     )
     if not patterns:
@@ -66,7 +46,7 @@ def draw_patterns(record: dict, top: int = 6) -> Figure:
         # Bold letters are wider than those that are measured.
         page.text(left + text_width(effect, 12) * 1.2 + 8, y + 2, _kind(pattern), fontsize=9, color=MUTED, va="top")
         if picture:
-            _show_kept(place(left, y + LINE, width, heights[k]), record, pattern, "NW")
+            show_kept(place(left, y + LINE, width, heights[k]), record, pattern, "NW")
             continue
         for x, text, line, marked in drawings[k]:
             face, edge = (_tint(colour), colour) if marked else ("none", "none")
@@ -85,18 +65,18 @@ def draw_patterns(record: dict, top: int = 6) -> Figure:
 
 def draw_explanation(record: dict) -> Figure:
     """An overview: target and rewards, the strongest patterns as signed bars, Shapley values beside them."""
-    patterns = _strongest(record)
+    patterns = strongest(record)
     shown, shares = patterns[:MAX_BARS], sorted(record["shapley"], key=lambda entry: -abs(entry["value"]))
     picture = record["modality"] == "image"
     names, bars = 130.0 if picture else 170.0, 190.0
     thumb = 42.0 if picture else 0.0
     total = 2 * (names + bars) + GAP
     labels = [_label(record, pattern, names - thumb - 8) for pattern in shown]
-    shares_labels = [_valued(record, entry["player"], names - thumb - 8) for entry in shares]
+    shares_labels = [valued(record, entry["player"], names - thumb - 8) for entry in shares]
     steps = [max(20.0, thumb, 6 + 13.0 * (1 + label.count("\n"))) for label in labels]
     share_steps = [max(20.0, thumb)] * len(shares)
     tall = max(sum(steps) + (LINE if len(patterns) > len(shown) else 0), sum(share_steps), 20.0)
-    page, place, y = _begin(record, total, LINE + 6 + tall)
+    page, place, y = begin(record, total, LINE + 6 + tall)
     amounts = np.array([p["effect"] for p in shown]), np.array([s["value"] for s in shares])
     scale = np.concatenate(amounts)  # one for both: they are in the units of the reward
     kept = [(p, labels[k]) for k, p in enumerate(shown)]
@@ -122,16 +102,12 @@ def draw_explanation(record: dict) -> Figure:
             page.text(right, spot, label, fontsize=SIZE, color=INK, va="center", ha="right", parse_math=False)
             if picture:
                 small = place(left + names - thumb - 4, spot - thumb / 2 + 2, thumb - 4, thumb - 4)
-                _show_kept(small, record, entry, "E")
+                show_kept(small, record, entry, "E")
     if len(patterns) > len(shown):
         rest = sum(p["effect"] for p in patterns[len(shown) :])
         note = f"{len(patterns) - len(shown)} weaker patterns: {signed(rest)} together"
         page.text(names, y + LINE + 10 + sum(steps), note, fontsize=9, color=MUTED, va="top")
     return page.get_figure()  # type: ignore[return-value]  # the axes' own figure, not a subfigure
-
-
-def _strongest(record: dict) -> list[dict]:
-    return sorted(record["patterns"], key=lambda pattern: -abs(pattern["effect"]))
 
 
 def _kind(pattern: dict) -> str:
@@ -142,65 +118,6 @@ def _kind(pattern: dict) -> str:
 def _tint(colour: str) -> tuple[float, float, float]:
     red, green, blue = to_rgb(colour)
     return 1 - (1 - red) * 0.18, 1 - (1 - green) * 0.18, 1 - (1 - blue) * 0.18
-
-
-def _begin(record: dict, width: float, height: float, shown: str = ""):
-    """
-    A figure with its header (target, sample, rewards, how much is kept) and `height` points of room under it: axes to
-    write on, a function that puts axes at a place, and where the room begins.
-    """
-    picture = record["sample"].get("picture") if record["modality"] == "image" else None
-    room = width - (THUMB + GAP if picture else 0)
-    source = f", {record['file']}" if record.get("file") else ""
-    heads = [(wrapped(f"{record['target']}{source}", room, 13, 2), 13.0, INK)]
-    if record["modality"] == "text":
-        heads.append((wrapped(f"“{record['sample']['text']}”", room, SIZE, 3), SIZE, INK))
-    facts = (
-        f"reward {number(record['v_empty'])} with no player → {number(record['v_full'])} with all; "
-        f"{record['n_salient']:,} salient patterns, {record['n_kept']} kept{shown}: "
-        f"explain ratio {record['explain_ratio']:.3f}"
-    )
-    heads.append((wrapped(facts, room, 9, 3), 9.0, MUTED))
-    heights = [size * 1.25 * (1 + text.count("\n")) + 5 for text, size, _ in heads]
-    start = max(sum(heights), THUMB if picture else 0) + 8
-    wide, tall = width + 2 * MARGIN, start + height + 2 * MARGIN
-    figure = new_figure(wide / 72, tall / 72)
-    figure.set_layout_engine("none")
-
-    def place(left: float, top: float, w: float, h: float) -> Axes:
-        return figure.add_axes(((left + MARGIN) / wide, 1 - (top + h + MARGIN) / tall, w / wide, h / tall))
-
-    page = place(0, 0, width, start + height)
-    page.set_axis_off()
-    page.set_xlim(0, width)
-    page.set_ylim(start + height, 0)
-    for (text, size, colour), y in zip(heads, np.cumsum([0.0, *heights]), strict=False):
-        page.text(0, y, text, fontsize=size, color=colour, va="top", linespacing=1.15, parse_math=False)
-    if picture:
-        whole = place(width - THUMB, 0, THUMB, THUMB)
-        whole.imshow(picture.convert("RGB"), interpolation="nearest" if max(picture.size) <= 128 else "antialiased")
-        whole.set_axis_off()
-        whole.set_anchor("NE")
-    return page, place, start
-
-
-def _valued(record: dict, player: str, width: float) -> str:
-    """A player with what it is in this sample, `alcohol = 13.2`, in at most `width` points; names are cut first."""
-    members = (record.get("groups") or {}).get(player, [player])
-    sample = record["sample"]
-    if record["modality"] == "text":
-        text = " ".join(map(str, members))
-    elif list(members) == [player] and player in sample:
-        value = f" = {shortened(_value(sample[player]), width * 0.5, SIZE)}"
-        return shortened(player, width - text_width(value, SIZE), SIZE) + value
-    else:
-        values = ", ".join(f"{column} = {_value(sample[column])}" for column in members if column in sample)
-        text = f"{player}: {values}" if values else player
-    return shortened(text, width, SIZE)
-
-
-def _value(value: object) -> str:
-    return f"{value:.4g}" if isinstance(value, Real) and not isinstance(value, Integral) else str(value)
 
 
 def _label(record: dict, pattern: dict, width: float) -> str:
@@ -226,7 +143,7 @@ def _chips(record: dict, pattern: dict, width: float) -> list[tuple[float, str, 
     before = text_width(joint, SIZE) + 6 if joint else 0.0
     if joint:
         players = [name for name in json.loads(record["graph"])["players"] if name in members]
-        entries = [(_valued(record, name, width - before - 2 * PAD), True) for name in players]
+        entries = [(valued(record, name, width - before - 2 * PAD), True) for name in players]
     else:
         entries = [(shortened(word, width - 2 * PAD, SIZE), mark) for word, mark in _marked_words(record, members)]
     flowed, x, line = [], 0.0, 0
@@ -258,22 +175,3 @@ def _marked_words(record: dict, members: set[str]) -> list[tuple[str, bool]]:
         elif not entries or entries[-1][0] != "…":
             entries.append(("…", False))
     return entries
-
-
-def _show_kept(axes: Axes, record: dict, pattern: dict, anchor: Literal["NW", "E"]) -> None:
-    """The picture with the pattern's cells as they are, framed in the colour of the sign, and the others faded."""
-    players = json.loads(record["graph"])["players"]
-    segments = np.asarray(record["sample"]["segments"])
-    kept = np.isin(segments, [players.index(name) for name in pattern["players"]])
-    pixels = np.asarray(record["sample"]["picture"].convert("RGB"), float) / 255
-    grey = pixels.mean(2, keepdims=True)
-    axes.imshow(np.where(kept[..., None], pixels, 0.78 + 0.2 * grey), interpolation="nearest")
-    padded = np.pad(kept, 1)
-    ys, xs = np.nonzero(padded[1:, 1:-1] != padded[:-1, 1:-1])
-    across = [((x - 0.5, y - 0.5), (x + 0.5, y - 0.5)) for x, y in zip(xs, ys, strict=True)]
-    ys, xs = np.nonzero(padded[1:-1, 1:] != padded[1:-1, :-1])
-    down = [((x - 0.5, y - 0.5), (x - 0.5, y + 0.5)) for x, y in zip(xs, ys, strict=True)]
-    colour = sign_colour(pattern["effect"])
-    axes.set_anchor(anchor)
-    axes.add_collection(LineCollection(across + down, colors=colour, linewidths=1.8, clip_on=False, capstyle="round"))
-    axes.set_axis_off()

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 from conceptry.evaluation.benchmarks import dense_harsanyi as dense
-from conceptry.evaluation.benchmarks import harsanyi, harsanyi_rivals
+from conceptry.evaluation.benchmarks import harsanyi, harsanyi_growth, harsanyi_rivals
 from conceptry.evaluation.benchmarks.harsanyi_games import network_game, planted_game
+from conceptry.evaluation.benchmarks.measure import Benchmark
 from conceptry.models.errors import InputError
 from conceptry.models.harsanyi.denoise import denoise
 from conceptry.models.harsanyi.moebius import moebius, subset_masks, subset_sizes
@@ -84,14 +85,14 @@ def test_the_planted_game_is_the_sum_of_its_terms() -> None:
 
 
 @pytest.fixture(scope="module")
-def small() -> harsanyi.Benchmark:
+def small() -> Benchmark:
     said: list[str] = []
     result = harsanyi.run(quick=True, n=8, progress=said.append)
     assert any("growth" in line for line in said)
     return result
 
 
-def test_every_target_is_measured(small: harsanyi.Benchmark) -> None:
+def test_every_target_is_measured(small: Benchmark) -> None:
     shapiq = "transform, times as fast as shapiq"
     assert [t.name for t in small.targets if t.value is None] == ([] if harsanyi_rivals.SHAPIQ_THERE else [shapiq])
     assert len(small.targets) == 11
@@ -101,11 +102,11 @@ def test_every_target_is_measured(small: harsanyi.Benchmark) -> None:
     assert by_name["split, largest L1 / planted"].met
 
 
-def test_the_records_name_their_case_and_convert_to_json(small: harsanyi.Benchmark) -> None:
+def test_the_records_name_their_case_and_convert_to_json(small: Benchmark) -> None:
     cases = {r.case for r in small.records}
     assert {"transform, n = 8", "denoise, n = 6", "denoise, n = 8", "explain, n = 9", "AND-OR split, n = 8"} <= cases
     growth = [r for r in small.records if r.case.startswith("growth")]
-    assert {r.case for r in growth} == {f"growth, {part}" for part in harsanyi.PARTS}
+    assert {r.case for r in growth} == {f"growth, {part}" for part in harsanyi_growth.PARTS}
     assert all(r.seconds is not None and r.seconds > 0 for r in growth)
     loop = next(r for r in small.records if (r.case, r.implementation) == ("denoise, n = 8", harsanyi_rivals.LOOP))
     assert loop.extra["note"] == "extrapolated from 50 of 241 iterations"
