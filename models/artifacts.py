@@ -14,6 +14,7 @@ from typing import Any
 from conceptry.models.errors import IntegrityError
 
 MANIFEST = "manifest.json"
+PACKAGE = "package"  # the name of the package folder among the artifacts of a version
 
 
 def sha256_file(path: Path) -> str:

@@ -19,12 +19,11 @@ from mlflow.models import ModelSignature
 from mlflow.protos.databricks_pb2 import INTERNAL_ERROR, INVALID_PARAMETER_VALUE
 from mlflow.pyfunc.model import PythonModel, PythonModelContext
 
-from conceptry.models.artifacts import verify
+from conceptry.models.artifacts import PACKAGE, verify
 from conceptry.models.device import resolve_device
 from conceptry.models.errors import ConceptryError, InputError
 
 logger = logging.getLogger(__name__)
-PACKAGE = "package"
 
 
 class Explainer(PythonModel):

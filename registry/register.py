@@ -17,10 +17,9 @@ from mlflow import MlflowClient
 from mlflow.entities import Run
 from mlflow.models import Model, ModelSignature
 
-from conceptry.models.device import resolve_device
+from conceptry.models.artifacts import PACKAGE
 from conceptry.models.errors import InputError
 from conceptry.models.method import Method, load_method, make_options
-from conceptry.models.serving import PACKAGE
 from conceptry.registry.packaging import Staged, pinned, staged
 from conceptry.registry.store import connect, ensure_experiment, name_lock
 from conceptry.registry.versions import (
@@ -72,6 +71,8 @@ def register(
 
 def _check_example(method: Method, package: Staged) -> ModelSignature:
     """The signature of the package. One that cannot be read back, or cannot answer its own example, is never logged."""
+    from conceptry.models.device import resolve_device  # imports torch, which the other commands do without
+
     explainer = method.explainer_class()(package.manifest_sha256)
     explainer.load(package.directory, resolve_device("auto"))
     explainer.explain(pd.DataFrame(dict(package.package.example)), {})

@@ -11,13 +11,13 @@ from conceptry.models.harsanyi.rewards import REWARDS
 from conceptry.models.method import option
 
 INTERACTIONS = ("and", "and-or")
-LEARNED, ROW = "learned", "row"
+LEARNED, ROW, TOKEN = "learned", "row", "token"
 PREDICTED = "predicted"
 _DEFAULT_PLAYERS = {"table": "columns", "text": "words", "image": "grid:3x3", "points": "clusters:10"}
 _DEFAULT_BASELINE = {"table": "mean", "text": "token", "image": "mean", "points": "centroid"}
 _BASELINES = {
     "table": ("mean", "median", "mode", LEARNED, ROW),
-    "text": ("token", "delete", LEARNED),
+    "text": (TOKEN, "delete", LEARNED),
     "image": ("mean", "blur", LEARNED),
     "points": ("centroid", LEARNED),
 }
@@ -41,8 +41,8 @@ class Settings:
     split_tolerance: float = option(1e-3, "Relative duality gap of a converged AND-OR split.")
     baseline: str | None = option(
         None,
-        "Value of an absent player. Tables: mean, median, mode, learned, row:FILE; texts: token, delete, learned; "
-        "images: mean, blur, learned. [default: mean; token where the model has one, else delete]",
+        "Value of an absent player. Tables: mean, median, mode, learned, row:FILE; texts: token, token:WORD, delete, "
+        "learned; images: mean, blur, learned. [default: mean; token where the model has one, else delete]",
     )
     players: str | None = option(
         None,
@@ -59,7 +59,7 @@ class Settings:
     n_greedy: int = option(20, "Weakest patterns that compete for removal.")
     thres_square_error: float = option(0.1, "Largest squared error of the kept patterns over that of v.")
     thres_explain_ratio: float = option(0.95, "Least explain ratio: kept strength over itself plus the removed sum.")
-    batch_size: int = option(4096, "Masked inputs of one model call.")
+    batch_size: int = option(4096, "Masked inputs of one model call; fewer where an input is large.")
 
     def __post_init__(self) -> None:
         for name in (*_POSITIVE, "thres_square_error", "thres_explain_ratio"):
@@ -83,8 +83,8 @@ class Settings:
         # Deletion is the only way to take a word from a model that knows no token for "no word".
         no_token = modality == "text" and getattr(model, "mask_token", None) is None
         baseline = self.baseline or ("delete" if no_token else _DEFAULT_BASELINE[modality])
-        kind = baseline.partition(":")[0]
-        if kind not in _BASELINES[modality]:
+        kind, colon, _ = baseline.partition(":")
+        if kind not in _BASELINES[modality] or (colon and kind != TOKEN):
             expected = ", ".join(_BASELINES[modality])
             raise InputError(f"a {modality} model has no baseline {baseline!r}; expected one of {expected}")
         if self.background and modality != "table":

@@ -26,6 +26,7 @@ from conceptry.models.explained.columns import columns_from_json
 from conceptry.models.explained.protocol import Column
 from conceptry.models.zoo.architectures import ARCHITECTURES, Shape, build_network
 from conceptry.models.zoo.features import (
+    MASK_TOKEN,
     image_features,
     padded,
     table_features,
@@ -69,6 +70,7 @@ class Classifier:
         self.columns = description.columns
         self.device = device
         self.network = network.to(device).eval().requires_grad_(False)
+        self.mask_token = MASK_TOKEN if self.modality == "text" else None
         self._index = {token: i for i, token in enumerate(description.vocabulary)}
 
     @property
