@@ -19,6 +19,15 @@ from matplotlib.ticker import FixedLocator, NullLocator, StrMethodFormatter
 from conceptry.evaluation.plots import ACCENT, GRID, INK, MUTED, SECOND, new_figure, quiet
 
 POSITIVE, NEGATIVE = ACCENT, SECOND
+# Colour and dash of each group of lines, so that no two look alike to colour-blind eyes or in grey.
+LINES = [
+    (ACCENT, "-"),
+    (SECOND, "--"),
+    ("#1b7f5c", "-."),
+    (INK, ":"),
+    ("#8a4fbf", (0, (5, 1))),
+    ("#b08900", (0, (1, 1))),
+]
 
 
 def number(value: float, sign: str = "") -> str:
@@ -158,3 +167,18 @@ def count_axis(axes: Axes, last: float, name: str, first: float = 1) -> float:
     axes.spines["bottom"].set_visible(True)
     axes.spines["bottom"].set_color(GRID)
     return last * margin
+
+
+def ranks_shown(count: int, points: int = 500) -> np.ndarray:
+    """Ranks from 1 to `count`, evenly spread on a log axis: 2^20 points a line would only cost time."""
+    return np.unique(np.geomspace(1, count, points).round().astype(int))
+
+
+def line_styles(count: int) -> list:
+    """Colour and dash of each of `count` groups of lines."""
+    return [LINES[k] if k < len(LINES) else (MUTED, "-") for k in range(count)]
+
+
+def count_text(value: float) -> str:
+    """A count, or a mean of counts, with two digits where it is small and not whole."""
+    return f"{value:.0f}" if value >= 100 or float(value).is_integer() else f"{value:.2g}"

@@ -1,4 +1,4 @@
-"""Plots of Harsanyi interactions: strengths, orders, learned baselines, what denoising costs, Shapley values.
+"""Plots of Harsanyi interactions: strengths, orders, learned baselines, what denoising costs.
 
 Every function takes arrays and returns a figure. Entry 0 of a table of interactions is the empty pattern, which is
 no interaction and is left out.
@@ -14,13 +14,14 @@ from matplotlib.ticker import MaxNLocator, NullLocator, PercentFormatter, StrMet
 from conceptry.evaluation.harsanyi.marks import (
     beside,
     count_axis,
+    count_text,
     dots,
     legend,
     line_axes,
+    line_styles,
     nothing,
+    ranks_shown,
     shortened,
-    signed,
-    signed_bars,
     text_width,
 )
 from conceptry.evaluation.plots import ACCENT, INK, MUTED, SECOND, new_figure, quiet
@@ -28,15 +29,6 @@ from conceptry.models.errors import InputError
 from conceptry.models.harsanyi.indices import SALIENT_SHARE
 
 AND_COLOUR, OR_COLOUR = "#3d4b5c", "#c3ccd6"  # kinds are told in grey: blue and orange mean signs
-# Colour and dash of each group of lines, so that no two look alike to colour-blind eyes or in grey.
-LINES = [
-    (ACCENT, "-"),
-    (SECOND, "--"),
-    ("#1b7f5c", "-."),
-    (INK, ":"),
-    ("#8a4fbf", (0, (5, 1))),
-    ("#b08900", (0, (1, 1))),
-]
 HALO = {"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 1}
 SHARES = (0.7, 0.8, 0.9, 0.95)
 FLOOR = 1e-6  # of the strongest: below it is rounding
@@ -46,10 +38,9 @@ def draw_strengths(interactions_by_row: Sequence[np.ndarray], labels: Sequence[s
     """
     |I| of each sample in descending order, as shares of its strongest, with the median and the line of salience.
 
-    Parameters
-    ----------
-    interactions_by_row : one array per sample, entry 0 the empty pattern; lengths may differ
-    labels : one per sample: samples of one label share a colour and a median (versions, classes)
+    Args:
+        interactions_by_row: one array per sample, entry 0 the empty pattern; lengths may differ
+        labels: one per sample: samples of one label share a colour and a median (versions, classes)
     """
     strengths = _descending(interactions_by_row)
     largest = strengths[:, :1]
@@ -59,11 +50,11 @@ def draw_strengths(interactions_by_row: Sequence[np.ndarray], labels: Sequence[s
         raise InputError(f"labels: expected one per sample, {len(shares)}, got {len(names)}.")
     groups = list(dict.fromkeys(names))
     figure, axes = line_axes("Strengths |I| in descending order")
-    ranks = _ranks(shares.shape[1])
-    for group, (colour, dash) in zip(groups, _line_styles(len(groups)), strict=True):
+    ranks = ranks_shown(shares.shape[1])
+    for group, (colour, dash) in zip(groups, line_styles(len(groups)), strict=True):
         rows = shares[[name == group for name in names]]
         axes.plot(ranks, rows[:, ranks - 1].T, color=colour, linewidth=0.7, alpha=0.3)
-        note = f" ({_number(np.median((rows > SALIENT_SHARE).sum(1)))} salient)"
+        note = f" ({count_text(np.median((rows > SALIENT_SHARE).sum(1)))} salient)"
         # Matplotlib hides labels that begin with an underscore, so none does.
         name = " " + (shortened(group, 150, 9) if group else "median") + note
         axes.plot(
@@ -93,7 +84,8 @@ def draw_cumulative(interactions_by_row: Sequence[np.ndarray]) -> Figure:
     figure, axes = line_axes("How few patterns hold how much of the strength")
     # At least `share` up to rounding: a cumulative sum may end at 1 - 1e-16.
     needed = {share: int(np.argmax(median >= share - 1e-9)) + 1 for share in SHARES if median[-1] >= share - 1e-9}
-    ranks = np.union1d(_ranks(shares.shape[1]), np.array([k for n in needed.values() for k in (max(n - 1, 1), n)], int))
+    steps = [k for n in needed.values() for k in (max(n - 1, 1), n)]
+    ranks = np.union1d(ranks_shown(shares.shape[1]), np.array(steps, int))
     from_zero = np.r_[ranks[0], ranks]  # the first pattern's step starts at nothing
     axes.plot(from_zero, np.c_[np.zeros(len(shares)), shares[:, ranks - 1]].T, color=ACCENT, linewidth=0.7, alpha=0.3,
               drawstyle="steps-post")  # fmt: skip
@@ -117,12 +109,11 @@ def draw_error_curve(
     """
     What keeping fewer patterns costs: normalised error and explain ratio against the number kept.
 
-    Parameters
-    ----------
-    table : columns kept, error (square error over the sum of v^2) and ratio (explain ratio); several rows of one
-        `kept` (several samples) are drawn as their median
-    registered : number of patterns that the registered version keeps; left out, the fewest within both limits
-    max_error, min_ratio : limits of the registered version, drawn as lines
+    Args:
+        table: columns kept, error (square error over the sum of v^2) and ratio (explain ratio); several rows of one
+            `kept` (several samples) are drawn as their median
+        registered: number of patterns that the registered version keeps; left out, the fewest within both limits
+        max_error, min_ratio: limits of the registered version, drawn as lines
     """
     if not (table["kept"].to_numpy() >= 1).any():
         raise InputError("error curve: expected at least one row with patterns kept, got none.")
@@ -151,7 +142,7 @@ def draw_error_curve(
     if chosen is not None and at is not None:
         origin = "as registered" if registered is not None else "fewest within both limits"
         upper.annotate(
-            f"{origin}: {_number(chosen)} kept", (at, 1), xycoords=("data", "axes fraction"), xytext=(5, -4),
+            f"{origin}: {count_text(chosen)} kept", (at, 1), xycoords=("data", "axes fraction"), xytext=(5, -4),
             textcoords="offset points", va="top", fontsize=9, color=SECOND, bbox=HALO,
             ha="right" if np.log(at) > np.log(kept.min() * kept.max()) / 2 else "left",
         )  # fmt: skip
@@ -169,9 +160,8 @@ def draw_optimisation(l1: Sequence[np.ndarray]) -> Figure:
     """
     Sum of |I| against the step while the baseline is learned, as shares of its start, with each sample's best iterate.
 
-    Parameters
-    ----------
-    l1 : one array per sample, entry k the L1 after k steps; lengths may differ
+    Args:
+        l1: one array per sample, entry k the L1 after k steps; lengths may differ
     """
     if not len(l1) or not all(len(row) for row in l1):
         raise InputError("optimisation: expected at least one sample with at least one L1, got none.")
@@ -190,8 +180,8 @@ def draw_optimisation(l1: Sequence[np.ndarray]) -> Figure:
               label="best iterate, kept", zorder=3)  # fmt: skip
     first = float(np.median([values[0] for values in l1]))
     last = float(np.median([np.min(values) for values in l1]))
-    axes.axhline(float(np.median(lowest)), color=SECOND, linewidth=0.8, linestyle=(0, (1, 2)))
     middle = float(np.median(lowest))
+    axes.axhline(middle, color=SECOND, linewidth=0.8, linestyle=(0, (1, 2)))
     beside(axes, middle, f"{'median ' * (len(l1) > 1)}{first:.4g} → {last:.4g}\n{middle:.0%} of the start")
     axes.set_ylim(0, max(1.0, np.nanquantile(relative, 0.99)) * 1.08)
     axes.set_xlim(-0.02 * max(steps[-1], 1), max(steps[-1], 1) * 1.02)
@@ -211,10 +201,9 @@ def draw_orders(
     """
     Salient interactions by order: their number and their total strength; AND and OR apart where OR is given.
 
-    Parameters
-    ----------
-    counts, strengths, or_counts, or_strengths : (n + 1,), entry k of order k (entry 0, the empty pattern, is left
-        out); sums of one sample or means over several
+    Args:
+        counts, strengths, or_counts, or_strengths: (n + 1,), entry k of order k (entry 0, the empty pattern, is left
+            out); sums of one sample or means over several
     """
     figure = new_figure(6.8, 4.6)
     panels = figure.subplots(2, 1, sharex=True)
@@ -228,7 +217,7 @@ def draw_orders(
         if ors is not None:
             axes.bar(orders + width / 2, np.asarray(ors)[1:], width, color=OR_COLOUR, edgecolor=AND_COLOUR,
                      hatch="////", linewidth=0.6, label="OR")  # fmt: skip
-        labels = [[_number(value) if value else "" for value in bars.datavalues] for bars in axes.containers]  # type: ignore[attr-defined]
+        labels = [[count_text(value) if value else "" for value in bars.datavalues] for bars in axes.containers]  # type: ignore[attr-defined]
         room = 6 * 72 * width / len(orders)  # points a bar has for its number
         sizes = [size for size in (8, 7, 6) if all(text_width(x, size) <= room for row in labels for x in row)]
         if sizes:
@@ -249,23 +238,6 @@ def draw_orders(
     return figure
 
 
-def draw_shapley(players: Sequence[str], values: np.ndarray) -> Figure:
-    """Shapley values (n,) of `players` as bars, the largest in size on top."""
-    amounts = np.asarray(values, float)
-    if len(players) != len(amounts):
-        raise InputError(f"values: expected one per player, {len(players)}, got {len(amounts)}.")
-    order = np.argsort(-np.abs(amounts), kind="stable")
-    figure = new_figure(6.4, 0.29 * len(amounts) + 0.9)
-    axes = figure.subplots()
-    signed_bars(axes, [shortened(players[k], 160, 10) for k in order], amounts[order], np.arange(len(order)), 0.62, 250)
-    axes.set_ylim(max(len(order), 1) - 0.4, -0.6)
-    total = signed(float(amounts.sum()))
-    figure.suptitle(
-        f"Shapley values: {total} together, from no player to all", x=0.01, ha="left", fontsize=11, color=INK
-    )
-    return figure
-
-
 def _descending(interactions_by_row: Sequence[np.ndarray]) -> np.ndarray:
     """|I| (samples, patterns) in descending order without the empty pattern; shorter rows end in zeros."""
     rows = [np.sort(np.abs(np.asarray(row, float)[1:]))[::-1] for row in interactions_by_row]
@@ -275,16 +247,3 @@ def _descending(interactions_by_row: Sequence[np.ndarray]) -> np.ndarray:
     for target, row in zip(table, rows, strict=True):
         target[: len(row)] = row
     return table
-
-
-def _ranks(count: int, points: int = 500) -> np.ndarray:
-    """Ranks from 1 to `count`, evenly spread on a log axis: 2^20 points a line would only cost time."""
-    return np.unique(np.geomspace(1, count, points).round().astype(int))
-
-
-def _line_styles(count: int) -> list:
-    return [LINES[k] if k < len(LINES) else (MUTED, "-") for k in range(count)]
-
-
-def _number(value: float) -> str:
-    return f"{value:.0f}" if value >= 100 or float(value).is_integer() else f"{value:.2g}"

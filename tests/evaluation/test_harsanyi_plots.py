@@ -20,9 +20,9 @@ from conceptry.evaluation.harsanyi.plots import (
     draw_error_curve,
     draw_optimisation,
     draw_orders,
-    draw_shapley,
     draw_strengths,
 )
+from conceptry.evaluation.plots import new_figure
 from conceptry.models.errors import InputError
 
 MINUS = "\N{MINUS SIGN}"
@@ -208,21 +208,27 @@ def test_orders_at_any_size(n: int):
     check_layout(draw_orders(many * 0, many * 0))
 
 
-def test_shapley_values_have_signs_by_colour_and_mark():
-    figure = draw_shapley(["a", "b", "c"], np.array([0.5, -2.0, 0.0]))
+def bars(names: list[str], values: np.ndarray) -> Figure:
+    figure = new_figure(6.4, 0.29 * len(values) + 0.9)
+    marks.signed_bars(
+        figure.subplots(), [marks.shortened(name, 160, 10) for name in names], values, np.arange(len(values)), 0.62, 250
+    )
+    return figure
+
+
+def test_bars_have_signs_by_colour_and_mark():
+    figure = bars(["b", "a", "c"], np.array([-2.0, 0.5, 0.0]))
     axes = figure.axes[0]
     assert [label.get_text() for label in axes.get_yticklabels()] == ["b", "a", "c"]
     assert [text.get_text() for text in axes.texts] == [f"{MINUS}2.00", "+0.500", "0"]
     assert len({bar.get_facecolor() for bar in axes.patches}) == 3
     check_layout(figure)
-    with pytest.raises(InputError, match="expected one per player, 1, got 2"):
-        draw_shapley(["a"], np.zeros(2))
 
 
 @pytest.mark.parametrize("n", [1, 20])
 @pytest.mark.parametrize("scale", [0.0, -1e6, 1e-9])
-def test_shapley_values_of_any_size_and_name(n: int, scale: float):
-    check_layout(draw_shapley(NASTY[:n], scale * np.linspace(-1, 2, n)))
+def test_bars_of_any_size_and_name(n: int, scale: float):
+    check_layout(bars(NASTY[:n], scale * np.linspace(-1, 2, n)))
 
 
 # One explanation
