@@ -165,9 +165,12 @@ def _checked(value: Any, column: Column) -> Any:
         raise InputError(f"column {column.name!r} is empty; expected a value in every column")
     if column.kind == "categorical":
         return _category(value, column)
-    if not isinstance(value, numbers.Real | np.bool_):
+    if not isinstance(value, numbers.Real) or isinstance(value, bool):
         raise InputError(f"column {column.name!r}: {value!r} is not a number")
-    number = float(value)
+    try:
+        number = float(value)
+    except OverflowError:  # an integer of hundreds of digits
+        number = math.inf
     if not math.isfinite(number):
         raise InputError(f"column {column.name!r}: {number} is not finite")
     if not column.dtype.startswith("int"):

@@ -28,12 +28,14 @@ from conceptry.models.harsanyi.denoise import Denoised, denoise
 from conceptry.models.harsanyi.game import rewards_of
 from conceptry.models.harsanyi.graph import AndOrGraph, build_graph
 from conceptry.models.harsanyi.indices import shapley_values
-from conceptry.models.harsanyi.moebius import MAX_PLAYERS, inverse_moebius, moebius
+from conceptry.models.harsanyi.moebius import inverse_moebius, moebius
 from conceptry.models.harsanyi.rewards import Reward
 from conceptry.models.harsanyi.settings import PREDICTED, Settings
 from conceptry.models.harsanyi.sparsify import Sparsified, sparsify
 
 SALIENT_SHARE = 0.05
+# Numbers in the masked inputs of one model call: what a network keeps of a large picture is many times the picture.
+MAX_BATCH_NUMBERS = 2**22
 
 
 @dataclass(frozen=True)
@@ -157,14 +159,9 @@ class Harsanyi:
         Raises InputError where the sample cannot be used or has too many players.
         """
         if self.model.modality == "table":
-            problem = p.table_problem(self.model, self.settings, sample, self.groups, self.baseline_row)
-        else:
-            make = {"text": p.text_problem, "image": p.image_problem, "points": p.points_problem}[self.model.modality]
-            problem = make(self.model, self.settings, sample)
-        if (n := len(problem.players)) > self.settings.max_players:
-            most = f"at most {self.settings.max_players} are accepted"
-            raise InputError(f"{n} players, and {most}; {self._way_out(problem)}")
-        return problem
+            return p.table_problem(self.model, self.settings, sample, self.groups, self.baseline_row)
+        make = {"text": p.text_problem, "image": p.image_problem, "points": p.points_problem}[self.model.modality]
+        return make(self.model, self.settings, sample)
 
     def explain(
         self, sample: Any, target: str | None = None, progress: Callable[[str, float], None] | None = None
@@ -177,13 +174,14 @@ class Harsanyi:
         n = len(problem.players)
         index = self._target(problem, target or self.settings.target)
         if self.settings.learns_baseline:
-            learned = self._learn(problem, index, progress)
+            learned, batch_size = self._learn(problem, index, progress)
             # Where the subsets exceed one batch, each step asks twice: for the signs, then for the gradient.
-            steps = self.settings.learning_steps * (1 if 2**n <= self.settings.batch_size else 2)
+            steps = self.settings.learning_steps * (1 if 2**n <= batch_size else 2)
             v, calls = learned.v, (steps + 1) * 2**n
         else:
             learned, calls = None, 2**n
-            v = rewards_of(self.model, problem.masker, self._reward, index, self.settings.batch_size, progress)
+            batch_size = self._batch_size(np.size(problem.sample))
+            v = rewards_of(self.model, problem.masker, self._reward, index, batch_size, progress)
         if self.settings.subtract_empty:
             v = v - v[0]
         if self.settings.interactions == "and-or":
@@ -194,17 +192,6 @@ class Harsanyi:
         return Interactions(
             problem.players, self.model.classes[index], v, i_and, i_or, gap, learned, calls, problem.description
         )
-
-    def _way_out(self, problem: p.Problem) -> str:
-        n = self.settings.max_players
-        way = {
-            "table": "group columns by a JSON file {player: [columns]}, or keep some as background",
-            "text": f"group words by players words:{n}",
-            "image": "choose a coarser grid or fewer segments",
-            "points": "choose fewer clusters",
-        }[self.model.modality]
-        raise_it = f", or raise max_players (up to {MAX_PLAYERS})" if len(problem.players) <= MAX_PLAYERS else ""
-        return way + raise_it
 
     def _target(self, problem: p.Problem, target: str) -> int:
         if target != PREDICTED:
@@ -226,10 +213,20 @@ class Harsanyi:
             f"{len(classes)}, or a name: {', '.join(near)}"
         )
 
-    def _learn(self, problem: p.Problem, index: int, progress: Callable[[str, float], None] | None) -> Sparsified:
-        """The baseline that minimises the L1 of the AND interactions, within a box around the registered start."""
+    def _batch_size(self, numbers: int) -> int:
+        """Masked inputs of one call, where each holds so many numbers."""
+        return max(1, min(self.settings.batch_size, MAX_BATCH_NUMBERS // numbers))
+
+    def _learn(
+        self, problem: p.Problem, index: int, progress: Callable[[str, float], None] | None
+    ) -> tuple[Sparsified, int]:
+        """The baseline that minimises the L1 of the AND interactions, within a box around the registered start.
+
+        Also returns the masked inputs of one call.
+        """
         model: Any = self.model
         x, baseline, owner = problem.features(model)
+        batch_size = self._batch_size(x.numel())
         if self.model.modality == "image":  # pixels are bounded, and their spread is that of the picture
             spread = torch.full_like(x, float(x.std()))
         elif self.model.modality == "table":  # standardised columns
@@ -244,7 +241,7 @@ class Harsanyi:
         def rewards(masked: Tensor) -> Tensor:
             return self._reward(model.forward(masked), model.form, index)
 
-        return sparsify(
+        learned = sparsify(
             rewards,
             x,
             baseline,
@@ -255,7 +252,8 @@ class Harsanyi:
             scale=spread,
             steps=self.settings.learning_steps,
             lr=self.settings.learning_rate,
-            batch_size=self.settings.batch_size,
+            batch_size=batch_size,
             subtract_empty=self.settings.subtract_empty,
             progress=progress,
         )
+        return learned, batch_size

@@ -21,6 +21,7 @@ from conceptry.models.errors import InputError
 from conceptry.models.explained.columns import check_row
 from conceptry.models.explained.protocol import DifferentiableModel, ExplainedModel
 from conceptry.models.harsanyi.images import ImageMasker, grid_names, grid_segments, image_baseline, slic_segments
+from conceptry.models.harsanyi.moebius import MAX_PLAYERS
 from conceptry.models.harsanyi.players import Masker
 from conceptry.models.harsanyi.points import PointMasker, cluster_points
 from conceptry.models.harsanyi.settings import LEARNED, ROW, Settings
@@ -28,6 +29,12 @@ from conceptry.models.harsanyi.tabular import TabularMasker, tabular_baseline
 from conceptry.models.harsanyi.text import TextMasker, group_words, split_words
 
 POINTS_SEED = 0
+_WAY_OUT = {
+    "table": "group columns by a JSON file {player: [columns]}, or keep some as background",
+    "text": "group words by players words:%d",
+    "image": "choose a coarser grid or fewer segments",
+    "points": "choose fewer clusters",
+}
 
 
 @dataclass(frozen=True)
@@ -67,6 +74,9 @@ def table_problem(
 ) -> Problem:
     """Columns, or groups of them, as players. Raises InputError naming the column that cannot be used."""
     row = check_row(row, model.columns)
+    grouped = {name for group in (groups or {}).values() for name in group} | set(settings.background_columns)
+    alone = [column.name for column in model.columns if column.name not in grouped]
+    _check_count(len(groups or ()) + len(alone), settings, "table")
     if settings.baseline == ROW:
         assert baseline_row is not None
         baseline = check_row(baseline_row, model.columns)
@@ -84,10 +94,11 @@ def table_problem(
 
 def text_problem(model: ExplainedModel, settings: Settings, text: str) -> Problem:
     """Words, or groups of consecutive ones, as players."""
-    words = split_words(text)
+    words = _words(model, text)
     if not words:
         raise InputError("expected a text that is not blank")
     count = _count(settings.players, "words", optional=True)
+    _check_count(min(count or len(words), len(words)), settings, "text")
     groups = group_words(words, min(count, len(words))) if count else None
     token = None if settings.baseline == "delete" else mask_token(model, settings)
     masker = TextMasker(words, token, groups, text=text)
@@ -114,6 +125,7 @@ def image_problem(model: ExplainedModel, settings: Settings, image: np.ndarray) 
         rows, columns = _grid(players)
         segments = grid_segments(image.shape[0], image.shape[1], rows, columns)
         names = grid_names(rows, columns)
+    _check_count(int(segments.max()) + 1, settings, "image")
     kind = "mean" if settings.baseline == LEARNED else str(settings.baseline)
     masker = ImageMasker(image, segments, image_baseline(image, kind), names)
     description = {"modality": "image", "sample": {"segments": segments.tolist()}, "groups": {}}
@@ -122,7 +134,9 @@ def image_problem(model: ExplainedModel, settings: Settings, image: np.ndarray) 
 
 def points_problem(model: ExplainedModel, settings: Settings, points: np.ndarray) -> Problem:
     """Clusters of points as players; an absent point lies at the centroid of the cloud."""
-    clusters = cluster_points(points, _count(settings.players, "clusters"), POINTS_SEED)
+    count = _count(settings.players, "clusters")
+    _check_count(count, settings, "points")
+    clusters = cluster_points(points, count, POINTS_SEED)
     masker = PointMasker(points, clusters)
     description = {"modality": "points", "sample": {"clusters": np.asarray(clusters).tolist()}, "groups": {}}
     return Problem(masker, points[None], _masked_empty(masker), np.asarray(clusters, np.int64), description)
@@ -135,6 +149,27 @@ def mask_token(model: ExplainedModel, settings: Settings) -> str:
     if not given and own is None:
         raise InputError(f"{model.name} names no mask token; give one as the baseline token:WORD, or use delete")
     return given or str(own)
+
+
+def _check_count(n: int, settings: Settings, modality: str) -> None:
+    """Raise InputError for too many players, before anything is done for each of them."""
+    if n > (most := settings.max_players):
+        way = _WAY_OUT[modality].replace("%d", str(most))
+        raise_it = f", or raise max_players (up to {MAX_PLAYERS})" if n <= MAX_PLAYERS else ""
+        raise InputError(f"{n} players, and at most {most} are accepted; {way}{raise_it}")
+
+
+def _words(model: ExplainedModel, text: str) -> list[str]:
+    """The words of a text. A piece that the model's tokens divide elsewhere, such as 's or [MASK], stays whole."""
+    tokens = getattr(model, "tokens", None)
+    if tokens is None:
+        return split_words(text)
+    words = []
+    for piece in text.split():
+        parts = split_words(piece)
+        follows = sum(len(tokens(part)) for part in parts) == len(tokens(piece))
+        words += parts if follows else [piece]
+    return words
 
 
 def _masked_empty(masker: Masker) -> Any:

@@ -71,7 +71,8 @@ class TextMasker:
         return [write(present) for present in presence(masks, self.owner).tolist()]
 
     def _name(self, items: Sequence[int]) -> str:
-        name = self._left_out([k in items for k in range(len(self._words))]).strip()
+        mine = set(items)
+        name = self._left_out([k in mine for k in range(len(self._words))]).strip()
         return name if len(name) <= _LONGEST_NAME else name[: _LONGEST_NAME - 1] + "…"
 
     def _left_out(self, present: list[bool]) -> str:

@@ -37,3 +37,18 @@ def test_spark_gives_the_answers_of_predict(spark, tiny_version, picture: Image.
     for row, l0, concepts in zip(rows, local["l0"], local["concepts"], strict=True):
         assert row["answer"]["l0"] == l0
         assert [c["concept"] for c in row["answer"]["concepts"]] == [c["concept"] for c in concepts]
+
+
+def test_spark_explains_rows_of_a_table(spark, harsanyi_version, tiny_rows) -> None:
+    from pyspark.sql import functions
+
+    params = {"target": "mid", "top_k": 3}
+    udf = mlflow.pyfunc.spark_udf(spark, harsanyi_version.uri, env_manager="local", params=params)
+    frame = spark.createDataFrame(pd.DataFrame(tiny_rows))
+    rows = frame.withColumn("answer", udf(functions.struct(*tiny_rows[0]))).collect()
+    local = load(harsanyi_version.uri).predict(pd.DataFrame(tiny_rows), params=params).to_dict("records")
+    for row, expected in zip(rows, local, strict=True):
+        answer = row["answer"].asDict(recursive=True)
+        assert [p["players"] for p in answer["patterns"]] == [p["players"] for p in expected["patterns"]]
+        assert [p["effect"] for p in answer["patterns"]] == pytest.approx([p["effect"] for p in expected["patterns"]])
+        assert (answer["target"], answer["v_full"]) == ("mid", pytest.approx(expected["v_full"]))

@@ -114,6 +114,8 @@ def test_a_row_in_the_columns_types() -> None:
             {"town": "Bon"},
             "'town': unknown category 'Bon'; the background rows have 'Bonn', 'Ulm'; did you mean 'Bonn'",
         ),
+        ({"income": True}, "'income': True is not a number"),
+        ({"income": 10**400}, "'income': inf is not finite"),
         ({"owner": "yes"}, "'owner': 'yes' is neither true nor false"),
         ({"income": [1.0]}, "is not a number"),
     ],

@@ -170,6 +170,46 @@ def test_a_learned_baseline_is_never_denser() -> None:
     np.testing.assert_array_equal(found.v, again.v)
 
 
+def test_calls_are_counted_and_bounded_by_the_size_of_an_input() -> None:
+    rows: list[int] = []
+
+    class Counting(Brightness):
+        def __call__(self, images: np.ndarray) -> np.ndarray:
+            rows.append(len(images))
+            return super().__call__(images)
+
+    found = Harsanyi(Counting(), Settings(target="y")).explain(np.zeros((8, 8, 3), np.uint8))
+    assert (found.calls, rows) == (512, [512])
+    rows.clear()
+    found = Harsanyi(Counting(), Settings(target="y")).explain(np.zeros((256, 256, 3), np.uint8))
+    assert found.calls == sum(rows) == 512
+    assert max(rows) * 256 * 256 * 3 <= 2**22
+
+
+def test_calls_of_learning_in_batches() -> None:
+    rows: list[int] = []
+
+    class Counting(Network):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            rows.append(len(x))
+            return super().forward(x)
+
+    row = dict(zip(NAMES, (1.0, -0.5, 2.0, 0.3), strict=True))
+    for batch_size in (16, 5):
+        settings = Settings(baseline="learned", learning_steps=3, batch_size=batch_size, target="a")
+        rows.clear()
+        assert Harsanyi(Counting(), settings).explain(row).calls == sum(rows)
+
+
+def test_words_follow_the_tokens_of_the_model() -> None:
+    class Tokens(Words):
+        def tokens(self, text: str) -> list[str]:
+            return text.split()
+
+    assert Harsanyi(Words()).explain("it 's [good]").players == ("it", "'", "s", "[", "good", "]")
+    assert Harsanyi(Tokens()).explain("it 's [good]\nfilm").players == ("it", "'s", "[good]", "film")
+
+
 def test_what_cannot_be_explained() -> None:
     with pytest.raises(InputError, match=r"a learned baseline needs a differentiable \(torch\) model, table is none"):
         Harsanyi(Table(), Settings(baseline="learned"))
@@ -183,8 +223,14 @@ def test_what_cannot_be_explained() -> None:
         InputError, match="14 players, and at most 13 are accepted; group words by players words:13, or"
     ):
         Harsanyi(Words()).explain("good " * 14)
-    with pytest.raises(InputError, match="21 players, and the limit of exact interactions is 20; group players"):
+    with pytest.raises(InputError, match=r"21 players, and at most 13 are accepted; group words by players words:13$"):
         Harsanyi(Words()).explain("good " * 21)
+    with pytest.raises(InputError, match="16 players, and at most 13 are accepted; choose a coarser grid or fewer"):
+        Harsanyi(Brightness(), Settings(players="grid:4x4")).explain(np.zeros((8, 8, 3), np.uint8))
+    with pytest.raises(InputError, match="25 players, and at most 20 are accepted; choose a coarser grid or fewer"):
+        Harsanyi(Brightness(), Settings(players="grid:5x5", max_players=20)).explain(np.zeros((8, 8, 3), np.uint8))
+    with pytest.raises(InputError, match="a table model has no baseline 'mean:2'; expected one of mean, median"):
+        Harsanyi(Table(), Settings(baseline="mean:2"))
     with pytest.raises(InputError, match="names no mask token"):
         Harsanyi(Words(), Settings(baseline="token")).explain("good")
     with pytest.raises(InputError, match="players must be words or words:K"):
