@@ -40,11 +40,11 @@ _METRICS = {
         f"error_at_{k}": Metric("lower", ".4f", f"squared error of the {k} strongest patterns over that of v, mean")
         for k in ERROR_AT
     },
-    "residual_max": Metric("lower", ".1e", "|sum I - v(N)| over the largest |v|, largest"),
+    "residual_max": Metric("lower", ".1e", "error of v as the sum of the interactions, over the largest |v|, largest"),
     "gap_max": Metric("lower", ".1e", "relative duality gap of the AND-OR split, largest"),
     "l1": Metric("lower", ".2f", "sum of all |I|, in units of the reward, mean"),
     "l1_start": Metric(None, ".2f", "the same at the baseline that learning started from"),
-    "l1_ratio": Metric("lower", ".3f", "L1 after learning the baseline over L1 before, mean"),
+    "l1_ratio": Metric("lower", ".3f", "L1 of the AND interactions after learning the baseline over that before, mean"),
     "total_effect": Metric(None, ".2f", "|v(N) - v(empty)|, mean: a baseline close to the sample leaves little of it"),
     "graph_nodes": Metric("lower", ".1f", "nodes of the And-Or graph, mean"),
     "graph_edges": Metric("lower", ".1f", "edges of the And-Or graph, mean"),
@@ -106,11 +106,14 @@ class HarsanyiHarness:
         return report
 
     def agreement(self, tables: Mapping[int, pd.DataFrame]) -> pd.DataFrame:
-        """Mean Jaccard index of the kept patterns of each two versions, from their tables `patterns`."""
+        """Mean Jaccard index of the kept patterns of each two versions, from their tables `patterns`.
+
+        The tables are of the same samples; one of which a version keeps nothing is not in its table.
+        """
         kept = {number: _by_sample(table) for number, table in tables.items()}
-        shared = sorted(set.intersection(*(set(samples) for samples in kept.values())))
+        samples = sorted({sample for patterns in kept.values() for sample in patterns})
         numbers = sorted(kept)
-        patterns = {number: [kept[number][sample] for sample in shared] for number in numbers}
+        patterns = {number: [kept[number].get(sample, set()) for sample in samples] for number in numbers}
         values = [[m.mean_jaccard(patterns[a], patterns[b]) for b in numbers] for a in numbers]
         return pd.DataFrame(values, index=pd.Index(numbers), columns=numbers)
 
@@ -162,7 +165,8 @@ def _measured(explained: Sequence[Explained], errors: np.ndarray) -> dict[str, f
         found["gap_max"] = max(a["gap"] for a in answers)
     if any(len(a["learning"]) for a in answers):
         found["l1_start"] = mean([a["l1_start"] for a in answers])
-        found["l1_ratio"] = mean([a["l1"] / a["l1_start"] if a["l1_start"] else 1.0 for a in answers])
+        learning = [np.asarray(a["learning"], dtype=np.float64) for a in answers]
+        found["l1_ratio"] = mean([steps.min() / (steps[0] or 1.0) for steps in learning])
     return found | {
         "kept": mean([a["n_kept"] for a in answers]),
         "players": mean([e.n for e in explained]),

@@ -104,6 +104,7 @@ def test_pure_metrics() -> None:
     np.testing.assert_array_equal(m.salient_by_order(i, 3), [0, 1, 1, 1])
     np.testing.assert_array_equal(m.salient_by_order(np.concatenate([i, [0.0, *i[1:]]]), 3), [0, 2, 2, 2])
     assert m.residual(np.array([0.0, 1.0, 1.0, 4.0]), np.array([0.0, 1.0, 1.0, 1.0])) == pytest.approx(0.25)
+    assert m.residual(np.array([0.0, 1.0, 1.5, 4.0]), moebius(np.array([0.0, 1.0, 1.5, 4.0]))) < 1e-15
     assert m.jaccard({1, 2}, {2, 3}) == pytest.approx(1 / 3)
     assert m.jaccard((), ()) == 1.0
 
