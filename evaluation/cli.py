@@ -246,6 +246,7 @@ def explain(
     """
     from conceptry.evaluation.harness import harness_of
     from conceptry.evaluation.process import VersionProcess
+    from conceptry.evaluation.progress import bar
     from conceptry.registry import find_version
 
     given, drawn = _json_object(params, "--params"), _json_object(style, "--style")
@@ -259,8 +260,9 @@ def explain(
         known = ", ".join(harness.styles) or "none"
         raise InputError(f"{version.method} has no style {unknown[0]!r}; expected one of {known}")
     harness.check_files(list(files))
-    with VersionProcess(version.uri, device) as predict:
+    with bar(escape(uri)) as progress, VersionProcess(version.uri, device) as predict:
         _say_device(predict.device_in_use)
+        predict.on_progress = progress
         records = harness.records(predict, list(files), given)
     if as_json:
         print(json.dumps(records, indent=2))

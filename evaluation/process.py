@@ -8,7 +8,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from multiprocessing import Pipe
 from typing import Any, NamedTuple, Protocol
@@ -48,7 +48,8 @@ class InProcess:
 class VersionProcess:
     """`Predict` over a version in a child process; a context manager that ends the child.
 
-    `device` is what is asked for, `device_in_use` what the version was loaded on.
+    `device` is what is asked for, `device_in_use` what the version was loaded on; `on_progress` hears what a long
+    answer is doing and the share done so far, from versions that say it.
 
     Raises ConceptryError where the version cannot be loaded (with its reason), where it refuses a request, and
     where the child dies.
@@ -56,6 +57,7 @@ class VersionProcess:
 
     def __init__(self, uri: str, device: str = "auto") -> None:
         self.uri, self.device = uri, device
+        self.on_progress: Callable[[str, float], None] = lambda what, share: None
 
     def __enter__(self) -> "VersionProcess":
         self._pipe, theirs = Pipe()
@@ -102,12 +104,14 @@ class VersionProcess:
 
     def _receive(self) -> Any:
         try:
-            kind, content = self._pipe.recv()
+            while (message := self._pipe.recv())[0] == "progress":
+                self.on_progress(*message[1])
         except (EOFError, OSError):
             code = self._child.wait()
             self._log.seek(0)
             last = self._log.read().decode(errors="replace").strip().splitlines()[-1:]
             raise ConceptryError(f"the process of {self.uri} ended with code {code}: {' '.join(last)}") from None
+        kind, content = message
         if kind == "error":
             raise ConceptryError(f"{self.uri}: {content}")
         return content

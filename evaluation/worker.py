@@ -20,7 +20,9 @@ def main() -> None:
     except Exception as error:
         pipe.send(("error", _sentence(error)))
         return
-    pipe.send(("ready", str(getattr(model.unwrap_python_model(), "device", "unknown"))))
+    explainer = model.unwrap_python_model()
+    explainer.progress = lambda what, share: pipe.send(("progress", (what, share)))
+    pipe.send(("ready", str(getattr(explainer, "device", "unknown"))))
     while True:
         try:
             frame, params = pipe.recv()

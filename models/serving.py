@@ -8,7 +8,7 @@ import logging
 import math
 import os
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -31,11 +31,13 @@ class Explainer(PythonModel):
 
     `signature` may depend on the package: `load` sets it then.
 
-    `manifest_sha256` is the digest that the package folder's manifest must have.
+    `manifest_sha256` is the digest that the package folder's manifest must have. `progress`, where somebody has set it,
+    wants to hear what a long explanation is doing and the share done so far; a server leaves it alone.
     """
 
     signature: ModelSignature
     device: torch.device
+    progress: Callable[[str, float], None] | None = None
 
     def __init__(self, manifest_sha256: str) -> None:
         self.manifest_sha256 = manifest_sha256
