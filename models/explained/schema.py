@@ -1,4 +1,4 @@
-"""What a model takes, from its MLflow signature and the background rows: a table, text, or images."""
+"""What a model takes, from its MLflow signature and the background rows: a table, text, pictures or points."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -28,7 +28,8 @@ class Inputs:
     """The inputs of a model. dtypes: of the columns by name, empty where the model does not say; a
     dtype is "" where the model says the name alone.
 
-    shape: of one sample where the model takes an array instead of columns: (k,) or (channels, height, width), and
+    shape: of one sample where the model takes an array instead of columns: (k,), (channels, height, width) or
+    (points, 3), with -1 for any size, and
     `tensor` its dtype. A single column of dtype str is text.
     """
 
@@ -43,6 +44,10 @@ class Inputs:
     @property
     def is_image(self) -> bool:
         return len(self.shape) == 3
+
+    @property
+    def is_points(self) -> bool:
+        return len(self.shape) == 2
 
 
 def inputs_of(schema: Any, name: str) -> Inputs:
@@ -80,13 +85,14 @@ def _tensor_inputs(specs: Sequence[Any], name: str) -> Inputs:
 
 
 def array_inputs(shape: Sequence[Any], dtype: str, name: str) -> Inputs:
-    """The inputs of a model that takes an array (batch, *shape); InputError unless it is a table or pictures."""
+    """The inputs of a model that takes an array (batch, *shape); InputError unless a table, pictures or points."""
     known = all(isinstance(size, int) and size > 0 for size in shape)
     picture = len(shape) == 3 and shape[0] in (1, 3) and dtype == "float32"
-    if dtype not in _TENSORS or not (picture or (len(shape) == 1 and known)):
+    cloud = len(shape) == 2 and shape[1] == 3 and dtype == "float32"
+    if dtype not in _TENSORS or not (picture or cloud or (len(shape) == 1 and known)):
         raise InputError(
             f"{name}: takes an array of shape (batch, {', '.join(map(str, shape))}) and type {dtype}; expected a table "
-            "(batch, columns), or pictures (batch, 1 or 3, height, width) as float32"
+            "(batch, columns), or pictures (batch, 1 or 3, height, width) or points (batch, points, 3) as float32"
         )
     return Inputs(shape=tuple(size if isinstance(size, int) else -1 for size in shape), tensor=dtype)
 

@@ -1,10 +1,11 @@
-"""Torch modules over tables and pictures, with gradients where the module lets them through.
+"""Torch modules over tables, pictures and point clouds, with gradients where the module lets them through.
 
 | symbol | meaning | shape |
 |---|---|---|
 | r | a row as the module takes it | (k,) |
 | x = (r - mean) / std | the same row in units of spread, the space in which a baseline is learned | (k,) |
 | p | a picture in [0, 1], of the size that was handed in | (3, height, width) |
+| c | a cloud of points | (points, 3) |
 
 A module over pictures takes them in [0, 1] and holds its own normalisation; one channel is the luma of ITU-R 601;
 where the module has a fixed size, pictures of another size are scaled to it (bilinear, antialiased).
@@ -103,6 +104,42 @@ class TorchImages(Described):
         return torch.full((3, height, width), -1, device=self.device)
 
 
+class TorchPoints(Described):
+    """A module over clouds of `size` points (None: of any number), as float32 (batch, points, 3)."""
+
+    def __init__(
+        self, description: Description, source: Source, module: nn.Module, device: torch.device, size: int | None
+    ) -> None:
+        super().__init__(description, source)
+        self.module, self.device, self.size = module, device, size
+
+    def __call__(self, inputs: np.ndarray) -> np.ndarray:
+        with torch.no_grad():
+            return self.outputs(lambda: self.forward(self.encode(inputs)), len(inputs))
+
+    def encode(self, inputs: np.ndarray) -> Tensor:
+        clouds = torch.tensor(np.asarray(inputs), dtype=torch.float32, device=self.device)
+        if clouds.ndim != 3 or clouds.shape[2] != 3 or self.size not in (None, clouds.shape[1]):
+            raise InputError(
+                f"{self.name}: takes clouds of {self.size or 'any number of'} points (batch, points, 3), "
+                f"got {tuple(clouds.shape)}"
+            )
+        return clouds
+
+    def forward(self, x: Tensor) -> Tensor:
+        return as_matrix(one_output(self.module(x)))
+
+    def feature_owner(self, inputs: np.ndarray) -> Tensor:
+        points = self.encode(inputs).shape[1]
+        return torch.arange(points, device=self.device)[:, None].expand(points, 3)
+
+
+def example_clouds(shape: tuple[int, ...]) -> np.ndarray:
+    """Two clouds (2, points, 3) that a module over clouds of `shape` can be tried on."""
+    points = shape[0] if shape[0] > 0 else 64
+    return np.random.default_rng(0).normal(size=(2, points, 3))
+
+
 def check_pictures(inputs: Any) -> np.ndarray:
     """Pictures as uint8 (batch, height, width, 3); raises InputError for anything else."""
     pictures = np.asarray(inputs)
@@ -190,7 +227,7 @@ def exported_on(module: nn.Module, archive: Path, device: torch.device) -> nn.Mo
 def torch_model(
     description: Description, source: Source, module: nn.Module, inputs: Inputs, device: torch.device
 ) -> Described:
-    """A module as the model of a table or of pictures, differentiable where gradients pass."""
+    """A module as the model of a table, of pictures or of points, differentiable where gradients pass."""
     if description.modality == "text":
         raise InputError(f"{description.name}: a module over texts is not explained; log it as a pyfunc")
     dtype = getattr(torch, inputs.tensor or "float32")
@@ -199,5 +236,7 @@ def torch_model(
     try_batches(module, sample, description.name)
     if description.modality == "image":
         return TorchImages(description, source, module, device, fitted_to(inputs.shape))
+    if description.modality == "points":
+        return TorchPoints(description, source, module, device, inputs.shape[0] if inputs.shape[0] > 0 else None)
     kind = DifferentiableTorchTable if lets_gradients_through(module, sample) else TorchTable
     return kind(description, source, module, device, dtype)

@@ -114,7 +114,8 @@ def _example(model: ExplainedModel) -> Mapping[str, Sequence[Any]]:
     if model.modality == "text":
         return {"text": ["not a bad film"]}
     if model.modality == "points":
-        return {"points": [np.random.default_rng(0).normal(size=(64, 3)).tolist()]}
+        size = getattr(model, "size", None) or 64
+        return {"points": [np.random.default_rng(0).normal(size=(size, 3)).tolist()]}
     from conceptry.models.images import example_picture
 
     return {"image": [example_picture()]}

@@ -150,6 +150,8 @@ class Harsanyi:
                 f"a learned baseline needs a differentiable (torch) model, {model.name} is none; "
                 "choose another baseline"
             )
+        if model.modality == "text" and self.settings.baseline != "delete":
+            p.mask_token(model, self.settings)
         if self.settings.target != PREDICTED:
             self._index_of(self.settings.target)
 

@@ -73,6 +73,9 @@ _PARAMS = ParamSchema(
 )
 
 
+MAX_LISTED = 2**16
+
+
 class HarsanyiExplainer(Explainer):
     """Serves one registered Harsanyi version."""
 
@@ -89,15 +92,18 @@ class HarsanyiExplainer(Explainer):
         top_k = params.get("top_k")
         if top_k is not None and top_k < 1:
             raise InputError(f"top_k must be at least 1, got {top_k}")
-        target, keep = params.get("target") or None, params.get("denoise")
+        target, denoise = params.get("target") or None, params.get("denoise")
+        keep = denoise is None or bool(denoise)
         samples = [self._sample(row, values) for row, values in enumerate(rows.to_dict("records"))]
         answers = []
         for row, sample in enumerate(samples):
             try:
+                if not keep and top_k is None:
+                    self._check_listed(sample)
                 interactions = self.harsanyi.explain(sample, target)
             except InputError as error:
                 raise InputError(f"row {row}: {error}") from None
-            answer = self._answer(interactions, top_k, keep is None or bool(keep))
+            answer = self._answer(interactions, top_k, keep)
             answers.append(answer | (_details(interactions) if params.get("details") else {}))
         return pd.DataFrame(answers)
 
@@ -117,6 +123,15 @@ class HarsanyiExplainer(Explainer):
             return _points(value) if modality == "points" else _pixels(value, self.harsanyi.model)
         except InputError as error:
             raise at(row, modality, error) from None
+
+    def _check_listed(self, sample: Any) -> None:
+        """Refuse to list all patterns of many players: each is an object of the answer, 100 bytes and more."""
+        n = len(self.harsanyi.problem(sample).players)
+        if 2**n > MAX_LISTED:
+            raise InputError(
+                f"denoise is false, and {n} players have {2**n - 1:,} patterns; at most {MAX_LISTED:,} are listed, "
+                "so ask for the strongest by top_k, or for all numbers by details"
+            )
 
     def _answer(self, interactions: Interactions, top_k: int | None, keep: bool) -> dict[str, Any]:
         settings = self.harsanyi.settings

@@ -127,6 +127,16 @@ def test_data(rows_file, tmp_path, tiny_rows) -> None:
     (tmp_path / "empty.csv").write_text("age\n")
     with pytest.raises(InputError, match="holds no rows"):
         load_samples(f"csv:{tmp_path / 'empty.csv'}", TABLE, None, 0)
+    points = {"model": "models:/cloud/1", "modality": "points"}
+    np.save(tmp_path / "clouds.npy", np.arange(18.0).reshape(2, 3, 3))
+    clouds = load_samples(f"npy:{tmp_path / 'clouds.npy'}", points, None, 0)
+    assert [sample.values["points"][0] for sample in clouds.samples] == [[0.0, 1.0, 2.0], [9.0, 10.0, 11.0]]
+    np.save(tmp_path / "flat.npy", np.zeros(4))
+    with pytest.raises(InputError, match=r"expected points \(points, 3\) or .clouds, points, 3., got float64 \(4,\)"):
+        load_samples(f"npy:{tmp_path / 'flat.npy'}", points, None, 0)
+    np.save(tmp_path / "objects.npy", np.array([None]), allow_pickle=True)
+    with pytest.raises(InputError, match="not an array of numbers in numpy's format"):
+        load_samples(f"npy:{tmp_path / 'objects.npy'}", points, None, 0)
     wine = load_samples("zoo:wine", {"model": "zoo:wine", "modality": "table"}, 5, 0)
     assert len(wine) == 5
     assert {sample.label for sample in wine.samples} <= {"Barolo", "Grignolino", "Barbera"}

@@ -24,6 +24,15 @@ class Rounded(nn.Module):
         return x.detach().round()
 
 
+class Cloud(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear = nn.Linear(3, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.relu(self.linear(x)).amax(1)
+
+
 class Picture(nn.Module):
     def __init__(self) -> None:
         super().__init__()
@@ -164,6 +173,25 @@ def test_pictures_of_any_size(log: Callable[..., str]) -> None:
         model(np.zeros((1, 16, 12, 3)))
 
 
+def test_clouds_of_points(log: Callable[..., str]) -> None:
+    network = Cloud().eval()
+    uri = log(network, np.zeros((2, 20, 3), np.float32))
+    model = load_explained(uri, "cpu", outputs="logits")
+    assert isinstance(model, DifferentiableModel)
+    assert (model.modality, len(model.classes)) == ("points", 4)
+    clouds = np.random.default_rng(0).normal(size=(5, 20, 3))
+    with torch.no_grad():
+        literal = network(torch.tensor(clouds, dtype=torch.float32)).numpy()
+    np.testing.assert_allclose(model(clouds), literal, atol=1e-6)
+    x = model.encode(clouds).requires_grad_()
+    assert torch.autograd.grad(model.forward(x).sum(), x)[0].shape == (5, 20, 3)
+    np.testing.assert_array_equal(model.feature_owner(clouds), np.arange(20)[:, None].repeat(3, 1))
+    with pytest.raises(InputError, match=r"takes clouds of 20 points .batch, points, 3., got .1, 7, 3."):
+        model(np.zeros((1, 7, 3)))
+    with pytest.raises(InputError, match="takes points, for which statistics of a table mean nothing"):
+        load_explained(uri, "cpu", statistics=ROWS)
+
+
 def test_one_channel_is_the_luma() -> None:
     from PIL import Image
 
@@ -173,6 +201,6 @@ def test_one_channel_is_the_luma() -> None:
 
 
 def test_arrays_of_other_shapes_are_refused(log: Callable[..., str]) -> None:
-    uri = log(nn.Flatten(), np.zeros((2, 5, 3), np.float32))
-    with pytest.raises(InputError, match=r"shape .batch, 5, 3. and type float32; expected a table"):
+    uri = log(nn.Flatten(), np.zeros((2, 5, 4), np.float32))
+    with pytest.raises(InputError, match=r"shape .batch, 5, 4. and type float32; expected a table"):
         load_explained(uri, "cpu", statistics=ROWS)

@@ -1,10 +1,12 @@
 """The table that goes in, the table that comes out, and a sentence for each thing that is wrong with a request."""
 
 import json
+import sys
 
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from mlflow.exceptions import MlflowException
 
 from conceptry.models.errors import InputError
@@ -126,3 +128,40 @@ def test_groups_row_baseline_and_learning_round_trip(tiny_classifier, tiny_rows,
     answer = load(learned.version.uri).predict(pd.DataFrame(tiny_rows), params={"details": True})
     assert (answer["l1"] <= answer["l1_start"] + 1e-9).all()
     assert [len(steps) for steps in answer["learning"]] == [51] * 3
+
+
+@pytest.mark.usefixtures("store")
+def test_clouds_of_points() -> None:
+    import mlflow.pytorch
+
+    torch.manual_seed(0)
+    network = torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.Tanh(), torch.nn.Flatten(), torch.nn.Linear(48, 2))
+    with mlflow.start_run():
+        example = np.zeros((2, 12, 3), np.float32)
+        uri = mlflow.pytorch.log_model(
+            network.eval(), name="points", input_example=example, pip_requirements=["torch"]
+        ).model_uri
+    options = {"model": uri, "outputs": "logits", "players": "clusters:4", "baseline": "learned", "learning_steps": 5}
+    points = load(register("harsanyi", options, name="points").version.uri)
+    cloud = np.random.default_rng(0).normal(size=(12, 3)).tolist()
+    (answer,) = points.predict(pd.DataFrame({"points": [cloud]})).to_dict("records")
+    assert [share["player"] for share in answer["shapley"]] == [f"cluster {k}" for k in range(1, 5)]
+    assert (answer["model_calls"], answer["l1"] < answer["l1_start"]) == (6 * 16, True)
+    for bad, sentence in (
+        ([[1.0, 2.0]], r"row 1, column 'points': expected a list of .x, y, z., got shape"),
+        ([[1.0, 2.0, None]] * 12, "row 1, column 'points': expected finite coordinates"),
+        (None, "row 1, column 'points': is not given"),
+        (cloud[:3], "row 1: 3 different points cannot make 4 clusters"),
+        (cloud[:6], "row 1: .* takes clouds of 12 points"),
+    ):
+        with pytest.raises(MlflowException, match=sentence):
+            points.predict(pd.DataFrame({"points": [cloud, bad]}))
+
+
+def test_all_patterns_of_many_players_are_not_listed(model, tiny_rows, monkeypatch: pytest.MonkeyPatch) -> None:
+    inner = model.unwrap_python_model()
+    monkeypatch.setattr(sys.modules[type(inner).__module__], "MAX_LISTED", 16)
+    frame = pd.DataFrame(tiny_rows)
+    with pytest.raises(MlflowException, match=r"row 0: denoise is false, and 5 players have 31 patterns; at most 16"):
+        model.predict(frame, params={"denoise": False})
+    assert len(model.predict(frame, params={"denoise": False, "top_k": 20})["patterns"][0]) == 20
