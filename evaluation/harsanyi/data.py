@@ -108,7 +108,7 @@ def file_samples(path: Path) -> tuple[str, list[Sample]]:
 def _sample(row: dict[str, Any], label: object = None) -> Sample:
     found = row.pop(LABEL, None)
     label = found if label is None else label
-    return Sample(row, None if label is None else str(label))
+    return Sample(row, None if pd.isna(label) else str(label))  # type: ignore[arg-type]  # a cell, not an array
 
 
 def _table(rest: str) -> tuple[str, list[Sample]]:

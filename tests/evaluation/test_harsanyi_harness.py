@@ -127,6 +127,12 @@ def test_data(rows_file, tmp_path, tiny_rows) -> None:
     (tmp_path / "empty.csv").write_text("age\n")
     with pytest.raises(InputError, match="holds no rows"):
         load_samples(f"csv:{tmp_path / 'empty.csv'}", TABLE, None, 0)
+    (tmp_path / "texts.csv").write_text('text,label\n"one\nfilm",good\nanother,\n')
+    texts = load_samples(f"csv:{tmp_path / 'texts.csv'}", {"model": "zoo:movie-reviews", "modality": "text"}, None, 0)
+    assert [(s.values, s.label) for s in texts.samples] == [
+        ({"text": "one\nfilm"}, "good"),
+        ({"text": "another"}, None),
+    ]
     points = {"model": "models:/cloud/1", "modality": "points"}
     np.save(tmp_path / "clouds.npy", np.arange(18.0).reshape(2, 3, 3))
     clouds = load_samples(f"npy:{tmp_path / 'clouds.npy'}", points, None, 0)

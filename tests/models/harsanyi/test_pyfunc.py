@@ -132,15 +132,14 @@ def test_groups_row_baseline_and_learning_round_trip(tiny_classifier, tiny_rows,
 
 @pytest.mark.usefixtures("store")
 def test_clouds_of_points() -> None:
-    import mlflow.pytorch
+    import mlflow
+    from mlflow.pytorch import log_model
 
     torch.manual_seed(0)
     network = torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.Tanh(), torch.nn.Flatten(), torch.nn.Linear(48, 2))
     with mlflow.start_run():
         example = np.zeros((2, 12, 3), np.float32)
-        uri = mlflow.pytorch.log_model(
-            network.eval(), name="points", input_example=example, pip_requirements=["torch"]
-        ).model_uri
+        uri = log_model(network.eval(), name="points", input_example=example, pip_requirements=["torch"]).model_uri
     options = {"model": uri, "outputs": "logits", "players": "clusters:4", "baseline": "learned", "learning_steps": 5}
     points = load(register("harsanyi", options, name="points").version.uri)
     cloud = np.random.default_rng(0).normal(size=(12, 3)).tolist()
