@@ -109,7 +109,7 @@ def _register_command(method: Method) -> click.Command:
 
 
 _DATA = (
-    "splice: zoo:emoji-scenes, folder:PATH or csv:PATH; harsanyi: zoo:NAME, csv:PATH, texts:PATH, folder:PATH, or "
+    "splice: zoo:emoji-scenes, folder:PATH or csv:PATH; harsanyi: zoo:NAME, csv:, texts:, folder: or npy:PATH, or "
     "census:, commercial:, bike:, sst2:, cola: and a folder."
 )
 _size = click.option("--size", type=_Optional(int), help="At most so many pictures or samples.")
@@ -242,7 +242,8 @@ def explain(
 ) -> None:
     """Explain FILES with a version, as the server would.
 
-    splice takes pictures; harsanyi, by what its model takes, tables (.csv), texts (.txt, one a line) or pictures.
+    splice takes pictures; harsanyi, by what its model takes, tables (.csv), texts (.txt, one a line), pictures or
+    point clouds (.npy).
     """
     from conceptry.evaluation.harness import harness_of
     from conceptry.evaluation.process import VersionProcess

@@ -42,11 +42,6 @@ class Explained:
     def graph(self) -> AndOrGraph:
         return AndOrGraph.from_json(self.answer["graph"])
 
-    @property
-    def patterns(self) -> set[tuple[str, ...]]:
-        """The kept patterns: kind, then players."""
-        return {(p["kind"], *p["players"]) for p in self.answer["patterns"]}
-
 
 def explain_samples(
     predict: Predict,

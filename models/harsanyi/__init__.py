@@ -15,7 +15,8 @@ from conceptry.models.harsanyi.indices import (
     strength_by_order,
     truncate,
 )
-from conceptry.models.harsanyi.model import Harsanyi, Interactions
+from conceptry.models.harsanyi.interactions import Interactions
+from conceptry.models.harsanyi.model import Harsanyi
 from conceptry.models.harsanyi.moebius import (
     MAX_PLAYERS,
     inverse_moebius,

@@ -12,8 +12,6 @@ Ren et al., "Defining and Quantifying the Emergence of Sparse Concepts in DNNs",
 
 import difflib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -23,109 +21,16 @@ from torch import Tensor
 from conceptry.models.errors import InputError
 from conceptry.models.explained.protocol import DifferentiableModel, ExplainedModel
 from conceptry.models.harsanyi import problem as p
-from conceptry.models.harsanyi.and_or import inverse_or, split
-from conceptry.models.harsanyi.denoise import Denoised, denoise
+from conceptry.models.harsanyi.and_or import split
 from conceptry.models.harsanyi.game import rewards_of
-from conceptry.models.harsanyi.graph import AndOrGraph, build_graph
-from conceptry.models.harsanyi.indices import shapley_values
-from conceptry.models.harsanyi.moebius import inverse_moebius, moebius
+from conceptry.models.harsanyi.interactions import Interactions
+from conceptry.models.harsanyi.moebius import moebius
 from conceptry.models.harsanyi.rewards import Reward
 from conceptry.models.harsanyi.settings import PREDICTED, Settings
 from conceptry.models.harsanyi.sparsify import Sparsified, sparsify
 
-SALIENT_SHARE = 0.05
 # Numbers in the masked inputs of one model call: what a network keeps of a large picture is many times the picture.
 MAX_BATCH_NUMBERS = 2**22
-
-
-@dataclass(frozen=True)
-class Interactions:
-    """All interactions of one sample.
-
-    players: n names; target: the output explained; v, i_and: (2^n,); i_or: (2^n,) or None where v was not split;
-    gap: how far the L1 of the split can be from the least one at most, relative to it (0 where v was not split);
-    learned: how the baseline was learned, else None; calls: masked inputs that the model was asked;
-    description: the sample and its players, JSON-ready.
-    """
-
-    players: tuple[str, ...]
-    target: str
-    v: np.ndarray
-    i_and: np.ndarray
-    i_or: np.ndarray | None
-    gap: float
-    learned: Sparsified | None
-    calls: int
-    description: dict[str, Any]
-
-    @property
-    def v_empty(self) -> float:
-        return float(self.v[0])
-
-    @property
-    def v_full(self) -> float:
-        return float(self.v[-1])
-
-    @cached_property
-    def effects(self) -> np.ndarray:
-        """Interactions by row: (2^n,), or (2 * 2^n,) with the OR part after the AND part."""
-        return self.i_and if self.i_or is None else np.concatenate([self.i_and, self.i_or])
-
-    @property
-    def l1(self) -> float:
-        """The sum of all |I|."""
-        return float(np.abs(self.effects).sum())
-
-    @property
-    def residual(self) -> float:
-        """The largest |v - recomposed v|, relative to the largest |v|."""
-        recomposed = inverse_moebius(self.i_and)
-        if self.i_or is not None:
-            recomposed = recomposed + inverse_or(self.i_or)
-        return float(np.abs(recomposed - self.v).max() / (np.abs(self.v).max() or 1.0))
-
-    @property
-    def salient(self) -> np.ndarray:
-        """Rows of `effects` above 5 % of the largest, the empty set left out."""
-        strength = np.abs(self.effects)
-        strength[0] = 0.0
-        return np.flatnonzero(strength > SALIENT_SHARE * strength.max())
-
-    @cached_property
-    def shapley(self) -> np.ndarray:
-        """Shapley values (n,) of v, from the interactions."""
-        return shapley_values(moebius(self.v))
-
-    def denoised(self, **options: Any) -> Denoised:
-        """The patterns that are kept; see `denoise`."""
-        return denoise(self.v, self.i_and, self.i_or, **options)
-
-    def strongest(self, rows: np.ndarray | None = None, top_k: int | None = None) -> np.ndarray:
-        """`rows` (default: all) of `effects` by descending strength, without the empty set and without zeros."""
-        rows = np.arange(len(self.effects)) if rows is None else rows
-        rows = rows[(rows != 0) & (self.effects[rows] != 0)]
-        return rows[np.argsort(-np.abs(self.effects[rows]), kind="stable")][:top_k]
-
-    def masks(self, rows: np.ndarray) -> np.ndarray:
-        """The players of rows of `effects`, bool (rows, n)."""
-        return (rows[:, None] >> np.arange(len(self.players) - 1, -1, -1) & 1).astype(bool)
-
-    def kinds(self, rows: np.ndarray) -> list[str]:
-        """ "and" or "or" for each of the rows."""
-        return ["and" if row < len(self.v) else "or" for row in rows]
-
-    def graph(self, rows: np.ndarray) -> AndOrGraph:
-        """The And-Or graph of the patterns in `rows`."""
-        rows = self.strongest(rows)
-        return build_graph(
-            self.players,
-            self.masks(rows),
-            self.effects[rows],
-            self.kinds(rows),
-            v_full=self.v_full,
-            v_empty=self.v_empty,
-            target=self.target,
-        )
 
 
 class Harsanyi:
@@ -229,16 +134,13 @@ class Harsanyi:
         model: Any = self.model
         x, baseline, owner = problem.features(model)
         batch_size = self._batch_size(x.numel())
-        if self.model.modality == "image":  # pixels are bounded, and their spread is that of the picture
-            spread = torch.full_like(x, float(x.std()))
-        elif self.model.modality == "table":  # standardised columns
-            spread = torch.ones_like(x)
-        else:
-            spread = torch.full_like(x, float(x.std()))
+        # Columns are standardised; of anything else the sample itself says how far its features spread.
+        spread = torch.full_like(x, 1.0 if self.model.modality == "table" else float(x.std()))
         reach = self.settings.learning_range * spread
         lower, upper = baseline - reach, baseline + reach
-        if self.model.modality == "image":
-            lower, upper = lower.clamp(min=0.0), upper.clamp(max=1.0)
+        bounded = _between_0_and_1(self.model, problem, x)
+        lower = torch.where(bounded, lower.clamp(min=0.0), lower)
+        upper = torch.where(bounded, upper.clamp(max=1.0), upper)
 
         def rewards(masked: Tensor) -> Tensor:
             return self._reward(model.forward(masked), model.form, index)
@@ -259,3 +161,11 @@ class Harsanyi:
             progress=progress,
         )
         return learned, batch_size
+
+
+def _between_0_and_1(model: Any, problem: p.Problem, x: Tensor) -> Tensor:
+    """Which features are pixels or categories, bool (*features): these have no meaning outside [0, 1]."""
+    if model.modality == "table":
+        categorical = torch.tensor([column.kind == "categorical" for column in model.columns], device=x.device)
+        return categorical[model.feature_owner(problem.sample)]
+    return torch.full_like(x, model.modality == "image", dtype=torch.bool)

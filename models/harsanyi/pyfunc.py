@@ -9,10 +9,11 @@ row. The answer has for each row
 | target | the output that is explained |
 | patterns | list of {players, effect, kind}, by descending strength, without the empty one |
 | v_full, v_empty | rewards of the sample and of the baseline |
-| explain_ratio, square_error | kept strength over itself plus the removed sum; squared error over that of v |
+| explain_ratio | kept strength over itself plus |sum of the removed effects| |
+| square_error | squared error of the kept patterns over that of v |
 | residual | largest error of the sum of all interactions against v, relative to the largest v |
 | gap | how far the L1 of an AND-OR split can be from the least one, relative to it; else 0 |
-| n_salient, n_kept | patterns above 5 % of the strongest; patterns that denoising keeps |
+| n_salient, n_kept | patterns above 5 % of the strongest; patterns with an effect that denoising keeps |
 | l1, l1_start | sum of all strengths, with the baseline used and with the one that learning started from |
 | shapley | list of {player, value} |
 | graph | the And-Or graph as JSON |
@@ -35,8 +36,10 @@ from mlflow.types.schema import AnyType, Array, Object, Property
 
 from conceptry.models.errors import InputError
 from conceptry.models.explained.protocol import ExplainedModel
+from conceptry.models.harsanyi.and_or import split
+from conceptry.models.harsanyi.interactions import Interactions
 from conceptry.models.harsanyi.method import read_package
-from conceptry.models.harsanyi.model import Harsanyi, Interactions
+from conceptry.models.harsanyi.model import Harsanyi
 from conceptry.models.images import decode_image, image_bytes
 from conceptry.models.serving import Explainer, at, is_given
 
@@ -86,7 +89,8 @@ class HarsanyiExplainer(Explainer):
         inputs = Schema([ColSpec(AnyType(), name, required=False) for name in columns_of(self.harsanyi.model)])
         self.signature = ModelSignature(inputs=inputs, outputs=_OUTPUTS, params=_PARAMS)
         # The kernels compile at their first use: better now than in the first request.
-        Interactions(("x",), "", np.zeros(2), np.zeros(2), None, 0.0, None, 0, {}).denoised()
+        i_or = split(np.arange(4.0)).i_or if self.harsanyi.settings.interactions == "and-or" else None
+        Interactions(("x", "y"), "", np.zeros(4), np.zeros(4), i_or, 0.0, None, 0, {}).denoised()
 
     def explain(self, rows: pd.DataFrame, params: Mapping[str, Any]) -> pd.DataFrame:
         top_k = params.get("top_k")
@@ -100,7 +104,7 @@ class HarsanyiExplainer(Explainer):
             try:
                 if not keep and top_k is None:
                     self._check_listed(sample)
-                interactions = self.harsanyi.explain(sample, target)
+                interactions = self.harsanyi.explain(sample, target, self.progress)
             except InputError as error:
                 raise InputError(f"row {row}: {error}") from None
             answer = self._answer(interactions, top_k, keep)
@@ -155,7 +159,7 @@ class HarsanyiExplainer(Explainer):
             "residual": interactions.residual,
             "gap": interactions.gap,
             "n_salient": len(interactions.salient),
-            "n_kept": len(denoised.kept),
+            "n_kept": len(interactions.strongest(denoised.kept)),
             "l1": interactions.l1,
             "l1_start": interactions.learned.initial_l1 if interactions.learned else interactions.l1,
             "shapley": [{"player": p, "value": v} for p, v in zip(names, interactions.shapley.tolist(), strict=True)],

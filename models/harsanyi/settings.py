@@ -58,7 +58,9 @@ class Settings:
     max_patterns: int = option(80, "Never keep more patterns.")
     n_greedy: int = option(20, "Weakest patterns that compete for removal.")
     thres_square_error: float = option(0.1, "Largest squared error of the kept patterns over that of v.")
-    thres_explain_ratio: float = option(0.95, "Least explain ratio: kept strength over itself plus the removed sum.")
+    thres_explain_ratio: float = option(
+        0.95, "Least explain ratio: kept strength over itself plus |sum of the removed|."
+    )
     batch_size: int = option(4096, "Masked inputs of one model call; fewer where an input is large.")
 
     def __post_init__(self) -> None:
