@@ -138,8 +138,8 @@ def nothing(axes: Axes, text: str) -> None:
     axes.text(0.5, 0.5, text, transform=axes.transAxes, ha="center", va="center", fontsize=10, color=MUTED)
 
 
-def legend(axes: Axes) -> None:
-    for text in axes.legend(loc="lower left", fontsize=9, frameon=False, labelcolor=INK).get_texts():
+def legend(axes: Axes, where: str = "lower left") -> None:
+    for text in axes.legend(loc=where, fontsize=9, frameon=False, labelcolor=INK).get_texts():
         text.set_parse_math(False)
 
 

@@ -188,7 +188,7 @@ def draw_optimisation(l1: Sequence[np.ndarray]) -> Figure:
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10]))
     axes.set_xlabel("step")
     axes.set_ylabel("share of the L1 at the first step")
-    legend(axes)
+    legend(axes, "upper right")  # the curves fall
     return figure
 
 
