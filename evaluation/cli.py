@@ -312,6 +312,7 @@ def summarise(
     with bar(escape(uri)) as progress:
         progress("reading data", 0.0)
         known = harness.load_data(data, version.params, size, seed)
+        known.check_label(label)
         progress("loading the version", 0.0)
         with VersionProcess(version.uri, device) as predict:
             _say_device(predict.device_in_use)

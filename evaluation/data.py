@@ -43,6 +43,13 @@ class Picture:
         return self.source if isinstance(self.source, bytes) else self.source.read_bytes()
 
 
+class Labelled(Protocol):
+    """One thing to evaluate on; `label` is its class, None where that is not known."""
+
+    @property
+    def label(self) -> str | None: ...
+
+
 @dataclass(frozen=True)
 class EvaluationData:
     """What a version is evaluated on; `digest` is a SHA-256 over all of its content and annotations."""
@@ -51,8 +58,17 @@ class EvaluationData:
     name: str
     digest: str
 
-    def __len__(self) -> int:
+    @property
+    def items(self) -> Sequence["Labelled"]:
+        """What it is made of."""
         raise NotImplementedError
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def check_label(self, label: str | None) -> None:
+        """Raise InputError listing near labels unless something is labelled `label`, or that is None."""
+        labelled(self.items, label, self.name)
 
     @property
     def logged_digest(self) -> str:
@@ -67,16 +83,12 @@ class PictureData(EvaluationData):
     unit: ClassVar[str] = "pictures"
     pictures: Sequence[Picture]
 
-    def __len__(self) -> int:
-        return len(self.pictures)
-
-
-class _Labelled(Protocol):
     @property
-    def label(self) -> str | None: ...
+    def items(self) -> Sequence[Picture]:
+        return self.pictures
 
 
-Item = TypeVar("Item", bound=_Labelled)
+Item = TypeVar("Item", bound="Labelled")
 
 
 def labelled(items: Sequence[Item], label: str | None, name: str) -> list[Item]:

@@ -52,8 +52,9 @@ class SampleData(EvaluationData):
     unit: ClassVar[str] = "samples"
     samples: Sequence[Sample]
 
-    def __len__(self) -> int:
-        return len(self.samples)
+    @property
+    def items(self) -> Sequence[Sample]:
+        return self.samples
 
 
 def load_samples(name: str | None, params: Mapping[str, str], size: int | None, seed: int) -> SampleData:

@@ -6,6 +6,7 @@ are shown as plain text, never as markup, and cut to the room there is.
 
 from bisect import bisect_right
 from collections.abc import Sequence
+from typing import Literal
 from functools import lru_cache
 
 import numpy as np
@@ -138,7 +139,7 @@ def nothing(axes: Axes, text: str) -> None:
     axes.text(0.5, 0.5, text, transform=axes.transAxes, ha="center", va="center", fontsize=10, color=MUTED)
 
 
-def legend(axes: Axes, where: str = "lower left") -> None:
+def legend(axes: Axes, where: Literal["lower left", "upper right"] = "lower left") -> None:
     for text in axes.legend(loc=where, fontsize=9, frameon=False, labelcolor=INK).get_texts():
         text.set_parse_math(False)
 
