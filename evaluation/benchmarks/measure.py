@@ -1,5 +1,6 @@
 """Side-by-side measurements that every benchmark shares: time, peak memory, targets, their table and JSON."""
 
+import itertools
 import json
 import multiprocessing
 import statistics
@@ -79,21 +80,24 @@ class Benchmark:
         return json.dumps(content, indent=2) + "\n"
 
     def print(self, console: Any = None) -> None:
-        """Tables by rich: the records, case after case, then the targets."""
+        """Tables by rich: one for the records of each subject (a case up to its first comma), then the targets."""
         from rich.box import SIMPLE_HEAD
         from rich.console import Console
         from rich.table import Table
 
         console = console or Console()
-        columns = list(dict.fromkeys(name for r in self.records for name in r.extra))
-        table = Table(title=self.title, box=SIMPLE_HEAD, header_style="")
-        for name in ("case", "implementation", "ms", "peak MiB", *columns):
-            table.add_column(name, justify="left" if name in ("case", "implementation") else "right")
-        for r in self.records:
-            ms = None if r.seconds is None else r.seconds * 1e3
-            values = (ms, r.peak_mb, *(r.extra.get(name) for name in columns))
-            table.add_row(r.case, r.implementation, *map(_shown, values))
-        console.print(table)
+        console.print(self.title)
+        for _, group in itertools.groupby(self.records, lambda r: r.case.partition(",")[0]):
+            records = list(group)
+            columns = list(dict.fromkeys(name for r in records for name in r.extra))
+            table = Table(box=SIMPLE_HEAD, header_style="")
+            for name in ("case", "implementation", "ms", "peak MiB", *columns):
+                table.add_column(name, justify="left" if name in ("case", "implementation") else "right")
+            for r in records:
+                ms = None if r.seconds is None else r.seconds * 1e3
+                values = (ms, r.peak_mb, *(r.extra.get(name) for name in columns))
+                table.add_row(r.case, r.implementation, *map(_shown, values))
+            console.print(table)
         table = Table(title="Targets", box=SIMPLE_HEAD, header_style="")
         for name in ("target", "value", "limit", "met"):
             table.add_column(name)

@@ -6,8 +6,8 @@ are shown as plain text, never as markup, and cut to the room there is.
 
 from bisect import bisect_right
 from collections.abc import Sequence
-from typing import Literal
 from functools import lru_cache
+from typing import Literal
 
 import numpy as np
 from matplotlib import rcParams
