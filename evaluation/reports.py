@@ -70,6 +70,11 @@ def comparison_records(comparison: Comparison, agreed: pd.DataFrame | None = Non
     ]
 
 
+def summary_title(record: dict[str, Any]) -> str:
+    """What a summary is of: the data, or a class of it."""
+    return f"{record['label']} ({record['data']})" if record["label"] else record["data"]
+
+
 def versions_table(versions: Sequence[Version]) -> Table:
     """One row for each version."""
     table = Table(header_style="", box=SIMPLE_HEAD)

@@ -24,6 +24,7 @@ from conceptry.evaluation.harsanyi.marks import plain, shortened, sign_colour, s
 from conceptry.evaluation.harsanyi.text import pattern_name
 from conceptry.evaluation.plots import INK, MUTED, new_figure, quiet
 from conceptry.evaluation.process import Predict
+from conceptry.evaluation.reports import summary_title
 
 
 def summarise(predict: Predict, data: SampleData, label: str | None, progress: Callable[[float], None]) -> dict:
@@ -56,10 +57,6 @@ def summarise(predict: Predict, data: SampleData, label: str | None, progress: C
     }
 
 
-def _title(record: dict) -> str:
-    return f"{record['label']} ({record['data']})" if record["label"] else record["data"]
-
-
 def _facts(record: dict) -> str:
     samples = f"{record['count']:,} sample{'s' * (record['count'] != 1)}"
     return f"{samples}, {record['kept']:.1f} patterns each, explain ratio {record['explain_ratio']:.3f}"
@@ -75,7 +72,7 @@ def describe_summary(record: dict) -> RenderableType:
         table.add_row(
             escape(entry["concept"]), f"{entry['weight']:.4f}", f"{entry['effect']:+.4f}", f"{entry['share']:.0%}"
         )
-    return Group(f"{escape(_title(record))}: {_facts(record)}", table)
+    return Group(f"{escape(summary_title(record))}: {_facts(record)}", table)
 
 
 def draw_summary(record: dict) -> Figure:
@@ -96,6 +93,6 @@ def draw_summary(record: dict) -> Figure:
         )  # fmt: skip
     axes.set_xlim(0, float(weights.max(initial=1e-9)) * 1.5)
     axes.set_xticks([])
-    title = f"{plain(_title(record))}\nmean |effect| of each pattern, and its mean effect where it is kept"
+    title = f"{plain(summary_title(record))}\nmean |effect| of each pattern, and its mean effect where it is kept"
     axes.set_title(f"{title}; {_facts(record)}", loc="left", fontsize=10, parse_math=False)
     return figure

@@ -10,7 +10,8 @@ from matplotlib.ticker import FixedLocator, NullLocator, ScalarFormatter
 from PIL import Image
 
 from conceptry.evaluation.plots import ACCENT, GRID, INK, MUTED, SECOND, new_figure, quiet
-from conceptry.evaluation.splice.summary import facts, title
+from conceptry.evaluation.reports import summary_title
+from conceptry.evaluation.splice.summary import facts
 
 MAX_BARS = 8
 
@@ -63,7 +64,7 @@ def draw_summary(record: dict) -> Figure:
         shares[0] += " of the pictures"
     _bars(axes, entries, widest, shares)
     axes.set_xlim(0, widest * 1.45)
-    axes.set_title(title(record), loc="left", fontsize=12, pad=24, parse_math=False)
+    axes.set_title(summary_title(record), loc="left", fontsize=12, pad=24, parse_math=False)
     axes.annotate(
         f"mean weight of each word; {facts(record)}",
         (0, 1),

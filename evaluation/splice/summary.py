@@ -16,6 +16,7 @@ from rich.table import Table
 
 from conceptry.evaluation.data import PictureData, labelled
 from conceptry.evaluation.process import Predict
+from conceptry.evaluation.reports import summary_title
 from conceptry.evaluation.splice.asking import answers
 
 
@@ -42,11 +43,6 @@ def summarise(predict: Predict, data: PictureData, label: str | None, progress: 
     }
 
 
-def title(record: dict) -> str:
-    """What was summarised, in a few words."""
-    return f"{record['label']} ({record['data']})" if record["label"] else record["data"]
-
-
 def facts(record: dict) -> str:
     """How many pictures, and how sparse and faithful their decompositions are."""
     pictures = f"{record['count']:,} picture{'s' * (record['count'] != 1)}"
@@ -61,4 +57,4 @@ def describe_summary(record: dict) -> RenderableType:
     table.add_column("named in", justify="right")
     for entry in record["concepts"]:
         table.add_row(escape(entry["concept"]), f"{entry['weight']:.4f}", f"{entry['share']:.1%}")
-    return Group(f"{escape(title(record))}: {facts(record)}", table)
+    return Group(f"{escape(summary_title(record))}: {facts(record)}", table)
