@@ -44,7 +44,7 @@ def test_a_run_is_logged_without_touching_the_active_run(tmp_path: Path, store: 
     client = mlflow.MlflowClient(store)
     experiment = client.get_experiment_by_name(EXPERIMENT)
     assert experiment is not None
-    [logged] = client.search_runs([experiment.experiment_id])
+    [logged] = client.search_runs([experiment.experiment_id], "attributes.run_name = 'emoji-clip'")
     assert logged.info.status == "FINISHED"
     assert logged.data.params["n_objects"] == "24"
     assert set(DEFINITIONS) <= set(logged.data.metrics)
