@@ -116,9 +116,9 @@ def load_data(name: str, size: int | None = None, seed: int = 0) -> PictureData:
     if name == "zoo:emoji-scenes":
         pictures = _emoji_scenes(size or DEFAULT_SIZE, seed)
     elif scheme == "folder" and rest:
-        pictures = _sampled(_folder(Path(rest)), size, seed)
+        pictures = sampled(_folder(Path(rest)), size, seed)
     elif scheme == "csv" and rest:
-        pictures = _sampled(_table(Path(rest)), size, seed)
+        pictures = sampled(_table(Path(rest)), size, seed)
     else:
         raise InputError(f"unknown data {name!r}; expected one of {', '.join(SCHEMES)}")
     return PictureData(name, _digest(pictures), pictures)
@@ -209,13 +209,14 @@ def _words(text: str | None) -> tuple[str, ...]:
     return tuple(word.strip() for word in (text or "").split(";") if word.strip())
 
 
-def _sampled(pictures: list[Picture], size: int | None, seed: int) -> list[Picture]:
-    if size is None or size >= len(pictures):
-        return pictures
+def sampled(items: list[Item], size: int | None, seed: int) -> list[Item]:
+    """A draw of `size` items by `seed`, in their order; all of them where there are no more, or for None."""
+    if size is None or size >= len(items):
+        return items
     import numpy as np
 
-    chosen = np.random.default_rng(seed).choice(len(pictures), size, replace=False)
-    return [pictures[i] for i in sorted(chosen)]
+    chosen = np.random.default_rng(seed).choice(len(items), size, replace=False)
+    return [items[i] for i in sorted(chosen)]
 
 
 def _digest(pictures: Sequence[Picture]) -> str:

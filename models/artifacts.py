@@ -8,6 +8,7 @@ import hashlib
 import json
 import os
 import uuid
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,14 @@ def sha256_file(path: Path) -> str:
 def files_in(directory: Path) -> list[Path]:
     """All files below `directory`, sorted by their relative POSIX path."""
     return sorted((p for p in directory.rglob("*") if p.is_file()), key=lambda p: p.relative_to(directory).as_posix())
+
+
+def digest_of_files(directory: Path, files: Iterable[Path]) -> str:
+    """A SHA-256 over the names, relative to `directory`, and the contents of `files`, in their order."""
+    digest = hashlib.sha256()
+    for path in files:
+        digest.update(f"{path.relative_to(directory).as_posix()} {sha256_file(path)}\n".encode())
+    return digest.hexdigest()
 
 
 def write_manifest(directory: Path) -> str:

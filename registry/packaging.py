@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import conceptry.models
-from conceptry.models.artifacts import MANIFEST, files_in, read_json, sha256_file, write_manifest
+from conceptry.models.artifacts import MANIFEST, digest_of_files, files_in, read_json, write_manifest
 from conceptry.models.method import Method, Package
 
 
@@ -72,10 +72,7 @@ def stage_code(target: Path) -> str:
 def code_digest(source: Path | None = None) -> str:
     """A SHA-256 over all source files of `conceptry.models`, of the installed one where no folder is given."""
     source = source or Path(conceptry.models.__file__).parent
-    digest = hashlib.sha256()
-    for path in _sources(source):
-        digest.update(f"{path.relative_to(source).as_posix()} {sha256_file(path)}\n".encode())
-    return digest.hexdigest()
+    return digest_of_files(source, _sources(source))
 
 
 def _sources(folder: Path) -> list[Path]:

@@ -21,7 +21,7 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from conceptry.evaluation.data import EvaluationData
+from conceptry.evaluation.data import EvaluationData, sampled
 from conceptry.evaluation.data import load_data as load_pictures
 from conceptry.models.errors import InputError
 from conceptry.models.images import png_bytes
@@ -82,7 +82,8 @@ def load_samples(name: str | None, params: Mapping[str, str], size: int | None, 
         raise InputError(f"unknown data {name!r}; expected one of {', '.join(SCHEMES)}")
     if modality != params["modality"]:
         raise InputError(f"{name} holds samples of the kind {modality}; {model} takes {params['modality']}")
-    return _drawn(name, samples, size or DEFAULT_SIZE, seed)
+    samples = sampled(samples, size or DEFAULT_SIZE, seed)
+    return SampleData(name, _digest(samples), samples)
 
 
 def table_samples(table: pd.DataFrame, labels: Sequence[object] | None, name: str) -> SampleData:
@@ -112,10 +113,15 @@ def _sample(row: dict[str, Any], label: object = None) -> Sample:
     return Sample(row, None if pd.isna(label) else str(label))  # type: ignore[arg-type]  # a cell, not an array
 
 
-def _table(rest: str) -> tuple[str, list[Sample]]:
+def _existing(rest: str) -> Path:
     path = Path(rest)
     if not path.is_file():
         raise InputError(f"{path}: no such file")
+    return path
+
+
+def _table(rest: str) -> tuple[str, list[Sample]]:
+    path = _existing(rest)
     try:
         table = pd.read_csv(path)
     except (ValueError, UnicodeDecodeError) as error:
@@ -139,9 +145,7 @@ def _picture(table: Path, row: int, sample: Sample) -> Sample:
 
 
 def _texts(rest: str) -> tuple[str, list[Sample]]:
-    path = Path(rest)
-    if not path.is_file():
-        raise InputError(f"{path}: no such file")
+    path = _existing(rest)
     lines = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
     if not lines:
         raise InputError(f"{path}: holds no texts")
@@ -149,9 +153,7 @@ def _texts(rest: str) -> tuple[str, list[Sample]]:
 
 
 def _clouds(rest: str) -> tuple[str, list[Sample]]:
-    path = Path(rest)
-    if not path.is_file():
-        raise InputError(f"{path}: no such file")
+    path = _existing(rest)
     try:
         clouds = np.load(path, allow_pickle=False)
     except (ValueError, OSError, EOFError):
@@ -185,13 +187,6 @@ def _heldout(name: str) -> tuple[str, list[Sample]]:
             values = {"image": png_bytes(Image.fromarray(data.inputs[int(index)]))}
         samples.append(Sample(values, label))
     return data.modality, samples
-
-
-def _drawn(name: str, samples: Sequence[Sample], size: int, seed: int) -> SampleData:
-    if size < len(samples):
-        chosen = np.random.default_rng(seed).choice(len(samples), size, replace=False)
-        samples = [samples[i] for i in sorted(chosen)]
-    return SampleData(name, _digest(samples), samples)
 
 
 def _digest(samples: Sequence[Sample]) -> str:

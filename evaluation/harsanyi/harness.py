@@ -92,13 +92,14 @@ class HarsanyiHarness:
         errors, ratios = (np.mean([curve[k] for curve in curves], axis=0) for k in (0, 1))
         report = Report(_measured(explained, errors))
         curve = pd.DataFrame({"kept": np.arange(CURVE + 1), "error": errors, "ratio": ratios})
-        report.tables |= {"error_curve": curve, "patterns": _patterns(explained), "orders": _orders(explained)}
+        sums = _order_sums(explained)
+        report.tables |= {"error_curve": curve, "patterns": _patterns(explained), "orders": _order_table(sums)}
         effects = [e.i for e in explained]
         report.figures |= {
             "strengths": plots.draw_strengths(effects),
             "cumulative": plots.draw_cumulative(effects),
             "error_curve": plots.draw_error_curve(curve, report.metrics["kept"]),
-            "orders": _draw_orders(explained),
+            "orders": _draw_orders(explained, sums),
         }
         learning = [np.asarray(e.answer["learning"], dtype=np.float64) for e in explained]
         if all(map(len, learning)):
@@ -212,13 +213,10 @@ def _order_sums(explained: Sequence[Explained]) -> dict[str, np.ndarray]:
     return {name: values / len(explained) for name, values in sums.items()}
 
 
-def _orders(explained: Sequence[Explained]) -> pd.DataFrame:
-    sums = _order_sums(explained)
-    return pd.DataFrame({"order": np.arange(len(sums["counts"]))} | sums)
+def _order_table(sums: Mapping[str, np.ndarray]) -> pd.DataFrame:
+    return pd.DataFrame({"order": np.arange(len(sums["counts"]))} | dict(sums))
 
 
-def _draw_orders(explained: Sequence[Explained]) -> Figure:
-    sums = _order_sums(explained)
-    if not any(len(e.answer["or_interactions"]) for e in explained):
-        del sums["or_counts"], sums["or_strengths"]
-    return plots.draw_orders(**sums)
+def _draw_orders(explained: Sequence[Explained], sums: Mapping[str, np.ndarray]) -> Figure:
+    split = any(len(e.answer["or_interactions"]) for e in explained)
+    return plots.draw_orders(**{name: values for name, values in sums.items() if split or not name.startswith("or_")})

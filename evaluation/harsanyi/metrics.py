@@ -10,9 +10,9 @@ from collections.abc import Collection, Hashable, Sequence
 
 import numpy as np
 
-from conceptry.models.harsanyi.and_or import inverse_or
 from conceptry.models.harsanyi.indices import salient, strengths
-from conceptry.models.harsanyi.moebius import inverse_moebius, subset_sizes
+from conceptry.models.harsanyi.interactions import residual
+from conceptry.models.harsanyi.moebius import subset_sizes
 
 __all__ = [
     "error_curve",
@@ -28,14 +28,6 @@ __all__ = [
 def salient_by_order(i: np.ndarray, n: int) -> np.ndarray:
     """How many salient interactions have 0, 1, ..., n players: (n + 1,)."""
     return np.bincount(subset_sizes(n)[salient(i) % 2**n], minlength=n + 1)
-
-
-def residual(v: np.ndarray, i: np.ndarray) -> float:
-    """The largest |v(S) - sum of the interactions that contribute to S| over the largest |v|."""
-    recomposed = inverse_moebius(i[: len(v)])
-    if len(i) > len(v):
-        recomposed = recomposed + inverse_or(i[len(v) :])
-    return float(np.abs(recomposed - v).max() / (np.abs(v).max() or 1.0))
 
 
 def error_curve(v: np.ndarray, i: np.ndarray, most: int) -> tuple[np.ndarray, np.ndarray]:

@@ -1,6 +1,5 @@
 """What every kind of explained model says of itself, its outputs as checked numbers, and `explained.json`."""
 
-import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -10,7 +9,7 @@ from typing import Any, Protocol
 import numpy as np
 import pandas as pd
 
-from conceptry.models.artifacts import files_in, sha256_file, write_json
+from conceptry.models.artifacts import write_json
 from conceptry.models.errors import ConceptryError, InputError
 from conceptry.models.explained.columns import columns_from_json, columns_to_json, reason_of
 from conceptry.models.explained.protocol import FORMS, Column
@@ -187,11 +186,3 @@ def check_form(outputs: np.ndarray, form: str, name: str) -> None:
 def check_outputs_option(outputs: str) -> None:
     if outputs not in OUTPUTS:
         raise InputError(f"outputs must be one of {', '.join(OUTPUTS)}, got {outputs!r}")
-
-
-def digest_of(directory: Path) -> str:
-    """A SHA-256 over the names and contents of all files below a folder."""
-    digest = hashlib.sha256()
-    for path in files_in(directory):
-        digest.update(f"{path.relative_to(directory).as_posix()} {sha256_file(path)}\n".encode())
-    return digest.hexdigest()

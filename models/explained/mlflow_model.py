@@ -21,12 +21,12 @@ import numpy as np
 import pandas as pd
 import torch
 
-from conceptry.models.artifacts import files_in
+from conceptry.models.artifacts import digest_of_files, files_in
 from conceptry.models.errors import ConceptryError, InputError
 from conceptry.models.explained import sklearn_model
 from conceptry.models.explained.columns import reason_of, typed_frame
 from conceptry.models.explained.consent import pickle_setting, refusal, refuse_pickles
-from conceptry.models.explained.description import Described, Description, Source, digest_of
+from conceptry.models.explained.description import Described, Description, Source
 from conceptry.models.explained.requirements import installed_requirements
 from conceptry.models.explained.schema import Inputs, inputs_of, refuse_statistics, table_columns, whole_baselines
 from conceptry.models.explained.torch_module import PIXELS_NOTE, example_clouds, exported_on, torch_model
@@ -121,7 +121,7 @@ def _fetched(uri: str, target: Path) -> tuple[Path, str, dict[str, str]]:
         if meta.get("model_name"):
             uri = f"models:/{meta['model_name']}/{meta['model_version']}"
     logged = yaml.safe_load((folder / "MLmodel").read_text(encoding="utf-8"))
-    lineage = {"explained_model": uri, "explained_sha256": digest_of(folder)}
+    lineage = {"explained_model": uri, "explained_sha256": digest_of_files(folder, files_in(folder))}
     for tag, key in (("explained_model_id", "model_id"), ("explained_run_id", "run_id")):
         if logged.get(key):
             lineage[tag] = str(logged[key])

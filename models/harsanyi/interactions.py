@@ -21,6 +21,14 @@ from conceptry.models.harsanyi.moebius import inverse_moebius, moebius, row_mask
 from conceptry.models.harsanyi.sparsify import Sparsified
 
 
+def residual(v: np.ndarray, effects: np.ndarray) -> float:
+    """The largest |v(S) - sum of the effects that contribute to S|, over the largest |v|."""
+    recomposed = inverse_moebius(effects[: len(v)])
+    if len(effects) > len(v):
+        recomposed = recomposed + inverse_or(effects[len(v) :])
+    return float(np.abs(recomposed - v).max() / (np.abs(v).max() or 1.0))
+
+
 @dataclass(frozen=True)
 class Interactions:
     """All interactions of one sample.
@@ -61,11 +69,8 @@ class Interactions:
 
     @property
     def residual(self) -> float:
-        """The largest |v - recomposed v|, relative to the largest |v|."""
-        recomposed = inverse_moebius(self.i_and)
-        if self.i_or is not None:
-            recomposed = recomposed + inverse_or(self.i_or)
-        return float(np.abs(recomposed - self.v).max() / (np.abs(self.v).max() or 1.0))
+        """See `residual`."""
+        return residual(self.v, self.effects)
 
     @property
     def salient(self) -> np.ndarray:

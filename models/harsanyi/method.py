@@ -43,15 +43,16 @@ def build(options: HarsanyiOptions, directory: Path) -> Package:
     model = options.load(torch.device("cpu"))
     settings, groups, baseline_row = _with_files(options.settings(), model)
     explainer = Harsanyi(model, settings, groups, baseline_row)
+    example = _example(model)
     if model.modality == "table":
-        explainer.problem({name: cells[0] for name, cells in _example(model).items()})
+        explainer.problem({name: cells[0] for name, cells in example.items()})
     model.save(directory / EXPLAINED)
     content = {"settings": asdict(explainer.settings), "groups": groups, "baseline_row": baseline_row}
     write_json(directory / CONFIG, content)
     params = {k: v for k, v in asdict(explainer.settings).items() if v not in (None, "")}
     params |= {"model": model.lineage["explained_model"], "modality": model.modality, "outputs": model.form}
     requirements = dict.fromkeys((*_REQUIREMENTS, *model.requirements))
-    return Package(params, model.lineage, _example(model), tuple(requirements), model.notes)
+    return Package(params, model.lineage, example, tuple(requirements), model.notes)
 
 
 def read_package(directory: Path, device: torch.device) -> Harsanyi:

@@ -78,17 +78,14 @@ class Harsanyi:
         Raises InputError where the sample cannot be used, has too many players, or the target is unknown.
         """
         problem = self.problem(sample)
-        n = len(problem.players)
         index = self._target(problem, target or self.settings.target)
         if self.settings.learns_baseline:
-            learned, batch_size = self._learn(problem, index, progress)
-            # Where the subsets exceed one batch, each step asks twice: for the signs, then for the gradient.
-            steps = self.settings.learning_steps * (1 if 2**n <= batch_size else 2)
-            v, calls = learned.v, (steps + 1) * 2**n
+            learned = self._learn(problem, index, progress)
+            v, calls = learned.v, learned.calls
         else:
-            learned, calls = None, 2**n
             batch_size = self._batch_size(np.size(problem.sample))
             v = rewards_of(self.model, problem.masker, self._reward, index, batch_size, progress)
+            learned, calls = None, len(v)
         if self.settings.subtract_empty:
             v = v - v[0]
         if self.settings.interactions == "and-or":
@@ -124,16 +121,10 @@ class Harsanyi:
         """Masked inputs of one call, where each holds so many numbers."""
         return max(1, min(self.settings.batch_size, MAX_BATCH_NUMBERS // numbers))
 
-    def _learn(
-        self, problem: p.Problem, index: int, progress: Callable[[str, float], None] | None
-    ) -> tuple[Sparsified, int]:
-        """The baseline that minimises the L1 of the AND interactions, within a box around the registered start.
-
-        Also returns the masked inputs of one call.
-        """
+    def _learn(self, problem: p.Problem, index: int, progress: Callable[[str, float], None] | None) -> Sparsified:
+        """The baseline that minimises the L1 of the AND interactions, within a box around the registered start."""
         model: Any = self.model
         x, baseline, owner = problem.features(model)
-        batch_size = self._batch_size(x.numel())
         # Columns are standardised; of anything else the sample itself says how far its features spread.
         spread = torch.full_like(x, 1.0 if self.model.modality == "table" else float(x.std()))
         reach = self.settings.learning_range * spread
@@ -145,7 +136,7 @@ class Harsanyi:
         def rewards(masked: Tensor) -> Tensor:
             return self._reward(model.forward(masked), model.form, index)
 
-        learned = sparsify(
+        return sparsify(
             rewards,
             x,
             baseline,
@@ -156,11 +147,10 @@ class Harsanyi:
             scale=spread,
             steps=self.settings.learning_steps,
             lr=self.settings.learning_rate,
-            batch_size=batch_size,
+            batch_size=self._batch_size(x.numel()),
             subtract_empty=self.settings.subtract_empty,
             progress=progress,
         )
-        return learned, batch_size
 
 
 def _between_0_and_1(model: Any, problem: p.Problem, x: Tensor) -> Tensor:

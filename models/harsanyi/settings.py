@@ -21,7 +21,10 @@ _BASELINES = {
     "image": ("mean", "blur", LEARNED),
     "points": ("centroid", LEARNED),
 }
-_POSITIVE = ("temperature", "split_tolerance", "learning_rate", "learning_range")
+_POSITIVE = (
+    *("temperature", "split_tolerance", "learning_rate", "learning_range"),
+    *("thres_square_error", "thres_explain_ratio"),
+)
 
 
 @dataclass(frozen=True)
@@ -64,7 +67,7 @@ class Settings:
     batch_size: int = option(4096, "Masked inputs of one model call; fewer where an input is large.")
 
     def __post_init__(self) -> None:
-        for name in (*_POSITIVE, "thres_square_error", "thres_explain_ratio"):
+        for name in _POSITIVE:
             value = getattr(self, name)
             if not (math.isfinite(value) and value > 0):
                 raise InputError(f"{name} must be a finite number above 0, got {value}")

@@ -53,12 +53,14 @@ class Sparsified:
 
     baseline: (*features), the best iterate, as the initial one in dtype and device; v: (2^n,) float64, its rewards;
     l1: (steps + 1,) float64, L of each iterate, the initial one first; best: index of the best in l1.
+    calls: inputs that `forward` was given.
     """
 
     baseline: Tensor
     v: np.ndarray
     l1: np.ndarray
     best: int
+    calls: int
 
     @property
     def initial_l1(self) -> float:
@@ -130,7 +132,7 @@ def sparsify(
             b = torch.where(learned, torch.clamp(b - rates[step] * unit * g.sign(), low, high), b)
             if progress is not None:
                 progress("sparsify", (step + 1) / steps)
-    return Sparsified(best_b, best_v.cpu().numpy(), l1, best)
+    return Sparsified(best_b, best_v.cpu().numpy(), l1, best, game.calls)
 
 
 class _Game:
@@ -139,6 +141,7 @@ class _Game:
     def __init__(self, forward: Rewards, x: Tensor, owner: Tensor, n: int, batch_size: int, subtract_empty: bool):
         self._forward, self._x, self._owner, self._n = forward, x, owner.to(x.device), n
         self._subtract_empty = subtract_empty
+        self.calls = 0
         self._batches = [(start, min(start + batch_size, 2**n)) for start in range(0, 2**n, batch_size)]
         # What does not depend on the baseline is made once, where it is one batch.
         self._whole = self._parts(0, 2**n) if len(self._batches) == 1 else None
@@ -167,6 +170,7 @@ class _Game:
 
     def _call(self, kept: Tensor, absent: Tensor, b: Tensor, gradient: bool) -> tuple[Tensor, Tensor]:
         inputs = torch.addcmul(kept, absent, b).requires_grad_(gradient)
+        self.calls += len(inputs)
         try:
             with torch.set_grad_enabled(gradient):
                 outputs = self._forward(inputs)
