@@ -2,13 +2,16 @@
 
 from conceptry.models.explained.columns import check_row, columns_of
 from conceptry.models.explained.load import load_explained, read_explained
-from conceptry.models.explained.protocol import Column, DifferentiableModel, ExplainedModel, PackagedModel
+from conceptry.models.explained.pixels import as_pixel_model
+from conceptry.models.explained.protocol import Column, DifferentiableModel, ExplainedModel, PackagedModel, PixelModel
 
 __all__ = [
     "Column",
     "DifferentiableModel",
     "ExplainedModel",
     "PackagedModel",
+    "PixelModel",
+    "as_pixel_model",
     "check_row",
     "columns_of",
     "load_explained",

@@ -27,9 +27,10 @@ from conceptry.models.explained import sklearn_model
 from conceptry.models.explained.columns import reason_of, typed_frame
 from conceptry.models.explained.consent import pickle_setting, refusal, refuse_pickles
 from conceptry.models.explained.description import Described, Description, Source
+from conceptry.models.explained.pictures import PIXELS_NOTE
 from conceptry.models.explained.requirements import installed_requirements
 from conceptry.models.explained.schema import Inputs, inputs_of, refuse_statistics, table_columns, whole_baselines
-from conceptry.models.explained.torch_module import PIXELS_NOTE, example_clouds, exported_on, torch_model
+from conceptry.models.explained.torch_module import example_clouds, exported_on, torch_model
 
 logger = logging.getLogger(__name__)
 SCHEMES = ("models", "runs")
@@ -233,4 +234,4 @@ def _load(folder: Path, flavour: dict[str, Any], kind: str, name: str, device: t
     if exported.is_file():
         module = load_model(str(folder))  # also checks that no part of the archive is a pickle
         return exported_on(module, exported, device)
-    return load_model(str(folder), map_location=device, weights_only=False)
+    return load_model(str(folder), map_location=device, weights_only=False).eval()

@@ -23,8 +23,8 @@ from conceptry.models.encoders.onnx_runtime import session as open_session
 from conceptry.models.errors import InputError
 from conceptry.models.explained.columns import typed_frame
 from conceptry.models.explained.description import Described, Description
+from conceptry.models.explained.pictures import PIXELS_NOTE, Scaled, chunks, to_pixels
 from conceptry.models.explained.schema import Inputs, array_inputs, refuse_statistics, table_columns
-from conceptry.models.explained.torch_module import PIXELS_NOTE, chunks, fitted_to, to_pixels
 
 _GRAPH = "model.onnx"
 _TYPES = {
@@ -79,7 +79,7 @@ class OnnxModel(Described):
         super().__init__(description, source)
         self.session, self.device = session, device
         self._inputs, self._output = signature_of(session, description.name)
-        self._prepare = fitted_to(self._inputs.shape) if self._inputs.is_image else None
+        self._prepare = Scaled(self._inputs.shape).fit if self._inputs.is_image else None
 
     def __call__(self, inputs: Any) -> np.ndarray:
         if self._prepare is None:

@@ -2,7 +2,8 @@
 
 A user's own object needs only what `ExplainedModel` lists, and then works with the library alone. Registration takes
 the name of a model, and `load_explained` makes a `PackagedModel` of it, which can also be written to a folder and be
-read back. Models whose outputs can be differentiated offer `DifferentiableModel` besides.
+read back. Models whose outputs can be differentiated offer `DifferentiableModel` besides, and torch networks over
+pictures `PixelModel`.
 
 | modality | inputs of one call | players |
 |---|---|---|
@@ -17,7 +18,7 @@ from pathlib import Path
 from typing import Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
-from torch import Tensor
+from torch import Tensor, nn
 
 MODALITIES = ("table", "text", "image", "points")
 FORMS = ("logits", "probabilities", "values")
@@ -86,6 +87,42 @@ class DifferentiableModel(ExplainedModel, Protocol):
 
     def feature_owner(self, inputs: Any, /) -> Tensor:
         """int64 (*features): the column or token position of each feature; -1 everywhere for images."""
+        ...
+
+
+@runtime_checkable
+class PixelModel(DifferentiableModel, Protocol):
+    """A torch network over pictures, seen from the pixels that it reads: all its preprocessing but the normalisation
+    is done before them, the normalisation belongs to `from_pixels`.
+
+    channels: C of those pixels, 1 or 3. size: their height and width; None where the network takes any. resizes:
+    whether its published preprocessing brings pictures of any size to `size`. module: the network alone, for hooks on
+    its layers; shared by all calls, in evaluation mode, with parameters that take no gradients.
+    """
+
+    @property
+    def channels(self) -> int: ...
+    @property
+    def size(self) -> tuple[int, int] | None: ...
+    @property
+    def resizes(self) -> bool: ...
+    @property
+    def module(self) -> nn.Module: ...
+
+    def to_pixels(self, pictures: np.ndarray, /) -> Tensor:
+        """Pictures uint8 (n, H, W, 3) to what the network sees of them: float32 (n, C, h, w) in [0, 1], no gradient.
+
+        Pictures of `size` are taken as they are; others are resized and cropped where the model `resizes`, else
+        refused by an InputError that names both sizes.
+        """
+        ...
+
+    def from_pixels(self, x: Tensor, /) -> Tensor:
+        """Pixels (n, C, h, w) of `size` to outputs (n, n_outputs), differentiable in x; nothing is resized."""
+        ...
+
+    def to_pictures(self, x: Tensor, /) -> np.ndarray:
+        """Pixels (n, C, h, w) to uint8 (n, h, w, 3), clipped to [0, 1] and rounded; one channel is repeated."""
         ...
 
 

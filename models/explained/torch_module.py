@@ -4,14 +4,11 @@
 |---|---|---|
 | r | a row as the module takes it | (k,) |
 | x = (r - mean) / std | the same row in units of spread, the space in which a baseline is learned | (k,) |
-| p | a picture in [0, 1], of the size that was handed in | (3, height, width) |
 | c | a cloud of points | (points, 3) |
 
-A module over pictures takes them in [0, 1] and holds its own normalisation; one channel is the luma of ITU-R 601;
-where the module has a fixed size, pictures of another size are scaled to it (bilinear, antialiased).
+A module over pictures takes them in [0, 1] and holds its own normalisation; see `pictures`.
 """
 
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,11 +20,8 @@ from torch import Tensor, nn
 from conceptry.models.errors import ConceptryError, InputError
 from conceptry.models.explained.columns import reason_of, typed_frame
 from conceptry.models.explained.description import Described, Description, Source
+from conceptry.models.explained.pictures import Scaled, TorchImages, as_matrix, one_output
 from conceptry.models.explained.schema import Inputs
-
-CHUNK = 64  # pictures in one call of a module
-PIXELS_NOTE = "pictures are given to the model as values in [0, 1]; it has to hold its own normalisation"
-_LUMA = (0.299, 0.587, 0.114)
 
 
 class TorchTable(Described):
@@ -72,38 +66,6 @@ class DifferentiableTorchTable(TorchTable):
         return torch.arange(len(self.columns), device=self.device)
 
 
-class TorchImages(Described):
-    """A module over pictures, `prepare` from (batch, 3, height, width) in [0, 1] to what it takes."""
-
-    def __init__(
-        self,
-        description: Description,
-        source: Source,
-        module: nn.Module,
-        device: torch.device,
-        prepare: Callable[[Tensor], Tensor],
-    ) -> None:
-        super().__init__(description, source)
-        self.module, self.device, self.prepare = module, device, prepare
-
-    def __call__(self, inputs: np.ndarray) -> np.ndarray:
-        def run() -> Tensor:
-            return torch.cat([self.forward(to_pixels(part, self.device)) for part in chunks(inputs)])
-
-        with torch.no_grad():
-            return self.outputs(run, len(inputs))
-
-    def encode(self, inputs: np.ndarray) -> Tensor:
-        return to_pixels(check_pictures(inputs), self.device)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return as_matrix(one_output(self.module(self.prepare(x))))
-
-    def feature_owner(self, inputs: np.ndarray) -> Tensor:
-        height, width = check_pictures(inputs).shape[1:3]
-        return torch.full((3, height, width), -1, device=self.device)
-
-
 class TorchPoints(Described):
     """A module over clouds of `size` points (None: of any number), as float32 (batch, points, 3)."""
 
@@ -138,53 +100,6 @@ def example_clouds(shape: tuple[int, ...]) -> np.ndarray:
     """Two clouds (2, points, 3) that a module over clouds of `shape` can be tried on."""
     points = shape[0] if shape[0] > 0 else 64
     return np.random.default_rng(0).normal(size=(2, points, 3))
-
-
-def check_pictures(inputs: Any) -> np.ndarray:
-    """Pictures as uint8 (batch, height, width, 3); raises InputError for anything else."""
-    pictures = np.asarray(inputs)
-    if pictures.dtype != np.uint8 or pictures.ndim != 4 or pictures.shape[3] != 3:
-        raise InputError(
-            f"pictures must be uint8 of shape (batch, height, width, 3), got {pictures.dtype} {pictures.shape}"
-        )
-    return pictures
-
-
-def chunks(inputs: Any) -> Iterator[np.ndarray]:
-    """The checked pictures, CHUNK at a time, so that a large batch costs no more memory than its bytes."""
-    pictures = check_pictures(inputs)
-    return (pictures[i : i + CHUNK] for i in range(0, len(pictures), CHUNK))
-
-
-def to_pixels(pictures: np.ndarray, device: torch.device) -> Tensor:
-    """uint8 (batch, height, width, 3) to float32 (batch, 3, height, width) in [0, 1]."""
-    return torch.tensor(pictures, device=device).permute(0, 3, 1, 2).float() / 255
-
-
-def fitted_to(shape: tuple[int, ...]) -> Callable[[Tensor], Tensor]:
-    """From pixels (batch, 3, any, any) to (batch, *shape); a size of -1 takes any."""
-    channels, *size = shape
-
-    def prepare(pixels: Tensor) -> Tensor:
-        if channels == 1:
-            pixels = (pixels * torch.tensor(_LUMA, device=pixels.device)[:, None, None]).sum(1, keepdim=True)
-        wanted = [there if want < 0 else want for want, there in zip(size, pixels.shape[2:], strict=True)]
-        if list(pixels.shape[2:]) == wanted:
-            return pixels
-        return nn.functional.interpolate(pixels, size=wanted, mode="bilinear", antialias=True)
-
-    return prepare
-
-
-def one_output(result: Any) -> Tensor:
-    """The tensor that a module returned; InputError where it returned something else."""
-    if not isinstance(result, Tensor):
-        raise InputError(f"the module returns {type(result).__name__}, expected one tensor (batch, outputs)")
-    return result
-
-
-def as_matrix(result: Tensor) -> Tensor:
-    return result[:, None] if result.ndim == 1 else result
 
 
 def lets_gradients_through(module: nn.Module, batch: Tensor) -> bool:
@@ -227,15 +142,19 @@ def exported_on(module: nn.Module, archive: Path, device: torch.device) -> nn.Mo
 def torch_model(
     description: Description, source: Source, module: nn.Module, inputs: Inputs, device: torch.device
 ) -> Described:
-    """A module as the model of a table, of pictures or of points, differentiable where gradients pass."""
+    """A module as the model of a table, of pictures or of points, differentiable where gradients pass.
+
+    Its parameters take no gradients from here on.
+    """
     if description.modality == "text":
         raise InputError(f"{description.name}: a module over texts is not explained; log it as a pyfunc")
+    module.requires_grad_(False)
     dtype = getattr(torch, inputs.tensor or "float32")
     shape = inputs.shape or (len(description.columns),)
     sample = torch.zeros(1, *(32 if size < 0 else size for size in shape), dtype=dtype, device=device)
     try_batches(module, sample, description.name)
     if description.modality == "image":
-        return TorchImages(description, source, module, device, fitted_to(inputs.shape))
+        return TorchImages(description, source, module, device, Scaled(inputs.shape))
     if description.modality == "points":
         return TorchPoints(description, source, module, device, inputs.shape[0] if inputs.shape[0] > 0 else None)
     kind = DifferentiableTorchTable if lets_gradients_through(module, sample) else TorchTable

@@ -6,7 +6,6 @@ picture of that size.
 """
 
 import hashlib
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,8 @@ from torch import Tensor, nn
 from conceptry.models.errors import InputError
 from conceptry.models.explained.columns import reason_of
 from conceptry.models.explained.description import Description
-from conceptry.models.explained.torch_module import TorchImages
+from conceptry.models.explained.pictures import TorchImages
+from conceptry.models.explained.preprocessing import Preprocessing, of_timm, of_torchvision
 
 _WEIGHTS = "model.safetensors"
 # Their weights come with a normalisation of their own, and with auxiliary heads, which are silent at evaluation.
@@ -63,7 +63,7 @@ def load_torchvision(rest: str, device: torch.device, outputs: str) -> TorchImag
     own = {"architecture": architecture, "weights": weights.name}
     module = _torchvision_module(architecture, state)
     source = Network(module, own, "torchvision", ("safetensors", "torch", "torchvision"))
-    return _described(name, source, weights.transforms(), weights.meta["categories"], device, outputs)
+    return _described(name, source, of_torchvision(weights.transforms()), weights.meta["categories"], device, outputs)
 
 
 def load_timm(architecture: str, device: torch.device, outputs: str) -> TorchImages:
@@ -90,7 +90,7 @@ def load_timm(architecture: str, device: torch.device, outputs: str) -> TorchIma
         "data": {key: config[key] for key in keys},
     }
     source = Network(module, own, "timm", ("safetensors", "timm", "torch", "torchvision"))
-    return _described(f"timm:{architecture}", source, timm_transform(own["data"]), (), device, outputs)
+    return _described(f"timm:{architecture}", source, of_timm(own["data"]), (), device, outputs)
 
 
 def read_vision(directory: Path, description: Description, own: dict[str, Any], device: torch.device) -> TorchImages:
@@ -102,7 +102,7 @@ def read_vision(directory: Path, description: Description, own: dict[str, Any], 
         from torchvision.models import get_model_weights
 
         module = _torchvision_module(own["architecture"], state)
-        transform: Any = get_model_weights(own["architecture"])[own["weights"]].transforms()
+        preparation = of_torchvision(get_model_weights(own["architecture"])[own["weights"]].transforms())
         kept = {key: own[key] for key in ("architecture", "weights")}
         requirements = ("safetensors", "torch", "torchvision")
     else:
@@ -111,31 +111,11 @@ def read_vision(directory: Path, description: Description, own: dict[str, Any], 
         with torch.random.fork_rng(devices=[]):
             module = timm.create_model(own["architecture"], pretrained=False, num_classes=own["num_classes"])
         module.load_state_dict(state)
-        transform = timm_transform(own["data"])
+        preparation = of_timm(own["data"])
         kept = {key: own[key] for key in ("architecture", "num_classes", "data")}
         requirements = ("safetensors", "timm", "torch", "torchvision")
     source = Network(module, kept, own["kind"], requirements)
-    return _model(description, source, transform, device)
-
-
-def timm_transform(data: dict[str, Any]) -> Callable[[Tensor], Tensor]:
-    """Resize by the crop share, crop the centre, normalise: timm's evaluation, for float pixels in [0, 1]."""
-    from torchvision.transforms import InterpolationMode
-    from torchvision.transforms.functional import center_crop, normalize, resize
-
-    size = data["input_size"][1:]
-    resized = [int(side / data["crop_pct"]) for side in size]
-
-    def transform(pixels: Tensor) -> Tensor:
-        scaled = resize(
-            pixels,
-            [resized[0]] if resized[0] == resized[1] else resized,
-            InterpolationMode(data["interpolation"]),
-            antialias=True,
-        )
-        return normalize(center_crop(scaled, list(size)), list(data["mean"]), list(data["std"]))
-
-    return transform
+    return _model(description, source, preparation, device)
 
 
 def _torchvision_module(architecture: str, state: dict[str, Tensor]) -> nn.Module:
@@ -148,20 +128,20 @@ def _torchvision_module(architecture: str, state: dict[str, Tensor]) -> nn.Modul
 
 
 def _described(
-    name: str, source: Network, transform: Any, categories: Any, device: torch.device, outputs: str
+    name: str, source: Network, preparation: Preprocessing, categories: Any, device: torch.device, outputs: str
 ) -> TorchImages:
     lineage = {"explained_model": name, "explained_sha256": hashlib.sha256(_state_bytes(source.module)).hexdigest()}
     description = Description(name, "image", lineage=tuple(sorted(lineage.items())))
-    model = _model(description, source, transform, device)
+    model = _model(description, source, preparation, device)
     tried = model(np.full((1, 224, 224, 3), 128, np.uint8))
     # Classifiers of both libraries put out logits.
     form = "logits" if outputs == "auto" else outputs
-    return _model(description.with_outputs(form, tried, categories), source, transform, device)
+    return _model(description.with_outputs(form, tried, categories), source, preparation, device)
 
 
-def _model(description: Description, source: Network, transform: Any, device: torch.device) -> TorchImages:
+def _model(description: Description, source: Network, preparation: Preprocessing, device: torch.device) -> TorchImages:
     module = source.module.to(device).eval().requires_grad_(False)
-    return TorchImages(description, source, module, device, transform)
+    return TorchImages(description, source, module, device, preparation)
 
 
 def _state_bytes(module: nn.Module) -> bytes:

@@ -188,7 +188,7 @@ def _details(interactions: Interactions) -> dict[str, Any]:
 def _pixels(value: object, model: Any) -> np.ndarray:
     """RGB pixels uint8 (H, W, 3), at the size that the model states, where it does."""
     picture = decode_image(image_bytes(value))
-    size = getattr(model, "size", None)
+    size = getattr(model, "call_size", None)
     if size is not None and picture.size != (size[1], size[0]):
         picture = picture.resize((size[1], size[0]))
     return np.asarray(picture)

@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from conceptry.models.artifacts import read_json, write_json
 from conceptry.models.errors import InputError
 from conceptry.models.explained.columns import columns_from_json
+from conceptry.models.explained.pixels import check_pixels, to_pictures, wrong_size
 from conceptry.models.explained.protocol import Column
 from conceptry.models.zoo.architectures import ARCHITECTURES, Shape, build_network
 from conceptry.models.zoo.features import (
@@ -53,13 +54,16 @@ class Description:
 
 
 class Classifier:
-    """A network of the zoo: `DifferentiableModel` over a table, texts or images. Calls are thread-safe.
+    """A network of the zoo: `DifferentiableModel` over a table, texts or images, `PixelModel` over images.
+
+    Calls are thread-safe.
 
     Raises InputError for inputs that the model cannot read, naming row and column.
     """
 
     requirements: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    resizes = False
 
     def __init__(self, name: str, description: Description, network: nn.Module, device: torch.device) -> None:
         self.name = name
@@ -74,10 +78,26 @@ class Classifier:
         self._index = {token: i for i, token in enumerate(description.vocabulary)}
 
     @property
-    def size(self) -> tuple[int, int]:
-        """Height and width of the images that an image model takes."""
+    def module(self) -> nn.Module:
+        return self.network
+
+    @property
+    def channels(self) -> int:
+        """Of the pixels that an image model reads; 0 of a table or a text."""
+        return self.description.shape.inputs[0] if self.modality == "image" else 0
+
+    @property
+    def size(self) -> tuple[int, int] | None:
+        """Height and width of the images that an image model takes; None of a table or a text."""
+        if self.modality != "image":
+            return None
         height, width = self.description.shape.inputs[1:]
         return height, width
+
+    @property
+    def call_size(self) -> tuple[int, int] | None:
+        """The same: a call takes images of no other size."""
+        return self.size
 
     @property
     def lineage(self) -> dict[str, str]:
@@ -112,6 +132,24 @@ class Classifier:
         """Features (batch, *features) to outputs (batch, n_outputs), differentiable in x."""
         return self._scaled(self.network(x))
 
+    def to_pixels(self, pictures: np.ndarray, /) -> Tensor:
+        """uint8 (n, H, W, 3) to float32 (n, C, H, W) in [0, 1]; InputError for images of another size."""
+        size = self.size
+        if size is not None and isinstance(pictures, np.ndarray) and pictures.ndim == 4:
+            height, width = pictures.shape[1:3]
+            if size != (height, width):
+                raise wrong_size(self.name, size, (height, width))
+        return self.encode(pictures)
+
+    def from_pixels(self, x: Tensor, /) -> Tensor:
+        """Pixels (n, C, H, W) to outputs (n, n_outputs), differentiable in x."""
+        check_pixels(self.name, x, self.channels, self.size)
+        return self.forward(x)
+
+    def to_pictures(self, x: Tensor, /) -> np.ndarray:
+        """Pixels (n, C, H, W) to uint8 (n, H, W, 3), clipped and rounded."""
+        return to_pictures(x)
+
     def feature_owner(self, inputs: Any, /) -> Tensor:
         """int64 (*features): the column, or the position of the token in `tokens`, of each feature; -1 for pixels."""
         if self.modality == "table":
@@ -143,7 +181,8 @@ class Classifier:
         return embedding(ids)
 
     def _scaled(self, outputs: Tensor) -> Tensor:
-        return outputs * self.description.target_std + self.description.target_mean
+        m, s = self.description.target_mean, self.description.target_std
+        return outputs if (m, s) == (0.0, 1.0) else outputs * s + m
 
     def _tensor(self, values: np.ndarray) -> Tensor:
         return torch.from_numpy(values).to(self.device)
