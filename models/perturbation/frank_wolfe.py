@@ -1,0 +1,157 @@
+"""Frank-Wolfe: walk inside a norm ball towards the vertex that the gradient points away from.
+
+Jaggi, "Revisiting Frank-Wolfe: Projection-Free Sparse Convex Optimization", ICML 2013; with the L1-q oracle:
+Roberts, Tsiligkaridis, "Controllably Sparse Perturbations of Robust Classifiers for Explaining Predictions and Probing
+Learned Concepts", MLVis 2021.
+
+Objective: min over ||delta|| <= epsilon of the loss, image by image. Step t = 0, 1, ...:
+
+    s = -epsilon u,   a = lr / (lr + t),   delta <- (1 - a) delta + a s
+
+| symbol | meaning | shape |
+|---|---|---|
+| delta | perturbation | (batch, ...) |
+| g | gradient of the loss at delta | as delta |
+| u | the oracle's direction (oracles.py) | as delta |
+| s | vertex of the ball | as delta |
+| a | step size; a = lr where the schedule is off | scalar |
+| epsilon | radius of the ball | scalar or (batch,) |
+| q | fraction of the entries that a step leaves alone | scalar or (batch,) |
+
+With the schedule the first step has a = 1, so any delta to start from is forgotten. Every iterate is in the ball.
+The gap <g, delta - s> >= 0 bounds, for a convex loss, how far delta's loss is from the least one in the ball.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from conceptry.models.errors import InputError
+from conceptry.models.perturbation.descent import PerImageOptimizer, check_per_image
+from conceptry.models.perturbation.oracles import kept_entries, l1q_direction, l2_direction, linf_direction
+
+
+class FrankWolfe(PerImageOptimizer):
+    """What the four Frank-Wolfe optimisers share.
+
+    Args:
+        params: perturbations, each with the batch as its first dimension, or groups of them with options of their own.
+        epsilon: radius of the ball, above 0; a tensor (batch,) gives every image its own.
+        lr: the step size is lr / (lr + t) in step t = 0, 1, ...; without the schedule it is lr, at most 1.
+        schedule: whether the step size shrinks.
+
+    Raises:
+        InputError: naming the option, what it must be and what it was.
+    """
+
+    def __init__(
+        self, params: Any, *, epsilon: float | Tensor, lr: float = 2.0, schedule: bool = True, **more: Any
+    ) -> None:
+        super().__init__(params, {"epsilon": epsilon, "lr": lr, "schedule": schedule} | more)
+
+    def check_options(self, group: dict[str, Any]) -> None:
+        check_per_image("epsilon", group["epsilon"], _LEAST, float("inf"), "a finite number above 0", group)
+        check_per_image("lr", group["lr"], _LEAST, float("inf"), "a finite number above 0", group)
+        if not group["schedule"] and group["lr"] > 1:
+            raise InputError(f"lr is the step size where schedule is off, so it must be at most 1, got {group['lr']!r}")
+
+    def direction(self, gradient: Tensor, group: dict[str, Any]) -> Tensor:
+        """u, as the gradient (batch, entries)."""
+        raise NotImplementedError
+
+    def update(self, delta: Tensor, gradient: Tensor, group: dict[str, Any], state: dict[str, Any]) -> Tensor:
+        t = state.get("step", 0)
+        lr, epsilon = group["lr"], group["epsilon"]
+        if isinstance(epsilon, Tensor):
+            epsilon = epsilon.to(delta)[:, None]
+        vertex = self.direction(gradient, group).mul_(-epsilon)
+        gap = torch.linalg.vecdot(gradient, delta - vertex)
+        delta.lerp_(vertex, lr / (lr + t) if group["schedule"] else lr)  # exactly the vertex at a = 1
+        state["step"] = t + 1
+        state["gap"] = gap
+        return gap
+
+    def gap(self, parameter: Tensor) -> Tensor:
+        """(batch,) Frank-Wolfe gap <g, delta - s> at the delta that the last step left behind."""
+        if parameter not in self.state:
+            raise InputError("there is no Frank-Wolfe gap before the first step")
+        return self.state[parameter]["gap"]
+
+
+class L1qFrankWolfe(FrankWolfe):
+    """Sparse and spread: each step moves exactly k = round((1 - q) entries) entries of an image, by the same amount.
+
+    s is where <g, s> is least in {||d||_1 <= epsilon, ||d||_inf <= epsilon / k}, of which the top-k signs are the exact
+    oracle: that polytope is what the iterates stay in and the gap refers to, as long as q stays the same. (Where fewer
+    than k entries of g are not 0, the step shares epsilon among these, and the bound on single entries is looser.)
+
+    Args:
+        params, epsilon, lr, schedule: as FrankWolfe; epsilon is the L1 radius.
+        q: fraction of the entries of the gradient that a step drops, from 0 to 1; .975 keeps 2.5 %. A tensor (batch,)
+            gives every image its own.
+        dq: each step draws one q for the whole batch, uniformly from [q - dq, q + dq] and clamped to [0, 1].
+        generator: of these draws, on the CPU; None for one of its own, seeded 0.
+    """
+
+    def __init__(
+        self,
+        params: Any,
+        *,
+        q: float | Tensor,
+        epsilon: float | Tensor,
+        dq: float = 0.0,
+        lr: float = 2.0,
+        schedule: bool = True,
+        generator: torch.Generator | None = None,
+    ) -> None:
+        if generator is not None and generator.device.type != "cpu":
+            raise InputError(f"generator must be on the CPU, got one on {generator.device}")
+        self.generator = torch.Generator().manual_seed(0) if generator is None else generator
+        super().__init__(params, epsilon=epsilon, lr=lr, schedule=schedule, q=q, dq=dq)
+
+    def check_options(self, group: dict[str, Any]) -> None:
+        super().check_options(group)
+        check_per_image("q", group["q"], 0.0, 1.0, "a number from 0 to 1", group)
+        check_per_image("dq", group["dq"], 0.0, 1.0, "a number from 0 to 1", group)
+
+    def prepare(self, group: dict[str, Any]) -> None:
+        q, dq = group["q"], group["dq"]
+        if dq:
+            shift = dq * (2.0 * float(torch.rand((), dtype=torch.float64, generator=self.generator)) - 1.0)
+            q = (q.double() + shift).clamp(0.0, 1.0) if isinstance(q, Tensor) else min(max(q + shift, 0.0), 1.0)
+        self._q = q
+
+    def direction(self, gradient: Tensor, group: dict[str, Any]) -> Tensor:
+        return l1q_direction(gradient, kept_entries(self._q, gradient.shape[1]))
+
+    def state_dict(self) -> dict[str, Any]:
+        return super().state_dict() | {"generator": self.generator.get_state()}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        super().load_state_dict({k: v for k, v in state_dict.items() if k != "generator"})
+        self.generator.set_state(state_dict["generator"].cpu())
+
+
+class L1FrankWolfe(FrankWolfe):
+    """The sparsest: each step moves the single entry with the largest gradient; ||delta||_1 <= epsilon."""
+
+    def direction(self, gradient: Tensor, group: dict[str, Any]) -> Tensor:
+        return l1q_direction(gradient, 1)
+
+
+class L2FrankWolfe(FrankWolfe):
+    """||delta||_2 <= epsilon."""
+
+    def direction(self, gradient: Tensor, group: dict[str, Any]) -> Tensor:
+        return l2_direction(gradient)
+
+
+class LinfFrankWolfe(FrankWolfe):
+    """No entry beyond epsilon."""
+
+    def direction(self, gradient: Tensor, group: dict[str, Any]) -> Tensor:
+        return linf_direction(gradient)
+
+
+_LEAST = torch.finfo(torch.float32).tiny

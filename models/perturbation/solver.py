@@ -1,0 +1,236 @@
+"""Search in a norm ball around each picture for the perturbation that changes a model's output as asked.
+
+Roberts, Tsiligkaridis, "Controllably Sparse Perturbations of Robust Classifiers for Explaining Predictions and Probing
+Learned Concepts", MLVis 2021.
+
+Objective, image by image, with an optimiser that keeps delta in its ball:
+
+    targeted:    min over delta of  loss(f(x + delta), target)
+    untargeted:  max over delta of the same
+
+| symbol | meaning | shape |
+|---|---|---|
+| x | pictures | (batch, ...) |
+| delta | perturbation | as x |
+| f | model | as x -> (batch, ...) |
+| loss | criterion, cross-entropy of logits by default | (batch,) |
+
+T steps take T backward and T + 1 forward passes: the loss of the last iterate is measured as well. The gradient is
+that of the sum over the batch, so that the images do not know of each other, and it is taken with respect to delta
+alone: the model's parameters are never differentiated.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from conceptry.models.perturbation.search import Search, Start, pose
+from conceptry.models.perturbation.untouched import untouched
+
+
+@dataclass(frozen=True, eq=False)
+class Solution:
+    """What a search found.
+
+    Attributes:
+        perturbed: x + delta, as the pictures; inside `pixel_range` where that was given.
+        delta: the perturbation, as the pictures.
+        losses: (batch,) the criterion at `perturbed`.
+        steps: (batch,) int64, gradient steps behind `perturbed`.
+        gap: (batch,) Frank-Wolfe gap at the iterate from which the last of these steps was taken, NaN where there was
+            none; None for an optimiser that has no gap.
+        history: (T + 1, batch) the criterion at every iterate, NaN after an image was done.
+        targeted: whether the criterion was minimised.
+        pixel_range: the range that the pictures were kept in, or None.
+        confidence: the probability at which an image was done, or None.
+        precision: of the model's passes.
+    """
+
+    perturbed: Tensor
+    delta: Tensor
+    losses: Tensor
+    steps: Tensor
+    gap: Tensor | None
+    history: Tensor
+    targeted: bool
+    pixel_range: tuple[float, float] | None
+    confidence: float | None
+    precision: str
+
+
+def solve(
+    *,
+    model: Callable[[Tensor], Any],
+    data: Tensor,
+    target: Any,
+    optimizer: Callable[..., torch.optim.Optimizer],
+    steps: int,
+    targeted: bool = False,
+    use_best: bool = False,
+    criterion: Callable[[Any, Any], Tensor] | None = None,
+    pixel_range: tuple[float, float] | None = None,
+    support: Tensor | None = None,
+    start: Start | None = None,
+    seed: int = 0,
+    confidence: float | None = None,
+    precision: str = "float32",
+    compile: bool = False,
+    progress: Callable[[int, int], None] | None = None,
+    **options: Any,
+) -> Solution:
+    """Perturb every picture of a batch.
+
+    Args:
+        model: pictures -> outputs, with the batch first; differentiable in the pictures. A torch module is used in
+            evaluation mode and given back as it was.
+        data: (batch, ...) pictures of a floating type.
+        target: (batch,) class of each picture, a tensor or a list of integers; for a criterion of your own, whatever
+            that takes.
+        optimizer: a class of this package, or anything that makes a torch optimiser of ([delta], **options).
+        steps: T, how many gradient steps.
+        targeted: go towards the target (minimise the criterion), else away from it.
+        use_best: return for each picture the best of all its iterates, the start included; else the last one.
+        criterion: (outputs, target) -> (batch,) losses; None for the cross-entropy of logits (batch, classes).
+        pixel_range: (least, most) value of a pixel: after every step delta is cut so that x + delta is inside, which
+            leaves it in the ball. None for no limit, as published.
+        support: boolean, broadcastable to the pictures: where delta may be other than 0. L1q keeps the k of the whole
+            picture, or all that is free where that is less.
+        start: delta to start from, as the pictures, or a function that draws one by a torch.Generator; None for 0.
+        seed: of that generator.
+        confidence: a picture is done at its first iterate where the softmax probability of the target (untargeted: of
+            all other classes together) is at least this, and that iterate is returned for it; the loop ends when all
+            are done. For models that return logits.
+        precision: "float32", or "bfloat16" or "float16" for automatic mixed precision in the model's passes; delta
+            and the criterion stay as they are.
+        compile: whether the model is compiled by torch.compile, which pays for many pictures or steps.
+        progress: called with (steps done, T) after each.
+        options: the optimiser's.
+
+    Returns:
+        A Solution. `data` and `target` are not changed, and nothing is kept between calls.
+
+    Raises:
+        InputError: naming the argument, what it must be and what it was.
+    """
+    search = pose(
+        model=model, data=data, target=target, optimizer=optimizer, steps=steps, criterion=criterion,
+        pixel_range=pixel_range, support=support, start=start, seed=seed, confidence=confidence,
+        precision=precision, compile=compile,
+    )  # fmt: skip
+    with torch.inference_mode(False), torch.enable_grad(), untouched(model):
+        best, history, gaps = _descend(search, optimizer, steps, targeted, use_best, progress, options)
+    delta, losses, taken = best
+    perturbed = search.data + delta
+    if pixel_range is not None:
+        perturbed.clamp_(*pixel_range)
+    return Solution(
+        perturbed, delta, losses, taken, _last_gap(gaps, taken), history, targeted, pixel_range, confidence, precision
+    )
+
+
+def _descend(
+    search: Search,
+    optimizer: Callable[..., torch.optim.Optimizer],
+    steps: int,
+    targeted: bool,
+    use_best: bool,
+    progress: Callable[[int, int], None] | None,
+    options: dict[str, Any],
+) -> tuple[tuple[Tensor, Tensor, Tensor], Tensor, list[Tensor]]:
+    """(delta, losses and steps of what is returned; history; gaps, one a step)."""
+    delta = search.start.requires_grad_()
+    mover = optimizer([delta], **options)
+    gap_of = getattr(mover, "gap", None)
+    sign = torch.full((len(delta),), 1.0 if targeted else -1.0, dtype=delta.dtype, device=delta.device)
+    keeper = _Keeper(search, targeted, use_best)
+    gaps: list[Tensor] = []
+    for t in range(steps + 1):
+        with torch.set_grad_enabled(t < steps):
+            outputs = search.outputs(delta)
+            if t == 0:
+                search.check_outputs(outputs)
+            losses = search.losses(outputs)
+        if t == 0:
+            search.check_losses(losses)
+        if keeper.saw(t, delta, outputs, losses.detach()) or t == steps:
+            break
+        (gradient,) = torch.autograd.grad(losses, delta, sign)
+        del outputs, losses  # the graph, before the next one is built
+        delta.grad = gradient if search.support is None else gradient * search.support
+        mover.step()
+        if gap_of is not None:
+            gaps.append(gap_of(delta))
+        if search.bounds is not None:
+            with torch.no_grad():
+                torch.clamp(delta, *search.bounds, out=delta)
+        if progress is not None:
+            progress(t + 1, steps)
+    return keeper.kept(delta), keeper.history(steps), gaps
+
+
+class _Keeper:
+    """Remembers, image by image, the iterate to return: the last, the best, or the first that was sure enough."""
+
+    def __init__(self, search: Search, targeted: bool, use_best: bool) -> None:
+        self.search, self.targeted, self.use_best = search, targeted, use_best
+        self.rows: list[Tensor] = []
+        self.done: Tensor | None = None
+        self.best: tuple[Tensor, Tensor, Tensor] | None = None
+
+    def saw(self, t: int, delta: Tensor, outputs: Any, losses: Tensor) -> bool:
+        """Note iterate t; whether all images are done."""
+        if not self.use_best and self.search.confidence is None:
+            self.rows.append(losses)
+            return False
+        delta = delta.detach()
+        reached = self._reached(outputs)
+        if self.best is None:
+            self.rows.append(losses)
+            self.best = (delta.clone(), losses.clone(), torch.zeros_like(losses, dtype=torch.int64))
+            self.done = reached
+        else:
+            assert self.done is not None
+            self.rows.append(losses.masked_fill(self.done, torch.nan))
+            take = ~self.done
+            if self.use_best:
+                better = losses < self.best[1] if self.targeted else losses > self.best[1]
+                take &= better | reached
+            wide = take.view(-1, *[1] * (delta.ndim - 1))
+            self.best = (
+                torch.where(wide, delta, self.best[0]),
+                torch.where(take, losses, self.best[1]),
+                self.best[2].masked_fill(take, t),
+            )
+            self.done = self.done | reached
+        return self.search.confidence is not None and bool(self.done.all())
+
+    def _reached(self, outputs: Any) -> Tensor:
+        """(batch,) whether the probability is high enough."""
+        confidence, target = self.search.confidence, self.search.target
+        if confidence is None:
+            return torch.zeros(len(self.search.data), dtype=torch.bool, device=self.search.data.device)
+        probability = outputs.detach().softmax(dim=1).gather(1, target[:, None])[:, 0]
+        return (probability if self.targeted else 1 - probability) >= confidence
+
+    def kept(self, delta: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """delta, losses and steps of the iterates to return."""
+        if self.best is not None:
+            return self.best
+        steps = torch.full_like(self.rows[-1], len(self.rows) - 1, dtype=torch.int64)
+        return delta.detach(), self.rows[-1].clone(), steps
+
+    def history(self, steps: int) -> Tensor:
+        """(steps + 1, batch); NaN in the rows of the steps that nothing needed."""
+        seen = torch.stack(self.rows)
+        return torch.cat([seen, seen.new_full((steps + 1 - len(seen), seen.shape[1]), torch.nan)])
+
+
+def _last_gap(gaps: list[Tensor], steps: Tensor) -> Tensor | None:
+    """(batch,) the gap of the last of each image's `steps`."""
+    if not gaps:
+        return None
+    gap = torch.stack(gaps).gather(0, (steps - 1).clamp(min=0)[None])[0]
+    return gap.masked_fill(steps == 0, torch.nan)
