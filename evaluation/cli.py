@@ -219,10 +219,18 @@ def show(uri: str) -> None:
 
 @cli.command()
 @click.argument("uri")
-@click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.argument("files", nargs=-1)
+@click.option(
+    "--target", "targets", multiple=True, metavar="CLASS", help="Class to explain by or go toward; may be repeated."
+)
 @click.option("--params", default="{}", help='Parameters of the method as JSON, as {"top_k": 5}.')
 @click.option("--output", type=click.Path(path_type=Path), help="Save a picture: .png, .svg, .pdf; harsanyi: .html.")
-@click.option("--view", type=_Optional(str), help="Kind of picture. harsanyi: graph, patterns or explanation.")
+@click.option("--beside", type=_Optional(str), metavar="URI", help="perturbation: a second version, drawn below.")
+@click.option(
+    "--view",
+    type=_Optional(str),
+    help="Kind of picture. harsanyi: graph, patterns or explanation; perturbation: grid, path or results.",
+)
 @click.option(
     "--style",
     default="{}",
@@ -232,9 +240,11 @@ def show(uri: str) -> None:
 @_device
 def explain(
     uri: str,
-    files: tuple[Path, ...],
+    files: tuple[str, ...],
+    targets: tuple[str, ...],
     params: str,
     output: Path | None,
+    beside: str | None,
     view: str | None,
     style: str,
     as_json: bool,
@@ -243,28 +253,39 @@ def explain(
     """Explain FILES with a version, as the server would.
 
     splice takes pictures; harsanyi, by what its model takes, tables (.csv), texts (.txt, one a line), pictures or
-    point clouds (.npy).
+    point clouds (.npy), and one --target. perturbation takes pictures, or tables (.csv) of the columns image, target
+    and source; without FILES it draws what its network has learned of each --target, or of every class.
     """
-    from conceptry.evaluation.harness import harness_of
+    from conceptry.evaluation.harness import check_beside, harness_of, version_title
     from conceptry.evaluation.process import VersionProcess
     from conceptry.evaluation.progress import bar
     from conceptry.registry import find_version
 
     given, drawn = _json_object(params, "--params"), _json_object(style, "--style")
-    version = find_version(uri)
-    _check_params(version.uri, given)
+    # An entry point of MLproject says "none" by an empty text.
+    named, paths = [name for name in targets if name], [Path(file) for file in files if file]
+    if named and "target" in given:
+        raise InputError("the target is given twice: by --target and in --params")
+    versions = [find_version(name) for name in (uri, beside) if name]
+    version = versions[0]
     harness = harness_of(version.method)
+    check_beside(versions)
+    for each in versions:
+        _check_params(each.uri, given)
     _check_picture(output, harness.suffixes)
     if view and view not in harness.views:
         raise InputError(f"{version.method} has no view {view!r}; expected one of {', '.join(harness.views)}")
     if unknown := sorted(drawn.keys() - set(harness.styles)):
         known = ", ".join(harness.styles) or "none"
         raise InputError(f"{version.method} has no style {unknown[0]!r}; expected one of {known}")
-    harness.check_files(list(files))
-    with bar(escape(uri)) as progress, VersionProcess(version.uri, device) as predict:
-        _say_device(predict.device_in_use)
-        predict.on_progress = progress
-        records = harness.records(predict, list(files), given)
+    harness.check_request(paths, named)
+    records: list[dict] = []
+    for each in versions:
+        with bar(escape(each.uri)) as progress, VersionProcess(each.uri, device) as predict:
+            _say_device(predict.device_in_use)
+            predict.on_progress = progress
+            found = harness.records(predict, paths, given, named)
+        records += found if beside is None else [record | {"version": version_title(each)} for record in found]
     if as_json:
         print(json.dumps(records, indent=2))
     else:

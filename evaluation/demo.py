@@ -15,7 +15,7 @@ import mlflow
 from rich.console import Console
 
 from conceptry.evaluation.data import EvaluationData
-from conceptry.evaluation.harness import agreement, evaluate, harness_of, is_evaluated
+from conceptry.evaluation.harness import agreement, evaluate, harness_of, is_evaluated, version_title
 from conceptry.evaluation.process import VersionProcess
 from conceptry.evaluation.progress import bar
 from conceptry.evaluation.reports import agreement_table, comparison_table
@@ -32,7 +32,8 @@ class Tour:
     options of each; data: held-out data, given how many pictures splice is shown; requirement and rank: the champion
     is the version of the highest rank among those that meet the requirement; rule: the same in words; samples: writes
     files to explain; pictures: file name and view of each picture of the explanation; request: a shell pipeline that
-    writes a request for the server to standard output, given the first of the files.
+    writes a request for the server to standard output, given the first of the files; beside: by its hyperparameters,
+    whether a version is drawn beside the champion.
     """
 
     method: str
@@ -45,6 +46,7 @@ class Tour:
     samples: Callable[[Path], list[Path]]
     pictures: Sequence[tuple[str, str | None]]
     request: Callable[[Path], str]
+    beside: Callable[[Mapping[str, str]], bool] = lambda params: False
     attribution: str | None = None
 
 
@@ -108,8 +110,15 @@ def _promote(tour: Tour, data: EvaluationData, console: Console) -> Version:
 
 def _explain(tour: Tour, version: Version, files: list[Path], output: Path, console: Console) -> None:
     harness = harness_of(version.method)
-    with VersionProcess(version.uri) as predict:
-        records = harness.records(predict, files, {})
+    shown = [
+        version,
+        *(v for v in compare(tour.name).versions if v.version != version.version and tour.beside(v.params)),
+    ]
+    records: list[dict] = []
+    for each in shown:
+        with VersionProcess(each.uri) as predict:
+            found = harness.records(predict, files, {})
+        records += found if len(shown) == 1 else [record | {"version": version_title(each)} for record in found]
     console.print(harness.describe(records))
     for name, view in tour.pictures:
         for file in harness.save(records, output / name, view, {}):

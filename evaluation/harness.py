@@ -27,7 +27,7 @@ from rich.console import RenderableType
 
 from conceptry.evaluation.data import EvaluationData
 from conceptry.evaluation.process import Predict, VersionProcess
-from conceptry.models.errors import ConceptryError
+from conceptry.models.errors import ConceptryError, InputError
 from conceptry.models.method import METHODS
 from conceptry.registry.compare import Comparison
 from conceptry.registry.store import connect
@@ -64,8 +64,9 @@ class Harness(Protocol):
     """What a method brings to evaluation.
 
     revision: rises whenever a metric changes its meaning; headline: metrics that `compare` shows; views: kinds of
-    picture of an explanation, the default first; suffixes: of the files that `save` can write; agreement: from the
-    tables `patterns` of several versions, by number, to their agreement in pairs, or None.
+    picture of an explanation, the default first; suffixes: of the files that `save` can write; beside: whether `save`
+    draws records of two versions, told apart by their key `version`; agreement: from the tables `patterns` of several
+    versions, by number, to their agreement in pairs, or None.
     """
 
     revision: int
@@ -74,6 +75,7 @@ class Harness(Protocol):
     views: tuple[str, ...]
     styles: tuple[str, ...]
     suffixes: tuple[str, ...]
+    beside: bool
     agreement: Callable[[Mapping[int, pd.DataFrame]], pd.DataFrame] | None
 
     def load_data(self, name: str | None, params: Mapping[str, str], size: int | None, seed: int) -> Any:
@@ -91,12 +93,17 @@ class Harness(Protocol):
         """Measure a version on data."""
         ...
 
-    def check_files(self, files: list[Path]) -> None:
-        """Raise InputError for a file that cannot be explained, before anything is loaded."""
+    def check_request(self, files: list[Path], targets: Sequence[str]) -> None:
+        """Raise InputError for what cannot be explained, before anything is loaded.
+
+        That is a file, the lack of one where the method needs it, and classes to explain by where it takes none.
+        """
         ...
 
-    def records(self, predict: Predict, files: list[Path], params: Mapping[str, Any]) -> list[dict]:
-        """Explain files: one JSON-ready record for each."""
+    def records(
+        self, predict: Predict, files: list[Path], params: Mapping[str, Any], targets: Sequence[str] = ()
+    ) -> list[dict]:
+        """Explain files: one JSON-ready record for each; `targets`: the classes that the method explains by."""
         ...
 
     def save(self, records: list[dict], output: Path, view: str | None, style: Mapping[str, Any]) -> list[Path]:
@@ -130,6 +137,30 @@ def harness_of(method: str) -> Harness:
     """The harness of a method of the contract."""
     assert method in METHODS
     return importlib.import_module(f"conceptry.evaluation.{method}").HARNESS
+
+
+def check_given(method: str, files: Sequence[Path], targets: Sequence[str], most: int = 0) -> None:
+    """Raise InputError without files, and for more than `most` classes: what methods that explain files want."""
+    if not files:
+        raise InputError(f"{method} explains files: name at least one")
+    if len(targets) > most:
+        takes = f"takes {most} class" if most else "takes no class"
+        raise InputError(f"{method} {takes} to explain by, got --target {', '.join(targets)}")
+
+
+def check_beside(versions: Sequence[Version]) -> None:
+    """Raise InputError for several versions that cannot be drawn below one another."""
+    for version in versions[1:]:
+        if version.method != versions[0].method:
+            raise InputError(f"{version.uri} is of the method {version.method}, {versions[0].uri} of another")
+        if not harness_of(version.method).beside:
+            raise InputError(f"{version.method} draws one version at a time, got --beside {version.uri}")
+
+
+def version_title(version: Version) -> str:
+    """A version and the model that it explains, as pictures name it where there are several."""
+    model = version.params.get("model")
+    return f"{version.name}/{version.version}" + (f" ({model})" if model else "")
 
 
 @dataclass(frozen=True)

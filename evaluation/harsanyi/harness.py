@@ -13,7 +13,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 from rich.console import RenderableType
 
-from conceptry.evaluation.harness import Metric, Progress, Report
+from conceptry.evaluation.harness import Metric, Progress, Report, check_given
 from conceptry.evaluation.harsanyi import metrics as m
 from conceptry.evaluation.harsanyi import plots
 from conceptry.evaluation.harsanyi.asking import Explained, explain_samples, record_of
@@ -62,6 +62,7 @@ class HarsanyiHarness:
     views = VIEWS
     styles = tuple(STYLES)
     suffixes = (".png", ".svg", ".pdf", ".html")
+    beside = False
     headline = (
         "salient",
         "kept",
@@ -118,13 +119,17 @@ class HarsanyiHarness:
         values = [[m.mean_jaccard(patterns[a], patterns[b]) for b in numbers] for a in numbers]
         return pd.DataFrame(values, index=pd.Index(numbers), columns=numbers)
 
-    def check_files(self, files: list[Path]) -> None:
+    def check_request(self, files: list[Path], targets: Sequence[str]) -> None:
+        check_given("harsanyi", files, targets, most=1)
         count = sum(len(file_samples(file)[1]) for file in files)
         if count > MAX_SAMPLES:
             raise InputError(f"the files hold {count} samples; at most {MAX_SAMPLES} are explained at once")
 
-    def records(self, predict: Predict, files: list[Path], params: Mapping[str, Any]) -> list[dict]:
+    def records(
+        self, predict: Predict, files: list[Path], params: Mapping[str, Any], targets: Sequence[str] = ()
+    ) -> list[dict]:
         records = []
+        params = {**params, "target": targets[0]} if targets else params
         for file in files:
             samples = file_samples(file)[1]
             for row, explained in enumerate(explain_samples(predict, samples, params=params)):

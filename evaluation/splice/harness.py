@@ -16,7 +16,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from conceptry.evaluation.data import PictureData, load_data, table_data
-from conceptry.evaluation.harness import Metric, Progress, Report
+from conceptry.evaluation.harness import Metric, Progress, Report, check_given
 from conceptry.evaluation.process import Predict
 from conceptry.evaluation.splice import experiments
 from conceptry.evaluation.splice import metrics as m
@@ -75,6 +75,7 @@ class SpliceHarness:
     views = ("words",)
     styles = ()
     suffixes = (".png", ".svg", ".pdf")
+    beside = False
     agreement = None
     metrics: Mapping[str, Metric] = _MetricTable(_METRICS)
     headline = (
@@ -122,11 +123,14 @@ class SpliceHarness:
         progress("done", 1.0)
         return report
 
-    def check_files(self, files: list[Path]) -> None:
+    def check_request(self, files: list[Path], targets: Sequence[str]) -> None:
+        check_given("splice", files, targets)
         for file in files:
             open_image(file)
 
-    def records(self, predict: Predict, files: list[Path], params: Mapping[str, Any]) -> list[dict]:
+    def records(
+        self, predict: Predict, files: list[Path], params: Mapping[str, Any], targets: Sequence[str] = ()
+    ) -> list[dict]:
         rows = predict(pd.DataFrame({"image": [file.read_bytes() for file in files]}), params).rows
         fields = ("concepts", "l0", "cosine", "gap")
         answers = zip(files, rows.to_dict("records"), strict=True)

@@ -71,7 +71,9 @@ def test_help_lists_every_command(conceptry, command_line) -> None:
             "'zebras' is not one of the",
         ),
         (("benchmark", "splice", "--json", "nowhere/x.json"), 2, "--json nowhere/x.json: there is no folder nowhere"),
-        (("explain", "tiny/1"), 2, "Missing argument 'FILES...'"),
+        (("explain", "tiny/1"), 2, "splice explains files: name at least one"),
+        (("explain", "tiny/1", "x.png", "--target", "dog"), 2, "splice takes no class to explain by, got --target dog"),
+        (("explain", "tiny/1", "x.png", "--beside", "tiny/1"), 2, "splice draws one version at a time"),
         (("benchmark", "splice", "--dictionary", "nowhere.npz"), 2, "nowhere.npz"),
     ],
 )

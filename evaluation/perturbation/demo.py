@@ -1,0 +1,80 @@
+"""Perturbations in the demo: a robust and a standard network of digits, and what each has learned of them."""
+
+import csv
+import json
+import shlex
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from conceptry.evaluation.demo import Tour
+from conceptry.evaluation.perturbation.data import CaseData, load_cases
+from conceptry.registry import Requirement
+
+ROBUST, STANDARD = "zoo:digits-16-robust", "zoo:digits-16"
+VERSIONS: tuple[dict[str, Any], ...] = (
+    {"model": ROBUST, "q": 0.9},
+    {"model": ROBUST, "q": 0.975},
+    {"model": ROBUST, "optimizer": "l2_frank_wolfe"},
+    {"model": ROBUST, "q": 0.9, "max_changed": 0.2},
+    {"model": STANDARD, "q": 0.9},
+)
+PICTURES = 60
+MIN_KNN = 0.9
+SHOWN = (("3", "8"), ("4", "9"), ("7", "1"), ("9", "3"), ("0", "6"))  # from, toward
+
+
+def _versions(output: Path) -> Sequence[Mapping[str, Any]]:
+    return VERSIONS
+
+
+def _data(size: int) -> CaseData:
+    return load_cases(STANDARD, {"model": STANDARD}, min(size, PICTURES), seed=0)
+
+
+def _rank(metrics: Mapping[str, float]) -> tuple[float, ...]:
+    return round(metrics["success"], 1), -metrics["changed"]
+
+
+def _digits(output: Path) -> list[Path]:
+    """A table: a probe of each digit, and held-out digits with the class to go toward."""
+    data = load_cases(STANDARD, {"model": STANDARD}, 450, seed=0)
+    rows: list[dict[str, str]] = [{"image": "", "target": name} for name in data.classes]
+    for label, target in SHOWN:
+        content = next(case.content for case in data.cases if case.label == label)
+        file = output / f"digit-{label}.png"
+        file.write_bytes(content or b"")
+        rows.append({"image": file.name, "target": target})
+    table = output / "digits.csv"
+    with table.open("w", newline="", encoding="utf-8") as stream:
+        writer = csv.DictWriter(stream, ["image", "target"])
+        writer.writeheader()
+        writer.writerows(rows)
+    return [table]
+
+
+def _request(table: Path) -> str:
+    file = table.with_name("probe-request.json")
+    request = {"dataframe_records": [{"target": "3"}], "params": {"mode": "probe", "seed": 1}}
+    file.write_text(json.dumps(request) + "\n", encoding="utf-8")
+    return f"cat {shlex.quote(str(file))}"
+
+
+def _standard(params: Mapping[str, str]) -> bool:
+    return params["model"] == STANDARD
+
+
+TOUR = Tour(
+    method="perturbation",
+    name="digits-perturbation",
+    prepare=_versions,
+    data=_data,
+    requirement=Requirement("probe_knn", ">=", MIN_KNN),
+    rank=_rank,
+    rule=f"most successful counterfactuals, in tenths, among versions with probe_knn >= {MIN_KNN:g}; ties: the fewest "
+    "changed pixels",
+    samples=_digits,
+    pictures=[("perturbations.png", "grid")],
+    request=_request,
+    beside=_standard,
+)

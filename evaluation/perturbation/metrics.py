@@ -1,0 +1,96 @@
+"""What is measured of perturbations: the network itself, counterfactuals, and probes.
+
+Everything comes from the answers of a version, which are about the picture that it delivers.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from conceptry.evaluation.perturbation.asking import Explained
+from conceptry.evaluation.perturbation.data import grey_of
+from conceptry.evaluation.perturbation.judges import Judgement, Reference, judge
+
+MEASURED = ("success", "changed", "l1", "l2", "loss", "steps")
+ATTACK_STEPS = 20
+_RADII = {16: 2.0, 8: 1.25}  # by the larger side; the radii that the digits networks were trained for
+_RADIUS = 3.0  # of robust ImageNet networks
+
+
+def attack(picture: Any) -> dict[str, Any]:
+    """Parameters of an L2 attack on the network itself, the same for every version; `picture` is a delivered one.
+
+    All pixels may change and nothing stops it early, whatever the version was registered with.
+    """
+    radius = _RADII.get(max(picture.size), _RADIUS)
+    return {
+        "mode": "counterfactual",
+        "optimizer": "l2_projected",
+        "epsilon": radius,
+        "lr": 2.5 * radius / ATTACK_STEPS,
+        "steps": ATTACK_STEPS,
+        "max_changed": 1.0,
+        "sparsest": False,
+    }
+
+
+def accuracy(explained: Sequence[Explained], column: str) -> float:
+    """Share of labelled pictures whose label comes first in `column`: "before" or "after" the perturbation."""
+    return float(np.mean([e.answer[column][0]["class"] == e.case.label for e in explained]))
+
+
+def counterfactual_metrics(explained: Sequence[Explained]) -> dict[str, float]:
+    """Means over all counterfactuals."""
+    found = {name: float(np.mean([float(e.answer[name]) for e in explained])) for name in MEASURED}
+    gaps = [e.answer["gap"] for e in explained]
+    if any(gaps):  # projected steps have none
+        found["gap"] = float(np.mean(gaps))
+    return found | {
+        "confidence": float(np.mean([e.confidence for e in explained])),
+        "seconds": float(np.mean([e.seconds for e in explained])),
+    }
+
+
+def probe_metrics(explained: Sequence[Explained]) -> dict[str, float]:
+    """How many probes the network takes for their class, and how surely."""
+    return {
+        "probe_success": float(np.mean([bool(e.answer["success"]) for e in explained])),
+        "probe_confidence": float(np.mean([e.confidence for e in explained])),
+    }
+
+
+def judge_probes(explained: Sequence[Explained], reference: Reference) -> Judgement:
+    """What classifiers that share nothing with the network see in its probes. Raises InputError as `judge` does."""
+    return judge(grey_of([e.picture for e in explained]), [str(e.case.target) for e in explained], reference)
+
+
+def judgement_metrics(judged: Judgement) -> dict[str, float]:
+    return {"probe_knn": judged.knn, "probe_svc": judged.svc, "probe_margin": judged.margin}
+
+
+def counterfactual_table(explained: Sequence[Explained]) -> pd.DataFrame:
+    """One row for each picture."""
+    return pd.DataFrame(
+        [
+            {"sample": e.case.key, "label": e.case.label or "", "before": e.answer["before"][0]["class"],
+             "target": e.case.target or "", "after": e.answer["after"][0]["class"], "confidence": e.confidence}
+            | {name: e.answer[name] for name in (*MEASURED, "gap", "q", "epsilon")}
+            for e in explained
+        ]
+    )  # fmt: skip
+
+
+def probe_table(explained: Sequence[Explained], judged: Judgement | None) -> pd.DataFrame:
+    """One row for each probe; with what the judges say of it where there are some."""
+    table = pd.DataFrame(
+        [
+            {"target": e.case.target, "after": e.answer["after"][0]["class"], "success": bool(e.answer["success"]),
+             "confidence": e.confidence}
+            for e in explained
+        ]
+    )  # fmt: skip
+    if judged is None:
+        return table
+    return table.assign(knn=judged.knn_classes, svc=judged.svc_classes, margin=judged.margins)
