@@ -13,19 +13,25 @@ from conceptry.evaluation.progress import bar
 from conceptry.evaluation.training import LOG_EVERY, Log, check_new, circumstances, new_folder, tracked
 from conceptry.models.artifacts import write_json
 from conceptry.models.errors import InputError
-from conceptry.models.explained.protocol import ExplainedModel
+from conceptry.models.explained.protocol import DifferentiableModel, ExplainedModel
 from conceptry.models.zoo import corpora
+from conceptry.models.zoo.adversarial import l2_attack
 from conceptry.models.zoo.classifier import read_classifier
-from conceptry.models.zoo.classifier_training import ClassifierTraining, recipe, train_classifier
+from conceptry.models.zoo.classifier_training import train_classifier
 from conceptry.models.zoo.datasets import DATASETS, SKLEARN, Dataset, load_dataset
 from conceptry.models.zoo.features import table_features
+from conceptry.models.zoo.recipes import RECIPES, ClassifierTraining, data_of, network_of, recipe
 
 SMALL_EPOCHS = 5
 _PACKAGES = ("torch", "numpy", "pandas", "safetensors", "scikit-learn")
 _BATCH = 1024  # rows scored at once
+ATTACK_STEPS = 20  # of the attack that a robust network is scored under
+SHIPPED = tuple(name for name in RECIPES if data_of(name) in SKLEARN)  # and movie-reviews, whose corpus is fetched
 
 DEFINITIONS = {
     "accuracy": "share of held-out rows whose class has the largest output",
+    "accuracy_attacked": f"the same of the images attacked, by {ATTACK_STEPS} steps of projected gradient ascent on "
+    "the loss within the L2 radius adversarial_epsilon",
     "majority_share": "the accuracy on the same rows of always naming the most frequent class of training",
     "r2": "1 - squared error / squared error of the held-out rows' own mean",
     "r2_least_squares": "the same of a linear regression on the training rows: how hard these held-out rows are",
@@ -42,10 +48,11 @@ def run(
     directory: must not exist. tracking: log parameters, losses, scores and the provenance to MLflow's experiment
     `conceptry/train`. command: what to record as the way to repeat it. Raises InputError where `directory` exists.
     """
+    name = network_of(dataset.name, settings)
     with (
         new_folder(directory) as partial,
-        tracked(dataset.name, {"data": dataset.name, **asdict(settings)}, tracking) as log,
-        bar(f"training on {dataset.name}") as show,
+        tracked(name, {"data": dataset.name, **asdict(settings)}, tracking) as log,
+        bar(f"training {name}") as show,
     ):
         provenance = _train(settings, dataset, partial, log, show)
         if command:
@@ -65,18 +72,26 @@ def train_command(
     batch_size: int | None = None,
     hidden: int | None = None,
     seed: int | None = None,
+    adversarial_epsilon: float | None = None,
+    adversarial_steps: int | None = None,
+    adversarial_ramp: float | None = None,
     small: bool = False,
 ) -> str:
     """What `conceptry train classifiers` does; returns what to print. None keeps the setting of the shipped weights.
 
-    data: one name, whose folder is then `output`; "all" for the five that ship, each in `output`/NAME; None for those
-    of them that need no download, which leaves out movie-reviews. small: 5 epochs, to try things out.
+    data: one name, whose folder is then `output`; "all" for all networks that ship, each in `output`/NAME; None for
+    those of them that need no download, which leaves out movie-reviews. adversarial_epsilon: above 0 trains on attacked
+    images. small: 5 epochs, to try things out.
     """
-    several = {None: SKLEARN, "all": (*SKLEARN, "movie-reviews")}.get(data)
-    if several and arch:
-        raise InputError(f"arch {arch} does not suit every data set; name one with data: {', '.join(DATASETS)}")
+    several = {None: SHIPPED, "all": (*SHIPPED, "movie-reviews")}.get(data)
+    attack = {"adversarial_steps": adversarial_steps, "adversarial_ramp": adversarial_ramp}
+    for name, value in {"arch": arch, "adversarial_epsilon": adversarial_epsilon, **attack}.items():
+        if several and value is not None:
+            raise InputError(f"{name} {value} does not suit every data set; name one with data: {', '.join(DATASETS)}")
+        if name in attack and value is not None and not adversarial_epsilon:
+            raise InputError(f"{name} says how to attack within adversarial_epsilon; give that too, above 0")
     chosen = {"epochs": epochs, "lr": lr, "logspace": logspace}
-    chosen |= {"batch_size": batch_size, "hidden": hidden, "seed": seed}
+    chosen |= {"batch_size": batch_size, "hidden": hidden, "seed": seed, **attack}
     chosen = {name: value for name, value in chosen.items() if value is not None}
     options = [f"--arch {arch}"] * bool(arch)
     options += [f"--{name.replace('_', '-')} {value}" for name, value in chosen.items()] + ["--small"] * small
@@ -87,18 +102,24 @@ def train_command(
         check_new(directory)
     lines = []
     for name, directory in targets.items():
-        dataset = load_dataset(name)
-        settings = replace(recipe(dataset.name, arch), **chosen)
-        source = "" if name in SKLEARN or name == "movie-reviews" else ":PATH"
-        command = " ".join(["conceptry train classifiers --output FOLDER --data", dataset.name + source, *options])
-        scores = run(settings, dataset, directory, command=command)["scores"]
+        dataset = load_dataset(data_of(name) if several else name)
+        settings = RECIPES[name] if several else recipe(dataset.name, arch, robust=bool(adversarial_epsilon))
+        if adversarial_epsilon is not None:
+            settings = replace(settings, adversarial_epsilon=adversarial_epsilon)
+        radius = [f"--adversarial-epsilon {settings.adversarial_epsilon:g}"] * bool(settings.adversarial_epsilon)
+        source = "" if dataset.name in (*SKLEARN, "movie-reviews") else ":PATH"
+        command = ["conceptry train classifiers --output FOLDER --data", dataset.name + source, *radius, *options]
+        scores = run(replace(settings, **chosen), dataset, directory, command=" ".join(command))["scores"]
         figures = ", ".join(f"{score} {value:g}" for score, value in scores.items())
-        lines.append(f"{dataset.name} ({settings.arch}): {figures}; saved {directory}")
+        lines.append(f"{network_of(dataset.name, settings)} ({settings.arch}): {figures}; saved {directory}")
     return "\n".join(lines)
 
 
-def score_classifier(model: ExplainedModel, dataset: Dataset) -> dict[str, float]:
-    """The scores of `DEFINITIONS` that suit the task, on the held-out rows of `dataset`."""
+def score_classifier(model: ExplainedModel, dataset: Dataset, adversarial_epsilon: float = 0.0) -> dict[str, float]:
+    """The scores of `DEFINITIONS` that suit the task, on the held-out rows of `dataset`.
+
+    adversarial_epsilon: above 0, `accuracy_attacked` within this radius too, of a `DifferentiableModel` of images.
+    """
     rows, y = dataset.heldout, dataset.targets[dataset.heldout]
     outputs = np.concatenate([model(dataset.take(rows[i : i + _BATCH])) for i in range(0, len(rows), _BATCH)])
     if dataset.task == "regression":
@@ -113,6 +134,12 @@ def score_classifier(model: ExplainedModel, dataset: Dataset) -> dict[str, float
         named = (outputs[:, 0] > 0).astype(int) if outputs.shape[1] == 1 else outputs.argmax(axis=1)
         majority = np.bincount(dataset.targets[dataset.train]).argmax()
         scores = {"accuracy": np.mean(named == y), "majority_share": np.mean(y == majority)}
+        if adversarial_epsilon:
+            assert isinstance(model, DifferentiableModel)  # images are read by nothing else here
+            attacked = l2_attack(
+                model.forward, model.encode(dataset.take(rows)), torch.from_numpy(y), adversarial_epsilon, ATTACK_STEPS
+            )
+            scores["accuracy_attacked"] = np.mean(model.forward(attacked).argmax(dim=1).numpy() == y)
     return {**{name: round(float(value), 4) for name, value in scores.items()}, "n_heldout": len(rows)}
 
 
@@ -137,7 +164,8 @@ def _train(
     model.save(partial, torch.float16 if dataset.modality == "text" else torch.float32)
     if dataset.name == "movie-reviews":
         (partial / "ATTRIBUTION.txt").write_text(corpora.ATTRIBUTION, encoding="utf-8")
-    scores = score_classifier(read_classifier(partial, torch.device("cpu"), model.name), dataset)
+    written = read_classifier(partial, torch.device("cpu"), model.name)
+    scores = score_classifier(written, dataset, settings.adversarial_epsilon)
     return {
         **circumstances(partial, _PACKAGES, seconds),
         "settings": asdict(settings),

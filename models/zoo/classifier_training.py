@@ -6,13 +6,16 @@ Epoch e of E runs at the learning rate lr * 10^(-logspace * e / (E - 1)). The lo
 So that masked texts are not foreign to a text model, half of the sentences of each batch have words replaced by
 [MASK]: each with a probability that is drawn for the sentence, uniformly from [0, 1].
 
+With an `adversarial_epsilon`, a network of images sees each picture attacked (see `adversarial`) as the network then
+stands: its own normalisation by the statistics so far, not by the batch's. The attacks' radius rises evenly from 0 over
+the first `adversarial_ramp` of all steps, for under full attacks from the start a network learns to name one class.
+
 Only training rows are read, on the CPU. The same settings on the same number of threads give the same weights, byte
 for byte; no global generator is touched.
 """
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, fields, replace
 
 import numpy as np
 import torch
@@ -20,6 +23,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from conceptry.models.errors import InputError
+from conceptry.models.zoo.adversarial import l2_attack
 from conceptry.models.zoo.architectures import ARCHITECTURES, HIDDEN, SINGLE_LOGIT, Shape, build_network
 from conceptry.models.zoo.classifier import Classifier, Description
 from conceptry.models.zoo.datasets import Dataset
@@ -33,79 +37,17 @@ from conceptry.models.zoo.features import (
     table_owner,
     token_ids,
 )
+from conceptry.models.zoo.recipes import ClassifierTraining, network_of
 
 OnEpoch = Callable[[int, dict[str, float]], None]
-
-
-@dataclass(frozen=True)
-class ClassifierTraining:
-    """Settings of a training. Raises InputError for a value outside its bounds."""
-
-    arch: str
-    epochs: int = 500
-    batch_size: int = 512
-    lr: float = 0.01  # of the first epoch
-    logspace: float = 1.0  # powers of ten by which it falls until the last
-    optimizer: str = "adam"  # or "sgd", with momentum 0.9
-    weight_decay: float = 0.0
-    hidden: int = 0  # 0: the architecture's own
-    dropout: float = 0.0
-    balanced: bool = False  # draw the rows of an epoch so that all classes are equally likely
-    embedding: int = 100  # d, of texts
-    vocabulary_size: int = 20_000  # words at most, of texts
-    min_count: int = 1  # of a word in the training rows; rarer ones are <unk>
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        known = [arch for archs in ARCHITECTURES.values() for arch in archs]
-        if self.arch not in known:
-            raise InputError(f"arch must be one of {', '.join(known)}, got {self.arch!r}")
-        if self.optimizer not in ("adam", "sgd"):
-            raise InputError(f"optimizer must be adam or sgd, got {self.optimizer!r}")
-        may_be_zero = {"logspace", "weight_decay", "hidden", "dropout", "seed"}
-        for field in fields(self):
-            value, kind = getattr(self, field.name), type(field.default)
-            if kind not in (int, float):
-                continue
-            if isinstance(value, bool) or not isinstance(value, (int, float) if kind is float else int):
-                raise InputError(
-                    f"{field.name} must be {'a whole number' if kind is int else 'a number'}, got {value!r}"
-                )
-            limit = "at least 0" if field.name in may_be_zero else "above 0"
-            if not math.isfinite(value) or value < 0 or (value == 0 and limit == "above 0"):
-                raise InputError(f"{field.name} must be {limit}, got {value!r}")
-        if self.dropout >= 1:
-            raise InputError(f"dropout must be below 1, got {self.dropout!r}")
-
-
-# Chosen on a quarter of the training rows, held back for that; the held-out rows have chosen nothing.
-RECIPES = {
-    "wine": ClassifierTraining("mlp5", epochs=100, batch_size=32, lr=0.003, hidden=32, weight_decay=0.01),
-    "breast-cancer": ClassifierTraining("mlp2", epochs=60, batch_size=64, lr=0.003, hidden=32, weight_decay=0.01),
-    "diabetes": ClassifierTraining("mlp2", epochs=60, batch_size=64, lr=0.003, hidden=32, weight_decay=1.0),
-    "digits": ClassifierTraining("resnet", epochs=20, batch_size=64, lr=0.003, hidden=8),
-    "movie-reviews": ClassifierTraining(
-        *("lstm2", 10, 64, 0.002), hidden=64, embedding=64, dropout=0.5, min_count=2, weight_decay=0.01
-    ),
-    "census": ClassifierTraining("mlp5", balanced=True),
-    "commercial": ClassifierTraining("mlp5", balanced=True),
-    "bike": ClassifierTraining("mlp5"),
-    "sst2": ClassifierTraining("lstm2", epochs=5, batch_size=64, lr=0.001, dropout=0.5),
-    "cola": ClassifierTraining("lstm2", epochs=10, batch_size=64, lr=0.001, dropout=0.5),
-}
-
-
-def recipe(name: str, arch: str | None = None) -> ClassifierTraining:
-    """The settings for the data set called `name`, or the same with another network at its own size."""
-    settings = RECIPES[name]
-    return settings if arch in (None, settings.arch) else replace(settings, arch=arch, hidden=0)
 
 
 def train_classifier(settings: ClassifierTraining, dataset: Dataset, on_epoch: OnEpoch | None = None) -> Classifier:
     """A classifier trained on the training rows of `dataset`, called `zoo:NAME`.
 
-    on_epoch: called after each epoch with its number (from 1), its mean loss and its learning rate. Raises InputError
-    where the architecture does not read the data's modality.
+    A network trained under attack is called `zoo:NAME-robust`. on_epoch: called after each epoch with its number
+    (from 1), its mean loss and its learning rate. Raises InputError where the architecture does not read the data's
+    modality, and for attacks on other data than images.
     """
     description = _describe(settings, dataset)
     inputs, lengths = _features(description, dataset)
@@ -117,15 +59,19 @@ def train_classifier(settings: ClassifierTraining, dataset: Dataset, on_epoch: O
         torch.manual_seed(settings.seed)
         network = build_network(description.shape).train()
         optimizer = _optimizer(settings, network)
+        n_steps = 0
         for epoch in range(settings.epochs):
             rate = settings.lr * 10 ** (-settings.logspace * epoch / max(settings.epochs - 1, 1))
             for group in optimizer.param_groups:
                 group["lr"] = rate
             total = 0.0
             order = _order(settings, dataset, rng)
+            n_batches = math.ceil(len(order) / settings.batch_size)
             for start in range(0, len(order), settings.batch_size):
                 rows = torch.from_numpy(order[start : start + settings.batch_size])
                 x = inputs[rows]
+                if settings.adversarial_epsilon:
+                    x = _attacked(settings, network, x, targets[rows], n_steps / (settings.epochs * n_batches))
                 if lengths is None:
                     outputs = network(x)
                 else:
@@ -135,16 +81,20 @@ def train_classifier(settings: ClassifierTraining, dataset: Dataset, on_epoch: O
                 optimizer.zero_grad()
                 loss.backward()
                 optimizer.step()
+                n_steps += 1
                 total += loss.item() * len(rows)
             if on_epoch:
                 on_epoch(epoch + 1, {"loss": total / len(order), "learning_rate": rate})
-    return Classifier(f"zoo:{dataset.name}", description, network, torch.device("cpu"))
+    name = f"zoo:{network_of(dataset.name, settings)}"
+    return Classifier(name, description, network, torch.device("cpu"))
 
 
 def _describe(settings: ClassifierTraining, dataset: Dataset) -> Description:
     if settings.arch not in ARCHITECTURES[dataset.modality]:
         known = ", ".join(ARCHITECTURES[dataset.modality])
         raise InputError(f"{settings.arch} does not read {dataset.name} ({dataset.modality}); expected one of {known}")
+    if settings.adversarial_epsilon and dataset.modality != "image":
+        raise InputError(f"adversarial_epsilon is for images, and {dataset.name} holds the kind {dataset.modality}")
     vocabulary: tuple[str, ...] = ()
     mean, std, n_outputs = 0.0, 1.0, len(dataset.classes)
     if dataset.task == "regression":
@@ -187,6 +137,16 @@ def _order(settings: ClassifierTraining, dataset: Dataset, rng: np.random.Genera
     labels = dataset.targets[dataset.train]
     weights = 1 / np.bincount(labels)[labels]
     return rng.choice(n, size=n, p=weights / weights.sum())
+
+
+def _attacked(settings: ClassifierTraining, network: nn.Module, x: Tensor, targets: Tensor, done: float) -> Tensor:
+    """The pictures attacked within the radius that is due once the share `done` of all steps is over."""
+    epsilon = settings.adversarial_epsilon * min(
+        1.0, done / settings.adversarial_ramp if settings.adversarial_ramp else 1.0
+    )
+    attacked = l2_attack(network.eval(), x, targets, epsilon, settings.adversarial_steps)
+    network.train()
+    return attacked
 
 
 def _mask_words(ids: Tensor, rng: np.random.Generator) -> Tensor:

