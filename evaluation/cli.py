@@ -278,7 +278,7 @@ def explain(
     if unknown := sorted(drawn.keys() - set(harness.styles)):
         known = ", ".join(harness.styles) or "none"
         raise InputError(f"{version.method} has no style {unknown[0]!r}; expected one of {known}")
-    harness.check_request(paths, named)
+    named = harness.check_request(paths, named, version.params)
     records: list[dict] = []
     for each in versions:
         with bar(escape(each.uri)) as progress, VersionProcess(each.uri, device) as predict:

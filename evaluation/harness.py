@@ -93,10 +93,11 @@ class Harness(Protocol):
         """Measure a version on data."""
         ...
 
-    def check_request(self, files: list[Path], targets: Sequence[str]) -> None:
-        """Raise InputError for what cannot be explained, before anything is loaded.
+    def check_request(self, files: list[Path], targets: Sequence[str], params: Mapping[str, str]) -> list[str]:
+        """The classes to explain by: `targets`, or those that a version with these hyperparameters takes by itself.
 
-        That is a file, the lack of one where the method needs it, and classes to explain by where it takes none.
+        Raises InputError for what cannot be explained, before anything is loaded: a file, the lack of one where the
+        method needs it, classes where it takes none.
         """
         ...
 
@@ -139,13 +140,14 @@ def harness_of(method: str) -> Harness:
     return importlib.import_module(f"conceptry.evaluation.{method}").HARNESS
 
 
-def check_given(method: str, files: Sequence[Path], targets: Sequence[str], most: int = 0) -> None:
-    """Raise InputError without files, and for more than `most` classes: what methods that explain files want."""
+def check_given(method: str, files: Sequence[Path], targets: Sequence[str], most: int = 0) -> list[str]:
+    """The targets. Raises InputError without files and for more than `most` classes: methods that explain files."""
     if not files:
         raise InputError(f"{method} explains files: name at least one")
     if len(targets) > most:
         takes = f"takes {most} class" if most else "takes no class"
         raise InputError(f"{method} {takes} to explain by, got --target {', '.join(targets)}")
+    return list(targets)
 
 
 def check_beside(versions: Sequence[Version]) -> None:

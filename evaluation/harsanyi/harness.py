@@ -119,11 +119,12 @@ class HarsanyiHarness:
         values = [[m.mean_jaccard(patterns[a], patterns[b]) for b in numbers] for a in numbers]
         return pd.DataFrame(values, index=pd.Index(numbers), columns=numbers)
 
-    def check_request(self, files: list[Path], targets: Sequence[str]) -> None:
-        check_given("harsanyi", files, targets, most=1)
+    def check_request(self, files: list[Path], targets: Sequence[str], params: Mapping[str, str]) -> list[str]:
+        given = check_given("harsanyi", files, targets, most=1)
         count = sum(len(file_samples(file)[1]) for file in files)
         if count > MAX_SAMPLES:
             raise InputError(f"the files hold {count} samples; at most {MAX_SAMPLES} are explained at once")
+        return given
 
     def records(
         self, predict: Predict, files: list[Path], params: Mapping[str, Any], targets: Sequence[str] = ()

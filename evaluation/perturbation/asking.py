@@ -17,6 +17,8 @@ from conceptry.evaluation.process import Predict
 from conceptry.models.errors import ConceptryError
 from conceptry.models.images import decode_image
 
+# The search is of counterfactuals: a version that was registered with it probes without.
+PROBE: Mapping[str, Any] = {"mode": "probe", "sparsest": False}
 ROWS = 64  # of a request: a bounded number of pictures is in memory at once
 _SIDE = ("target", "changed", "l1", "l2", "loss", "success", "steps")
 _FIELDS = (*_SIDE, "source", "gap", "q", "epsilon", "clipped")

@@ -15,7 +15,7 @@ from rich.console import RenderableType
 
 from conceptry.evaluation.harness import Metric, Progress, Report
 from conceptry.evaluation.perturbation import metrics as m
-from conceptry.evaluation.perturbation.asking import Explained, explain_cases, record_of
+from conceptry.evaluation.perturbation.asking import PROBE, Explained, explain_cases, record_of
 from conceptry.evaluation.perturbation.data import Case, CaseData, load_cases, table_cases
 from conceptry.evaluation.perturbation.judges import Judgement
 from conceptry.evaluation.perturbation.pictures import draw_grid
@@ -116,7 +116,7 @@ class PerturbationHarness:
         cases = [Case(None, target=name) for name in classes * each]
         # One request: within it each row has noise of its own.
         probes = explain_cases(
-            predict, cases, {"mode": "probe"}, lambda share: progress("probes", 0.6 + 0.4 * share), rows=len(cases)
+            predict, cases, PROBE, lambda share: progress("probes", 0.6 + 0.4 * share), rows=len(cases)
         )
         report.metrics |= m.probe_metrics(probes)
         judged: Judgement | None = None
@@ -132,8 +132,8 @@ class PerturbationHarness:
         report.tables["probes"] = m.probe_table(probes, judged)
         report.figures["probes"] = draw_grid(_drawn(probes[: len(classes)]))
 
-    def check_request(self, files: list[Path], targets: Sequence[str]) -> None:
-        check_request(files, targets)
+    def check_request(self, files: list[Path], targets: Sequence[str], params: Mapping[str, str]) -> list[str]:
+        return check_request(files, targets, params)
 
     def records(
         self, predict: Predict, files: list[Path], params: Mapping[str, Any], targets: Sequence[str] = ()

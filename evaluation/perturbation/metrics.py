@@ -32,6 +32,7 @@ def attack(picture: Any) -> dict[str, Any]:
         "lr": 2.5 * radius / ATTACK_STEPS,
         "steps": ATTACK_STEPS,
         "max_changed": 1.0,
+        "confidence": 1.0,
         "sparsest": False,
     }
 

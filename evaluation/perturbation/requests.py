@@ -5,24 +5,31 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from conceptry.evaluation.perturbation.asking import Explained, explain_cases, record_of
+from conceptry.evaluation.perturbation.asking import PROBE, Explained, explain_cases, record_of
 from conceptry.evaluation.perturbation.data import Case, read_table
 from conceptry.evaluation.process import Predict
 from conceptry.models.errors import InputError
 from conceptry.models.images import open_image
 
 MAX_CASES = 60
-MAX_CLASSES = 20  # that are probed where none is named
+MAX_CLASSES = 20  # that are probed where none is named: an index is a class as its name is
 
 
-def check_request(files: Sequence[Path], targets: Sequence[str]) -> None:
-    """Raise InputError for a file that is no picture and no table of pictures, and for too many of them."""
-    cases = _cases(files, targets)
+def check_request(files: Sequence[Path], targets: Sequence[str], params: Mapping[str, str]) -> list[str]:
+    """The classes to go toward: `targets`, and where neither files nor targets are given the first 20 indices.
+
+    Raises InputError for a file that is no picture and no table of pictures, and for too many of them.
+    """
+    chosen = list(targets)
+    if not files and not targets:
+        chosen = [str(index) for index in range(min(int(params["classes"]), MAX_CLASSES))]
+    cases = _cases(files, chosen)
     for _, case in cases:
         if isinstance(case.image, Path):
             open_image(case.image)
     if len(cases) > MAX_CASES:
         raise InputError(f"{len(cases)} perturbations are asked for; at most {MAX_CASES} are made at once")
+    return chosen
 
 
 def explain_request(
@@ -30,27 +37,19 @@ def explain_request(
 ) -> list[dict[str, Any]]:
     """One record for each picture and target; without files for each target, drawn from noise.
 
-    Without either, for each class of the network, 20 at most. Rows of a table that have no picture are probes; the
-    others are asked in the mode of `params`, or else as registered. Raises ConceptryError for what the version refuses.
+    Rows of a table that have no picture are probes; the others are asked in the mode of `params`, or else as
+    registered. Raises ConceptryError for what the version refuses.
     """
     cases = _cases(files, targets)
-    if not files and not targets:
-        cases = [("", Case(None, target=name)) for name in class_names(predict)[:MAX_CLASSES]]
     if params.get("mode") == "invert":
-        cases = [(name, _with_seed(name, case)) for name, case in cases]
+        cases = [(name, _with_seed(case)) for name, case in cases]
     probes = [k for k, (_, case) in enumerate(cases) if case.image is None]
     others = [k for k, (_, case) in enumerate(cases) if case.image is not None]
     explained: dict[int, Explained] = {}
-    for rows, asked in ((probes, {"mode": "probe"} | dict(params)), (others, params)):
+    for rows, asked in ((probes, {**PROBE, **params, "mode": "probe"}), (others, params)):
         answers = explain_cases(predict, [cases[k][1] for k in rows], asked, rows=MAX_CASES)
         explained |= dict(zip(rows, answers, strict=True))
     return [record_of(explained[k], name) for k, (name, _) in enumerate(cases)]
-
-
-def class_names(predict: Predict) -> list[str]:
-    """The classes of the network behind a version, in its order."""
-    (answer,) = explain_cases(predict, [Case(None, target="0")], {"mode": "probe", "steps": 1})
-    return list(answer.answer["classes"])
 
 
 def _cases(files: Sequence[Path], targets: Sequence[str]) -> list[tuple[str, Case]]:
@@ -69,7 +68,7 @@ def _cases(files: Sequence[Path], targets: Sequence[str]) -> list[tuple[str, Cas
     return found
 
 
-def _with_seed(name: str, case: Case) -> Case:
+def _with_seed(case: Case) -> Case:
     """For an inversion `source` is the picture to start from: the path of a file, from where the command runs."""
     if case.source is None:
         return case

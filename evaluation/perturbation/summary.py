@@ -28,6 +28,7 @@ from conceptry.evaluation.reports import summary_title
 from conceptry.models.errors import InputError
 from conceptry.models.images import decode_image, png_bytes
 
+SEARCH = {"mode": "counterfactual", "sparsest": True, "optimizer": "l1q_frank_wolfe"}  # which has the q to search over
 PICTURES = 8  # of the class, or of each class: a search takes many solves
 
 
@@ -43,7 +44,7 @@ def summarise(predict: Predict, data: CaseData, label: str | None, progress: Cal
         raise InputError(f"{data.name} needs at least two labels, to go from one class toward another")
     taken = [case for name in classes for case in [c for c in cases if c.label == name][:PICTURES]]
     pairs = [Case(case.image, case.label, name) for case in taken for name in classes if name != case.label]
-    explained = explain_cases(predict, pairs, {"mode": "counterfactual", "sparsest": True}, progress)
+    explained = explain_cases(predict, pairs, SEARCH, progress)
     toward = {name: [e for e in explained if e.case.target == name] for name in classes}
     concepts = [_concept(name, found) for name, found in toward.items() if found]
     return {

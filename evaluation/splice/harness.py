@@ -123,10 +123,11 @@ class SpliceHarness:
         progress("done", 1.0)
         return report
 
-    def check_request(self, files: list[Path], targets: Sequence[str]) -> None:
-        check_given("splice", files, targets)
+    def check_request(self, files: list[Path], targets: Sequence[str], params: Mapping[str, str]) -> list[str]:
+        given = check_given("splice", files, targets)
         for file in files:
             open_image(file)
+        return given
 
     def records(
         self, predict: Predict, files: list[Path], params: Mapping[str, Any], targets: Sequence[str] = ()
