@@ -22,7 +22,7 @@ from typing import Any
 
 from conceptry.models.errors import InputError
 
-METHODS = ("splice", "harsanyi")
+METHODS = ("splice", "harsanyi", "perturbation")
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,93 @@
+"""Sparse perturbations as a method of the registry: its options, and what a version of it consists of.
+
+A package folder holds `config.json` (settings) and `explained/` (the explained network).
+"""
+
+import base64
+import dataclasses
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+
+from conceptry.models.artifacts import read_json, write_json
+from conceptry.models.explained.load import read_explained
+from conceptry.models.explained.source import ExplainedSource
+from conceptry.models.images import png_bytes
+from conceptry.models.method import Method, Package, option
+from conceptry.models.perturbation.classifier import ClassScores
+from conceptry.models.perturbation.layers import find_layer
+from conceptry.models.perturbation.settings import COUNTERFACTUAL, EXPLAIN_ERROR, INVERT, PROBE, Settings
+from conceptry.models.perturbation.starts import noise
+from conceptry.models.perturbation.support import pixel_budget
+
+CONFIG, EXPLAINED = "config.json", "explained"
+EXAMPLE_SIZE = (224, 224)  # of an example for a network that takes any size
+_REQUIREMENTS = ("numpy", "pandas", "pillow", "safetensors", "torch")
+
+
+@dataclass(frozen=True)
+class PerturbationOptions(Settings, ExplainedSource):
+    """What distinguishes one version of perturbations from another."""
+
+    model: str = option(
+        "zoo:digits-16-robust",
+        "Explained network over pictures: zoo:NAME, classifier:FOLDER, torchvision:NAME[@WEIGHTS or FILE], "
+        "timm:NAME[@FILE], imagenet:NAME, or models:/ and runs:/ of the pytorch flavour.",
+    )
+
+    def settings(self) -> Settings:
+        """The part that says how to perturb."""
+        return Settings(**{field.name: getattr(self, field.name) for field in dataclasses.fields(Settings)})
+
+
+def build(options: PerturbationOptions, directory: Path) -> Package:
+    """Load the explained network, check that it can be explained so, and write the package folder."""
+    settings = options.settings()
+    model: Any = options.load(torch.device("cpu"))
+    scores = ClassScores(model)
+    if model.size is not None and settings.max_changed is not None:
+        pixel_budget(settings.max_changed, *model.size)
+    if settings.mode == INVERT or settings.layer is not None:
+        find_layer(model, settings.layer)
+    model.save(directory / EXPLAINED)
+    write_json(directory / CONFIG, asdict(settings))
+    params = {name: value for name, value in asdict(settings).items() if value is not None}
+    if model.size is not None:
+        params["epsilon"] = settings.radius(model.channels * model.size[0] * model.size[1])
+    params |= {"model": model.lineage["explained_model"], "outputs": model.form, "classes": len(scores.classes)}
+    requirements = dict.fromkeys((*_REQUIREMENTS, *model.requirements))
+    return Package(params, model.lineage, _example(scores, settings), tuple(requirements), model.notes)
+
+
+def read_package(directory: Path, device: torch.device) -> tuple[ClassScores, Settings]:
+    """The network and the settings that `build` wrote."""
+    return ClassScores(read_explained(directory / EXPLAINED, device)), Settings(**read_json(directory / CONFIG))
+
+
+def _example(scores: ClassScores, settings: Settings) -> Mapping[str, Sequence[Any]]:
+    """A request of one row in the registered mode, whose picture is noise: it needs no data set."""
+    model = scores.model
+    picture = noise([0], (3, *(model.size or EXAMPLE_SIZE)), settings.seed)
+    (pixels,) = np.rint(picture.numpy() * 255).astype(np.uint8)
+    image = {"image": [base64.b64encode(png_bytes(Image.fromarray(np.moveaxis(pixels, 0, -1)))).decode()]}
+    if settings.mode == PROBE:
+        return {"target": [scores.classes[0]]} if model.size else {"target": [scores.classes[0]], **image}
+    if settings.mode == COUNTERFACTUAL:
+        return {**image, "target": [scores.classes[0]]}
+    if settings.mode == EXPLAIN_ERROR:
+        return {**image, "target": [scores.classes[0]], "source": [scores.classes[1]]}
+    return image
+
+
+METHOD = Method(
+    name="perturbation",
+    summary="Sparse changes of pictures: what a class looks like to a network, and what would change its mind.",
+    options=PerturbationOptions,
+    build=build,
+    explainer="conceptry.models.perturbation.pyfunc:PerturbationExplainer",
+)

@@ -1,0 +1,192 @@
+"""One batch of questions to a network: solve, deliver, judge what is delivered.
+
+| symbol | meaning | shape |
+|---|---|---|
+| x | start | (batch, C, H, W) |
+| f | what the criterion looks at: logits of the classes, or the representation of a layer | (batch, m) |
+| L | criterion: cross-entropy to a class, or the distance to a representation | (batch,) |
+
+With `max_changed` it is solved twice: over all pixels, and again over those that mattered most.
+"""
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from conceptry.models.perturbation.classifier import ClassScores
+from conceptry.models.perturbation.explanation import Explanation
+from conceptry.models.perturbation.frank_wolfe import L1FrankWolfe, L1qFrankWolfe, L2FrankWolfe, LinfFrankWolfe
+from conceptry.models.perturbation.projected import L2Projected, LinfProjected
+from conceptry.models.perturbation.settings import L1Q, Settings
+from conceptry.models.perturbation.solver import Solution, solve
+from conceptry.models.perturbation.starts import in_ball, to_eight_bits
+from conceptry.models.perturbation.support import pixel_budget, strongest_pixels
+
+OPTIMIZERS: Mapping[str, Callable[..., torch.optim.Optimizer]] = {
+    L1Q: L1qFrankWolfe,
+    "l1_frank_wolfe": L1FrankWolfe,
+    "l2_frank_wolfe": L2FrankWolfe,
+    "linf_frank_wolfe": LinfFrankWolfe,
+    "l2_projected": L2Projected,
+    "linf_projected": LinfProjected,
+}
+Progress = Callable[[float], None]
+
+
+def cross_entropy(logits: Tensor, target: Tensor) -> Tensor:
+    """Of each row, (batch,)."""
+    return functional.cross_entropy(logits, target, reduction="none")
+
+
+@dataclass(frozen=True, eq=False)
+class Question:
+    """Pictures to change and what they are to become; all tensors on the network's device.
+
+    start: pixels (batch, C, H, W). source: the classes that they are, int64 (batch,). target: the classes wanted,
+    int64 (batch,); None: any other than the source. outputs, goal: f and what the criterion compares it with, None for
+    the logits and the class.
+    """
+
+    scores: ClassScores
+    start: Tensor
+    source: Tensor
+    target: Tensor | None
+    criterion: Callable[[Tensor, Tensor], Tensor] = cross_entropy
+    outputs: Callable[[Tensor], Tensor] | None = None
+    goal: Tensor | None = None
+
+    def take(self, rows: Tensor) -> "Question":
+        """The same for some of the pictures, any of them any number of times."""
+        values = {name: getattr(self, name) for name in ("start", "source", "target", "goal")}
+        return dataclasses.replace(self, **{name: None if v is None else v[rows] for name, v in values.items()})
+
+    @property
+    def function(self) -> Callable[[Tensor], Tensor]:
+        return self.outputs or self.scores
+
+    @property
+    def compared(self) -> Tensor:
+        """The second argument of the criterion."""
+        if self.goal is not None:
+            return self.goal
+        return self.source if self.target is None else self.target
+
+    @property
+    def entries(self) -> int:
+        """N = C H W."""
+        return self.start[0].numel()
+
+
+def perturb(question: Question, settings: Settings, *, progress: Progress | None = None) -> Explanation:
+    """Solve and judge. Raises InputError for a budget of pixels that cannot be met."""
+    height, width = question.start.shape[2:]
+    k = height * width if settings.max_changed is None else pixel_budget(settings.max_changed, height, width)
+    if k == height * width:
+        return judge(question, settings, run(question, settings, progress=progress))
+    first = run(question, settings, progress=part_of(progress, 0, 1, 2))
+    support = strongest_pixels(first.delta, k)
+    return judge(question, settings, run(question, settings, support=support, progress=part_of(progress, 1, 1, 2)))
+
+
+def run(
+    question: Question,
+    settings: Settings,
+    *,
+    epsilon: Tensor | None = None,
+    q: Tensor | None = None,
+    support: Tensor | None = None,
+    progress: Progress | None = None,
+) -> Solution:
+    """The solver's answer, the best of the restarts; epsilon, q: (batch,) in place of those of the settings."""
+    radius = settings.radius(question.entries)
+    options: dict[str, Any] = {"epsilon": radius if epsilon is None else epsilon}
+    if settings.is_projected:
+        # The usual rule: steps that could cross the radius of the ball two and a half times.
+        options["lr"] = settings.lr or 2.5 * radius / settings.steps
+    elif settings.lr is not None:
+        options["lr"] = settings.lr
+    if settings.optimizer == L1Q:
+        # One generator for all restarts, so that each has draws of its own.
+        options |= {"q": settings.q if q is None else q, "dq": settings.dq}
+        options["generator"] = torch.Generator().manual_seed(settings.seed)
+    draws = torch.Generator().manual_seed(settings.seed)
+    best: Solution | None = None
+    for k in range(settings.restarts):
+        share = part_of(progress, k, 1, settings.restarts)
+        solution = solve(
+            model=question.function,
+            data=question.start,
+            target=question.compared,
+            targeted=question.goal is not None or question.target is not None,
+            # The solver's own criterion also checks the classes.
+            criterion=None if question.criterion is cross_entropy else question.criterion,
+            optimizer=OPTIMIZERS[settings.optimizer],
+            steps=settings.steps,
+            use_best=settings.use_best,
+            pixel_range=(0.0, 1.0) if settings.clip else None,
+            support=support,
+            start=in_ball(question.start, settings.optimizer, radius, draws) if k and settings.is_projected else None,
+            confidence=settings.confidence,
+            precision=settings.precision,
+            progress=None if share is None else lambda t, steps, share=share: share(t / steps),
+            **options,
+        )
+        best = solution if best is None else _better(best, solution)
+    assert best is not None  # there is at least one run
+    return best
+
+
+def judge(
+    question: Question, settings: Settings, solution: Solution, epsilon: Tensor | None = None, q: Tensor | None = None
+) -> Explanation:
+    """The delivered pictures and their figures."""
+    delivered = to_eight_bits(solution.perturbed) if settings.clip else solution.perturbed
+    before, after = question.scores.probabilities(question.start), question.scores.probabilities(delivered)
+    with torch.no_grad():
+        loss = question.criterion(question.function(delivered), question.compared)
+    reached, rows = after.argmax(1), len(delivered)
+
+    def used(value: Tensor | None, default: float) -> Tensor:
+        return torch.full((rows,), default, dtype=torch.float64) if value is None else value.double().cpu()
+
+    return Explanation(
+        start=question.start.cpu(),
+        perturbed=delivered.cpu(),
+        targets=(reached if question.target is None else question.target).cpu(),
+        sources=question.source.cpu(),
+        targeted=torch.full((rows,), question.target is not None),
+        before=before.cpu(),
+        after=after.cpu(),
+        loss=loss.double().cpu(),
+        success=(reached != question.source if question.target is None else reached == question.target).cpu(),
+        steps=solution.steps.cpu(),
+        gap=used(solution.gap, float("nan")),
+        epsilon=used(epsilon, settings.radius(question.entries)),
+        q=used(q, settings.q if settings.optimizer == L1Q else 0.0),
+        history=solution.history.double().cpu().T.contiguous(),
+        settings=settings,
+    )
+
+
+def part_of(progress: Progress | None, done: float, part: float, whole: float) -> Progress | None:
+    """What a part of the work reports, as the share of the whole."""
+    if progress is None:
+        return None
+    return lambda share: progress((done + share * part) / whole)
+
+
+def _better(a: Solution, b: Solution) -> Solution:
+    """For each picture the one of less loss, or of more where the search went away from the target."""
+    take = b.losses < a.losses if a.targeted else b.losses > a.losses
+
+    def pick(x: Tensor | None, y: Tensor | None) -> Tensor | None:
+        return None if x is None or y is None else torch.where(take.view(-1, *[1] * (x.ndim - 1)), y, x)
+
+    names = ("perturbed", "delta", "losses", "steps", "gap")
+    chosen: dict[str, Any] = {name: pick(getattr(a, name), getattr(b, name)) for name in names}
+    return dataclasses.replace(a, **chosen, history=torch.where(take, b.history, a.history))

@@ -1,0 +1,179 @@
+"""Sparse perturbations behind MLflow's pyfunc interface: one row is one question about one picture.
+
+| mode | image | target | source |
+|---|---|---|---|
+| probe | start; noise or grey where it is not given | class to look for | - |
+| counterfactual | picture to change | class to reach; none: away from the source | class to leave, or the predicted |
+| explain_error | misread picture | its true class | the wrong class, or the predicted |
+| invert | picture to match | - | picture to start from; noise or grey where it is not given |
+
+Pictures are bytes of a file, or base64; classes names or indices. All columns are typed "any": with other types MLflow
+itself would refuse a null, in sentences that name no row. The answer has for each row
+
+| column | what |
+|---|---|
+| target, source | the class that was wanted, else the one that was reached; the class of the start |
+| image | the result, PNG |
+| delta | its difference from the start, PNG: grey is none, amplified so that the largest one is black or white |
+| before, after | the 5 most probable classes of start and result, list of {class, probability} |
+| changed | fraction of pixels that changed |
+| l1, l2 | norms of the difference, pixels in [0, 1] |
+| loss | criterion of the result |
+| gap | Frank-Wolfe gap of the last step; 0 of projected steps, which have none |
+| q, epsilon | those used; q is 0 where the steps have none |
+| success | whether the result is read as wanted |
+| clipped | whether pixels were kept in [0, 1]: then all figures are those of the PNG; else `image` shows them clipped |
+| steps | gradient steps behind the result |
+| other | of explain_error, one entry: the same toward the wrong class; else empty |
+
+and with `details` also `start` (PNG), `history` (losses of the steps) and `path` (attempts of the sparsest search).
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from mlflow.models import ModelSignature
+from mlflow.types import ColSpec, DataType, ParamSchema, ParamSpec, Schema
+from mlflow.types.schema import AnyType, Array, Object, Property
+
+from conceptry.models.perturbation.answers import answer
+from conceptry.models.perturbation.classifier import ClassScores
+from conceptry.models.perturbation.explanation import Explanation
+from conceptry.models.perturbation.layers import find_layer
+from conceptry.models.perturbation.method import read_package
+from conceptry.models.perturbation.requests import Row, read_row
+from conceptry.models.perturbation.settings import EXPLAIN_ERROR, INVERT, PROBE, Settings
+from conceptry.models.perturbation.sparsest import SLOTS
+from conceptry.models.perturbation.tasks import counterfactual, explain_error, invert, probe
+from conceptry.models.serving import Explainer, at
+
+MAX_ROWS = 64  # of one batch
+MAX_NUMBERS = 2**20  # pixels times channels of one batch: what a network keeps of a large picture is many times that
+
+_PROBABILITY = Object([Property("class", DataType.string), Property("probability", DataType.double)])
+_RESULT = {
+    "target": DataType.string,
+    "image": DataType.binary,
+    "delta": DataType.binary,
+    "after": Array(_PROBABILITY),
+    "changed": DataType.double,
+    "l1": DataType.double,
+    "l2": DataType.double,
+    "loss": DataType.double,
+    "success": DataType.boolean,
+    "steps": DataType.long,
+}
+_OF_THE_ROW = {
+    "source": DataType.string,
+    "before": Array(_PROBABILITY),
+    "gap": DataType.double,
+    "q": DataType.double,
+    "epsilon": DataType.double,
+    "clipped": DataType.boolean,
+    "other": Array(Object([Property(name, kind) for name, kind in _RESULT.items()])),
+}
+_PARAMS = {
+    "mode": DataType.string,
+    "q": DataType.double,
+    "dq": DataType.double,
+    "epsilon": DataType.double,
+    "steps": DataType.long,
+    "max_changed": DataType.double,
+    "seed": DataType.long,
+    "optimizer": DataType.string,
+    "lr": DataType.double,
+    "confidence": DataType.double,
+    "start": DataType.string,
+    "layer": DataType.string,
+    "sparsest": DataType.boolean,
+}
+
+
+class PerturbationExplainer(Explainer):
+    """Serves one registered version of perturbations."""
+
+    signature = ModelSignature(
+        inputs=Schema([ColSpec(AnyType(), name, required=False) for name in ("image", "target", "source")]),
+        outputs=Schema([ColSpec(kind, name) for name, kind in (_RESULT | _OF_THE_ROW).items()]),
+        params=ParamSchema(
+            [ParamSpec(name, kind, None) for name, kind in _PARAMS.items()]
+            + [ParamSpec("details", DataType.boolean, False)]
+        ),
+    )
+    scores: ClassScores
+    settings: Settings
+
+    def load(self, directory: Path, device: torch.device) -> None:
+        self.scores, self.settings = read_package(directory, device)
+
+    def explain(self, rows: pd.DataFrame, params: Mapping[str, Any]) -> pd.DataFrame:
+        settings = self.settings.override({name: params.get(name) for name in _PARAMS})
+        if settings.mode == INVERT:
+            find_layer(self.scores.model, settings.layer)
+        asked = [read_row(self.scores, settings, i, values) for i, values in enumerate(rows.to_dict("records"))]
+        answers: list[dict[str, Any]] = [{}] * len(asked)
+        done = 0
+        for batch in _batches(asked, settings):
+            explanations = self._explain(batch, settings, self._progress(settings, done, len(batch), len(asked)))
+            for i, row in enumerate(batch):
+                answers[row.number] = answer(self.scores, explanations, i, bool(params.get("details")))
+            done += len(batch)
+        return pd.DataFrame(answers)
+
+    def _explain(
+        self, batch: Sequence[Row], settings: Settings, progress: Callable[[float], None] | None
+    ) -> tuple[Explanation, ...]:
+        """The answer to a batch of rows with pictures of one shape; two for the two directions of an error."""
+        model: Any = self.scores.model
+        images, starts = (
+            None if getattr(batch[0], name) is None else torch.cat([getattr(row, name) for row in batch])
+            for name in ("image", "start")
+        )
+        numbers = [row.number for row in batch]
+        targets, sources = [row.target for row in batch], [row.source for row in batch]
+        if settings.mode == PROBE:
+            return (probe(model, targets, settings=settings, start=starts, rows=numbers, progress=progress),)
+        assert images is not None  # every other mode has a picture, which `read_row` has seen to
+        if settings.mode == INVERT:
+            return (invert(model, images, starts, settings=settings, rows=numbers, progress=progress),)
+        if settings.mode == EXPLAIN_ERROR:
+            wrong = self._wrong_classes(batch, images)
+            return explain_error(model, images, targets, wrong, settings=settings, progress=progress)
+        return (counterfactual(model, images, targets, sources, settings=settings, progress=progress),)
+
+    def _wrong_classes(self, batch: Sequence[Row], images: torch.Tensor) -> list[int]:
+        predicted = self.scores.probabilities(images).argmax(1).tolist()
+        wrong = [p if row.source is None else row.source for row, p in zip(batch, predicted, strict=True)]
+        for row, of in zip(batch, wrong, strict=True):
+            if row.target == of:
+                how = "which the network predicts as well" if row.source is None else "and so is the source"
+                raise at(
+                    row.number,
+                    "target",
+                    f"the true class is {self.scores.classes[of]!r}, {how}: there is no error to explain; "
+                    "name the wrong class as the source",
+                )
+        return wrong
+
+    def _progress(self, settings: Settings, done: int, part: int, whole: int) -> Callable[[float], None] | None:
+        report = self.progress
+        if report is None:
+            return None
+        return lambda share: report(settings.mode.replace("_", " "), (done + share * part) / whole)
+
+
+def _batches(rows: Sequence[Row], settings: Settings) -> list[list[Row]]:
+    """Rows that can be solved together: pictures of one shape, given or not, as many as a batch may hold."""
+    groups: dict[tuple, list[Row]] = {}
+    for row in rows:
+        groups.setdefault(row.kind, []).append(row)
+    batches = []
+    for group in groups.values():
+        numbers = int(np.prod(group[0].shape)) * (SLOTS if settings.sparsest else 1)
+        size = max(1, min(MAX_ROWS, MAX_NUMBERS // numbers))
+        batches += [group[i : i + size] for i in range(0, len(group), size)]
+    return batches

@@ -1,0 +1,143 @@
+"""The hyperparameters of a perturbation: what distinguishes one registered version, and what a request may change.
+
+Radii that are left open grow with the picture, so that one default serves all sizes. With N = C H W entries:
+
+| optimizer | default epsilon | at (1, 16, 16) | at (3, 224, 224) |
+|---|---|---|---|
+| l1q_frank_wolfe, l1_frank_wolfe | 7760 / 150528 N = .0516 N, as published | 13.2 | 7760 |
+| l2_frank_wolfe, l2_projected | sqrt(N) / 8 | 2 | 48.5 |
+| linf_frank_wolfe, linf_projected | 1 / 8, whose cube reaches to the l2 radius in its corners | .125 | .125 |
+"""
+
+import dataclasses
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from conceptry.models.errors import InputError
+from conceptry.models.method import option
+
+PROBE, COUNTERFACTUAL, EXPLAIN_ERROR, INVERT = "probe", "counterfactual", "explain_error", "invert"
+MODES = (PROBE, COUNTERFACTUAL, EXPLAIN_ERROR, INVERT)
+L1Q = "l1q_frank_wolfe"
+OPTIMIZER_NAMES = (L1Q, "l1_frank_wolfe", "l2_frank_wolfe", "linf_frank_wolfe", "l2_projected", "linf_projected")
+NOISE, GREY = "noise", "grey"
+STARTS = (NOISE, GREY)
+PRECISIONS = ("float32", "bfloat16", "float16")
+MAX_STEPS = 10_000
+_L1_SHARE = 7760 / (3 * 224 * 224)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What is asked, which steps are taken within which ball, and how sparse the answer has to be."""
+
+    mode: str = option(COUNTERFACTUAL, "What a request asks for, where it does not say.", MODES)
+    optimizer: str = option(L1Q, "Steps and norm of the ball.", OPTIMIZER_NAMES)
+    q: float = option(0.9, "Share of gradient entries that a step drops (l1q_frank_wolfe).")
+    dq: float = option(0.0, "Every step draws its own q within this distance (l1q_frank_wolfe).")
+    epsilon: float | None = option(
+        None,
+        "Radius of the ball, pixels in [0, 1]. [default, of N entries: .0516 N of l1, sqrt(N) / 8 of l2, 1/8 of linf]",
+    )
+    lr: float | None = option(
+        None, "Step size. [default: 2 of Frank-Wolfe, which falls with the steps; 2.5 epsilon / steps of projected]"
+    )
+    steps: int = option(45, "Gradient steps.")
+    max_changed: float | None = option(None, "Largest fraction of pixels that may change. [default: any]")
+    confidence: float | None = option(None, "Stop a picture as soon as its probability is this high. [default: never]")
+    start: str = option(NOISE, "What a probe without a picture starts from.", STARTS)
+    layer: str | None = option(
+        None, "Layer that invert matches, by its dotted name. [default: input of the last Linear]"
+    )
+    sparsest: bool = option(False, "Search the counterfactual of fewest changed pixels over epsilon and q.")
+    clip: bool = option(True, "Keep pixels within [0, 1] and round the result to 8 bits, as it is delivered.")
+    use_best: bool = option(False, "Keep the step of least loss instead of the last one.")
+    restarts: int = option(1, "Repeat from other random starts, or other draws of q, and keep the best.")
+    seed: int = option(0, "Of the noise, of q where dq is not 0, and of restarts.")
+    precision: str = option("float32", "Arithmetic of the network.", PRECISIONS)
+
+    def __post_init__(self) -> None:
+        for name, choices in (
+            ("mode", MODES),
+            ("optimizer", OPTIMIZER_NAMES),
+            ("start", STARTS),
+            ("precision", PRECISIONS),
+        ):
+            if getattr(self, name) not in choices:
+                raise InputError(f"{name} must be one of {', '.join(choices)}, got {getattr(self, name)!r}")
+        for name in ("epsilon", "lr"):
+            value = getattr(self, name)
+            if value is not None and not (math.isfinite(value) and value > 0):
+                raise InputError(f"{name} must be a finite number above 0, got {value}")
+        if not 0 <= self.q < 1:
+            raise InputError(f"q must be from 0 to below 1, got {self.q}")
+        if not 0 <= self.dq <= 1:
+            raise InputError(f"dq must be from 0 to 1, got {self.dq}")
+        if not 1 <= self.steps <= MAX_STEPS:
+            raise InputError(f"steps must be 1 to {MAX_STEPS:,}, got {self.steps}")
+        if self.restarts < 1:
+            raise InputError(f"restarts must be at least 1, got {self.restarts}")
+        if not 0 <= self.seed < 2**63:
+            raise InputError(f"seed must be from 0 to below 2^63, got {self.seed}")
+        for name in ("max_changed", "confidence"):
+            value = getattr(self, name)
+            if value is not None and not 0 < value <= 1:
+                raise InputError(f"{name} must be above 0 and at most 1, got {value}")
+        self._check_together()
+
+    def _check_together(self) -> None:
+        if self.mode == INVERT and self.confidence is not None:
+            raise InputError("confidence is of a class, and invert matches a layer; leave one of them out")
+        if self.restarts > 1 and not self.is_random:
+            raise InputError(
+                f"{self.optimizer} takes the same steps from any start, so restarts need dq above 0 (l1q_frank_wolfe) "
+                "or a projected optimizer"
+            )
+        if not self.sparsest:
+            return
+        if self.mode != COUNTERFACTUAL:
+            raise InputError(f"sparsest searches a counterfactual, and mode is {self.mode}")
+        if self.optimizer != L1Q:
+            raise InputError(f"sparsest searches over q, which {self.optimizer} has not; use {L1Q}")
+        if self.max_changed is not None:
+            raise InputError("sparsest finds the least fraction itself; leave max_changed out")
+
+    @property
+    def is_projected(self) -> bool:
+        return self.optimizer.endswith("_projected")
+
+    @property
+    def is_random(self) -> bool:
+        """Whether two runs over the same picture can differ."""
+        return self.is_projected or (self.optimizer == L1Q and self.dq > 0)
+
+    def radius(self, entries: int) -> float:
+        """epsilon, or the default of the table above for pictures of so many entries."""
+        if self.epsilon is not None:
+            return self.epsilon
+        if self.optimizer.startswith("l1"):
+            return _L1_SHARE * entries
+        return math.sqrt(entries) / 8 if self.optimizer.startswith("l2") else 1 / 8
+
+    def override(self, values: Mapping[str, Any]) -> "Settings":
+        """These settings with the given ones changed; None and "" leave what there is.
+
+        What was registered gives way where it cannot hold beside what is given: epsilon, lr and restarts belong to
+        their optimizer, `sparsest` to counterfactuals by l1q_frank_wolfe, `confidence` to classes; `sparsest` and
+        `max_changed` exclude each other.
+        """
+        given = {name: value for name, value in values.items() if value is not None and value != ""}
+        way: dict[str, Any] = {}
+        if given.get("optimizer", self.optimizer) != self.optimizer:
+            way |= {"epsilon": None, "lr": None, "restarts": 1}
+        if given.get("mode", COUNTERFACTUAL) != COUNTERFACTUAL or given.get("optimizer", L1Q) != L1Q:
+            way["sparsest"] = False
+        if given.get("mode") == INVERT:
+            way["confidence"] = None
+        if given.get("sparsest"):
+            way["max_changed"] = None
+        elif "max_changed" in given:
+            way["sparsest"] = False
+        return dataclasses.replace(self, **(way | given))
