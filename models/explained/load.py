@@ -7,7 +7,9 @@
 | `models:/NAME/VERSION`, `models:/NAME@ALIAS`, `models:/m-ID`, `runs:/RUN/NAME` | any model of an MLflow store |
 | `onnx:FILE` | an ONNX graph over a table or pictures |
 | `torchvision:NAME[@WEIGHTS]` | an image classifier with published weights (downloaded by torchvision) |
-| `timm:NAME` | the same by timm, where that is installed |
+| `torchvision:NAME@FILE` | one of torchvision's architectures with the weights of a checkpoint, see `checkpoint` |
+| `timm:NAME`, `timm:NAME@FILE` | the same by timm, where that is installed |
+| `imagenet:efficientnet-lite0` | a small classifier of ImageNet from the packages of the extra `imagenet`, offline |
 """
 
 from pathlib import Path
@@ -33,8 +35,9 @@ SCHEMES = (
     "models:/m-ID",
     "runs:/RUN/NAME",
     "onnx:FILE",
-    "torchvision:NAME[@WEIGHTS]",
-    "timm:NAME",
+    "torchvision:NAME[@WEIGHTS or @FILE]",
+    "timm:NAME[@FILE]",
+    "imagenet:efficientnet-lite0",
 )
 
 
@@ -77,9 +80,13 @@ def load_explained(
 
         directory = weights_directory(rest, "classifier") if scheme == "zoo" else Path(rest)
         return packaged_classifier(directory, device, name, outputs)
-    from conceptry.models.explained.vision import load_timm, load_torchvision
-
-    return (load_torchvision if scheme == "torchvision" else load_timm)(rest, device, outputs)
+    if scheme == "imagenet":
+        from conceptry.models.explained.efficientnet_lite import load_imagenet as load
+    elif scheme == "timm":
+        from conceptry.models.explained.timm_model import load_timm as load
+    else:
+        from conceptry.models.explained.torchvision_model import load_torchvision as load
+    return load(rest, device, outputs)
 
 
 def read_explained(directory: str | Path, device: str | torch.device = "auto") -> PackagedModel:
@@ -101,8 +108,8 @@ def read_explained(directory: str | Path, device: str | torch.device = "auto") -
         from conceptry.models.explained.onnx_model import read_onnx
 
         return read_onnx(directory, description, device)
-    if own["kind"] in ("torchvision", "timm"):
-        from conceptry.models.explained.vision import read_vision
+    from conceptry.models.explained.vision import KINDS, read_vision
 
+    if own["kind"] in KINDS:
         return read_vision(directory, description, own, device)
     raise InputError(f"{directory}: kind {own['kind']!r} is not known to this version of conceptry")

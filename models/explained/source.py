@@ -16,7 +16,7 @@ class ExplainedSource:
     model: str = option(
         "zoo:wine",
         "Explained model: zoo:NAME, classifier:FOLDER, models:/NAME/VERSION, models:/NAME@ALIAS, runs:/RUN/PATH, "
-        "onnx:FILE or torchvision:NAME@WEIGHTS.",
+        "onnx:FILE, torchvision:NAME@WEIGHTS, torchvision:NAME@FILE, timm:NAME[@FILE] or imagenet:efficientnet-lite0.",
     )
     outputs: str = option("auto", "What its outputs are, where it does not say.", ("auto", *FORMS))
     statistics: str | None = option(

@@ -173,7 +173,7 @@ def test_timm_with_its_preprocessing(monkeypatch: pytest.MonkeyPatch, tmp_path: 
     monkeypatch.setattr(timm, "create_model", lambda name, **options: create(name, **options | {"pretrained": False}))
     model = load_explained("timm:test_vit", "cpu")
     assert isinstance(model, DifferentiableModel)
-    assert (model.form, model.classes[:2]) == ("logits", ("class_0", "class_1"))
+    assert (model.form, model.classes[:2]) == ("logits", ("tench", "goldfish"))
     model.save(tmp_path / "explained")
     read = read_explained(tmp_path / "explained", "cpu")
     np.testing.assert_array_equal(read(PICTURES), model(PICTURES))

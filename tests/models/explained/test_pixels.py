@@ -1,5 +1,7 @@
 """Models seen from the pixels that their networks read: the zoo's, logged modules, published preprocessing."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -10,6 +12,7 @@ from torch import Tensor, nn
 from conceptry.models.errors import InputError
 from conceptry.models.explained import DifferentiableModel, PixelModel, as_pixel_model, load_explained
 from conceptry.models.explained.description import Description
+from conceptry.models.explained.onnx_model import OnnxFile
 from conceptry.models.explained.pictures import Preparation, Scaled, TorchImages
 from conceptry.models.explained.pixels import to_pictures
 from conceptry.models.explained.preprocessing import (
@@ -18,7 +21,6 @@ from conceptry.models.explained.preprocessing import (
     of_torchvision,
     preprocessing_from_json,
 )
-from conceptry.models.explained.vision import Network
 
 CPU = torch.device("cpu")
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -35,7 +37,7 @@ class Means(nn.Module):
 
 def model_of(preparation: Preparation) -> TorchImages:
     module = Means().eval()
-    return TorchImages(Description("means", "image"), Network(module, {}, "means", ()), module, CPU, preparation)
+    return TorchImages(Description("means", "image"), OnnxFile(Path("none")), module, CPU, preparation)
 
 
 @pytest.fixture(scope="module")
