@@ -1,6 +1,6 @@
 """Sparse perturbations: what would have to change, and what a class looks like to a model."""
 
-from conceptry.models.perturbation.ascent import gradient_ascent
+from conceptry.models.perturbation.ascent import gradient_ascent, random_restart
 from conceptry.models.perturbation.frank_wolfe import L1FrankWolfe, L1qFrankWolfe, L2FrankWolfe, LinfFrankWolfe
 from conceptry.models.perturbation.projected import L2Projected, LinfProjected
 from conceptry.models.perturbation.solver import Solution, solve
@@ -15,6 +15,7 @@ __all__ = [
     "LinfProjected",
     "Solution",
     "gradient_ascent",
+    "random_restart",
     "solve",
     "untouched",
 ]

@@ -50,31 +50,33 @@ class PerImageOptimizer(Optimizer):
             (batch,) numbers that are finite wherever the gradient is.
         """
 
-    @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride] - torch's has overloads
-        """Move every parameter that has a gradient one step, in place.
+        """Move every parameter that has a gradient one step, in place; returns what the closure does.
 
         Raises InputError for a gradient that holds NaN or infinity; elsewhere than on the CPU, where looking would
-        make the host wait, they show as a gap that is not finite.
+        make the host wait, such a gradient gives a perturbation or a gap that is not finite.
         """
         loss = None
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
+        self.move()
+        return loss
+
+    @torch.no_grad()
+    def move(self) -> None:
+        """`step` without what torch wraps around it: hooks, and a profiler's record that costs as much as the step."""
         for group in self.param_groups:
             self.prepare(group)
             for parameter in group["params"]:
                 if parameter.grad is not None and parameter.numel():
-                    self._step_parameter(parameter, group)
-        return loss
+                    self._move_parameter(parameter, parameter.grad, group)
 
     def prepare(self, group: dict[str, Any]) -> None:
         """What happens once a step, before the parameters of a group."""
 
-    def _step_parameter(self, parameter: Tensor, group: dict[str, Any]) -> None:
+    def _move_parameter(self, parameter: Tensor, gradient: Tensor, group: dict[str, Any]) -> None:
         batch = len(parameter)
-        gradient = parameter.grad
-        assert gradient is not None
         if gradient.is_sparse:
             raise InputError("a perturbation's gradient must be dense, got a sparse one")
         gradient = gradient.reshape(batch, -1)
@@ -95,19 +97,24 @@ class PerImageOptimizer(Optimizer):
             parameter.copy_(delta.view(parameter.shape))
 
 
+def check_number(name: str, value: Any, low: float, high: float, wanted: str) -> None:
+    """Check that `value` is a number in [low, high]; `wanted` says so."""
+    fits = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if not (fits and math.isfinite(value) and low <= value <= high):
+        raise InputError(f"{name} must be {wanted}, got {value!r}")
+
+
 def check_per_image(name: str, value: Any, low: float, high: float, wanted: str, group: dict[str, Any]) -> None:
-    """Check that a number, or each of a tensor (batch,), lies in [low, high]; `wanted` says so."""
-    if isinstance(value, Tensor):
-        batches = sorted({len(p) for p in group["params"]})
-        fits = value.ndim == 1 and [len(value)] == batches and not value.is_complex() and value.dtype != torch.bool
-        if not fits:
-            raise InputError(
-                f"{name} must be a number or a tensor with one number an image, ({', '.join(map(str, batches))},), "
-                f"got {value.dtype} of shape {tuple(value.shape)}"
-            )
-        wrong = [v for v in value.tolist() if not (math.isfinite(v) and low <= v <= high)]
-    else:
-        fits = isinstance(value, (int, float)) and not isinstance(value, bool)
-        wrong = [] if fits and math.isfinite(value) and low <= value <= high else [value]
-    if wrong:
-        raise InputError(f"{name} must be {wanted}, got {wrong[0]!r}")
+    """check_number, or the same of every number of a tensor (batch,): one for each image of the group's parameters."""
+    if not isinstance(value, Tensor):
+        check_number(name, value, low, high, f"{wanted}, or a tensor with one for each image")
+        return
+    batches = sorted({len(parameter) for parameter in group["params"]})
+    if value.ndim != 1 or [len(value)] != batches or value.is_complex() or value.dtype == torch.bool:
+        shapes = " and ".join(f"({batch},)" for batch in batches)
+        raise InputError(
+            f"{name} must be a number or a tensor with one for each image, of shape {shapes}, got {value.dtype} of "
+            f"shape {tuple(value.shape)}"
+        )
+    for image, number in enumerate(value.tolist()):
+        check_number(f"{name} of image {image}", number, low, high, wanted)

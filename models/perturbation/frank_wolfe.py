@@ -28,8 +28,8 @@ import torch
 from torch import Tensor
 
 from conceptry.models.errors import InputError
-from conceptry.models.perturbation.descent import PerImageOptimizer, check_per_image
-from conceptry.models.perturbation.oracles import kept_entries, l1q_direction, l2_direction, linf_direction
+from conceptry.models.perturbation.descent import PerImageOptimizer, check_number, check_per_image
+from conceptry.models.perturbation.oracles import Direction, kept_entries, l1q_direction, l2_direction, linf_direction
 
 
 class FrankWolfe(PerImageOptimizer):
@@ -52,12 +52,12 @@ class FrankWolfe(PerImageOptimizer):
 
     def check_options(self, group: dict[str, Any]) -> None:
         check_per_image("epsilon", group["epsilon"], _LEAST, float("inf"), "a finite number above 0", group)
-        check_per_image("lr", group["lr"], _LEAST, float("inf"), "a finite number above 0", group)
+        check_number("lr", group["lr"], _LEAST, float("inf"), "a finite number above 0")
         if not group["schedule"] and group["lr"] > 1:
             raise InputError(f"lr is the step size where schedule is off, so it must be at most 1, got {group['lr']!r}")
 
-    def direction(self, gradient: Tensor, group: dict[str, Any]) -> Tensor:
-        """u, as the gradient (batch, entries)."""
+    def direction(self, gradient: Tensor, group: dict[str, Any]) -> Direction:
+        """The parts v, w of u = w v; see oracles.py."""
         raise NotImplementedError
 
     def update(self, delta: Tensor, gradient: Tensor, group: dict[str, Any], state: dict[str, Any]) -> Tensor:
@@ -65,9 +65,14 @@ class FrankWolfe(PerImageOptimizer):
         lr, epsilon = group["lr"], group["epsilon"]
         if isinstance(epsilon, Tensor):
             epsilon = epsilon.to(delta)[:, None]
-        vertex = self.direction(gradient, group).mul_(-epsilon)
-        gap = torch.linalg.vecdot(gradient, delta - vertex)
-        delta.lerp_(vertex, lr / (lr + t) if group["schedule"] else lr)  # exactly the vertex at a = 1
+        a = lr / (lr + t) if group["schedule"] else lr
+        v, w = self.direction(gradient, group)
+        gap = (epsilon * w * torch.linalg.vecdot(gradient, v)[:, None])[:, 0] + torch.linalg.vecdot(gradient, delta)
+        if a == 1.0:
+            delta.zero_()
+        else:
+            delta.mul_(1.0 - a)
+        delta.sub_(v.mul_(w * (a * epsilon)))
         state["step"] = t + 1
         state["gap"] = gap
         return gap
@@ -113,7 +118,7 @@ class L1qFrankWolfe(FrankWolfe):
     def check_options(self, group: dict[str, Any]) -> None:
         super().check_options(group)
         check_per_image("q", group["q"], 0.0, 1.0, "a number from 0 to 1", group)
-        check_per_image("dq", group["dq"], 0.0, 1.0, "a number from 0 to 1", group)
+        check_number("dq", group["dq"], 0.0, 1.0, "a number from 0 to 1")
 
     def prepare(self, group: dict[str, Any]) -> None:
         q, dq = group["q"], group["dq"]
@@ -122,8 +127,18 @@ class L1qFrankWolfe(FrankWolfe):
             q = (q.double() + shift).clamp(0.0, 1.0) if isinstance(q, Tensor) else min(max(q + shift, 0.0), 1.0)
         self._q = q
 
-    def direction(self, gradient: Tensor, group: dict[str, Any]) -> Tensor:
+    def direction(self, gradient: Tensor, group: dict[str, Any]) -> Direction:
         return l1q_direction(gradient, kept_entries(self._q, gradient.shape[1]))
+
+    def __getstate__(self) -> dict[str, Any]:
+        """For copies and pickles, which go on as this one would."""
+        return super().__getstate__() | {"draws": self.generator.get_state()}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        if "draws" in state:  # also called by load_state_dict, without
+            self.generator = torch.Generator()
+            self.generator.set_state(state.pop("draws"))
+        super().__setstate__(state)
 
     def state_dict(self) -> dict[str, Any]:
         return super().state_dict() | {"generator": self.generator.get_state()}
@@ -136,21 +151,21 @@ class L1qFrankWolfe(FrankWolfe):
 class L1FrankWolfe(FrankWolfe):
     """The sparsest: each step moves the single entry with the largest gradient; ||delta||_1 <= epsilon."""
 
-    def direction(self, gradient: Tensor, group: dict[str, Any]) -> Tensor:
+    def direction(self, gradient: Tensor, group: dict[str, Any]) -> Direction:
         return l1q_direction(gradient, 1)
 
 
 class L2FrankWolfe(FrankWolfe):
     """||delta||_2 <= epsilon."""
 
-    def direction(self, gradient: Tensor, group: dict[str, Any]) -> Tensor:
+    def direction(self, gradient: Tensor, group: dict[str, Any]) -> Direction:
         return l2_direction(gradient)
 
 
 class LinfFrankWolfe(FrankWolfe):
     """No entry beyond epsilon."""
 
-    def direction(self, gradient: Tensor, group: dict[str, Any]) -> Tensor:
+    def direction(self, gradient: Tensor, group: dict[str, Any]) -> Direction:
         return linf_direction(gradient)
 
 

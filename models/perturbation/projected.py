@@ -21,7 +21,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from conceptry.models.perturbation.descent import PerImageOptimizer, check_per_image
+from conceptry.models.perturbation.descent import PerImageOptimizer, check_number, check_per_image
 from conceptry.models.perturbation.oracles import l2_direction, linf_direction
 
 _OFFSET = 1e-7  # the published guard of the denominator
@@ -45,7 +45,7 @@ class Projected(PerImageOptimizer):
     def check_options(self, group: dict[str, Any]) -> None:
         least = torch.finfo(torch.float32).tiny
         check_per_image("epsilon", group["epsilon"], least, float("inf"), "a finite number above 0", group)
-        check_per_image("lr", group["lr"], least, float("inf"), "a finite number above 0", group)
+        check_number("lr", group["lr"], least, float("inf"), "a finite number above 0")
 
 
 class L2Projected(Projected):
@@ -55,7 +55,7 @@ class L2Projected(Projected):
         epsilon = group["epsilon"]
         if isinstance(epsilon, Tensor):
             epsilon = epsilon.to(delta)[:, None]
-        delta.add_(l2_direction(gradient), alpha=-group["lr"])
+        delta.add_(l2_direction(gradient)[0], alpha=-group["lr"])
         norm = torch.linalg.vector_norm(delta, dim=1, keepdim=True)
         delta.mul_(torch.where(norm > epsilon, epsilon / (norm + _OFFSET), 1.0))
         return norm
@@ -68,6 +68,6 @@ class LinfProjected(Projected):
         epsilon = group["epsilon"]
         if isinstance(epsilon, Tensor):
             epsilon = epsilon.to(delta)[:, None]
-        delta.add_(linf_direction(gradient), alpha=-group["lr"])
+        delta.add_(linf_direction(gradient)[0], alpha=-group["lr"])
         torch.clamp(delta, -epsilon, epsilon, out=delta)
         return torch.linalg.vector_norm(gradient, dim=1)

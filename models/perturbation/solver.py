@@ -27,8 +27,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from conceptry.models.errors import InputError
+from conceptry.models.perturbation.descent import PerImageOptimizer
+from conceptry.models.perturbation.keeper import Keeper
 from conceptry.models.perturbation.search import Search, Start, pose
 from conceptry.models.perturbation.untouched import untouched
+
+_HALF_SCALE = 256.0  # of float16 gradients, so that small ones are not rounded to 0
 
 
 @dataclass(frozen=True, eq=False)
@@ -123,12 +128,12 @@ def solve(
     with torch.inference_mode(False), torch.enable_grad(), untouched(model):
         best, history, gaps = _descend(search, optimizer, steps, targeted, use_best, progress, options)
     delta, losses, taken = best
+    gap = _last_gap(gaps, taken)
+    _check_finite(delta, gap, taken)
     perturbed = search.data + delta
     if pixel_range is not None:
         perturbed.clamp_(*pixel_range)
-    return Solution(
-        perturbed, delta, losses, taken, _last_gap(gaps, taken), history, targeted, pixel_range, confidence, precision
-    )
+    return Solution(perturbed, delta, losses, taken, gap, history, targeted, pixel_range, confidence, precision)
 
 
 def _descend(
@@ -143,9 +148,11 @@ def _descend(
     """(delta, losses and steps of what is returned; history; gaps, one a step)."""
     delta = search.start.requires_grad_()
     mover = optimizer([delta], **options)
+    move = mover.move if isinstance(mover, PerImageOptimizer) else mover.step
     gap_of = getattr(mover, "gap", None)
-    sign = torch.full((len(delta),), 1.0 if targeted else -1.0, dtype=delta.dtype, device=delta.device)
-    keeper = _Keeper(search, targeted, use_best)
+    scale = _HALF_SCALE if search.precision == "float16" else 1.0
+    sign = torch.full((len(delta),), scale if targeted else -scale, dtype=delta.dtype, device=delta.device)
+    keeper = Keeper(search, targeted, use_best)
     gaps: list[Tensor] = []
     for t in range(steps + 1):
         with torch.set_grad_enabled(t < steps):
@@ -153,14 +160,16 @@ def _descend(
             if t == 0:
                 search.check_outputs(outputs)
             losses = search.losses(outputs)
-        if t == 0:
-            search.check_losses(losses)
+            if t == 0:
+                search.check_losses(losses)
         if keeper.saw(t, delta, outputs, losses.detach()) or t == steps:
             break
         (gradient,) = torch.autograd.grad(losses, delta, sign)
         del outputs, losses  # the graph, before the next one is built
+        if scale != 1.0:
+            gradient = gradient / scale
         delta.grad = gradient if search.support is None else gradient * search.support
-        mover.step()
+        move()
         if gap_of is not None:
             gaps.append(gap_of(delta))
         if search.bounds is not None:
@@ -171,66 +180,19 @@ def _descend(
     return keeper.kept(delta), keeper.history(steps), gaps
 
 
-class _Keeper:
-    """Remembers, image by image, the iterate to return: the last, the best, or the first that was sure enough."""
-
-    def __init__(self, search: Search, targeted: bool, use_best: bool) -> None:
-        self.search, self.targeted, self.use_best = search, targeted, use_best
-        self.rows: list[Tensor] = []
-        self.done: Tensor | None = None
-        self.best: tuple[Tensor, Tensor, Tensor] | None = None
-
-    def saw(self, t: int, delta: Tensor, outputs: Any, losses: Tensor) -> bool:
-        """Note iterate t; whether all images are done."""
-        if not self.use_best and self.search.confidence is None:
-            self.rows.append(losses)
-            return False
-        delta = delta.detach()
-        reached = self._reached(outputs)
-        if self.best is None:
-            self.rows.append(losses)
-            self.best = (delta.clone(), losses.clone(), torch.zeros_like(losses, dtype=torch.int64))
-            self.done = reached
-        else:
-            assert self.done is not None
-            self.rows.append(losses.masked_fill(self.done, torch.nan))
-            take = ~self.done
-            if self.use_best:
-                better = losses < self.best[1] if self.targeted else losses > self.best[1]
-                take &= better | reached
-            wide = take.view(-1, *[1] * (delta.ndim - 1))
-            self.best = (
-                torch.where(wide, delta, self.best[0]),
-                torch.where(take, losses, self.best[1]),
-                self.best[2].masked_fill(take, t),
-            )
-            self.done = self.done | reached
-        return self.search.confidence is not None and bool(self.done.all())
-
-    def _reached(self, outputs: Any) -> Tensor:
-        """(batch,) whether the probability is high enough."""
-        confidence, target = self.search.confidence, self.search.target
-        if confidence is None:
-            return torch.zeros(len(self.search.data), dtype=torch.bool, device=self.search.data.device)
-        probability = outputs.detach().softmax(dim=1).gather(1, target[:, None])[:, 0]
-        return (probability if self.targeted else 1 - probability) >= confidence
-
-    def kept(self, delta: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """delta, losses and steps of the iterates to return."""
-        if self.best is not None:
-            return self.best
-        steps = torch.full_like(self.rows[-1], len(self.rows) - 1, dtype=torch.int64)
-        return delta.detach(), self.rows[-1].clone(), steps
-
-    def history(self, steps: int) -> Tensor:
-        """(steps + 1, batch); NaN in the rows of the steps that nothing needed."""
-        seen = torch.stack(self.rows)
-        return torch.cat([seen, seen.new_full((steps + 1 - len(seen), seen.shape[1]), torch.nan)])
-
-
 def _last_gap(gaps: list[Tensor], steps: Tensor) -> Tensor | None:
     """(batch,) the gap of the last of each image's `steps`."""
     if not gaps:
         return None
     gap = torch.stack(gaps).gather(0, (steps - 1).clamp(min=0)[None])[0]
     return gap.masked_fill(steps == 0, torch.nan)
+
+
+def _check_finite(delta: Tensor, gap: Tensor | None, steps: Tensor) -> None:
+    """Raise InputError where the gradient held NaN or infinity, which the optimisers look for on the CPU only."""
+    wrong = ~delta.flatten(1).isfinite().all(dim=1) if delta.ndim > 1 else ~delta.isfinite()
+    if gap is not None:
+        wrong |= ~gap.isfinite() & (steps > 0)
+    if bool(wrong.any()):
+        image = int(wrong.nonzero()[0])
+        raise InputError(f"the gradient must be finite, but that of image {image} held NaN or infinity")
