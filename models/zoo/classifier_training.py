@@ -70,8 +70,8 @@ def train_classifier(settings: ClassifierTraining, dataset: Dataset, on_epoch: O
             for start in range(0, len(order), settings.batch_size):
                 rows = torch.from_numpy(order[start : start + settings.batch_size])
                 x = inputs[rows]
-                if settings.adversarial_epsilon:
-                    x = _attacked(settings, network, x, targets[rows], n_steps / (settings.epochs * n_batches))
+                if radius := _radius(settings, n_steps / (settings.epochs * n_batches)):
+                    x = l2_attack(network, x, targets[rows], radius, settings.adversarial_steps)
                 if lengths is None:
                     outputs = network(x)
                 else:
@@ -139,14 +139,11 @@ def _order(settings: ClassifierTraining, dataset: Dataset, rng: np.random.Genera
     return rng.choice(n, size=n, p=weights / weights.sum())
 
 
-def _attacked(settings: ClassifierTraining, network: nn.Module, x: Tensor, targets: Tensor, done: float) -> Tensor:
-    """The pictures attacked within the radius that is due once the share `done` of all steps is over."""
-    epsilon = settings.adversarial_epsilon * min(
-        1.0, done / settings.adversarial_ramp if settings.adversarial_ramp else 1.0
-    )
-    attacked = l2_attack(network.eval(), x, targets, epsilon, settings.adversarial_steps)
-    network.train()
-    return attacked
+def _radius(settings: ClassifierTraining, done: float) -> float:
+    """The attacks' radius that is due once the share `done` of all steps is over."""
+    if done >= settings.adversarial_ramp:
+        return settings.adversarial_epsilon
+    return settings.adversarial_epsilon * done / settings.adversarial_ramp
 
 
 def _mask_words(ids: Tensor, rng: np.random.Generator) -> Tensor:

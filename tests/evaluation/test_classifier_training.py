@@ -14,10 +14,13 @@ from conceptry.evaluation.classifier_training import run, score_classifier, trai
 from conceptry.evaluation.training import EXPERIMENT
 from conceptry.models.artifacts import read_json, sha256_file
 from conceptry.models.errors import InputError
+from conceptry.models.zoo import classifier_training as trainer
 from conceptry.models.zoo.classifier import read_classifier
-from conceptry.models.zoo.classifier_training import ClassifierTraining, recipe, train_classifier
+from conceptry.models.zoo.classifier_training import train_classifier
 from conceptry.models.zoo.datasets import Dataset, load_dataset
+from conceptry.models.zoo.recipes import RECIPES, ClassifierTraining, data_of, recipe
 
+ROBUST = ClassifierTraining("vgg", epochs=6, batch_size=32, lr=0.01, hidden=4, adversarial_epsilon=1.0)
 TINY = ClassifierTraining("mlp2", epochs=8, batch_size=32, lr=0.01, hidden=8)
 WORDS = {1: ("fine", "warm", "great"), 0: ("dull", "cold", "awful")}
 
@@ -25,6 +28,14 @@ WORDS = {1: ("fine", "warm", "great"), 0: ("dull", "cold", "awful")}
 @pytest.fixture(scope="module")
 def wine() -> Dataset:
     return load_dataset("wine")
+
+
+@pytest.fixture(scope="module")
+def digits() -> Dataset:
+    """A few hundred of the digits, three of the classes."""
+    data = load_dataset("digits")
+    train, heldout = (rows[data.targets[rows] < 3] for rows in (data.train, data.heldout))
+    return replace(data, train=train, heldout=heldout)
 
 
 @pytest.fixture(scope="module")
@@ -57,6 +68,38 @@ def test_texts_are_learnt_and_masked_words_are_known(arch: str, reviews: Dataset
     assert model.description.shape.n_outputs == 1
     telling, masked = np.abs(model(["the film was fine", "the film was [MASK]"])[:, 0])
     assert masked < telling / 2
+
+
+def test_a_network_that_is_trained_under_attack_withstands_attacks(digits: Dataset):
+    robust, standard = (
+        score_classifier(train_classifier(settings, digits), digits, 1.0)
+        for settings in (ROBUST, replace(ROBUST, adversarial_epsilon=0.0))
+    )
+    assert robust["accuracy"] > 0.9
+    assert standard["accuracy"] > 0.9
+    assert robust["accuracy_attacked"] > standard["accuracy_attacked"] + 0.2
+
+
+def test_the_radius_of_attacks_rises_evenly_and_stays(digits: Dataset, monkeypatch: pytest.MonkeyPatch):
+    seen = []
+
+    def attack(network: object, x: torch.Tensor, targets: torch.Tensor, epsilon: float, steps: int) -> torch.Tensor:
+        seen.append((epsilon, steps))
+        return x
+
+    monkeypatch.setattr(trainer, "l2_attack", attack)
+    settings = replace(ROBUST, epochs=2, batch_size=100, adversarial_epsilon=2.0, adversarial_steps=3)
+    n_steps = 2 * -(-len(digits.train) // 100)
+    train_classifier(replace(settings, adversarial_ramp=0.5), digits)
+    radii = np.minimum(2.0, 2.0 * np.arange(n_steps) / (n_steps / 2))[1:]  # at the first step there is none
+    assert [epsilon for epsilon, _ in seen] == pytest.approx(radii)
+    assert {steps for _, steps in seen} == {3}
+    seen.clear()
+    train_classifier(replace(settings, adversarial_ramp=0.0), digits)
+    assert [epsilon for epsilon, _ in seen] == [2.0] * n_steps
+    seen.clear()
+    train_classifier(replace(settings, adversarial_epsilon=0.0), digits)
+    assert seen == []
 
 
 def test_training_reads_the_training_rows_alone(wine: Dataset):
@@ -97,6 +140,22 @@ def test_the_same_settings_give_the_same_bytes(wine: Dataset, tmp_path: Path):
     weights = [sha256_file(tmp_path / name / "model.safetensors") for name in ("first", "second", "third")]
     assert weights[0] == weights[1] != weights[2]
     assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_a_training_under_attack_repeats_and_is_recorded(digits: Dataset, store: str, tmp_path: Path):
+    before = torch.get_rng_state()
+    first, second = (run(replace(ROBUST, epochs=1), digits, tmp_path / name) for name in ("first", "second"))
+    assert first["sha256"] == second["sha256"]
+    assert torch.equal(torch.get_rng_state(), before)
+    read = read_classifier(tmp_path / "first", torch.device("cpu"), "zoo:digits-robust")
+    assert first["scores"] == score_classifier(read, digits, ROBUST.adversarial_epsilon)
+    assert set(first["scores"]) == {"accuracy", "accuracy_attacked", "majority_share", "n_heldout"}
+    client = mlflow.MlflowClient(store)
+    experiment = client.get_experiment_by_name(EXPERIMENT)
+    assert experiment is not None
+    logged = client.search_runs([experiment.experiment_id], "params.adversarial_epsilon = '1.0'")
+    assert [one.info.run_name for one in logged] == ["digits-robust"] * 2
+    assert logged[0].data.metrics["accuracy_attacked"] == first["scores"]["accuracy_attacked"]
 
 
 def test_a_regression_is_recorded_and_logged(store: str, tmp_path: Path):
@@ -148,11 +207,31 @@ def test_the_command_trains_one_data_set_or_those_that_ship(
         classifier_training,
         "run",
         lambda settings, dataset, directory, command: (
-            trained.append((dataset.name, directory, settings.epochs)) or {"scores": {"accuracy": 1.0}}
+            trained.append((dataset.name, directory, settings, command)) or {"scores": {"accuracy": 1.0}}
         ),
     )
     train_command(tmp_path / "many", small=True)
-    assert trained == [(name, tmp_path / "many" / name, 5) for name in ("wine", "breast-cancer", "diabetes", "digits")]
+    names = ["wine", "breast-cancer", "diabetes", "digits", "digits-robust", "digits-16", "digits-16-robust"]
+    assert [(name, directory) for name, directory, *_ in trained] == [
+        (data_of(name), tmp_path / "many" / name) for name in names
+    ]
+    assert [settings for _, _, settings, _ in trained] == [replace(RECIPES[name], epochs=5) for name in names]
+    assert trained[-1][3] == (
+        "conceptry train classifiers --output FOLDER --data digits-16 --adversarial-epsilon 2 --small"
+    )
+    trained.clear()
+    said = train_command(tmp_path / "robust", data="digits-16", adversarial_epsilon=2.0)
+    assert said.startswith("digits-16-robust (vgg): accuracy 1; saved")
+    assert trained[0][2] == RECIPES["digits-16-robust"]
+    assert trained[0][3] == "conceptry train classifiers --output FOLDER --data digits-16 --adversarial-epsilon 2"
+    train_command(tmp_path / "other", data="digits", adversarial_epsilon=0.5, adversarial_steps=3, adversarial_ramp=0.0)
+    expected = {"adversarial_epsilon": 0.5, "adversarial_steps": 3, "adversarial_ramp": 0.0}
+    assert trained[1][2] == replace(RECIPES["digits-robust"], **expected)
+    assert trained[1][3].endswith(
+        "--data digits --adversarial-epsilon 0.5 --adversarial-steps 3 --adversarial-ramp 0.0"
+    )
+    train_command(tmp_path / "standard", data="digits-16", adversarial_epsilon=0.0)
+    assert trained[2][2] == RECIPES["digits-16"]
 
 
 def test_paths_stay_out_of_the_record(reviews: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
@@ -168,6 +247,12 @@ def test_paths_stay_out_of_the_record(reviews: Dataset, tmp_path: Path, monkeypa
 def test_what_cannot_be_trained_is_refused_before_training(tmp_path: Path):
     with pytest.raises(InputError, match="arch mlp2 does not suit every data set; name one with data: wine, "):
         train_command(tmp_path / "new", arch="mlp2")
+    with pytest.raises(InputError, match=r"adversarial_epsilon 1\.0 does not suit every data set; name one"):
+        train_command(tmp_path / "new", adversarial_epsilon=1.0)
+    with pytest.raises(InputError, match="adversarial_ramp says how to attack within adversarial_epsilon; give that"):
+        train_command(tmp_path / "new", data="digits", adversarial_ramp=0.5)
+    with pytest.raises(InputError, match="adversarial_epsilon is for images, and wine holds the kind table"):
+        train_command(tmp_path / "new", data="wine", adversarial_epsilon=1.0)
     with pytest.raises(InputError, match="exists already; name a new folder"):
         train_command(tmp_path, data="wine")
     (tmp_path / "digits").mkdir()
@@ -181,7 +266,7 @@ def test_what_cannot_be_trained_is_refused_before_training(tmp_path: Path):
 
 
 def test_a_training_that_breaks_off_leaves_nothing(wine: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    def killed(model: object, dataset: object) -> None:
+    def killed(*_: object) -> None:
         raise KeyboardInterrupt
 
     monkeypatch.setattr(classifier_training, "score_classifier", killed)
@@ -203,6 +288,10 @@ def test_a_training_that_breaks_off_leaves_nothing(wine: Dataset, tmp_path: Path
         ({"logspace": -1.0}, "logspace must be at least 0, got -1.0"),
         ({"hidden": True}, "hidden must be a whole number, got True"),
         ({"dropout": 1.0}, "dropout must be below 1, got 1.0"),
+        ({"adversarial_epsilon": -0.5}, "adversarial_epsilon must be at least 0, got -0.5"),
+        ({"adversarial_epsilon": float("inf")}, "adversarial_epsilon must be at least 0, got inf"),
+        ({"adversarial_steps": 0}, "adversarial_steps must be above 0, got 0"),
+        ({"adversarial_ramp": 1.5}, "adversarial_ramp must be at most 1, got 1.5"),
         ({"seed": -1}, "seed must be at least 0, got -1"),
     ],
 )

@@ -77,6 +77,19 @@ def test_digits_are_pictures():
     assert data.take(data.heldout[:3]).shape == (3, 8, 8, 3)
 
 
+def test_enlarged_digits_are_the_same_digits_with_the_same_rows_held_out():
+    small, large = load_dataset("digits"), load_dataset("digits-16")
+    assert large.inputs.dtype == np.uint8
+    assert large.inputs.shape == (1797, 16, 16, 3)
+    for name in ("targets", "train", "heldout"):
+        assert np.array_equal(getattr(large, name), getattr(small, name))
+    shrunk = large.inputs[..., 0].reshape(-1, 8, 2, 8, 2).mean(axis=(2, 4))
+    apart = np.abs(shrunk - small.inputs[..., 0]).mean(axis=(1, 2))
+    assert (apart < np.abs(shrunk - np.roll(small.inputs[..., 0], 1, axis=0)).mean(axis=(1, 2))).all()
+    assert np.ptp(large.inputs, axis=-1).max() == 0
+    assert large.digest != small.digest
+
+
 def test_reviews_are_read_from_the_archive_in_memory(archive: Path, tmp_path: Path):
     before = sorted(tmp_path.rglob("*"))
     texts, labels = corpora.read_movie_reviews(archive)

@@ -6,16 +6,19 @@ import numpy as np
 import pytest
 import torch
 
-from conceptry.evaluation.classifier_training import score_classifier
+from conceptry.evaluation.classifier_training import SHIPPED, score_classifier
 from conceptry.models.artifacts import read_json, sha256_file
 from conceptry.models.errors import InputError
+from conceptry.models.perturbation import L1qFrankWolfe, gradient_ascent
 from conceptry.models.zoo.classifier import Classifier, read_classifier
-from conceptry.models.zoo.classifier_training import RECIPES, ClassifierTraining
-from conceptry.models.zoo.datasets import SKLEARN, load_dataset
+from conceptry.models.zoo.datasets import load_dataset
+from conceptry.models.zoo.recipes import RECIPES, ClassifierTraining, data_of
 from conceptry.models.zoo.shipped import shipped_names, weights_directory
 
-NAMES = (*SKLEARN, "movie-reviews")
-LEAST = {"wine": 0.95, "breast-cancer": 0.95, "digits": 0.97, "movie-reviews": 0.78}
+NAMES = (*SHIPPED, "movie-reviews")
+LEAST = {"wine": 0.95, "breast-cancer": 0.95, "digits": 0.97, "digits-16": 0.97, "movie-reviews": 0.78}
+LEAST |= {"digits-robust": 0.93, "digits-16-robust": 0.93}
+ATTACKED = {"digits": 1.25, "digits-16": 2.0}  # by how much their robust twins were, in training
 
 
 def _read(name: str) -> Classifier:
@@ -29,19 +32,21 @@ def test_files_match_their_records(name: str):
     present = {path.name: sha256_file(path) for path in folder.iterdir() if path.name != "provenance.json"}
     assert present == provenance["sha256"]
     assert sum(path.stat().st_size for path in folder.iterdir()) < 1.5e6
-    assert provenance["command"] == f"conceptry train classifiers --output FOLDER --data {name}"
+    radius = f" --adversarial-epsilon {RECIPES[name].adversarial_epsilon:g}" if "robust" in name else ""
+    assert provenance["command"] == f"conceptry train classifiers --output FOLDER --data {data_of(name)}{radius}"
     assert ClassifierTraining(**provenance["settings"]) == RECIPES[name]
     assert set(provenance["scores"]) == set(provenance["score_definitions"])
 
 
-@pytest.mark.parametrize("name", SKLEARN)
+@pytest.mark.parametrize("name", SHIPPED)
 def test_held_out_scores_are_those_recorded(name: str):
-    dataset, provenance = load_dataset(name), read_json(weights_directory(name, "classifier") / "provenance.json")
+    provenance = read_json(weights_directory(name, "classifier") / "provenance.json")
+    dataset = load_dataset(data_of(name))
     assert dataset.digest == provenance["data_sha256"]
     assert len(dataset.train) == provenance["n_train"]
     model = _read(name)
     assert (model.modality, model.classes, model.columns) == (dataset.modality, dataset.classes, dataset.columns)
-    scores = score_classifier(model, dataset)
+    scores = score_classifier(model, dataset, RECIPES[name].adversarial_epsilon)
     assert scores == pytest.approx(provenance["scores"], abs=0.003)
 
 
@@ -51,6 +56,36 @@ def test_scores_reach_the_targets():
         assert scores[name]["accuracy"] >= least > scores[name]["majority_share"]
     assert scores["diabetes"]["r2"] > scores["diabetes"]["r2_least_squares"]
     assert scores["diabetes"]["r2"] >= 0.4
+
+
+@pytest.mark.parametrize("data", ATTACKED)
+def test_robust_networks_withstand_what_the_others_do_not(data: str):
+    dataset = load_dataset(data)
+    robust, standard = (
+        score_classifier(_read(name), dataset, ATTACKED[data])["accuracy_attacked"] for name in (f"{data}-robust", data)
+    )
+    assert RECIPES[f"{data}-robust"].adversarial_epsilon == ATTACKED[data]
+    assert robust > 0.15
+    assert standard < 0.05
+
+
+def test_noise_turned_into_digits_by_the_robust_network_is_read_by_neighbours_among_real_digits():
+    from sklearn.neighbors import KNeighborsClassifier
+
+    dataset, targets = load_dataset("digits-16"), torch.arange(200) % 10
+    noise = torch.rand(200, 1, 16, 16, generator=torch.Generator().manual_seed(0))
+    read = {}
+    for name in ("digits-16-robust", "digits-16"):
+        model = _read(name)
+        digits = model.encode(dataset.take(dataset.train)).flatten(1).numpy()
+        judge = KNeighborsClassifier(5).fit(digits, dataset.targets[dataset.train])
+        probes, _ = gradient_ascent(
+            model=model.network, data=noise, target=targets, optimizer=L1qFrankWolfe, steps=45, targeted=True,
+            q=0.9, epsilon=53.6, lr=2.0, pixel_range=(0, 1),
+        )  # fmt: skip
+        read[name] = (judge.predict(probes.flatten(1).numpy()) == targets.numpy()).mean()
+    assert read["digits-16-robust"] >= 0.95
+    assert read["digits-16"] <= read["digits-16-robust"] - 0.4
 
 
 def test_sentences_are_told_apart_and_masked_words_say_little():
@@ -78,8 +113,8 @@ def test_the_word_list_holds_words_and_the_folder_says_whose_they_are():
 
 
 def test_gradients_reach_the_features_of_every_shipped_model():
-    for name in SKLEARN:
-        dataset, model = load_dataset(name), _read(name)
+    for name in SHIPPED:
+        dataset, model = load_dataset(data_of(name)), _read(name)
         x = model.encode(dataset.take(dataset.heldout[:2])).requires_grad_()
         outputs = model.forward(x)
         assert np.allclose(outputs.detach().numpy(), model(dataset.take(dataset.heldout[:2])), rtol=1e-5, atol=1e-5)
