@@ -15,7 +15,7 @@ from PIL import Image
 from conceptry.evaluation.perturbation.data import Case
 from conceptry.evaluation.process import Predict
 from conceptry.models.errors import ConceptryError
-from conceptry.models.images import decode_image
+from conceptry.models.images import decode_image, png_bytes
 
 # The search is of counterfactuals: a version that was registered with it probes without.
 PROBE: Mapping[str, Any] = {"mode": "probe", "sparsest": False}
@@ -87,6 +87,13 @@ def record_of(explained: Explained, source: str) -> dict[str, Any]:
         "history": list(answer["history"]),
         "path": [dict(point) for point in answer["path"]],
     }
+
+
+def with_mean(record: dict[str, Any], probes: Sequence[Explained]) -> dict[str, Any]:
+    """The record of a probe, with the mean of probes of the same class from several noises: what they share."""
+    mean = np.mean([np.asarray(probe.picture, dtype=np.float64) for probe in probes], axis=0)
+    picture = png_bytes(Image.fromarray(np.rint(mean).astype(np.uint8)))
+    return record | {"mean": _text(picture), "mean_of": len(probes)}
 
 
 def _pictures(answer: Mapping[str, Any]) -> dict[str, Any]:

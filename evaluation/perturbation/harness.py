@@ -15,7 +15,7 @@ from rich.console import RenderableType
 
 from conceptry.evaluation.harness import Metric, Progress, Report
 from conceptry.evaluation.perturbation import metrics as m
-from conceptry.evaluation.perturbation.asking import PROBE, Explained, explain_cases, record_of
+from conceptry.evaluation.perturbation.asking import PROBE, Explained, explain_cases, record_of, with_mean
 from conceptry.evaluation.perturbation.data import Case, CaseData, load_cases, table_cases
 from conceptry.evaluation.perturbation.judges import Judgement
 from conceptry.evaluation.perturbation.pictures import draw_grid
@@ -130,7 +130,9 @@ class PerturbationHarness:
             else:
                 report.metrics |= m.judgement_metrics(judged)
         report.tables["probes"] = m.probe_table(probes, judged)
-        report.figures["probes"] = draw_grid(_drawn(probes[: len(classes)]))
+        drawn = _drawn(probes[: len(classes)])
+        means = [with_mean(record, probes[k :: len(classes)]) for k, record in enumerate(drawn)]
+        report.figures["probes"] = draw_grid(means if data.reference else drawn)
 
     def check_request(self, files: list[Path], targets: Sequence[str], params: Mapping[str, str]) -> list[str]:
         return check_request(files, targets, params)

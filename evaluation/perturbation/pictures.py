@@ -27,11 +27,22 @@ _CHANGE = "Change: orange brighter, blue darker, each scaled to its own largest.
 
 @dataclass
 class _Column:
-    """One column of the grid: its heading, the start, and for each version (result, change, caption, reached)."""
+    """One column of the grid: its heading, the start, and what each version made of it."""
 
     heading: str
     start: np.ndarray
-    sides: list[tuple[np.ndarray, np.ndarray, str, bool]] = field(default_factory=list)
+    sides: list["_Side"] = field(default_factory=list)
+
+
+@dataclass
+class _Side:
+    """What one version made of a start; mean: of probes from several noises, -1 to 1, where there is one."""
+
+    result: np.ndarray
+    change: np.ndarray
+    caption: str
+    reached: bool
+    mean: np.ndarray | None
 
 
 def draw_grid(records: Sequence[dict]) -> Figure:
@@ -49,12 +60,15 @@ def draw_grid(records: Sequence[dict]) -> Figure:
     titles = versions if len(versions) > 1 else []
     heights = [_height(block, cell, len(versions), bool(titles)) for block in blocks]
     page = _Page(width, MARGIN + sum(heights) + LINE * 2.2)
+    _stretch([side for block in blocks for column in block for side in column.sides])
     top = MARGIN
     for block, height in zip(blocks, heights, strict=True):
         _draw_block(page, block, cell, top, titles)
         top += height
     page.text(MARGIN, top, _FOOTER, 7, MUTED)
-    page.text(MARGIN, top + LINE * 0.85, _CHANGE, 7, MUTED)
+    noises = max(record.get("mean_of", 0) for record in records)
+    more = f" Mean: of the results from {noises} noises, contrast raised alike for all." if noises else ""
+    page.text(MARGIN, top + LINE * 0.85, _CHANGE + more, 7, MUTED)
     return page.figure
 
 
@@ -65,24 +79,38 @@ def _draw_block(page: "_Page", block: list[_Column], cell: float, top: float, ti
         page.text(x + cell / 2, y - 4, column.heading, 9, INK, ha="center", va="bottom", weight="bold")
         page.picture(x, y, cell, tall, column.start)
         y += tall + GAP / 2
-        for number, (result, change, caption, reached) in enumerate(column.sides):
+        for number, side in enumerate(column.sides):
             if titles:
                 y += LINE * 1.5
-            page.picture(x, y, cell, tall, result)
-            page.text(x + cell / 2, y + tall + 2, caption, 7, MUTED if reached else SECOND, ha="center")
-            page.picture(x, y + tall + LINE, cell, tall, change, signed=True)
+            page.picture(x, y, cell, tall, side.result)
+            page.text(x + cell / 2, y + tall + 2, side.caption, 7, MUTED if side.reached else SECOND, ha="center")
+            rows = [("result", y), ("change", y + tall + LINE)]
+            page.picture(x, rows[1][1], cell, tall, side.change, signed=True)
+            if side.mean is not None:
+                rows.append(("mean", rows[1][1] + tall + GAP / 2))
+                page.picture(x, rows[2][1], cell, tall, (side.mean + 1) / 2)
             if not k:
-                for text, at in (("result", y), ("change", y + tall + LINE)):
+                for text, at in rows:
                     page.text(LEFT - 6, at + tall / 2, text, 8, MUTED, ha="right", va="center")
                 if titles:
                     page.text(LEFT, y - 3, titles[number], 8, INK, va="bottom")
-            y += 2 * tall + LINE + GAP / 2
+            y = rows[-1][1] + tall + GAP / 2
     page.text(LEFT - 6, top + heading + tall / 2, "start", 8, MUTED, ha="right", va="center")
+
+
+def _stretch(sides: Sequence[_Side]) -> None:
+    """Means of noise are pale: the strongest pixel of all of them becomes black or white."""
+    means = [side.mean for side in sides if side.mean is not None]
+    most = max((float(np.abs(mean).max()) for mean in means), default=0.0) or 1.0
+    for side in sides:
+        if side.mean is not None:
+            side.mean = side.mean / most
 
 
 def _height(block: list[_Column], cell: float, versions: int, titled: bool) -> float:
     tall = cell * _aspect(block)
-    each = 2 * tall + LINE + GAP / 2 + titled * LINE * 1.5
+    with_mean = block[0].sides[0].mean is not None
+    each = 2 * tall + LINE + GAP / 2 + titled * LINE * 1.5 + with_mean * (tall + GAP / 2)
     return _lines(block) * LINE + tall + GAP / 2 + versions * each + GAP * 1.5
 
 
@@ -117,7 +145,8 @@ def _columns(same: Sequence[dict]) -> list[_Column]:
             goal = side["target"] or side["after"][0]["class"]
             caption = f"{probability(record['before'], goal)} → {probability(side['after'], goal)}"
             change = picture_of(side["delta"]).astype(np.float64).mean(axis=-1) / 127.5 - 1
-            column.sides.append((picture_of(side["image"]), change, caption, bool(side["success"])))
+            mean = picture_of(record["mean"]) / 127.5 - 1 if "mean" in record else None
+            column.sides.append(_Side(picture_of(side["image"]), change, caption, bool(side["success"]), mean))
             column.heading = column.heading or _heading(record, goal, direction)
         found.append(column)
     return found

@@ -5,7 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from conceptry.evaluation.perturbation.asking import PROBE, Explained, explain_cases, record_of
+from conceptry.evaluation.perturbation.asking import PROBE, Explained, explain_cases, record_of, with_mean
 from conceptry.evaluation.perturbation.data import Case, read_table
 from conceptry.evaluation.process import Predict
 from conceptry.models.errors import InputError
@@ -13,6 +13,9 @@ from conceptry.models.images import open_image
 
 MAX_CASES = 60
 MAX_CLASSES = 20  # that are probed where none is named: an index is a class as its name is
+
+NOISES = 16
+SMALL = 64  # pixels: a network of larger pictures takes seconds for each probe
 
 
 def check_request(files: Sequence[Path], targets: Sequence[str], params: Mapping[str, str]) -> list[str]:
@@ -38,7 +41,8 @@ def explain_request(
     """One record for each picture and target; without files for each target, drawn from noise.
 
     Rows of a table that have no picture are probes; the others are asked in the mode of `params`, or else as
-    registered. Raises ConceptryError for what the version refuses.
+    registered. Small networks are probed from several noises, whose mean shows what the results share. Raises
+    ConceptryError for what the version refuses.
     """
     cases = _cases(files, targets)
     if params.get("mode") == "invert":
@@ -49,7 +53,13 @@ def explain_request(
     for rows, asked in ((probes, {**PROBE, **params, "mode": "probe"}), (others, params)):
         answers = explain_cases(predict, [cases[k][1] for k in rows], asked, rows=MAX_CASES)
         explained |= dict(zip(rows, answers, strict=True))
-    return [record_of(explained[k], name) for k, (name, _) in enumerate(cases)]
+    records = [record_of(explained[k], name) for k, (name, _) in enumerate(cases)]
+    if probes and max(explained[probes[0]].picture.size) <= SMALL:
+        many = [cases[k][1] for k in probes] * NOISES
+        again = explain_cases(predict, many, {**PROBE, **params, "mode": "probe"}, rows=len(many))
+        for place, k in enumerate(probes):
+            records[k] = with_mean(records[k], again[place :: len(probes)])
+    return records
 
 
 def _cases(files: Sequence[Path], targets: Sequence[str]) -> list[tuple[str, Case]]:

@@ -34,7 +34,7 @@ def _add(table: Table, record: dict) -> None:
         after = shown(side["after"][0])
         if not side["success"]:
             after = f"{after} (not reached)"
-        numbers = f"{side['changed']:.1%}", f"{side['l1']:.2f}", f"{side['l2']:.2f}", f"{side['loss']:.3g}"
+        numbers = f"{side['changed']:.1%}", f"{side['l1']:.2f}", f"{side['l2']:.2f}", f"{abs(side['loss']):.3g}"
         table.add_row(escape(name), escape(before), escape(aim(side)), escape(after), *numbers, f"{side['steps']}")
         name = before = ""
 
