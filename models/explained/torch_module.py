@@ -10,6 +10,7 @@ A module over pictures takes them in [0, 1] and holds its own normalisation; see
 """
 
 from pathlib import Path
+from types import MethodType
 from typing import Any
 
 import numpy as np
@@ -131,12 +132,22 @@ def try_batches(module: nn.Module, sample: Tensor, name: str) -> None:
 
 
 def exported_on(module: nn.Module, archive: Path, device: torch.device) -> nn.Module:
-    """The module of a pt2 archive on `device`: its graph may name the device that it was exported on."""
-    if all(tensor.device.type == device.type for tensor in (*module.parameters(), *module.buffers())):
-        return module
-    from torch.export.passes import move_to_device_pass
+    """The module of a pt2 archive on `device`: its graph may name the device that it was exported on.
 
-    return move_to_device_pass(torch.export.load(archive), device).module()
+    A graph has the mode that it was exported in for good: `train` and `eval`, which torch refuses, leave it as it is.
+    """
+    if any(tensor.device.type != device.type for tensor in (*module.parameters(), *module.buffers())):
+        from torch.export.passes import move_to_device_pass
+
+        module = move_to_device_pass(torch.export.load(archive), device).module()
+
+    def keep(self: nn.Module, mode: bool = True) -> nn.Module:
+        return self
+
+    module.train, module.eval = MethodType(keep, module), MethodType(keep, module)
+    for part in module.modules():
+        part.training = False
+    return module
 
 
 def torch_model(

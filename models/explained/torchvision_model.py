@@ -87,9 +87,13 @@ def _network(
 
 def _shapes(architecture: str) -> dict[str, torch.Size]:
     """The names and shapes of the state for 1,000 classes, without auxiliary heads."""
-    with torch.device("meta"):
-        state = build(_KIND, architecture, 1000, _options(architecture, False, False)).state_dict()
-    return {key: tensor.shape for key, tensor in state.items()}
+    options = _options(architecture, False, False)
+    try:
+        with torch.device("meta"):  # no weights are drawn
+            module = build(_KIND, architecture, 1000, options)
+    except NotImplementedError:  # regnets compute their widths by tensors
+        module = build(_KIND, architecture, 1000, options)
+    return {key: tensor.shape for key, tensor in module.state_dict().items()}
 
 
 def _options(architecture: str, auxiliary: bool, published: bool) -> dict[str, Any]:

@@ -15,9 +15,10 @@ from torch import Tensor, nn
 
 from conceptry.models.artifacts import sha256_file
 from conceptry.models.errors import InputError
-from conceptry.models.explained import PixelModel, as_pixel_model, load_explained, read_explained
+from conceptry.models.explained import PixelModel, as_pixel_model, load_explained, read_explained, torchvision_model
 from conceptry.models.explained.checkpoint import fill, is_file_name, read_checkpoint
 from conceptry.models.explained.preprocessing import Preprocessing
+from conceptry.models.explained.vision import build
 
 PICTURES = np.random.default_rng(0).integers(0, 256, (2, 40, 50, 3), np.uint8)
 WANTED = ("conv.weight", "bn.running_mean")
@@ -177,6 +178,21 @@ def test_states_of_old_files() -> None:
     fill(dense, old, "dense")
     first = "features.denseblock1.denselayer1."
     assert torch.equal(dense.state_dict()[f"{first}norm1.weight"], old[f"{first}norm.1.weight"])
+
+
+def test_states_without_the_version_of_their_format() -> None:
+    with torch.random.fork_rng():
+        module = build("torchvision", "mnasnet0_5", 2, {})
+    state = {key: torch.ones_like(value) for key, value in module.state_dict().items()}
+    fill(module, state, "mnasnet")
+    assert all((value == 1).all() for value in module.state_dict().values())
+
+
+@pytest.mark.parametrize("architecture", ["regnet_y_400mf", "inception_v3", "mnasnet0_5"])
+def test_shapes_are_known_without_weights(architecture: str) -> None:
+    shapes = torchvision_model._shapes(architecture)
+    assert list(shapes.items())[-1] in [(f"{head}.bias", (1000,)) for head in ("fc", "classifier.1")]
+    assert not any("aux" in key.lower() for key in shapes)
 
 
 def test_names_of_files() -> None:

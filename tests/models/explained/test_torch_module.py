@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from conceptry.models.errors import InputError
-from conceptry.models.explained import DifferentiableModel, load_explained, read_explained
+from conceptry.models.explained import DifferentiableModel, PixelModel, load_explained, read_explained
 from conceptry.models.explained.pictures import Scaled, to_pixels
 
 ROWS = pd.DataFrame(np.random.default_rng(0).normal(2.0, [1, 5, 0.1], (40, 3)).astype(np.float32), columns=list("abc"))
@@ -154,8 +154,11 @@ def test_pictures_of_any_size(log: Callable[..., str]) -> None:
     network = Picture().eval()
     uri = log(network, np.zeros((2, 3, 16, 12), np.float32))
     model = load_explained(uri, "cpu")
-    assert isinstance(model, DifferentiableModel)
+    assert isinstance(model, PixelModel)
     assert model.modality == "image"
+    assert model.module.eval() is model.module.train(False)
+    assert not any(part.training for part in model.module.modules())
+    assert not any(parameter.requires_grad for parameter in model.module.parameters())
     assert "own normalisation" in model.notes[0]
     pictures = np.random.default_rng(0).integers(0, 256, (70, 16, 12, 3), np.uint8)
     with torch.no_grad():
