@@ -1,12 +1,14 @@
 """The hyperparameters of a perturbation: what distinguishes one registered version, and what a request may change.
 
-Radii that are left open grow with the picture, so that one default serves all sizes. With N = C H W entries:
+Radii that are left open grow with the picture, so that one default serves all sizes. With N = C H W entries, of which a
+step of L1-q moves k = (1 - q) N; 7760 at q = .975 is the published radius:
 
 | optimizer | default epsilon | at (1, 16, 16) | at (3, 224, 224) |
 |---|---|---|---|
-| l1q_frank_wolfe, l1_frank_wolfe | 7760 / 150528 N = .0516 N, as published | 13.2 | 7760 |
-| l2_frank_wolfe, l2_projected | sqrt(N) / 8 | 2 | 48.5 |
-| linf_frank_wolfe, linf_projected | 1 / 8, whose cube reaches to the l2 radius in its corners | .125 | .125 |
+| l1q_frank_wolfe | 2.062 k, so that a moved entry may cross its range twice | 52.8 (q = .9) | 7760 (q = .975) |
+| l1_frank_wolfe | 7760 / 150528 N | 13.2 | 7760 |
+| l2_frank_wolfe, l2_projected | sqrt(N) / 4 | 4 | 97 |
+| linf_frank_wolfe, linf_projected | 1 / 4, a cube whose corners have that l2 norm | .25 | .25 |
 """
 
 import dataclasses
@@ -27,6 +29,7 @@ STARTS = (NOISE, GREY)
 PRECISIONS = ("float32", "bfloat16", "float16")
 MAX_STEPS = 10_000
 _L1_SHARE = 7760 / (3 * 224 * 224)
+_RANGES = _L1_SHARE / (1 - 0.975)
 
 
 @dataclass(frozen=True)
@@ -39,7 +42,8 @@ class Settings:
     dq: float = option(0.0, "Every step draws its own q within this distance (l1q_frank_wolfe).")
     epsilon: float | None = option(
         None,
-        "Radius of the ball, pixels in [0, 1]. [default, of N entries: .0516 N of l1, sqrt(N) / 8 of l2, 1/8 of linf]",
+        "Radius of the ball, pixels in [0, 1]. [default, of N entries: 2.062 (1 - q) N of l1q, .0516 N of l1, "
+        "sqrt(N) / 4 of l2, 1/4 of linf]",
     )
     lr: float | None = option(
         None, "Step size. [default: 2 of Frank-Wolfe, which falls with the steps; 2.5 epsilon / steps of projected]"
@@ -113,13 +117,16 @@ class Settings:
         """Whether two runs over the same picture can differ."""
         return self.is_projected or (self.optimizer == L1Q and self.dq > 0)
 
-    def radius(self, entries: int) -> float:
-        """epsilon, or the default of the table above for pictures of so many entries."""
+    def radius(self, entries: int, q: float | None = None) -> float:
+        """epsilon, or the default of the table above for pictures of so many entries and another q than registered."""
         if self.epsilon is not None:
             return self.epsilon
-        if self.optimizer.startswith("l1"):
+        if self.optimizer == L1Q:
+            # A step moves at least one entry, however many q drops.
+            return _RANGES * max((1 - (self.q if q is None else q)) * entries, 1.0)
+        if self.optimizer == "l1_frank_wolfe":
             return _L1_SHARE * entries
-        return math.sqrt(entries) / 8 if self.optimizer.startswith("l2") else 1 / 8
+        return math.sqrt(entries) / 4 if self.optimizer.startswith("l2") else 1 / 4
 
     def override(self, values: Mapping[str, Any]) -> "Settings":
         """These settings with the given ones changed; None and "" leave what there is.

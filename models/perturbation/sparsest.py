@@ -124,9 +124,10 @@ def confidence_of(explanation: Explanation) -> Tensor:
 
 def _epsilon_phase(search: _Search) -> None:
     """Bisect the radius of every q of the ladder, after doubling it until the prediction flips."""
-    start = search.settings.radius(search.question.entries)
-    epsilon = torch.full((len(search.question.start), SLOTS), start, dtype=torch.float64)
-    q = torch.tensor(LADDER, dtype=torch.float64).expand_as(epsilon)
+    radii = [search.settings.radius(search.question.entries, q) for q in LADDER]
+    epsilon, q = (
+        torch.tensor(values, dtype=torch.float64).repeat(len(search.question.start), 1) for values in (radii, LADDER)
+    )
     lo, hi = torch.zeros_like(epsilon), torch.full_like(epsilon, torch.inf)
     for _ in range(EPSILON_ROUNDS):
         flips = search.attempt(epsilon, q)
