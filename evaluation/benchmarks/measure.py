@@ -6,7 +6,7 @@ import multiprocessing
 import statistics
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -116,8 +116,8 @@ def _shown(value: Any) -> str:
     return f"{value:.3g}" if isinstance(value, float) else str(value)
 
 
-def seconds_side_by_side(functions: Mapping[str, Callable[[], Any]], repeats: int) -> dict[str, float]:
-    """Median seconds of each function: one warm-up each, then all of them in turn, `repeats` times.
+def rounds_side_by_side(functions: Mapping[str, Callable[[], Any]], repeats: int) -> dict[str, list[float]]:
+    """Seconds of each function in every round: one warm-up each, then all of them in turn, `repeats` times.
 
     Taking turns spreads a disturbance of the machine over all of them, so ratios hold where times do not.
     """
@@ -129,7 +129,17 @@ def seconds_side_by_side(functions: Mapping[str, Callable[[], Any]], repeats: in
             start = time.perf_counter()
             function()
             seconds[name].append(time.perf_counter() - start)
-    return {name: statistics.median(values) for name, values in seconds.items()}
+    return seconds
+
+
+def seconds_side_by_side(functions: Mapping[str, Callable[[], Any]], repeats: int) -> dict[str, float]:
+    """Median seconds of each function over the rounds of `rounds_side_by_side`."""
+    return {name: statistics.median(values) for name, values in rounds_side_by_side(functions, repeats).items()}
+
+
+def median_ratio(seconds: Sequence[float], base: Sequence[float]) -> float:
+    """Median over the rounds of seconds / base: what two functions that take turns differ by."""
+    return statistics.median(s / b for s, b in zip(seconds, base, strict=True))
 
 
 @contextmanager

@@ -1,0 +1,156 @@
+"""Sparse perturbations on one thread: seconds and memory beside bare passes and rai-toolbox, agreement, probes, growth.
+
+Whole solves are measured, with all that is checked and prepared before the first step. The floor are the forward and
+backward passes that any solver needs; each figure is the median over rounds in which everyone takes a turn.
+"""
+
+import importlib
+import statistics
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from conceptry.evaluation.benchmarks import perturbation_cases as cases
+from conceptry.evaluation.benchmarks import perturbation_rivals as rivals
+from conceptry.evaluation.benchmarks.measure import (
+    Benchmark,
+    Record,
+    Target,
+    median_ratio,
+    one_thread,
+    rounds_side_by_side,
+)
+from conceptry.evaluation.benchmarks.perturbation_cases import BARE, NETWORKS, OURS, RIVAL, SIXTEEN, Network
+from conceptry.evaluation.benchmarks.perturbation_growth import AGREEMENT, LOSS, PIXELS, TIMES, agreement, growth
+from conceptry.evaluation.benchmarks.perturbation_probes import KNN, PER_CLASS, PROBES, ROBUST, STANDARD, quality
+from conceptry.models.errors import InputError
+
+RIVAL_TIMES = f"x {RIVAL}"  # column
+ROUNDS = {"zoo": (31, 9), "imagenet": (9, 3)}  # in full, if quick
+SOLVE, ON_CUDA = "solve", "solve on CUDA"
+# Between CPU and CUDA, on the robust network.
+LOSS_TOLERANCE, PIXEL_TOLERANCE = 0.05, 0.01
+
+
+def run(
+    dictionary: Path | None = None,
+    quick: bool = False,
+    progress: Callable[[str], None] = lambda _: None,
+    networks: Sequence[Network] = NETWORKS,
+    per_class: int = PER_CLASS,
+) -> Benchmark:
+    """Measure; under five minutes, or under one if `quick` (fewer rounds and sizes, no memory).
+
+    `networks` and probes `per_class` are what the targets are about; less is for trying things out. There is no
+    dictionary here: InputError if one is given.
+    """
+    if dictionary is not None:
+        raise InputError("--dictionary: the benchmark of perturbation makes its own pictures; leave it out")
+    notes = [
+        "whole solves of L1-q Frank-Wolfe from noise; 'x passes': seconds over those of steps + 1 forward and steps "
+        "backward passes of the same batch, median of the ratios of each round; one thread"
+    ]
+    if rivals.RIVAL_THERE:
+        importlib.import_module("rai_toolbox.perturbations")  # now: the limit on threads reaches loaded libraries only
+    else:
+        notes.append('rai-toolbox is not installed (pip install "conceptry[benchmark]"): not measured')
+    if not cases.IMAGENET_THERE:
+        notes.append('EfficientNet-Lite0 is not installed (pip install "conceptry[imagenet]"): not measured')
+    cuda = torch.cuda.is_available()
+    if not cuda:
+        notes.append("there is no CUDA device here: not measured")
+    records = []
+    with one_thread():
+        for network in networks:
+            if network.there:
+                progress(network.title)
+                records += _solving(network, quick, "cpu")
+        progress("agreement")
+        records += rivals.parity(cases.load_case(SIXTEEN, *_parity_size(quick)))
+        progress("probes")
+        records += quality(per_class)
+        progress("growth")
+        records += growth(quick)
+        if cuda:
+            progress("CUDA")
+            with _exact_cuda():
+                for network in networks:
+                    if network.there:
+                        records += _solving(network, quick, "cuda")
+                records += agreement(*_parity_size(quick))
+    return Benchmark("Sparse perturbations", records, _targets(records, networks), notes)
+
+
+def _parity_size(quick: bool) -> tuple[int, int]:
+    """Pictures and steps."""
+    return (20, 15) if quick else (100, 45)
+
+
+def _solving(network: Network, quick: bool, device: str) -> list[Record]:
+    """Bare passes, ours and rai-toolbox over one batch, with their peak memory unless `quick`."""
+    functions: dict[str, Callable[[cases.Case], Any]] = {BARE: cases.bare_passes, OURS: cases.solve}
+    if rivals.RIVAL_THERE:
+        functions[RIVAL] = rivals.rival_solve
+    case = cases.load_case(network, network.batch, network.steps, device)
+    in_full, if_quick = ROUNDS[network.name.partition(":")[0]]
+    turns = {name: partial(function, case) for name, function in functions.items()}
+    rounds = rounds_side_by_side(turns, if_quick if quick else in_full)
+    records = []
+    for name, function in functions.items():
+        mb = None
+        if not quick:
+            mb = cases.peak_cuda(case, function) if device == "cuda" else cases.peak_cpu(network, function)
+        extra: dict[str, Any] = {TIMES: median_ratio(rounds[name], rounds[BARE])}
+        if rivals.RIVAL_THERE:
+            extra[RIVAL_TIMES] = median_ratio(rounds[name], rounds[RIVAL])
+        if mb is not None and device == "cpu" and network.memory_batch != network.batch:
+            extra["note"] = f"memory: batch of {network.memory_batch:,}"
+        what = f"{SOLVE if device == 'cpu' else ON_CUDA}, {network.title}, batch {network.batch}"
+        records.append(Record(what, name, statistics.median(rounds[name]), mb, extra))
+    return records
+
+
+@contextmanager
+def _exact_cuda() -> Iterator[None]:
+    """float32 in full, which CUDA's convolutions leave otherwise."""
+    before = torch.backends.cudnn.allow_tf32
+    torch.backends.cudnn.allow_tf32 = False
+    try:
+        yield
+    finally:
+        torch.backends.cudnn.allow_tf32 = before
+
+
+def _targets(records: list[Record], networks: Sequence[Network]) -> list[Target]:
+    found = {(r.case, r.implementation): r for r in records}
+    targets = []
+    for network in networks:
+        case = f"{SOLVE}, {network.title}, batch {network.batch}"
+        ours, bare = found.get((case, OURS)), found.get((case, BARE))
+        extra = {} if ours is None else ours.extra
+        targets.append(Target(f"{network.title}, times bare passes", extra.get(TIMES), network.limit, "max"))
+        targets.append(Target(f"{network.title}, times {RIVAL}", extra.get(RIVAL_TIMES), 1, "max"))
+        memory = None
+        if ours is not None and bare is not None and ours.peak_mb and bare.peak_mb:
+            memory = ours.peak_mb / bare.peak_mb
+        targets.append(Target(f"{network.title}, memory times bare passes", memory, 1.1, "max"))
+    for reference in (RIVAL, rivals.LITERAL):
+        apart = [
+            r.extra[rivals.DIFFERENCE]
+            for r in records
+            if r.case.startswith(rivals.PARITY) and r.implementation == reference
+        ]
+        name = f"largest pixel difference from {reference}"
+        targets.append(Target(name, max(apart, default=None), 1e-5, "max"))
+    knn = {r.implementation: r.extra[KNN] for r in records if r.case.startswith(PROBES)}
+    targets.append(Target("5-NN accuracy of robust probes", knn[ROBUST], 0.95, "min"))
+    targets.append(Target("5-NN accuracy, robust minus standard", knn[ROBUST] - knn[STANDARD], 0.4, "min"))
+    on_cuda = [r.extra for r in records if r.case.startswith(AGREEMENT)]
+    for name, limit in ((LOSS, LOSS_TOLERANCE), (PIXELS, PIXEL_TOLERANCE)):
+        worst = max((extra[name] for extra in on_cuda), default=None)
+        targets.append(Target(f"{AGREEMENT}, {name}", worst, limit, "max"))
+    return targets

