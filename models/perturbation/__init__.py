@@ -1,20 +1,32 @@
 """Sparse perturbations: what would have to change, and what a class looks like to a model."""
 
 from conceptry.models.perturbation.ascent import gradient_ascent, random_restart
+from conceptry.models.perturbation.classifier import ClassScores
+from conceptry.models.perturbation.explanation import Explanation, PathPoint
 from conceptry.models.perturbation.frank_wolfe import L1FrankWolfe, L1qFrankWolfe, L2FrankWolfe, LinfFrankWolfe
 from conceptry.models.perturbation.projected import L2Projected, LinfProjected
+from conceptry.models.perturbation.settings import Settings
 from conceptry.models.perturbation.solver import Solution, solve
+from conceptry.models.perturbation.tasks import counterfactual, explain_error, invert, probe
 from conceptry.models.perturbation.untouched import untouched
 
 __all__ = [
+    "ClassScores",
+    "Explanation",
     "L1FrankWolfe",
     "L1qFrankWolfe",
     "L2FrankWolfe",
     "L2Projected",
     "LinfFrankWolfe",
     "LinfProjected",
+    "PathPoint",
+    "Settings",
     "Solution",
+    "counterfactual",
+    "explain_error",
     "gradient_ascent",
+    "invert",
+    "probe",
     "random_restart",
     "solve",
     "untouched",

@@ -176,7 +176,8 @@ def _checked_bounds(pixel_range: Any, data: Tensor) -> tuple[Tensor, Tensor] | N
     """What delta may be, as the pictures: from <= 0 to >= 0, so that the cut shortens delta in every norm."""
     if pixel_range is None:
         return None
-    low, high = pixel_range
+    fits = isinstance(pixel_range, (tuple, list)) and len(pixel_range) == 2
+    low, high = pixel_range if fits else (math.nan, math.nan)
     if not (math.isfinite(low) and math.isfinite(high) and low < high):
         raise InputError(f"pixel_range must be two finite numbers, the least first, got {pixel_range!r}")
     least, most = float(data.min()), float(data.max())

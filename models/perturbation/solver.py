@@ -120,15 +120,16 @@ def solve(
     Raises:
         InputError: naming the argument, what it must be and what it was.
     """
-    search = pose(
-        model=model, data=data, target=target, optimizer=optimizer, steps=steps, criterion=criterion,
-        pixel_range=pixel_range, support=support, start=start, seed=seed, confidence=confidence,
-        precision=precision, compile=compile,
-    )  # fmt: skip
-    with torch.inference_mode(False), torch.enable_grad(), untouched(model):
-        best, history, gaps = _descend(search, optimizer, steps, targeted, use_best, progress, options)
+    with torch.inference_mode(False), torch.enable_grad():
+        search = pose(
+            model=model, data=data, target=target, optimizer=optimizer, steps=steps, criterion=criterion,
+            pixel_range=pixel_range, support=support, start=start, seed=seed, confidence=confidence,
+            precision=precision, compile=compile,
+        )  # fmt: skip
+        with untouched(model):
+            best, history, gaps = _descend(search, optimizer, steps, targeted, use_best, progress, options)
     delta, losses, taken = best
-    gap = _last_gap(gaps, taken)
+    gap = None if gaps is None else _last_gap(gaps, taken)
     _check_finite(delta, gap, taken)
     perturbed = search.data + delta
     if pixel_range is not None:
@@ -144,16 +145,15 @@ def _descend(
     use_best: bool,
     progress: Callable[[int, int], None] | None,
     options: dict[str, Any],
-) -> tuple[tuple[Tensor, Tensor, Tensor], Tensor, list[Tensor]]:
-    """(delta, losses and steps of what is returned; history; gaps, one a step)."""
+) -> tuple[tuple[Tensor, Tensor, Tensor], Tensor, list[Tensor] | None]:
+    """(delta, losses and steps of what is returned; history; gaps, one a step, or None where there are none)."""
     delta = search.start.requires_grad_()
     mover = optimizer([delta], **options)
     move = mover.move if isinstance(mover, PerImageOptimizer) else mover.step
     gap_of = getattr(mover, "gap", None)
     scale = _HALF_SCALE if search.precision == "float16" else 1.0
-    sign = torch.full((len(delta),), scale if targeted else -scale, dtype=delta.dtype, device=delta.device)
     keeper = Keeper(search, targeted, use_best)
-    gaps: list[Tensor] = []
+    gaps: list[Tensor] | None = None if gap_of is None else []
     for t in range(steps + 1):
         with torch.set_grad_enabled(t < steps):
             outputs = search.outputs(delta)
@@ -164,13 +164,13 @@ def _descend(
                 search.check_losses(losses)
         if keeper.saw(t, delta, outputs, losses.detach()) or t == steps:
             break
-        (gradient,) = torch.autograd.grad(losses, delta, sign)
+        (gradient,) = torch.autograd.grad(losses, delta, torch.full_like(losses, scale if targeted else -scale))
         del outputs, losses  # the graph, before the next one is built
         if scale != 1.0:
             gradient = gradient / scale
         delta.grad = gradient if search.support is None else gradient * search.support
         move()
-        if gap_of is not None:
+        if gap_of is not None and gaps is not None:
             gaps.append(gap_of(delta))
         if search.bounds is not None:
             with torch.no_grad():
@@ -180,12 +180,10 @@ def _descend(
     return keeper.kept(delta), keeper.history(steps), gaps
 
 
-def _last_gap(gaps: list[Tensor], steps: Tensor) -> Tensor | None:
+def _last_gap(gaps: list[Tensor], steps: Tensor) -> Tensor:
     """(batch,) the gap of the last of each image's `steps`."""
-    if not gaps:
-        return None
-    gap = torch.stack(gaps).gather(0, (steps - 1).clamp(min=0)[None])[0]
-    return gap.masked_fill(steps == 0, torch.nan)
+    none = torch.full_like(steps, torch.nan, dtype=gaps[0].dtype if gaps else torch.float32)
+    return torch.stack([none, *gaps]).gather(0, steps[None])[0]
 
 
 def _check_finite(delta: Tensor, gap: Tensor | None, steps: Tensor) -> None:
