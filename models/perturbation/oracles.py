@@ -60,7 +60,7 @@ def l1q_direction(gradient: Tensor, kept: Kept) -> Direction:
     signs = gradient.sign().mul_(strength.ge_(threshold))  # in place: 0.0 or 1.0, which is faster than booleans
     count = torch.linalg.vecdot(signs, signs)[:, None]
     limit = kept.to(gradient.device) if isinstance(kept, Tensor) else kept
-    if gradient.device.type != "cpu" or float((count - limit).max()) > 0:
+    if not _on_cpu(gradient) or float((count - limit).max()) > 0:
         strength = gradient.abs()
         above = strength > threshold
         tied = strength == threshold
@@ -79,10 +79,10 @@ def _kth_largest(strength: Tensor, kept: Kept) -> Tensor:
     if isinstance(kept, int):
         if kept == 0:
             return strength.new_full((batch, 1), torch.inf)
-        if strength.device.type != "cpu":
+        if not _on_cpu(strength):
             return strength.topk(kept, dim=1).values[:, -1:]
         return torch.from_numpy(np.partition(strength.numpy(), entries - kept, axis=1)[:, entries - kept, None])
-    if strength.device.type != "cpu":
+    if not _on_cpu(strength):
         largest = strength.topk(max(int(kept.max()), 1), dim=1).values
         k = kept.to(strength.device)
         return largest.gather(1, (k - 1).clamp_(min=0)).masked_fill_(k == 0, torch.inf)
@@ -91,3 +91,8 @@ def _kth_largest(strength: Tensor, kept: Kept) -> Tensor:
         if k:
             result[i, 0] = float(np.partition(row, entries - k)[entries - k])
     return result
+
+
+def _on_cpu(tensor: Tensor) -> bool:
+    """Whether looking at a value is free; elsewhere the host waits for the device."""
+    return tensor.device.type == "cpu"

@@ -18,6 +18,7 @@ from conceptry.models.perturbation import (
     L2Projected,
     LinfFrankWolfe,
     LinfProjected,
+    oracles,
 )
 from conceptry.models.perturbation.oracles import kept_entries, l1q_direction
 
@@ -166,6 +167,14 @@ def test_k_is_rounded_half_to_even_on_the_float64_product():
     assert [kept_entries(0.5, n) for n in (1, 3, 5, 7)] == [0, 2, 2, 4]
 
 
+@pytest.fixture(params=["on the CPU", "as on an accelerator"])
+def device_rules(request, monkeypatch):
+    """Both ways to choose the entries, on the CPU's tensors."""
+    if request.param == "as on an accelerator":
+        monkeypatch.setattr(oracles, "_on_cpu", lambda tensor: False)
+
+
+@pytest.mark.usefixtures("device_rules")
 def test_exactly_k_entries_are_kept_the_first_of_equal_ones():
     g = torch.tensor([[2.0, -1, 1, 3, -1, 1], [1, 1, 1, 1, 1, 1], [0, 0, 5, 0, 0, 0], [0, 0, 0, 0, 0, 0]])
     signs, weight = l1q_direction(g, 3)
@@ -179,9 +188,14 @@ def test_exactly_k_entries_are_kept_the_first_of_equal_ones():
 @settings(max_examples=60, deadline=None)
 def test_ties_are_decided_as_by_a_stable_sort(values, k):
     k = min(k, len(values))
-    signs, _ = l1q_direction(torch.tensor([values], dtype=torch.float32), k)
     kept = sorted(range(len(values)), key=lambda i: (-abs(values[i]), i))[:k]
-    assert signs[0].tolist() == [np.sign(v) if i in kept else 0 for i, v in enumerate(values)]
+    wanted = [np.sign(v) if i in kept else 0 for i, v in enumerate(values)]
+    for on_cpu in (True, False):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(oracles, "_on_cpu", lambda tensor, on_cpu=on_cpu: on_cpu)
+            for each in (k, torch.tensor([[k]])):
+                signs, _ = l1q_direction(torch.tensor([values], dtype=torch.float32), each)
+                assert signs[0].tolist() == wanted
 
 
 def test_epsilon_and_q_may_differ_by_image():
