@@ -20,7 +20,7 @@ def image_bytes(value: object) -> bytes:
     """The file content in a request cell: bytes as they are, or text in strict base64.
 
     Some JSON layouts of MLflow decode base64 and some do not, so bytes without a picture's magic number get one
-    strict try as base64 before they are refused.
+    strict try as base64 before they are refused. Line breaks are overlooked: MLflow puts them into its answers.
     """
     if isinstance(value, str):
         raw = value.encode("ascii", errors="replace")
@@ -34,7 +34,7 @@ def image_bytes(value: object) -> bytes:
             "in JSON use dataframe_split or dataframe_records"
         )
     try:
-        decoded = base64.b64decode(raw.strip(), validate=True)
+        decoded = base64.b64decode(b"".join(raw.split()), validate=True)
     except (binascii.Error, ValueError):
         decoded = b""
     if decoded.startswith(_MAGIC):
