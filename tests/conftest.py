@@ -123,6 +123,14 @@ def harsanyi_version(store: str, tiny_classifier: Path):
     return register("harsanyi", {"model": f"classifier:{tiny_classifier}"}, name="tiny-harsanyi").version
 
 
+@pytest.fixture(scope="session")
+def perturbation_version(store: str):
+    """A registered version over a small robust network of 8 x 8 digits."""
+    from conceptry.registry import register
+
+    return register("perturbation", {"model": "zoo:digits-robust", "epsilon": 12.0}, name="tiny-perturbation").version
+
+
 @pytest.fixture
 def command_line(store: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch):
     """Run the command line in this process, which saves the seconds that imports take; returns (code, out, err)."""

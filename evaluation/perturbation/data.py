@@ -69,8 +69,9 @@ class CaseData(EvaluationData):
 
     @cached_property
     def classes(self) -> tuple[str, ...]:
-        """All labels and targets, sorted."""
-        return tuple(sorted({name for case in self.cases for name in (case.label, case.target) if name}))
+        """All labels and targets, sorted, those of the reference included: the same in any draw of the zoo's digits."""
+        known = set(self.reference.labels) if self.reference else set()
+        return tuple(sorted(known | {name for case in self.cases for name in (case.label, case.target) if name}))
 
     def toward_others(self) -> list[Case]:
         """The cases, each with a target: its own, or another class than its label.

@@ -24,7 +24,7 @@ from conceptry.evaluation.perturbation.saving import VIEWS, save_records
 from conceptry.evaluation.perturbation.summary import describe_summary, draw_summary, summarise
 from conceptry.evaluation.perturbation.text import describe
 from conceptry.evaluation.process import Predict
-from conceptry.models.errors import InputError
+from conceptry.models.errors import ConceptryError, InputError
 
 PROBES_A_CLASS, MAX_CLASSES = 20, 10
 UNJUDGED_PROBES = 20  # in all, where nobody judges them: large networks take seconds for each
@@ -115,9 +115,13 @@ class PerturbationHarness:
         each = PROBES_A_CLASS if data.reference else max(1, UNJUDGED_PROBES // len(classes))
         cases = [Case(None, target=name) for name in classes * each]
         # One request: within it each row has noise of its own.
-        probes = explain_cases(
-            predict, cases, PROBE, lambda share: progress("probes", 0.6 + 0.4 * share), rows=len(cases)
-        )
+        try:
+            probes = explain_cases(
+                predict, cases, PROBE, lambda share: progress("probes", 0.6 + 0.4 * share), rows=len(cases)
+            )
+        except ConceptryError as error:  # classes of another network, or one that takes pictures of any size
+            report.notes.append(f"probes are left out: {error}")
+            return
         report.metrics |= m.probe_metrics(probes)
         judged: Judgement | None = None
         if data.reference is None:

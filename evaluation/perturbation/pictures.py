@@ -20,6 +20,7 @@ from conceptry.evaluation.plots import ACCENT, GRID, INK, MUTED, SECOND, new_fig
 
 SIGNED = LinearSegmentedColormap.from_list("signed", [ACCENT, "white", SECOND])
 SMALL = 64  # pixels: pictures up to this size keep their pixels and fit ten to a row
+STRONG = 0.97  # quantile of the pixels of means from which on they are black or white
 LEFT, GAP, LINE, MARGIN = 50.0, 7.0, 12.0, 10.0
 _FOOTER = "Below a result: probability of the class before → after, orange where it is not reached. "
 _CHANGE = "Change: orange brighter, blue darker, each scaled to its own largest."
@@ -99,12 +100,12 @@ def _draw_block(page: "_Page", block: list[_Column], cell: float, top: float, ti
 
 
 def _stretch(sides: Sequence[_Side]) -> None:
-    """Means of noise are pale: the strongest pixel of all of them becomes black or white."""
-    means = [side.mean for side in sides if side.mean is not None]
-    most = max((float(np.abs(mean).max()) for mean in means), default=0.0) or 1.0
+    """Means of noise are pale: the strongest pixels of all of them become black or white."""
+    means = [np.abs(side.mean).ravel() for side in sides if side.mean is not None]
+    strong = float(np.quantile(np.concatenate(means), STRONG)) if means else 0.0
     for side in sides:
         if side.mean is not None:
-            side.mean = side.mean / most
+            side.mean = np.clip(side.mean / (strong or 1.0), -1, 1)
 
 
 def _height(block: list[_Column], cell: float, versions: int, titled: bool) -> float:
