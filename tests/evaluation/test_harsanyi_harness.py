@@ -143,6 +143,8 @@ def test_data(rows_file, tmp_path, tiny_rows) -> None:
     np.save(tmp_path / "objects.npy", np.array([None]), allow_pickle=True)
     with pytest.raises(InputError, match="not an array of numbers in numpy's format"):
         load_samples(f"npy:{tmp_path / 'objects.npy'}", points, None, 0)
+    robust = {"model": "zoo:digits-16-robust", "modality": "image"}
+    assert load_samples(None, robust, 5, 0).digest == load_samples("zoo:digits-16", robust, 5, 0).digest
     wine = load_samples("zoo:wine", {"model": "zoo:wine", "modality": "table"}, 5, 0)
     assert len(wine) == 5
     assert {sample.label for sample in wine.samples} <= {"Barolo", "Grignolino", "Barbera"}
