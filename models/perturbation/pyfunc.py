@@ -26,9 +26,13 @@ itself would refuse a null, in sentences that name no row. The answer has for ea
 | steps | gradient steps behind the result |
 | other | of explain_error, one entry: the same toward the wrong class; else empty |
 
-and with `details` also `start` (PNG), `history` (losses of the steps) and `path` (attempts of the sparsest search).
+Pictures are bytes in this process; the server makes base64 of them. MLflow's `spark_udf` knows no bytes in a struct and
+would fail, so there they are base64 as well, which Spark's `unbase64` undoes, and the signature calls them strings.
+
+With `details` also `start` (PNG), `history` (losses of the steps) and `path` (attempts of the sparsest search).
 """
 
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -57,8 +61,8 @@ MAX_NUMBERS = 2**20  # pixels times channels of one batch: what a network keeps 
 _PROBABILITY = Object([Property("class", DataType.string), Property("probability", DataType.double)])
 _RESULT = {
     "target": DataType.string,
-    "image": DataType.binary,
-    "delta": DataType.binary,
+    "image": DataType.string,
+    "delta": DataType.string,
     "after": Array(_PROBABILITY),
     "changed": DataType.double,
     "l1": DataType.double,
@@ -115,12 +119,13 @@ class PerturbationExplainer(Explainer):
         if settings.mode == INVERT:
             find_layer(self.scores.model, settings.layer)
         asked = [read_row(self.scores, settings, i, values) for i, values in enumerate(rows.to_dict("records"))]
+        details, text = bool(params.get("details")), _in_spark()
         answers: list[dict[str, Any]] = [{}] * len(asked)
         done = 0
         for batch in _batches(asked, settings):
             explanations = self._explain(batch, settings, self._progress(settings, done, len(batch), len(asked)))
             for i, row in enumerate(batch):
-                answers[row.number] = answer(self.scores, explanations, i, bool(params.get("details")))
+                answers[row.number] = answer(self.scores, explanations, i, details=details, text=text)
             done += len(batch)
         return pd.DataFrame(answers)
 
@@ -164,6 +169,12 @@ class PerturbationExplainer(Explainer):
         if report is None:
             return None
         return lambda share: report(settings.mode.replace("_", " "), (done + share * part) / whole)
+
+
+def _in_spark() -> bool:
+    """Whether this process works on a task of Spark."""
+    pyspark = sys.modules.get("pyspark")
+    return pyspark is not None and pyspark.TaskContext.get() is not None
 
 
 def _batches(rows: Sequence[Row], settings: Settings) -> list[list[Row]]:

@@ -1,5 +1,6 @@
 """Scaling out: `mlflow.pyfunc.spark_udf` over a registered version, with and without parameters."""
 
+import base64
 import shutil
 
 import mlflow
@@ -52,3 +53,23 @@ def test_spark_explains_rows_of_a_table(spark, harsanyi_version, tiny_rows) -> N
         assert [p["players"] for p in answer["patterns"]] == [p["players"] for p in expected["patterns"]]
         assert [p["effect"] for p in answer["patterns"]] == pytest.approx([p["effect"] for p in expected["patterns"]])
         assert (answer["target"], answer["v_full"]) == ("mid", pytest.approx(expected["v_full"]))
+
+
+def test_spark_gives_pictures_back_as_base64(spark, perturbation_version, picture: Image.Image) -> None:
+    from pyspark.sql import functions
+
+    params = {"mode": "explain_error", "steps": 3}
+    udf = mlflow.pyfunc.spark_udf(spark, perturbation_version.uri, env_manager="local", params=params)
+    pictures = [png_bytes(picture.rotate(90 * i).resize((8, 8))) for i in range(3)]
+    rows = [(i, bytearray(content), "0", str(1 + i)) for i, content in enumerate(pictures)]
+    frame = spark.createDataFrame(rows, ["id", "image", "target", "source"])
+    answers = frame.withColumn("answer", udf(functions.struct("image", "target", "source"))).orderBy("id").collect()
+    table = pd.DataFrame({"image": pictures, "target": "0", "source": ["1", "2", "3"]})
+    local = load(perturbation_version.uri).predict(table, params=params).to_dict("records")
+    for row, expected in zip(answers, local, strict=True):
+        answer = row["answer"].asDict(recursive=True)
+        (other,), (wanted,) = answer["other"], expected["other"]
+        for side, same in ((answer, expected), (other, wanted)):
+            assert base64.b64decode(side["image"]) == same["image"]
+            assert (side["target"], side["success"], side["steps"]) == (same["target"], same["success"], same["steps"])
+        assert answer["l1"] == pytest.approx(expected["l1"])
