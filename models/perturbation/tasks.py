@@ -53,8 +53,12 @@ def probe(
     """
     settings = _of_mode(settings, PROBE)
     scores = ClassScores(model)
+    if not len(targets):
+        raise InputError("targets: expected at least one class, got none")
     wanted = scores.indices_of(targets, len(targets), "targets")
     pixels = _start(scores, start, rows or range(len(wanted)), settings)
+    if len(pixels) != len(wanted):
+        raise InputError(f"targets must be one for each of {len(pixels)} pictures to start from, got {len(wanted)}")
     return _toward(scores, pixels, wanted, None, settings, progress)
 
 
@@ -161,6 +165,8 @@ def as_pixels(scores: ClassScores, pictures: np.ndarray | Tensor, settings: Sett
             raise InputError(f"pixels must be within [0, 1], got {float(pixels.min()):g} to {float(pixels.max()):g}")
     else:
         pixels = scores.model.to_pixels(pictures)
+    if not len(pixels):
+        raise InputError("expected at least one picture, got none")
     return to_eight_bits(pixels) if settings.clip else pixels
 
 

@@ -184,6 +184,9 @@ def test_what_cannot_be_asked(network, pictures) -> None:
         (lambda: counterfactual(network, pictures, [1]), "classes must be one for each of 20 pictures, got 1"),
         (lambda: counterfactual(network, pictures.repeat(2, 1)), "takes pictures of 8 x 8 pixels, got 8 x 16"),
         (lambda: probe(network, ["ten"]), "has no class 'ten'"),
+        (lambda: probe(network, []), "targets: expected at least one class, got none"),
+        (lambda: probe(network, [1], start=pictures), "targets must be one for each of 20 pictures to start from, got"),
+        (lambda: counterfactual(network, pictures[:0]), "expected at least one picture, got none"),
         (lambda: invert(network, pictures, layer="nowhere"), "has no layer 'nowhere'"),
         (lambda: invert(network, pictures, pictures[:3]), "seeds must be as large as the pictures"),
     ):
