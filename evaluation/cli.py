@@ -36,6 +36,7 @@ def cli(tracking_uri: str | None) -> None:
     A first tour:   conceptry demo
     Then:           conceptry register splice --l1-penalty 0.2
                     conceptry register harsanyi --model zoo:wine
+                    conceptry register perturbation --model zoo:digits-16-robust
                     conceptry evaluate harsanyi/1
                     conceptry compare harsanyi
     """
@@ -110,7 +111,8 @@ def _register_command(method: Method) -> click.Command:
 
 _DATA = (
     "splice: zoo:emoji-scenes, folder:PATH or csv:PATH; harsanyi: zoo:NAME, csv:, texts:, folder: or npy:PATH, or "
-    "census:, commercial:, bike:, sst2:, cola: and a folder."
+    "census:, commercial:, bike:, sst2:, cola: and a folder; perturbation: zoo:digits-16, zoo:digits, "
+    "folder:PATH or csv:PATH."
 )
 _size = click.option("--size", type=_Optional(int), help="At most so many pictures or samples.")
 _seed = click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Which ones are drawn.")
@@ -299,7 +301,9 @@ def explain(
 @click.argument("uri")
 @click.option("--data", required=True, help=_DATA)
 @click.option("--label", type=_Optional(str), help="One class of the data. [default: all of it]")
-@click.option("--top", type=click.IntRange(min=1), default=20, show_default=True, help="Words or patterns to show.")
+@click.option(
+    "--top", type=click.IntRange(min=1), default=20, show_default=True, help="Words, patterns or classes to show."
+)
 @click.option("--output", type=_Optional(click.Path(path_type=Path)), help="Save a picture (.png, .svg or .pdf).")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of text.")
 @_size
@@ -319,8 +323,8 @@ def summarise(
     """Say which concepts a data set, or one class of it, is made of.
 
     splice: words, each with its mean weight over the pictures and the share of pictures that name it. harsanyi:
-    patterns, each with its mean strength and the share of samples that keep it. --size limits the data before the
-    class is picked.
+    patterns, each with its mean strength and the share of samples that keep it. perturbation: the other classes, each
+    with the pixels that the sparsest change toward it takes. --size limits the data before the class is picked.
     """
     from conceptry.evaluation.harness import harness_of
     from conceptry.evaluation.process import VersionProcess

@@ -80,12 +80,12 @@ def _draw(axes: Axes, record: dict, norm: LogNorm, first: bool) -> None:
     axes.yaxis.set_major_locator(LogLocator(10, subs=(1, 2, 5)))
     for axis in (axes.xaxis, axes.yaxis):
         axis.set_minor_locator(NullLocator())
-    axes.yaxis.set_major_formatter(lambda value, _: f"{100 * value:g} %")
+    axes.yaxis.set_major_formatter(lambda value, _: f"{100 * value:g}%")
     axes.margins(0.09)
     axes.set_xlabel("epsilon")
     if first:
         axes.set_ylabel("pixels changed")
-    found = f"{100 * record['changed']:.1f} % of the pixels" if record["success"] else "no flip was found"
+    found = f"{record['changed']:.1%} of the pixels" if record["success"] else "no flip was found"
     axes.set_title(
         f"{record['before'][0]['class']} → {aim(record)}: {found}", loc="left", fontsize=10, parse_math=False
     )

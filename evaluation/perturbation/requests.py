@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from conceptry.evaluation.perturbation.asking import PROBE, Explained, explain_cases, record_of, with_mean
+from conceptry.evaluation.perturbation.columns import SMALL
 from conceptry.evaluation.perturbation.data import Case, read_table
 from conceptry.evaluation.process import Predict
 from conceptry.models.errors import InputError
@@ -14,8 +15,7 @@ from conceptry.models.images import open_image
 MAX_CASES = 60
 MAX_CLASSES = 20  # that are probed where none is named: an index is a class as its name is
 
-NOISES = 16
-SMALL = 64  # pixels: a network of larger pictures takes seconds for each probe
+NOISES = 16  # of small networks; one of larger pictures takes seconds for each probe
 
 
 def check_request(files: Sequence[Path], targets: Sequence[str], params: Mapping[str, str]) -> list[str]:

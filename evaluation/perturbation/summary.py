@@ -20,8 +20,8 @@ from rich.table import Table
 
 from conceptry.evaluation.data import labelled
 from conceptry.evaluation.perturbation.asking import Explained, explain_cases
+from conceptry.evaluation.perturbation.columns import SMALL, picture_of, shortened
 from conceptry.evaluation.perturbation.data import Case, CaseData
-from conceptry.evaluation.perturbation.pictures import SMALL, picture_of
 from conceptry.evaluation.plots import ACCENT, INK, MUTED, new_figure, quiet
 from conceptry.evaluation.process import Predict
 from conceptry.evaluation.reports import summary_title
@@ -97,10 +97,15 @@ def draw_summary(record: dict) -> Figure:
     """Bars of the pixels changed toward each class, the nearest first, and a picture of where they lie."""
     entries = record["concepts"]
     height = 0.55 * max(len(entries), 2) + 0.9
-    figure = new_figure(7.0, height)
+    names = [shortened(entry["concept"]) for entry in entries]
+    left = 0.3 + 0.085 * max(map(len, names), default=1)  # inches for the names
+    width = 6.2 + left
+    figure = new_figure(width, height)
     figure.set_layout_engine("none")
     top, each = 1 - 0.7 / height, 0.55 / height
-    axes = quiet(figure.add_axes((0.215, top - each * len(entries), 0.765, each * len(entries))), grid="")
+    axes = quiet(
+        figure.add_axes(((left + 0.75) / width, top - each * len(entries), 5.3 / width, each * len(entries))), grid=""
+    )
     changed = np.array([entry["changed"] or 0.0 for entry in entries])
     axes.barh(range(len(entries)), changed, height=0.5, color=ACCENT)
     axes.set_yticks([])
@@ -115,16 +120,22 @@ def draw_summary(record: dict) -> Figure:
         axes.annotate(note, (changed[position], position), xytext=(5, 0), textcoords="offset points", va="center",
                       fontsize=9, color=MUTED)  # fmt: skip
         middle = top - each * (position + 0.5)
-        figure.text(0.115, middle, entry["concept"], ha="right", va="center", fontsize=11, color=INK, parse_math=False)
+        figure.text(
+            left / width, middle, names[position], ha="right", va="center", fontsize=10, color=INK, parse_math=False
+        )
         if entry["change"]:
-            _show(figure, entry["change"], middle, each * 0.9, height)
-    figure.text(0.02, 1 - 0.12 / height, summary_title(record), va="top", fontsize=11, color=INK, parse_math=False)
-    figure.text(0.02, 1 - 0.36 / height, f"{_facts(record)}, and where it lies", va="top", fontsize=9, color=MUTED)
+            _show(figure, entry["change"], ((left + 0.1) / width, middle - each * 0.45, 0.495 / width, each * 0.9))
+    figure.text(
+        0.15 / width, 1 - 0.12 / height, summary_title(record), va="top", fontsize=11, color=INK, parse_math=False
+    )
+    figure.text(
+        0.15 / width, 1 - 0.36 / height, f"{_facts(record)}, and where it lies", va="top", fontsize=9, color=MUTED
+    )
     return figure
 
 
-def _show(figure: Figure, picture: str, middle: float, tall: float, height: float) -> None:
-    axes = figure.add_axes((0.13, middle - tall / 2, tall * height / 7.0, tall))
+def _show(figure: Figure, picture: str, place: tuple[float, float, float, float]) -> None:
+    axes = figure.add_axes(place)
     pixels = picture_of(picture)[..., 0]
     smooth = "nearest" if max(pixels.shape) <= SMALL else "antialiased"
     axes.imshow(pixels, cmap="Blues", interpolation=smooth)

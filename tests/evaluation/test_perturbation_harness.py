@@ -15,9 +15,9 @@ from PIL import Image
 from conceptry.evaluation.data import load_data as load_pictures
 from conceptry.evaluation.harness import harness_of
 from conceptry.evaluation.perturbation.asking import PROBE, explain_cases
+from conceptry.evaluation.perturbation.columns import picture_of, probability
 from conceptry.evaluation.perturbation.data import Case, grey_of, load_cases, load_reference
 from conceptry.evaluation.perturbation.judges import judge
-from conceptry.evaluation.perturbation.pictures import picture_of, probability
 from conceptry.evaluation.process import Answer, InProcess
 from conceptry.models.errors import ConceptryError, InputError
 from conceptry.registry import load, register
@@ -175,7 +175,7 @@ def test_pictures(predict, digits, tmp_path) -> None:
     assert harness.save(both, tmp_path / "grid.svg", None, {}) == [tmp_path / "grid.svg"]
     drawn = (tmp_path / "grid.svg").read_text()
     assert drawn.count("<image ") == 10 * 7 + 2 * 2 * 5  # start, and for each version result, change and mean
-    assert "<!-- mistaken for -->" in drawn
+    assert "<!-- mistake -->" in drawn
     found = harness.records(predict, digits[:2], {"sparsest": True, "steps": 10}, ["8"])
     assert harness.save(found, tmp_path / "path.png", "path", {}) == [tmp_path / "path.png"]
     with Image.open(tmp_path / "path.png") as image:
