@@ -3,8 +3,8 @@
 MLflow imports this module whenever it is imported itself, so everything else is imported when an evaluation starts.
 
 `data` is a table of what the method explains. For splice: the column `image` (bytes, or paths of files) and any of
-`label`, `caption` and `concepts` (words separated by ;). For harsanyi: the columns of the explained model. For perturbation:
-the column `image` and any of `label`, `target` and `source` (classes). A column named as `targets` is taken as the
+`label`, `caption` and `concepts` (words separated by ;). For harsanyi: the columns of the explained model. For
+perturbation: the column `image` and any of `label`, `target` and `source` (classes). A column named as `targets` is taken as the
 label.
 """
 
