@@ -4,6 +4,7 @@ A parameter holds a batch of perturbations: its first dimension counts the image
 A parameter of one dimension holds images of one entry each.
 """
 
+import inspect
 import math
 from abc import abstractmethod
 from collections.abc import Callable
@@ -15,6 +16,10 @@ from torch.optim import Optimizer
 
 from conceptry.models.errors import InputError
 
+# Torch wraps this method so that its compiler leaves it alone, and the wrapper imports the compiler: seconds and
+# 200 MB in a process that compiles nothing.
+_add_param_group = inspect.unwrap(Optimizer.add_param_group)
+
 
 class PerImageOptimizer(Optimizer):
     """An optimiser whose step treats every image by itself; see FrankWolfe and Projected."""
@@ -23,7 +28,7 @@ class PerImageOptimizer(Optimizer):
         super().__init__(params, defaults)
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
-        super().add_param_group(param_group)
+        _add_param_group(self, param_group)
         group = self.param_groups[-1]
         for parameter in group["params"]:
             if parameter.ndim == 0 or not parameter.is_floating_point():

@@ -67,12 +67,18 @@ class FrankWolfe(PerImageOptimizer):
             epsilon = epsilon.to(delta)[:, None]
         a = lr / (lr + t) if group["schedule"] else lr
         v, w = self.direction(gradient, group)
-        gap = (epsilon * w * torch.linalg.vecdot(gradient, v)[:, None])[:, 0] + torch.linalg.vecdot(gradient, delta)
+        along, across = torch.linalg.vecdot(gradient, delta), torch.linalg.vecdot(gradient, v)
+        weight = epsilon * w
+        gap = torch.addcmul(along, across, weight[:, 0]) if isinstance(weight, Tensor) else along + weight * across
         if a == 1.0:
             delta.zero_()
         else:
             delta.mul_(1.0 - a)
-        delta.sub_(v.mul_(w * (a * epsilon)))
+        scale = w * (a * epsilon)
+        if isinstance(scale, Tensor):
+            delta.addcmul_(v, scale, value=-1.0)
+        else:
+            delta.sub_(v.mul_(scale))
         state["step"] = t + 1
         state["gap"] = gap
         return gap

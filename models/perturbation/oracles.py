@@ -60,13 +60,13 @@ def l1q_direction(gradient: Tensor, kept: Kept) -> Direction:
     signs = gradient.sign().mul_(strength.ge_(threshold))  # in place: 0.0 or 1.0, which is faster than booleans
     count = torch.linalg.vecdot(signs, signs)[:, None]
     limit = kept.to(gradient.device) if isinstance(kept, Tensor) else kept
-    if not _on_cpu(gradient) or float((count - limit).max()) > 0:
+    if not _on_cpu(gradient) or bool((count > limit).any()):
         strength = gradient.abs()
         above = strength > threshold
         tied = strength == threshold
         signs.mul_(above | (tied & (tied.cumsum(dim=1) <= limit - above.sum(dim=1, keepdim=True))))
         count = torch.linalg.vecdot(signs, signs)[:, None]
-    return signs, 1.0 / count.clamp_(min=1.0)
+    return signs, count.clamp_(min=1.0).reciprocal_()
 
 
 def _kth_largest(strength: Tensor, kept: Kept) -> Tensor:

@@ -109,8 +109,11 @@ def solve(
             all other classes together) is at least this, and that iterate is returned for it; the loop ends when all
             are done. For models that return logits.
         precision: "float32", or "bfloat16" or "float16" for automatic mixed precision in the model's passes; delta
-            and the criterion stay as they are.
-        compile: whether the model is compiled by torch.compile, which pays for many pictures or steps.
+            and the criterion stay as they are. On the robust networks of digits (45 steps, every optimiser) the loss
+            of an image came out within .45 (bfloat16) or .25 (float16) of that in float32, .03 on average, with the
+            same predicted class for 95 of 100; single pixels differ by more, as a step moves those of largest gradient.
+        compile: whether the model is compiled by torch.compile, which takes a while and pays for many pictures or
+            steps. The same networks' losses came out within .005, as rounding rarely changes which pixels move.
         progress: called with (steps done, T) after each.
         options: the optimiser's.
 
@@ -170,6 +173,7 @@ def _descend(
             gradient = gradient / scale
         delta.grad = gradient if search.support is None else gradient * search.support
         move()
+        delta.grad = gradient = None
         if gap_of is not None and gaps is not None:
             gaps.append(gap_of(delta))
         if search.bounds is not None:
