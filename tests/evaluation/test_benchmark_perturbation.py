@@ -93,8 +93,10 @@ def test_a_solve_by_the_rival_is_of_the_same_case(untrained: Case) -> None:
 
 def test_the_same_device_agrees_with_itself() -> None:
     records = perturbation_growth.agreement(4, 3, "cpu")
-    assert len(records) == 6
-    assert all(r.extra == {perturbation_growth.LOSS: 0, perturbation_growth.PIXELS: 0} for r in records)
+    double, single = records[:6], records[6:]
+    assert all(r.extra == {perturbation_growth.PIXELS: 0} for r in double)
+    assert all(r.extra == {perturbation_growth.LOSS: 0, perturbation_growth.MOVED: 0} for r in single)
+    assert [r.case.rpartition(", ")[2] for r in records] == ["float64"] * 6 + ["float32"] * 6
 
 
 def test_a_ratio_is_that_of_the_middle_round() -> None:
