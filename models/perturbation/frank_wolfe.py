@@ -29,7 +29,16 @@ from torch import Tensor
 
 from conceptry.models.errors import InputError
 from conceptry.models.perturbation.descent import PerImageOptimizer, check_number, check_per_image
-from conceptry.models.perturbation.oracles import Direction, kept_entries, l1q_direction, l2_direction, linf_direction
+from conceptry.models.perturbation.oracles import (
+    Direction,
+    Kept,
+    kept_entries,
+    l1q_direction,
+    l2_direction,
+    linf_direction,
+    on_cpu,
+)
+from conceptry.models.perturbation.sparse_step import sparse_step
 
 
 class FrankWolfe(PerImageOptimizer):
@@ -66,6 +75,13 @@ class FrankWolfe(PerImageOptimizer):
         if isinstance(epsilon, Tensor):
             epsilon = epsilon.to(delta)[:, None]
         a = lr / (lr + t) if group["schedule"] else lr
+        gap = self.walk(delta, gradient, a, epsilon, group)
+        state["step"] = t + 1
+        state["gap"] = gap
+        return gap
+
+    def walk(self, delta: Tensor, gradient: Tensor, a: float, epsilon: Any, group: dict[str, Any]) -> Tensor:
+        """A step of size `a` in place; epsilon is a number or (batch, 1). Returns the gap before it, (batch,)."""
         v, w = self.direction(gradient, group)
         along, across = torch.linalg.vecdot(gradient, delta), torch.linalg.vecdot(gradient, v)
         weight = epsilon * w
@@ -79,8 +95,6 @@ class FrankWolfe(PerImageOptimizer):
             delta.addcmul_(v, scale, value=-1.0)
         else:
             delta.sub_(v.mul_(scale))
-        state["step"] = t + 1
-        state["gap"] = gap
         return gap
 
     def gap(self, parameter: Tensor) -> Tensor:
@@ -90,7 +104,23 @@ class FrankWolfe(PerImageOptimizer):
         return self.state[parameter]["gap"]
 
 
-class L1qFrankWolfe(FrankWolfe):
+class SparseFrankWolfe(FrankWolfe):
+    """Steps that move few entries: by a kernel on the CPU, by tensors elsewhere."""
+
+    def kept(self, entries: int) -> Kept:
+        """How many of an image's entries a step moves."""
+        raise NotImplementedError
+
+    def direction(self, gradient: Tensor, group: dict[str, Any]) -> Direction:
+        return l1q_direction(gradient, self.kept(gradient.shape[1]))
+
+    def walk(self, delta: Tensor, gradient: Tensor, a: float, epsilon: Any, group: dict[str, Any]) -> Tensor:
+        if not on_cpu(delta):
+            return super().walk(delta, gradient, a, epsilon, group)
+        return sparse_step(delta, gradient, self.kept(gradient.shape[1]), a, epsilon)
+
+
+class L1qFrankWolfe(SparseFrankWolfe):
     """Sparse and spread: each step moves exactly k = round((1 - q) entries) entries of an image, by the same amount.
 
     s is where <g, s> is least in {||d||_1 <= epsilon, ||d||_inf <= epsilon / k}, of which the top-k signs are the exact
@@ -133,8 +163,8 @@ class L1qFrankWolfe(FrankWolfe):
             q = (q.double() + shift).clamp(0.0, 1.0) if isinstance(q, Tensor) else min(max(q + shift, 0.0), 1.0)
         self._q = q
 
-    def direction(self, gradient: Tensor, group: dict[str, Any]) -> Direction:
-        return l1q_direction(gradient, kept_entries(self._q, gradient.shape[1]))
+    def kept(self, entries: int) -> Kept:
+        return kept_entries(self._q, entries)
 
     def __getstate__(self) -> dict[str, Any]:
         """For copies and pickles, which go on as this one would."""
@@ -154,11 +184,11 @@ class L1qFrankWolfe(FrankWolfe):
         self.generator.set_state(state_dict["generator"].cpu())
 
 
-class L1FrankWolfe(FrankWolfe):
+class L1FrankWolfe(SparseFrankWolfe):
     """The sparsest: each step moves the single entry with the largest gradient; ||delta||_1 <= epsilon."""
 
-    def direction(self, gradient: Tensor, group: dict[str, Any]) -> Direction:
-        return l1q_direction(gradient, 1)
+    def kept(self, entries: int) -> Kept:
+        return 1
 
 
 class L2FrankWolfe(FrankWolfe):

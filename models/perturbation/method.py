@@ -27,7 +27,7 @@ from conceptry.models.perturbation.support import pixel_budget
 
 CONFIG, EXPLAINED = "config.json", "explained"
 EXAMPLE_SIZE = (224, 224)  # of an example for a network that takes any size
-_REQUIREMENTS = ("numpy", "pandas", "pillow", "safetensors", "torch")
+_REQUIREMENTS = ("numba", "numpy", "pandas", "pillow", "safetensors", "torch")
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ from conceptry.models.perturbation import (
     L2Projected,
     LinfFrankWolfe,
     LinfProjected,
+    frank_wolfe,
     oracles,
 )
 from conceptry.models.perturbation.oracles import kept_entries, l1q_direction
@@ -171,7 +172,7 @@ def test_k_is_rounded_half_to_even_on_the_float64_product():
 def device_rules(request, monkeypatch):
     """Both ways to choose the entries, on the CPU's tensors."""
     if request.param == "as on an accelerator":
-        monkeypatch.setattr(oracles, "_on_cpu", lambda tensor: False)
+        monkeypatch.setattr(oracles, "on_cpu", lambda tensor: False)
 
 
 @pytest.mark.usefixtures("device_rules")
@@ -192,10 +193,30 @@ def test_ties_are_decided_as_by_a_stable_sort(values, k):
     wanted = [np.sign(v) if i in kept else 0 for i, v in enumerate(values)]
     for on_cpu in (True, False):
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(oracles, "_on_cpu", lambda tensor, on_cpu=on_cpu: on_cpu)
+            patch.setattr(oracles, "on_cpu", lambda tensor, on_cpu=on_cpu: on_cpu)
             for each in (k, torch.tensor([[k]])):
                 signs, _ = l1q_direction(torch.tensor([values], dtype=torch.float32), each)
                 assert signs[0].tolist() == wanted
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("ties", [False, True])
+def test_the_kernel_and_the_tensors_agree_to_the_last_bit(dtype, ties, monkeypatch):
+    gradients = gradients_of((4, 3, 5, 5), 12, dtype=dtype)
+    if ties:
+        gradients = [g.round() for g in gradients]  # many zeros and many equal entries
+        gradients[3][1] = 0
+    per_image = {"q": torch.tensor([0.9, 0.0, 1.0, 0.5]), "epsilon": torch.tensor([1.0, 3.0, 2.0, 0.1])}
+    cases = [(L1FrankWolfe, {"epsilon": 1.7}), (L1qFrankWolfe, {"q": 0.8, "epsilon": 3.3, "dq": 0.2})]
+    for kind, options in [*cases, (L1qFrankWolfe, per_image), (L1qFrankWolfe, per_image | {"epsilon": 2.1})]:
+        found = []
+        for on_cpu in (True, False):
+            for module in (oracles, frank_wolfe):
+                monkeypatch.setattr(module, "on_cpu", lambda tensor, on_cpu=on_cpu: on_cpu)
+            delta, optimizer, parameter = run(kind, torch.zeros(4, 3, 5, 5, dtype=dtype), gradients, **options)
+            found.append((delta, optimizer.gap(parameter)))
+        assert torch.equal(found[0][0], found[1][0])
+        torch.testing.assert_close(found[0][1], found[1][1], rtol=1e-4, atol=1e-4)
 
 
 def test_epsilon_and_q_may_differ_by_image():
