@@ -52,7 +52,7 @@ class Network:
 # network make short rounds, of which there can be many; what a solve does once weighs the more.
 SIXTEEN = Network("16 x 16 digits", ROBUST_16, 64, 2048, 45, 1.12)
 NETWORKS = (
-    Network("8 x 8 digits", "zoo:digits-robust", 64, 2048, 45, 1.25),
+    Network("8 x 8 digits", "zoo:digits-robust", 64, 4096, 45, 1.25),
     SIXTEEN,
     Network("EfficientNet-Lite0", "imagenet:efficientnet-lite0", 4, 4, 3, 1.03, _TUTORIAL),
 )

@@ -53,9 +53,7 @@ def agreement(batch: int, steps: int, device: str = "cuda") -> list[Record]:
     """
     records = []
     for precision in (torch.float64, torch.float32):
-        here, there = (
-            _in_precision(cases.load_case(cases.SIXTEEN, batch, steps, d), precision) for d in ("cpu", device)
-        )
+        here, there = (_in_precision(batch, steps, where, precision) for where in ("cpu", device))
         for pair in PAIRS:
             (pixels, losses), (other, other_losses) = ours_with(here, pair), ours_with(there, pair)
             distance = (pixels - other.cpu()).abs()
