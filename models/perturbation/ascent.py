@@ -67,14 +67,14 @@ def random_restart(solver: Callable[..., Result], repeats: int) -> Callable[...,
             if progress is not None:
                 arguments["progress"] = lambda done, steps, run=run: progress(run * steps + done, repeats * steps)
             result: Any = solver(**arguments | {"seed": seed + run})
-            best = result if best is None else _better_of(best, result, targeted)
+            best = result if best is None else better_of(best, result, targeted)
         return best
 
     return restarted
 
 
-def _better_of(old: Any, new: Any, targeted: bool) -> Any:
-    """Image by image the result with the better loss."""
+def better_of(old: Any, new: Any, targeted: bool) -> Any:
+    """Image by image the result with the better loss, of two Solutions or two of gradient_ascent's pairs."""
     if isinstance(old, Solution):
         take = _is_better(old.losses, new.losses, targeted)
         changes = {}

@@ -21,9 +21,9 @@ from conceptry.models.images import png_bytes
 from conceptry.models.method import Method, Package, option
 from conceptry.models.perturbation.classifier import ClassScores
 from conceptry.models.perturbation.layers import find_layer
-from conceptry.models.perturbation.settings import COUNTERFACTUAL, EXPLAIN_ERROR, INVERT, PROBE, Settings
+from conceptry.models.perturbation.settings import COUNTERFACTUAL, EXPLAIN_ERROR, INVERT, L1Q, PROBE, Settings
 from conceptry.models.perturbation.starts import noise
-from conceptry.models.perturbation.support import pixel_budget
+from conceptry.models.perturbation.support import check_kept, pixel_budget
 
 CONFIG, EXPLAINED = "config.json", "explained"
 EXAMPLE_SIZE = (224, 224)  # of an example for a network that takes any size
@@ -50,15 +50,19 @@ def build(options: PerturbationOptions, directory: Path) -> Package:
     settings = options.settings()
     model: Any = options.load(torch.device("cpu"))
     scores = ClassScores(model)
-    if model.size is not None and settings.max_changed is not None:
-        pixel_budget(settings.max_changed, *model.size)
+    params = {name: value for name, value in asdict(settings).items() if value is not None}
+    if model.size is not None:
+        height, width = model.size
+        entries = model.channels * height * width
+        params["epsilon"] = settings.radius(entries)
+        if settings.optimizer == L1Q and not settings.sparsest:
+            check_kept(settings.q, entries)
+        if settings.max_changed is not None:
+            pixel_budget(settings.max_changed, height, width)
     if settings.mode == INVERT or settings.layer is not None:
         find_layer(model, settings.layer)
     model.save(directory / EXPLAINED)
     write_json(directory / CONFIG, asdict(settings))
-    params = {name: value for name, value in asdict(settings).items() if value is not None}
-    if model.size is not None:
-        params["epsilon"] = settings.radius(model.channels * model.size[0] * model.size[1])
     params |= {"model": model.lineage["explained_model"], "outputs": model.form, "classes": len(scores.classes)}
     requirements = dict.fromkeys((*_REQUIREMENTS, *model.requirements))
     return Package(params, model.lineage, _example(scores, settings), tuple(requirements), model.notes)

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from conceptry.models.perturbation.ascent import better_of
 from conceptry.models.perturbation.classifier import ClassScores
 from conceptry.models.perturbation.explanation import Explanation
 from conceptry.models.perturbation.frank_wolfe import L1FrankWolfe, L1qFrankWolfe, L2FrankWolfe, LinfFrankWolfe
@@ -25,7 +26,7 @@ from conceptry.models.perturbation.projected import L2Projected, LinfProjected
 from conceptry.models.perturbation.settings import L1Q, Settings
 from conceptry.models.perturbation.solver import Solution, solve
 from conceptry.models.perturbation.starts import in_ball, to_eight_bits
-from conceptry.models.perturbation.support import pixel_budget, strongest_pixels
+from conceptry.models.perturbation.support import check_kept, pixel_budget, strongest_pixels
 
 OPTIMIZERS: Mapping[str, Callable[..., torch.optim.Optimizer]] = {
     L1Q: L1qFrankWolfe,
@@ -83,7 +84,7 @@ class Question:
 
 
 def perturb(question: Question, settings: Settings, *, progress: Progress | None = None) -> Explanation:
-    """Solve and judge. Raises InputError for a budget of pixels that cannot be met."""
+    """Solve and judge. Raises InputError for a budget of pixels or entries that cannot be met."""
     height, width = question.start.shape[2:]
     k = height * width if settings.max_changed is None else pixel_budget(settings.max_changed, height, width)
     if k == height * width:
@@ -111,13 +112,16 @@ def run(
     elif settings.lr is not None:
         options["lr"] = settings.lr
     if settings.optimizer == L1Q:
-        # One generator for all restarts, so that each has draws of its own.
+        if q is None:
+            check_kept(settings.q, question.entries)
         options |= {"q": settings.q if q is None else q, "dq": settings.dq}
-        options["generator"] = torch.Generator().manual_seed(settings.seed)
-    draws = torch.Generator().manual_seed(settings.seed)
     best: Solution | None = None
     for k in range(settings.restarts):
         share = part_of(progress, k, 1, settings.restarts)
+        # One for each restart: how many draws an earlier one took depends on all the pictures.
+        draws = torch.Generator().manual_seed(settings.seed + k)
+        if settings.optimizer == L1Q:
+            options["generator"] = draws
         solution = solve(
             model=question.function,
             data=question.start,
@@ -136,7 +140,7 @@ def run(
             progress=None if share is None else lambda t, steps, share=share: share(t / steps),
             **options,
         )
-        best = solution if best is None else _better(best, solution)
+        best = solution if best is None else better_of(best, solution, solution.targeted)
     assert best is not None  # there is at least one run
     return best
 
@@ -178,15 +182,3 @@ def part_of(progress: Progress | None, done: float, part: float, whole: float) -
     if progress is None:
         return None
     return lambda share: progress((done + share * part) / whole)
-
-
-def _better(a: Solution, b: Solution) -> Solution:
-    """For each picture the one of less loss, or of more where the search went away from the target."""
-    take = b.losses < a.losses if a.targeted else b.losses > a.losses
-
-    def pick(x: Tensor | None, y: Tensor | None) -> Tensor | None:
-        return None if x is None or y is None else torch.where(take.view(-1, *[1] * (x.ndim - 1)), y, x)
-
-    names = ("perturbed", "delta", "losses", "steps", "gap")
-    chosen: dict[str, Any] = {name: pick(getattr(a, name), getattr(b, name)) for name in names}
-    return dataclasses.replace(a, **chosen, history=torch.where(take, b.history, a.history))

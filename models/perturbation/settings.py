@@ -122,7 +122,7 @@ class Settings:
         if self.epsilon is not None:
             return self.epsilon
         if self.optimizer == L1Q:
-            # A step moves at least one entry, however many q drops.
+            # (1 - q) N is rounded, and a step moves at least one entry.
             return _RANGES * max((1 - (self.q if q is None else q)) * entries, 1.0)
         if self.optimizer == "l1_frank_wolfe":
             return _L1_SHARE * entries
@@ -132,13 +132,15 @@ class Settings:
         """These settings with the given ones changed; None and "" leave what there is.
 
         What was registered gives way where it cannot hold beside what is given: epsilon, lr and restarts belong to
-        their optimizer, `sparsest` to counterfactuals by l1q_frank_wolfe, `confidence` to classes; `sparsest` and
-        `max_changed` exclude each other.
+        their optimizer, restarts of l1q_frank_wolfe to a dq above 0, `sparsest` to counterfactuals by l1q_frank_wolfe,
+        `confidence` to classes; `sparsest` and `max_changed` exclude each other.
         """
         given = {name: value for name, value in values.items() if value is not None and value != ""}
         way: dict[str, Any] = {}
         if given.get("optimizer", self.optimizer) != self.optimizer:
             way |= {"epsilon": None, "lr": None, "restarts": 1}
+        if given.get("optimizer", self.optimizer) == L1Q and given.get("dq", self.dq) == 0:
+            way["restarts"] = 1
         if given.get("mode", COUNTERFACTUAL) != COUNTERFACTUAL or given.get("optimizer", L1Q) != L1Q:
             way["sparsest"] = False
         if given.get("mode") == INVERT:

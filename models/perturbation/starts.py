@@ -34,9 +34,12 @@ def to_eight_bits(pixels: Tensor) -> Tensor:
 
 
 def in_ball(like: Tensor, optimizer: str, radius: float, generator: torch.Generator) -> Tensor:
-    """A perturbation to restart from, as `like`: of random direction on the l2 sphere, or uniform in the linf cube."""
+    """A perturbation to restart from, as `like`: of random direction on the l2 sphere, or uniform in the linf cube.
+
+    It is the same for all pictures, so that an answer does not depend on what else is asked.
+    """
+    shape = like.shape[1:]
     if optimizer.startswith("linf"):
-        return ((2 * torch.rand(like.shape, generator=generator) - 1) * radius).to(like)
-    drawn = torch.randn(like.shape, generator=generator)
-    norm = torch.linalg.vector_norm(drawn.flatten(1), dim=1).view(-1, 1, 1, 1)
-    return (drawn / norm * radius).to(like)
+        return ((2 * torch.rand(shape, generator=generator) - 1) * radius).to(like).expand_as(like)
+    drawn = torch.randn(shape, generator=generator)
+    return (drawn / torch.linalg.vector_norm(drawn) * radius).to(like).expand_as(like)

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from conceptry.models.errors import InputError
+from conceptry.models.perturbation.oracles import kept_entries
 
 
 def pixel_budget(max_changed: float, height: int, width: int) -> int:
@@ -28,6 +29,15 @@ def pixel_budget(max_changed: float, height: int, width: int) -> int:
             f"the least is {least:g}"
         )
     return min(k, pixels)
+
+
+def check_kept(q: float, entries: int) -> None:
+    """Raise InputError, with what q has to be, where a step of L1-q would move none of so many entries."""
+    if kept_entries(q, entries) == 0:
+        raise InputError(
+            f"q {q:g} of {entries} entries leaves none to move, a budget that cannot be met; it must be below "
+            f"{1 - 0.5 / entries:g}"
+        )
 
 
 def strongest_pixels(delta: Tensor, k: int | Tensor) -> Tensor:

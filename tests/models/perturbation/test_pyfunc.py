@@ -149,6 +149,10 @@ def test_a_wrong_cell_is_named(model, files, row: dict, params: dict, sentence: 
         ({"steps": 0}, "steps must be 1 to 10,000, got 0"),
         ({"epsilon": -1.0}, "epsilon must be a finite number above 0, got -1.0"),
         ({"max_changed": 0.01}, r"max_changed 0.01 of 8 x 8 pixels is not one pixel, a budget that cannot be met; the"),
+        (
+            {"q": 0.999},
+            r"q 0.999 of 64 entries leaves none to move, a budget that cannot be met; it must be below 0.99",
+        ),
         ({"optimizer": "adam"}, "optimizer must be one of"),
         ({"mode": "probe", "sparsest": True}, "sparsest searches a counterfactual, and mode is probe"),
     ],
@@ -219,6 +223,7 @@ def test_options_are_checked_before_anything_is_stored() -> None:
         ({"model": "zoo:digits", "max_changed": 0.001}, r"max_changed 0.001 of 8 x 8 pixels is not one pixel"),
         ({"model": "zoo:digits", "layer": "nowhere"}, "zoo:digits: has no layer 'nowhere'"),
         ({"model": "zoo:digits", "q": 2.0}, "q must be from 0 to below 1"),
+        ({"model": "zoo:digits", "q": 0.999}, "q 0.999 of 64 entries leaves none to move"),
         ({"model": "zoo:digits", "mode": "dream"}, "mode must be one of"),
         ({"model": "zoo:digits", "mode": "probe", "sparsest": True}, "sparsest searches a counterfactual"),
     ):

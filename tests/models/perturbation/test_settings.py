@@ -69,6 +69,9 @@ def test_what_is_given_goes_before_what_was_registered() -> None:
     assert (attack.epsilon, attack.lr, attack.restarts, attack.sparsest) == (None, None, 1, False)
     assert registered.override({"optimizer": "l2_projected", "epsilon": 2.0}).epsilon == 2.0
     assert not registered.override({"max_changed": 0.5}).sparsest
+    assert registered.override({"dq": 0.0}).restarts == 1  # which need draws to differ
+    assert registered.override({"dq": 0.2}).restarts == 3
+    assert Settings(optimizer="l2_projected", restarts=3).override({"dq": 0.0}).restarts == 3
     budget = Settings(max_changed=0.2)
     assert budget.override({"sparsest": True}).max_changed is None
     with pytest.raises(InputError, match="sparsest searches a counterfactual, and mode is probe"):

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from conceptry.models.errors import InputError
 from conceptry.models.perturbation.starts import grey, in_ball, noise, to_eight_bits
-from conceptry.models.perturbation.support import pixel_budget, strongest_pixels
+from conceptry.models.perturbation.support import check_kept, pixel_budget, strongest_pixels
 
 
 @given(st.integers(1, 40), st.integers(1, 40), st.data())
@@ -24,6 +24,14 @@ def test_a_budget_of_less_than_a_pixel_cannot_be_met() -> None:
     least = float(str(error.value).rsplit(" ", 1)[1])
     assert pixel_budget(least, 7, 7) == 1
     assert pixel_budget(0.29, 10, 10) == 29  # 0.29 x 100 is 28.999999999999996
+
+
+def test_a_q_that_leaves_nothing_to_move_cannot_be_met() -> None:
+    check_kept(0.998, 256)  # .512 of an entry is rounded to one
+    with pytest.raises(InputError, match=r"q 0.999 of 256 entries leaves none to move, .* it must be below 0.998047"):
+        check_kept(0.999, 256)
+    with pytest.raises(InputError, match=r"q 0.5 of 1 entries leaves none to move"):  # half to even
+        check_kept(0.5, 1)
 
 
 def test_the_strongest_pixels_count_all_channels_and_the_first_of_equals() -> None:
@@ -62,3 +70,6 @@ def test_restarts_begin_within_the_ball() -> None:
     torch.testing.assert_close(l2.flatten(1).norm(dim=1), torch.full((5,), 1.5))
     linf = in_ball(like, "linf_projected", 0.25, generator)
     assert 0.24 < float(linf.abs().max()) <= 0.25
+    for start in (l2, linf):
+        assert torch.equal(start, start[:1].expand_as(start))
+    assert not torch.equal(in_ball(like, "l2_projected", 1.5, generator), l2)

@@ -139,6 +139,25 @@ def test_restarts_keep_the_best(network, pictures) -> None:
         assert bool((four.loss < one.loss - 1e-6).any())
 
 
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"optimizer": "linf_projected", "steps": 5},
+        {"optimizer": "l2_projected", "steps": 5},
+        {"dq": 0.09, "confidence": 0.4},  # the first run ends when all pictures are done
+    ],
+)
+def test_restarts_of_a_picture_do_not_depend_on_the_others(network, pictures, options: dict) -> None:
+    settings = Settings(**options, restarts=3)
+    together = counterfactual(network, pictures, others(20), settings=settings)
+    first = counterfactual(network, pictures, others(20), settings=dataclasses.replace(settings, restarts=1))
+    moved = [row for row in range(20) if not torch.equal(together.perturbed[row], first.perturbed[row])]
+    assert moved  # by a restart
+    for row in moved[:5]:
+        alone = counterfactual(network, pictures[row : row + 1], [others(20)[row]], settings=settings)
+        assert (alone.perturbed[0] - together.perturbed[row]).abs().max() <= 2 / 255
+
+
 def test_errors_are_explained_in_both_directions(network, pictures) -> None:
     wrong = others(20)
     truths = [i % 10 for i in range(20)]
