@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from conceptry.models.errors import InputError
 from conceptry.models.explained.protocol import PixelModel
+from conceptry.models.perturbation.untouched import untouched
 
 
 def find_layer(model: PixelModel, layer: str | None) -> tuple[nn.Module, bool]:
@@ -65,11 +66,12 @@ def representation(model: PixelModel, layer: str | None = None) -> Iterator[Call
             raise InputError(f"{model.name}: layer {layer!r} does not put out one tensor (batch, ...) of numbers")
         return value.flatten(1)
 
-    handle = module.register_forward_hook(listen)
-    try:
-        yield read
-    finally:
-        handle.remove()
+    with untouched(model.module):  # or others who use it would take the hook away, or put it back
+        handle = module.register_forward_hook(listen)
+        try:
+            yield read
+        finally:
+            handle.remove()
 
 
 def relative_distance(features: Tensor, target: Tensor) -> Tensor:

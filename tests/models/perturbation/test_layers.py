@@ -1,6 +1,7 @@
 """The representation of a layer, and that the network is left without hooks whatever happens."""
 
 import threading
+from contextlib import ExitStack
 
 import pytest
 import torch
@@ -8,6 +9,7 @@ from torch import nn
 
 from conceptry.models.errors import InputError
 from conceptry.models.perturbation.layers import relative_distance, representation
+from conceptry.models.perturbation.untouched import untouched
 
 X = torch.rand(2, 1, 4, 4, generator=torch.Generator().manual_seed(1))
 
@@ -107,6 +109,20 @@ def test_other_threads_do_not_disturb_it(model) -> None:
     finally:
         stop.set()
         thread.join()
+
+
+def test_the_hook_lasts_as_long_as_the_context_whoever_else_uses_the_network(model) -> None:
+    with ExitStack() as other:
+        other.enter_context(untouched(model.module))
+        with representation(model) as read:
+            other.close()
+            torch.testing.assert_close(read(X), model.module["body"](X))
+        assert hooks_of(model) == 0
+    with ExitStack() as other:
+        with representation(model):
+            other.enter_context(untouched(model.module))
+        assert hooks_of(model) == 0
+    assert hooks_of(model) == 0
 
 
 def test_relative_distance() -> None:
