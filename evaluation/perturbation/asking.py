@@ -38,6 +38,11 @@ class Explained:
         return decode_image(self.answer["image"])
 
     @property
+    def starts_from_noise(self) -> bool:
+        """Whether another seed would give another result: grey is the same for all."""
+        return bool(np.ptp(np.asarray(decode_image(self.answer["start"]))))
+
+    @property
     def confidence(self) -> float:
         """Probability of the target after it; of an untargeted one, that it is not the class that was to be left.
 

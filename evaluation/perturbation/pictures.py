@@ -17,7 +17,7 @@ from conceptry.evaluation.plots import ACCENT, GRID, INK, MUTED, SECOND, new_fig
 
 SIGNED = LinearSegmentedColormap.from_list("signed", [ACCENT, "white", SECOND])
 LEFT, GAP, LINE, MARGIN = 50.0, 7.0, 12.0, 10.0
-_FOOTER = "Below a result: probability of the class before → after, orange where it is not reached. "
+_FOOTER = "Below a result: probability of the class before → after, orange where it is not reached."
 _CHANGE = "Change: orange brighter, blue darker, each scaled to its own strongest."
 
 
@@ -34,17 +34,19 @@ def draw_grid(records: Sequence[dict]) -> Figure:
     width = LEFT + max(len(block) for block in blocks) * (cell + GAP) + MARGIN
     noises = max(record.get("mean_of", 0) for record in records)
     titles = versions if len(versions) > 1 else []
-    width = max(width, 430.0 if noises or titles else 330.0)
+    width = max(width, 430.0 if titles else 330.0)  # for the footer and the names
     heights = [_height(block, cell, len(versions), bool(titles)) for block in blocks]
-    page = _Page(width, MARGIN + sum(heights) + LINE * 2.2)
+    footer = [_FOOTER, _CHANGE]
+    if noises:
+        footer.append(f"Mean: of the results from {noises} noises, contrast raised alike for all.")
+    page = _Page(width, MARGIN + sum(heights) + LINE * (0.5 + 0.85 * len(footer)))
     stretch([side for block in blocks for column in block for side in column.sides])
     top = MARGIN
     for block, height in zip(blocks, heights, strict=True):
         _draw_block(page, block, cell, top, titles)
         top += height
-    page.text(MARGIN, top, _FOOTER, 7, MUTED)
-    more = f" Mean: of the results from {noises} noises, contrast raised alike for all." if noises else ""
-    page.text(MARGIN, top + LINE * 0.85, _CHANGE + more, 7, MUTED)
+    for line, text in enumerate(footer):
+        page.text(MARGIN, top + line * LINE * 0.85, text, 7, MUTED)
     return page.figure
 
 

@@ -54,7 +54,7 @@ def explain_request(
         answers = explain_cases(predict, [cases[k][1] for k in rows], asked, rows=MAX_CASES)
         explained |= dict(zip(rows, answers, strict=True))
     records = [record_of(explained[k], name) for k, (name, _) in enumerate(cases)]
-    if probes and max(explained[probes[0]].picture.size) <= SMALL:
+    if probes and max(explained[probes[0]].picture.size) <= SMALL and explained[probes[0]].starts_from_noise:
         many = [cases[k][1] for k in probes] * NOISES
         again = explain_cases(predict, many, {**PROBE, **params, "mode": "probe"}, rows=len(many))
         for place, k in enumerate(probes):

@@ -162,6 +162,8 @@ def test_records_of_pictures_targets_and_tables(predict, digits) -> None:
     mean = np.rint(np.mean([np.asarray(e.picture, dtype=float) for e in answers[::2]], axis=0))
     np.testing.assert_array_equal(picture_of(alone[0]["mean"]), mean)
     assert alone[0]["mean_of"] == 16
+    grey = harness.records(predict, [], params | {"start": "grey"}, ["3"])
+    assert "mean" not in grey[0], "every probe from grey is the same"
 
 
 def test_pictures(predict, digits, tmp_path) -> None:
