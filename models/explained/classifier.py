@@ -6,7 +6,7 @@ import torch
 
 from conceptry.models.artifacts import write_json
 from conceptry.models.errors import InputError
-from conceptry.models.explained.description import EXPLAINED
+from conceptry.models.explained.description import EXPLAINED, without_folders
 from conceptry.models.zoo.classifier import Classifier, read_classifier
 
 KIND = "classifier"
@@ -19,7 +19,7 @@ class PackagedClassifier(Classifier):
 
     def save(self, directory: Path, dtype: torch.dtype = torch.float32) -> None:
         super().save(directory, dtype)
-        write_json(directory / EXPLAINED, {"kind": KIND, "name": self.name})
+        write_json(directory / EXPLAINED, {"kind": KIND, "name": without_folders(self.name)})
 
 
 def packaged_classifier(directory: Path, device: torch.device, name: str, outputs: str = "auto") -> PackagedClassifier:

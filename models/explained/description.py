@@ -111,7 +111,7 @@ class Described(ABC):
             directory / EXPLAINED,
             {
                 "kind": self.source.kind,
-                "name": described.name,
+                "name": without_folders(described.name),
                 "modality": described.modality,
                 "form": described.form,
                 "classes": list(described.classes),
@@ -122,6 +122,15 @@ class Described(ABC):
                 **own,
             },
         )
+
+
+def without_folders(name: str) -> str:
+    """The name of a model with the files in it by their own names: what a server tells its clients says no paths."""
+    scheme, _, rest = name.partition(":")
+    if scheme in ("onnx", "classifier"):
+        return f"{scheme}:{Path(rest).name}"
+    architecture, at, file = rest.partition("@")
+    return f"{scheme}:{architecture}@{Path(file).name}" if at and scheme in ("torchvision", "timm") else name
 
 
 def description_from_json(value: dict[str, Any]) -> Description:

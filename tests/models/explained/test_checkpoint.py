@@ -228,6 +228,7 @@ def test_a_robust_network_brings_its_normalisation(squeezenet: nn.Module, tmp_pa
     model.save(tmp_path / "explained")
     (tmp_path / "imagenet_l2_3_0.pt").unlink()
     read: Any = read_explained(tmp_path / "explained", "cpu")
+    assert read.name == "torchvision:squeezenet1_1@imagenet_l2_3_0.pt"
     np.testing.assert_array_equal(read(PICTURES), model(PICTURES))
     assert (read.preparation, read.lineage, read.classes) == (model.preparation, model.lineage, model.classes)
 

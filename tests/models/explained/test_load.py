@@ -15,6 +15,7 @@ from torch import nn
 
 from conceptry.models.errors import InputError
 from conceptry.models.explained import DifferentiableModel, PackagedModel, load_explained, read_explained
+from conceptry.models.explained.description import without_folders
 from support import environment
 
 ROWS = pd.DataFrame(np.random.default_rng(0).normal(size=(30, 4)), columns=list("abcd"))
@@ -63,6 +64,22 @@ def test_importing_is_light() -> None:
     assert done.stdout.strip() == "set()", done.stderr
 
 
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("torchvision:resnet18@/home/ann/net.pt", "torchvision:resnet18@net.pt"),
+        ("torchvision:resnet18@IMAGENET1K_V1", "torchvision:resnet18@IMAGENET1K_V1"),
+        ("timm:test_vit@../net.safetensors", "timm:test_vit@net.safetensors"),
+        ("onnx:/home/ann/graph.onnx", "onnx:graph.onnx"),
+        ("classifier:nets/mine", "classifier:mine"),
+        ("models:/churn@champion", "models:/churn@champion"),
+        ("runs:/12/model", "runs:/12/model"),
+    ],
+)
+def test_a_package_does_not_tell_where_files_lay(name: str, told: str) -> None:
+    assert without_folders(name) == told
+
+
 def test_an_onnx_table(network: nn.Module, tmp_path: Path) -> None:
     name = export(network, torch.zeros(2, 4), tmp_path / "table.onnx")
     model = load_explained(name, "cpu", statistics=ROWS, outputs="probabilities")
@@ -76,6 +93,7 @@ def test_an_onnx_table(network: nn.Module, tmp_path: Path) -> None:
     read = read_explained(tmp_path / "explained", "cpu")
     np.testing.assert_array_equal(read(ROWS), model(ROWS))
     assert (read.lineage, read.columns, read.form) == (model.lineage, model.columns, "probabilities")
+    assert read.name == "onnx:table.onnx"
 
 
 def test_onnx_with_weights_in_a_file_beside_it(network: nn.Module, tmp_path: Path) -> None:
@@ -192,6 +210,8 @@ def test_classifiers_of_the_zoo_and_of_a_folder(tmp_path: Path) -> None:
     np.testing.assert_array_equal(read(rows), model(rows))
     folder = load_explained(f"classifier:{tmp_path / 'explained'}", "cpu")
     assert folder.lineage["explained_sha256"] == model.lineage["explained_sha256"]
+    folder.save(tmp_path / "again")
+    assert read_explained(tmp_path / "again", "cpu").name == "classifier:explained"
     with pytest.raises(InputError, match="zoo:wine: its outputs are logits, not probabilities"):
         load_explained("zoo:wine", "cpu", outputs="probabilities")
     with pytest.raises(InputError, match="statistics are for tables of models that do not bring their own"):
