@@ -12,7 +12,7 @@ itself would refuse a null, in sentences that name no row. The answer has for ea
 
 | column | what |
 |---|---|
-| target, source | the class that was wanted, else the one that was reached; the class of the start |
+| target, source | the class that was wanted, else the one that was reached; the class given, else that of the start |
 | image | the result, PNG |
 | delta | its difference from the start, PNG: grey is none, amplified so that the largest one is black or white |
 | before, after | the 5 most probable classes of start and result, list of {class, probability} |
