@@ -1,0 +1,106 @@
+"""The README's commands, and a folder in which they are run as a stranger would."""
+
+import os
+import re
+import shutil
+import signal
+import subprocess
+import time
+import urllib.request
+from pathlib import Path
+from typing import NamedTuple
+
+from support import ROOT, environment
+
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+# In a folder of their own, which lets another worker run them: they need nothing of what the demo leaves behind.
+ALONE = (
+    "Explain your own model",
+    "Register your own vocabulary, encoder, penalty",
+    "Train the small networks yourself",
+    "Measure the speed",
+)
+
+
+class Block(NamedTuple):
+    """What stands between two fences: its section (the last heading), language and text."""
+
+    section: str
+    language: str
+    text: str
+
+    @property
+    def title(self) -> str:
+        return re.sub(r"\W+", "-", self.text.strip().splitlines()[0])[:40]
+
+
+BLOCKS = [
+    Block(part.partition("\n")[0].strip(), language, text)
+    for part in re.split(r"^#+ ", README, flags=re.MULTILINE)
+    for language, text in re.findall(r"^```(bash|python)\n(.*?)^```$", part, re.DOTALL | re.MULTILINE)
+]
+
+
+class Folder:
+    """The folder a user works in, and the server that a block may have left running."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.server: subprocess.Popen | None = None
+
+    def run(self, language: str, block: str, **extra: str) -> subprocess.CompletedProcess[str]:
+        command = ["python", "-c", block] if language == "python" else ["bash", "-euo", "pipefail", "-c", block]
+        env = environment(CONCEPTRY_CACHE=str(self.path / "cache"), HF_HUB_OFFLINE="1", **extra)
+        return subprocess.run(command, cwd=self.path, env=env, capture_output=True, text=True, timeout=600)
+
+    def start(self, block: str) -> None:
+        self.stop()
+        env = environment(CONCEPTRY_CACHE=str(self.path / "cache"))
+        log = (self.path / "server.log").open("w")
+        self.server = subprocess.Popen(
+            ["bash", "-c", block], cwd=self.path, env=env, stdout=log, stderr=log, start_new_session=True
+        )
+        log.close()
+
+    def wait_for(self, address: str) -> str:
+        for _ in range(360):
+            assert self.server
+            assert self.server.poll() is None, (self.path / "server.log").read_text()[-2000:]
+            try:
+                with urllib.request.urlopen(address, timeout=5) as answer:
+                    return answer.read().decode()
+            except OSError:
+                time.sleep(0.5)
+        raise AssertionError(f"{address} did not answer: {(self.path / 'server.log').read_text()[-2000:]}")
+
+    def stop(self) -> None:
+        if self.server and self.server.poll() is None:
+            os.killpg(self.server.pid, signal.SIGTERM)
+            self.server.wait(timeout=60)
+        self.server = None
+
+    def run_block(self, block: Block) -> str:
+        """Its standard output; a server is started and left running. Fails where the block does."""
+        if block.text.startswith(("mlflow ui", "mlflow models serve")):
+            port = re.search(r"--port (\d+)", block.text)
+            assert port
+            self.start(block.text)
+            page = self.wait_for(f"http://127.0.0.1:{port[1]}/{'ping' if 'serve' in block.text else ''}")
+            assert "MLflow" in page or "serve" in block.text
+            return ""
+        # The package is installed already: by the line that runs the tests.
+        done = self.run(block.language, block.text.removeprefix("pip install . && "))
+        if "ViT-B-32@" in block.text and done.returncode:
+            line = done.stderr.strip().splitlines()[-1]  # without a network: one sentence that says so
+            assert line.startswith("conceptry: ")
+            assert "cannot be downloaded" in line
+            return ""
+        assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+        return done.stdout
+
+
+def new_folder(path: Path) -> Folder:
+    """A folder with what the README's commands read of the repository."""
+    for name in ("MLproject", "python_env.yaml"):
+        shutil.copy(ROOT / name, path)
+    return Folder(path)
