@@ -20,9 +20,10 @@ _RADIUS = 3.0  # of robust ImageNet networks
 
 
 def attack(picture: Any) -> dict[str, Any]:
-    """Parameters of an L2 attack on the network itself, the same for every version; `picture` is a delivered one.
+    """Parameters of an L2 attack on the network itself, for every version; `picture` is a delivered one.
 
-    All pixels may change and nothing stops it early, whatever the version was registered with.
+    All pixels may change and nothing stops it early, whatever the version was registered with; but `clip`, `use_best`
+    and, of a version by l2_projected itself, `restarts` are its own, as no request can change them.
     """
     radius = _RADII.get(max(picture.size), _RADIUS)
     return {

@@ -42,10 +42,13 @@ def explain_request(
 
     Rows of a table that have no picture are probes; the others are asked in the mode of `params`, or else as
     registered. Small networks are probed from several noises, whose mean shows what the results share. Raises
-    ConceptryError for what the version refuses.
+    ConceptryError for what the version refuses, and InputError for another mode without files.
     """
+    mode = params.get("mode") or PROBE["mode"]
+    if not files and mode != PROBE["mode"]:
+        raise InputError(f"{mode} needs pictures, name at least one; without any, a version is probed")
     cases = _cases(files, targets)
-    if params.get("mode") == "invert":
+    if mode == "invert":
         cases = [(name, _with_seed(case)) for name, case in cases]
     probes = [k for k, (_, case) in enumerate(cases) if case.image is None]
     others = [k for k, (_, case) in enumerate(cases) if case.image is not None]

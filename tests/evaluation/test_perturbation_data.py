@@ -9,6 +9,8 @@ from PIL import Image
 
 from conceptry.evaluation.perturbation.data import load_cases, load_reference, read_table, table_cases
 from conceptry.evaluation.perturbation.judges import Reference, judge, to_grey
+from conceptry.evaluation.perturbation.requests import explain_request
+from conceptry.evaluation.process import Answer
 from conceptry.models.errors import InputError
 
 DIGITS = {"model": "zoo:digits-16-robust"}
@@ -124,3 +126,12 @@ def test_refusals(pictures) -> None:
         table_cases(pd.DataFrame({"picture": ["x"]}), None, "table")
     with pytest.raises(InputError, match="row 0, column 'image': expected bytes or the path of a picture"):
         table_cases(pd.DataFrame({"image": ["x.png"]}), None, "table")
+
+
+def test_a_mode_that_needs_pictures_is_not_taken_for_a_probe() -> None:
+    def predict(rows: pd.DataFrame, params: object = None) -> Answer:
+        raise AssertionError("nothing is to be asked")
+
+    for mode in ("counterfactual", "explain_error", "invert"):
+        with pytest.raises(InputError, match=f"{mode} needs pictures, name at least one; without any, a version is pr"):
+            explain_request(predict, [], {"mode": mode}, ["3"])
