@@ -50,7 +50,9 @@ class Settings:
     )
     steps: int = option(45, "Gradient steps.")
     max_changed: float | None = option(None, "Largest fraction of pixels that may change. [default: any]")
-    confidence: float | None = option(None, "Stop a picture as soon as its probability is this high. [default: never]")
+    confidence: float | None = option(
+        None, "Stop a picture as soon as its probability is this high; what sparsest finds reaches it. [default: never]"
+    )
     start: str = option(NOISE, "What a probe without a picture starts from.", STARTS)
     layer: str | None = option(
         None, "Layer that invert matches, by its dotted name. [default: input of the last Linear]"

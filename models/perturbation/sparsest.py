@@ -14,7 +14,7 @@ own; an attempt ends at the first step at which the network is sure enough. Thre
 | lo, hi | bracket | (batch, SLOTS) of epsilon, (batch, 1) of pixels |
 
 Neither the number of changed pixels nor success is monotone in these numbers, so the least attempt that was seen is
-returned, not where a bracket ends; a picture for which nothing flips gets its most confident attempt. The search is
+returned, not where a bracket ends; a picture for which nothing succeeds gets its most confident attempt. The search is
 heuristic: it proves no attempt to be the sparsest.
 """
 
@@ -35,14 +35,19 @@ EPSILON_ROUNDS, Q_ROUNDS, PIXEL_ROUNDS = 4, 1, 3
 ROUNDS = EPSILON_ROUNDS + Q_ROUNDS + PIXEL_ROUNDS
 _SHARES = torch.arange(1, SLOTS // 2 + 1, dtype=torch.float64) / (SLOTS // 2 + 1)  # of the way through a bracket
 CONFIDENCE = 0.5  # where the settings have none: the target is more probable than all others together
+ROUNDING = 0.01  # of a probability, which rounding the picture to 8 bits may cost
 
 
 @dataclass
 class _Search:
-    """The attempts so far, and the best one of each picture with its rank, which is low where it is good."""
+    """The attempts so far, and the best one of each picture with its rank, which is low where it is good.
+
+    An attempt succeeds where it flips the prediction with a probability of at least `least`.
+    """
 
     question: Question
     settings: Settings
+    least: float
     progress: Progress | None
     round: int = 0
     best: Explanation | None = None
@@ -56,7 +61,7 @@ class _Search:
         return self.best
 
     def attempt(self, epsilon: Tensor, q: Tensor, pixels: Tensor | None = None) -> Tensor:
-        """One round, all (batch, SLOTS); returns which flip. pixels: the best one's strongest that may change."""
+        """One round, all (batch, SLOTS); returns which succeed. pixels: the best one's strongest that may change."""
         rows = torch.arange(len(epsilon)).repeat_interleave(SLOTS)
         question = self.question.take(rows.to(self.question.start.device))
         support = None
@@ -71,13 +76,14 @@ class _Search:
             progress=part_of(self.progress, self.round, 1, ROUNDS),
         )
         tried = judge(question, self.settings, solution, epsilon.flatten(), q.flatten())
-        self._note(tried, pixels)
-        self.round += 1
-        return tried.success.view(-1, SLOTS)
-
-    def _note(self, tried: Explanation, pixels: Tensor | None) -> None:
-        """Add the attempts to the path, and take those that are better than the best."""
         confidence = confidence_of(tried)
+        succeeds = tried.success & (confidence >= self.least)
+        self._note(tried, confidence, succeeds, pixels)
+        self.round += 1
+        return succeeds.view(-1, SLOTS)
+
+    def _note(self, tried: Explanation, confidence: Tensor, succeeds: Tensor, pixels: Tensor | None) -> None:
+        """Add the attempts to the path, and take those that are better than the best."""
         allowed = [None] * len(tried) if pixels is None else pixels.flatten().tolist()
         self.path = self.path or [[] for _ in range(len(tried) // SLOTS)]
         for i, bound in enumerate(allowed):
@@ -89,11 +95,11 @@ class _Search:
                     bound,
                     float(tried.changed[i]),
                     float(confidence[i]),
-                    bool(tried.success[i]),
+                    bool(succeeds[i]),
                 )
             )
-        # Those that flip come first: fewest pixels, then the most confident; those that do not by confidence.
-        rank = torch.where(tried.success, tried.changed - 1e-9 * confidence, 2 - confidence).view(-1, SLOTS)
+        # Those that succeed come first: fewest pixels, then the most confident; those that do not by confidence.
+        rank = torch.where(succeeds, tried.changed - 1e-9 * confidence, 2 - confidence).view(-1, SLOTS)
         least, slot = rank.min(1)
         challenger = take(tried, slot + SLOTS * torch.arange(len(rank)))
         if self.best is None:
@@ -106,9 +112,14 @@ class _Search:
 
 
 def search_sparsest(question: Question, settings: Settings, *, progress: Progress | None = None) -> Explanation:
-    """The counterfactual of fewest changed pixels that was found for each picture, with all attempts as its path."""
-    settings = dataclasses.replace(settings, confidence=settings.confidence or CONFIDENCE)
-    search = _Search(question, settings, progress)
+    """The counterfactual of fewest changed pixels that was found for each picture, with all attempts as its path.
+
+    Where the settings name a confidence, it has to be as probable as that, less ROUNDING.
+    """
+    least = 0.0 if settings.confidence is None else settings.confidence - ROUNDING
+    search = _Search(
+        question, dataclasses.replace(settings, confidence=settings.confidence or CONFIDENCE), least, progress
+    )
     _epsilon_phase(search)
     _q_phase(search)
     _pixel_phase(search)

@@ -56,3 +56,17 @@ def test_what_cannot_be_flipped_is_the_most_confident_attempt(user_network) -> N
     e = counterfactual(model, torch.zeros(1, 1, 4, 4), ["yes"], settings=FAST)
     assert not e.success.any()
     assert float(confidence_of(e)[0]) == max(point.confidence for point in e.path[0])
+
+
+def test_a_confidence_has_to_be_reached(network, pictures, found) -> None:
+    sure = counterfactual(
+        network,
+        pictures[:10],
+        [(i + 3) % 10 for i in range(10)],
+        settings=Settings(steps=15, sparsest=True, confidence=0.8),
+    )
+    possible = torch.tensor([any(point.success for point in path) for path in sure.path])
+    assert possible.sum() >= 5
+    assert all(p.confidence >= 0.79 for path in sure.path for p in path if p.success)
+    assert float(confidence_of(sure)[possible].min()) >= 0.79 > float(confidence_of(found)[possible].max())
+    assert float(sure.changed[possible].mean()) > float(found.changed[possible].mean())
