@@ -10,6 +10,8 @@ from PIL import Image
 
 SMALL = 64  # pixels: pictures up to this size keep their pixels
 STRONG = 0.97  # quantile of pixels from which on they are drawn as the strongest
+CHANGED = 0.8  # the same of a change, and of those pixels alone that changed: they may be few
+_NONE = 128.0  # what "no change" is in the picture of a change, 8 bits
 
 
 @dataclass
@@ -41,7 +43,7 @@ def columns_of(same: Sequence[dict]) -> list[Column]:
             side = record["other"][direction - 1] if direction else record
             goal = side["target"] or side["after"][0]["class"]
             caption = f"{probability(record['before'], goal)} → {probability(side['after'], goal)}"
-            change = _amplified(picture_of(side["delta"]) / 127.5 - 1)
+            change = amplified(picture_of(side["delta"]))
             mean = picture_of(record["mean"]) / 127.5 - 1 if "mean" in record else None
             column.sides.append(Side(picture_of(side["image"]), change, caption, bool(side["success"]), mean))
             column.heading = column.heading or _heading(record, goal, direction)
@@ -49,13 +51,17 @@ def columns_of(same: Sequence[dict]) -> list[Column]:
     return found
 
 
-def _amplified(delta: np.ndarray) -> np.ndarray:
-    """The mean over the channels (H, W) of a change (H, W, 3), -1 to 1: of a large picture few pixels reach that."""
-    change = delta.mean(axis=-1)
-    if max(change.shape) <= SMALL:
+def amplified(delta: np.ndarray) -> np.ndarray:
+    """The mean over the channels (H, W) of a change, uint8 (H, W, 3), -1 to 1: the strongest are drawn as such.
+
+    Of a large picture few pixels are as strong as the strongest one: there it is a quantile of those that changed.
+    """
+    change = (delta.astype(np.float64) - _NONE).mean(axis=-1)
+    size = np.abs(change[change != 0])
+    if not size.size:
         return change
-    strong = float(np.quantile(np.abs(change), STRONG))
-    return np.clip(change / (strong or 1.0), -1, 1)
+    strong = size.max() if max(change.shape) <= SMALL else np.quantile(size, CHANGED)
+    return np.clip(change / strong, -1, 1)
 
 
 def _heading(record: dict, goal: str, direction: int) -> str:

@@ -8,7 +8,7 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.colors import LinearSegmentedColormap, LogNorm
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import LogLocator, NullLocator, StrMethodFormatter
+from matplotlib.ticker import LogLocator, NullLocator
 
 from conceptry.evaluation.perturbation.text import aim
 from conceptry.evaluation.plots import ACCENT, INK, MUTED, SECOND, new_figure, quiet
@@ -46,7 +46,7 @@ def draw_paths(records: Sequence[dict]) -> Figure:
     bar.ax.invert_yaxis()
     bar.ax.tick_params(length=0, colors=MUTED, labelsize=8)
     bar.outline.set_visible(False)  # type: ignore[operator]  # a spine
-    bar.set_label("q", color=MUTED, fontsize=9)
+    bar.set_label("q", color=MUTED, fontsize=9, rotation=0, labelpad=8)
     marks: list[tuple[str, dict[str, Any]]] = [
         ("flips", {"marker": "o", "color": MUTED}),
         ("does not", {"marker": "o", "color": MUTED, "markerfacecolor": "white"}),
@@ -75,8 +75,10 @@ def _draw(axes: Axes, record: dict, norm: LogNorm, first: bool) -> None:
     axes.plot(record["epsilon"], record["changed"], "o", color=INK, markerfacecolor="none", markersize=11, zorder=5)
     axes.set_xscale("log")
     axes.set_yscale("log")
-    axes.xaxis.set_major_locator(LogLocator(10, subs=(1, 2, 5)))
-    axes.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+    radii = [point["epsilon"] for point in record["path"]]
+    # Radii of photographs have many digits and spread far: only powers of ten have room then.
+    axes.xaxis.set_major_locator(LogLocator(10, subs=(1, 2, 5) if max(radii) < 100 * min(radii) else (1,)))
+    axes.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}" if value >= 1 else f"{value:g}")
     axes.yaxis.set_major_locator(LogLocator(10, subs=(1, 2, 5)))
     for axis in (axes.xaxis, axes.yaxis):
         axis.set_minor_locator(NullLocator())

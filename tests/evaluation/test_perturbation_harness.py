@@ -4,6 +4,7 @@ import base64
 import io
 import json
 from collections.abc import Mapping
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +16,11 @@ from PIL import Image
 from conceptry.evaluation.data import load_data as load_pictures
 from conceptry.evaluation.harness import harness_of
 from conceptry.evaluation.perturbation.asking import PROBE, explain_cases
-from conceptry.evaluation.perturbation.columns import picture_of, probability
+from conceptry.evaluation.perturbation.columns import amplified, picture_of, probability
 from conceptry.evaluation.perturbation.data import Case, grey_of, load_cases, load_reference
 from conceptry.evaluation.perturbation.judges import judge
+from conceptry.evaluation.perturbation.path_picture import draw_paths
+from conceptry.evaluation.perturbation.pictures import draw_grid
 from conceptry.evaluation.process import Answer, InProcess
 from conceptry.models.errors import ConceptryError, InputError
 from conceptry.registry import load, register
@@ -189,6 +192,39 @@ def test_pictures(predict, digits, tmp_path) -> None:
     assert files[0].read_bytes() == base64.b64decode(errors[0]["image"])
     with pytest.raises(InputError, match=r"results are written as .png, got x.svg"):
         harness.save(errors, Path("x.svg"), "results", {})
+
+
+@pytest.mark.parametrize("size", [16, 224])
+def test_a_change_of_few_pixels_is_drawn_where_it_is(size) -> None:
+    delta = np.full((size, size, 3), 128, np.uint8)  # half of 255, rounded: no change
+    delta[0, 0], delta[1, 1], delta[2, 2] = 255, 1, (255, 128, 128)
+    drawn = amplified(delta)
+    assert np.count_nonzero(drawn) == 3
+    np.testing.assert_allclose([drawn[0, 0], drawn[1, 1], drawn[2, 2]], [1, -1, 1 / 3])
+    assert not amplified(np.full((size, size, 3), 128, np.uint8)).any()
+
+
+def test_the_words_below_a_narrow_grid_are_all_seen(predict) -> None:
+    figure = draw_grid(harness_of("perturbation").records(predict, [], {"steps": 2}, ["3"]))
+    texts = [text for text in figure.texts if text.get_text()]
+    assert any("noises" in text.get_text() for text in texts)
+    for text in texts:
+        box = text.get_window_extent()
+        assert 0 <= box.x0 <= box.x1 <= figure.bbox.width
+        assert 0 <= box.y0 <= box.y1 <= figure.bbox.height
+
+
+def test_radii_below_a_path_do_not_overlap(predict, digits) -> None:
+    (record,) = harness_of("perturbation").records(predict, digits[:1], {"sparsest": True, "steps": 2}, ["8"])
+    for scale, spread in ((1, 1), (600, 10)):  # of digits, and of photographs
+        path = [p | {"epsilon": scale * spread ** (k % 2) * p["epsilon"]} for k, p in enumerate(record["path"])]
+        figure = draw_paths([record | {"path": path, "epsilon": path[0]["epsilon"]}])
+        figure.canvas.draw()
+        low, high = sorted(figure.axes[0].get_xlim())
+        labels = [label for label in figure.axes[0].get_xticklabels() if low <= label.get_position()[0] <= high]
+        boxes = [label.get_window_extent() for label in labels]
+        assert len(boxes) > 1
+        assert all(left.x1 < right.x0 for left, right in pairwise(boxes))
 
 
 def test_inversion_starts_from_the_picture_named_as_source(predict, digits, monkeypatch) -> None:
