@@ -47,9 +47,7 @@ def explain_request(
     mode = params.get("mode") or PROBE["mode"]
     if not files and mode != PROBE["mode"]:
         raise InputError(f"{mode} needs pictures, name at least one; without any, a version is probed")
-    cases = _cases(files, targets)
-    if mode == "invert":
-        cases = [(name, _with_seed(case)) for name, case in cases]
+    cases = _cases(files, targets, seeds=mode == "invert")
     probes = [k for k, (_, case) in enumerate(cases) if case.image is None]
     others = [k for k, (_, case) in enumerate(cases) if case.image is not None]
     explained: dict[int, Explained] = {}
@@ -65,7 +63,8 @@ def explain_request(
     return records
 
 
-def _cases(files: Sequence[Path], targets: Sequence[str]) -> list[tuple[str, Case]]:
+def _cases(files: Sequence[Path], targets: Sequence[str], seeds: bool = False) -> list[tuple[str, Case]]:
+    """What is asked, by name. seeds: the `source` of a table names the picture that an inversion starts from."""
     if not files:
         return [("", Case(None, target=name)) for name in targets]
     found: list[tuple[str, Case]] = []
@@ -77,14 +76,15 @@ def _cases(files: Sequence[Path], targets: Sequence[str]) -> list[tuple[str, Cas
             if case.target and targets:
                 raise InputError(f"{file}, row {row} has a target of its own; leave --target out")
             name = str(case.image) if isinstance(case.image, Path) else f"{file}, row {row}"
+            case = _with_seed(case, file.parent) if seeds else case
             found += [(name, replace(case, target=target)) for target in targets or (case.target,)]
     return found
 
 
-def _with_seed(case: Case) -> Case:
-    """For an inversion `source` is the picture to start from: the path of a file, from where the command runs."""
+def _with_seed(case: Case, folder: Path) -> Case:
+    """The picture at `source`, a path from the table's folder as `image` is."""
     if case.source is None:
         return case
-    path = Path(str(case.source))
+    path = folder / str(case.source)
     open_image(path)
     return replace(case, source=path.read_bytes())

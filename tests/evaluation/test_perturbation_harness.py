@@ -227,11 +227,11 @@ def test_radii_below_a_path_do_not_overlap(predict, digits) -> None:
         assert all(left.x1 < right.x0 for left, right in pairwise(boxes))
 
 
-def test_inversion_starts_from_the_picture_named_as_source(predict, digits, monkeypatch) -> None:
-    monkeypatch.chdir(digits[0].parent)
-    Path("invert.csv").write_text("image,source\n0.png,1.png\n")
-    (record,) = harness_of("perturbation").records(predict, [Path("invert.csv")], {"mode": "invert", "steps": 5})
-    np.testing.assert_array_equal(picture_of(record["start"]), np.asarray(Image.open("1.png").convert("RGB")))
+def test_inversion_starts_from_the_picture_named_as_source(predict, digits) -> None:
+    table = digits[0].parent / "invert.csv"
+    table.write_text("image,source\n0.png,1.png\n")
+    (record,) = harness_of("perturbation").records(predict, [table], {"mode": "invert", "steps": 5})
+    np.testing.assert_array_equal(picture_of(record["start"]), np.asarray(Image.open(digits[1]).convert("RGB")))
     assert record["loss"] > 0
 
 
