@@ -13,5 +13,11 @@ class IntegrityError(ConceptryError):
     """A stored or downloaded file does not have the digest that was recorded for it."""
 
 
+def shown(value: object, length: int = 80) -> str:
+    """A value that was handed in, for the sentence that refuses it; of a long one, as base64 of a picture, the start."""
+    text = repr(value)
+    return text if len(text) <= length else f"{text[:length]}... ({len(text):,} characters)"
+
+
 class ConvergenceWarning(UserWarning):
     """Something was returned before its duality gap reached the tolerance; the result says what."""

@@ -12,6 +12,9 @@ from typing import Any
 
 from torch import Tensor
 
+from conceptry.models.errors import InputError
+from conceptry.models.images import MAX_PIXELS
+
 
 @dataclass(frozen=True)
 class Preprocessing:
@@ -36,9 +39,16 @@ class Preprocessing:
         return self.crop
 
     def fit(self, pixels: Tensor) -> Tensor:
+        """Pictures (..., 3, H, W) resized and cropped; raises InputError for a strip that would grow beyond memory."""
         from torchvision.transforms import InterpolationMode
         from torchvision.transforms.functional import center_crop, resize
 
+        height, width = pixels.shape[-2:]
+        if len(self.resize) == 1 and self.resize[0] ** 2 * max(height, width) > MAX_PIXELS * min(height, width):
+            raise InputError(
+                f"a picture of {width} x {height} pixels is too narrow: with a shorter side of {self.resize[0]} "
+                f"it would have more than {MAX_PIXELS:,}; crop it first"
+            )
         mode = InterpolationMode(self.interpolation)
         return center_crop(resize(pixels, list(self.resize), mode, antialias=True), list(self.crop))
 

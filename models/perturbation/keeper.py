@@ -49,8 +49,12 @@ class Keeper:
         confidence, target = self.search.confidence, self.search.target
         if confidence is None:
             return torch.zeros(len(self.search.data), dtype=torch.bool, device=self.search.data.device)
-        probability = outputs.detach().softmax(dim=1).gather(1, target[:, None])[:, 0]
-        return (probability if self.targeted else 1 - probability) >= confidence
+        probabilities = outputs.detach().softmax(dim=1)
+        probability = probabilities.gather(1, target[:, None])[:, 0]
+        if self.targeted:
+            return probability >= confidence
+        # A class of many can be the most probable one with little: then it has not been left.
+        return (1 - probability >= confidence) & (probabilities.argmax(1) != target)
 
     def kept(self, delta: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """delta, losses and steps of the iterates to return."""

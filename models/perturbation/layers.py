@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from conceptry.models.errors import InputError
+from conceptry.models.errors import InputError, shown
 from conceptry.models.explained.protocol import PixelModel
 from conceptry.models.perturbation.untouched import untouched
 
@@ -37,7 +37,7 @@ def find_layer(model: PixelModel, layer: str | None) -> tuple[nn.Module, bool]:
     if layer in layers:
         return layers[layer], True
     near = difflib.get_close_matches(layer, layers, n=5, cutoff=0.4) or list(layers)
-    raise InputError(f"{model.name}: has no layer {layer!r}; expected one such as {_some(near)}")
+    raise InputError(f"{model.name}: has no layer {shown(layer)}; expected one such as {_some(near)}")
 
 
 @contextmanager

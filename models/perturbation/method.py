@@ -50,11 +50,14 @@ def build(options: PerturbationOptions, directory: Path) -> Package:
     settings = options.settings()
     model: Any = options.load(torch.device("cpu"))
     scores = ClassScores(model)
-    params = {name: value for name, value in asdict(settings).items() if value is not None}
+    # What versions differ in most comes first: a list of them has no room for more.
+    params: dict[str, Any] = {"model": model.lineage["explained_model"]}
+    params |= dict.fromkeys(("optimizer", "q", "epsilon"))
+    params |= asdict(settings)
     if model.size is not None:
         height, width = model.size
         entries = model.channels * height * width
-        params["epsilon"] = settings.radius(entries)
+        params["epsilon"] = float(f"{settings.radius(entries):.6g}")  # later digits are rounding
         if settings.optimizer == L1Q and not settings.sparsest:
             check_kept(settings.q, entries)
         if settings.max_changed is not None:
@@ -63,7 +66,8 @@ def build(options: PerturbationOptions, directory: Path) -> Package:
         find_layer(model, settings.layer)
     model.save(directory / EXPLAINED)
     write_json(directory / CONFIG, asdict(settings))
-    params |= {"model": model.lineage["explained_model"], "outputs": model.form, "classes": len(scores.classes)}
+    params |= {"outputs": model.form, "classes": len(scores.classes)}
+    params = {name: value for name, value in params.items() if value is not None}
     requirements = dict.fromkeys((*_REQUIREMENTS, *model.requirements))
     return Package(params, model.lineage, _example(scores, settings), tuple(requirements), model.notes)
 

@@ -17,7 +17,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from conceptry.models.errors import InputError
+from conceptry.models.errors import InputError, shown
 from conceptry.models.method import option
 
 PROBE, COUNTERFACTUAL, EXPLAIN_ERROR, INVERT = "probe", "counterfactual", "explain_error", "invert"
@@ -28,6 +28,7 @@ NOISE, GREY = "noise", "grey"
 STARTS = (NOISE, GREY)
 PRECISIONS = ("float32", "bfloat16", "float16")
 MAX_STEPS = 10_000
+LEAST, MOST = 1e-9, 1e9  # of radii and steps: their squares are still numbers in float32
 _L1_SHARE = 7760 / (3 * 224 * 224)
 _RANGES = _L1_SHARE / (1 - 0.975)
 
@@ -72,11 +73,13 @@ class Settings:
             ("precision", PRECISIONS),
         ):
             if getattr(self, name) not in choices:
-                raise InputError(f"{name} must be one of {', '.join(choices)}, got {getattr(self, name)!r}")
+                raise InputError(f"{name} must be one of {', '.join(choices)}, got {shown(getattr(self, name))}")
         for name in ("epsilon", "lr"):
             value = getattr(self, name)
             if value is not None and not (math.isfinite(value) and value > 0):
                 raise InputError(f"{name} must be a finite number above 0, got {value}")
+            if value is not None and not LEAST <= value <= MOST:
+                raise InputError(f"{name} must be from {LEAST:g} to {MOST:g}, got {value}")
         if not 0 <= self.q < 1:
             raise InputError(f"q must be from 0 to below 1, got {self.q}")
         if not 0 <= self.dq <= 1:

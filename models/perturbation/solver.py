@@ -106,8 +106,8 @@ def solve(
         start: delta to start from, as the pictures, or a function that draws one by a torch.Generator; None for 0.
         seed: of that generator.
         confidence: a picture is done at its first iterate where the softmax probability of the target (untargeted: of
-            all other classes together) is at least this, and that iterate is returned for it; the loop ends when all
-            are done. For models that return logits.
+            all other classes together, one of which has to be the most probable) is at least this, and that iterate is
+            returned for it; the loop ends when all are done. For models that return logits.
         precision: "float32", or "bfloat16" or "float16" for automatic mixed precision in the model's passes; delta
             and the criterion stay as they are. On the robust networks of digits (45 steps, every optimiser) the loss
             of an image came out within .45 (bfloat16) or .25 (float16) of that in float32, .03 on average, with the

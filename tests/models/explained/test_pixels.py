@@ -1,5 +1,6 @@
 """Models seen from the pixels that their networks read: the zoo's, logged modules, published preprocessing."""
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -99,6 +100,14 @@ def test_published_preprocessing_ends_at_the_pixels() -> None:
     torch.testing.assert_close(x, shown)
     normalised = (x - torch.tensor(MEAN)[:, None, None]) / torch.tensor(STD)[:, None, None]
     torch.testing.assert_close(model.from_pixels(x), Means()(normalised))
+
+
+def test_strips_that_would_fill_the_memory_are_refused() -> None:
+    model = model_of(dataclasses.replace(CROPPED, resize=(256,)))
+    assert model.to_pixels(np.zeros((1, 1, 700, 3), np.uint8)).shape == (1, 3, 12, 12)
+    for shape, got in (((1, 800), "800 x 1"), ((100_000, 1), "1 x 100000")):
+        with pytest.raises(InputError, match=f"a picture of {got} pixels is too narrow: with a shorter side of 256 it"):
+            model.to_pixels(np.zeros((1, *shape, 3), np.uint8))
 
 
 def test_what_was_delivered_can_be_handed_in_again() -> None:

@@ -73,6 +73,8 @@ def test_classes_by_name_and_by_index(user_network) -> None:
         (1.5, "expected the name or the index of a class, got 1.5"),
         (True, "expected the name or the index of a class, got True"),
         (" ", "expected the name or the index of a class"),
+        ("x" * 10**6, r"mine has no class 'x{79}\.\.\. \(1,000,002 characters\); there are 'tabby'"),
+        (["x"] * 10**6, r"or the index of a class, got \[.{79}\.\.\. \(5,000,000 characters\)$"),
         (["tabby"], "expected the name or the index of a class"),
         (float("inf"), "expected the name or the index of a class, got inf"),
     ):

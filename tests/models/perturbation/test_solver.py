@@ -223,6 +223,21 @@ def test_an_image_is_done_at_its_first_iterate_that_is_sure_enough(model, data, 
         torch.testing.assert_close(alone.gap, solution.gap[i : i + 1], rtol=1e-4, atol=1e-6, equal_nan=True)
 
 
+def test_a_class_of_little_probability_has_not_been_left_before_another_one_leads(data):
+    torch.manual_seed(0)
+    flat = nn.Sequential(nn.Flatten(), nn.Linear(data[0].numel(), 50))
+    with torch.no_grad():
+        probabilities = flat(data).softmax(dim=1)
+    assert probabilities.max() < 0.1  # so all others together have .9 from the start
+    solution = solve(
+        model=flat, data=data, target=probabilities.argmax(dim=1), optimizer=L2FrankWolfe, steps=20, epsilon=5.0,
+        targeted=False, confidence=0.9,
+    )  # fmt: skip
+    with torch.no_grad():
+        assert (flat(solution.perturbed).argmax(dim=1) != probabilities.argmax(dim=1)).all()
+    assert 0 < int(solution.steps.min()) <= int(solution.steps.max()) < 20
+
+
 def test_the_loop_ends_when_all_are_done(model, data, target):
     done = []
     solution = solve(
