@@ -14,7 +14,7 @@ class IntegrityError(ConceptryError):
 
 
 def shown(value: object, length: int = 80) -> str:
-    """A value that was handed in, for the sentence that refuses it; of a long one, as base64 of a picture, the start."""
+    """A value for the sentence that refuses it; of a long one, as the base64 of a picture, the start."""
     text = repr(value)
     return text if len(text) <= length else f"{text[:length]}... ({len(text):,} characters)"
 
