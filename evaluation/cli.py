@@ -256,7 +256,8 @@ def explain(
 
     splice takes pictures; harsanyi, by what its model takes, tables (.csv), texts (.txt, one a line), pictures or
     point clouds (.npy), and one --target. perturbation takes pictures, or tables (.csv) of the columns image, target
-    and source; without FILES it draws what its network has learned of each --target, or of every class.
+    and source; without FILES it draws what its network has learned of each --target, or of the first 20
+    classes.
     """
     from conceptry.evaluation.harness import check_beside, harness_of, version_title
     from conceptry.evaluation.process import VersionProcess

@@ -25,8 +25,13 @@ class Column:
 
 @dataclass
 class Side:
-    """What one version made of a start; mean: of probes from several noises, -1 to 1, where there is one."""
+    """What one version made of a start.
 
+    start: its own, where that is another one than the first version's: of another size, or from another noise.
+    mean: of probes from several noises, -1 to 1, where there is one.
+    """
+
+    start: np.ndarray | None
     result: np.ndarray
     change: np.ndarray
     caption: str
@@ -45,7 +50,8 @@ def columns_of(same: Sequence[dict]) -> list[Column]:
             caption = f"{probability(record['before'], goal)} → {probability(side['after'], goal)}"
             change = amplified(picture_of(side["delta"]))
             mean = picture_of(record["mean"]) / 127.5 - 1 if "mean" in record else None
-            column.sides.append(Side(picture_of(side["image"]), change, caption, bool(side["success"]), mean))
+            start = picture_of(record["start"]) if record["start"] != same[0]["start"] else None
+            column.sides.append(Side(start, picture_of(side["image"]), change, caption, bool(side["success"]), mean))
             column.heading = column.heading or _heading(record, goal, direction)
         found.append(column)
     return found

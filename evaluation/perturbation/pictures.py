@@ -52,6 +52,7 @@ def draw_grid(records: Sequence[dict]) -> Figure:
 
 def _draw_block(page: "_Page", block: list[Column], cell: float, top: float, titles: Sequence[str]) -> None:
     heading, tall = _lines(block) * LINE, cell * _aspect(block)
+    apart = _apart(block)
     for k, column in enumerate(block):
         x, y = LEFT + k * (cell + GAP), top + heading
         page.text(x + cell / 2, y - 4, column.heading, 9, INK, ha="center", va="bottom", weight="bold")
@@ -60,18 +61,23 @@ def _draw_block(page: "_Page", block: list[Column], cell: float, top: float, tit
         for number, side in enumerate(column.sides):
             if titles:
                 y += LINE * 1.5
+            rows = []
+            if number in apart:
+                rows.append(("start", y))
+                page.picture(x, y, cell, tall, column.start if side.start is None else side.start)
+                y += tall + GAP / 2
             page.picture(x, y, cell, tall, side.result)
             page.text(x + cell / 2, y + tall + 2, side.caption, 7, MUTED if side.reached else SECOND, ha="center")
-            rows = [("result", y), ("change", y + tall + LINE)]
-            page.picture(x, rows[1][1], cell, tall, side.change, signed=True)
+            rows += [("result", y), ("change", y + tall + LINE)]
+            page.picture(x, rows[-1][1], cell, tall, side.change, signed=True)
             if side.mean is not None:
-                rows.append(("mean", rows[1][1] + tall + GAP / 2))
-                page.picture(x, rows[2][1], cell, tall, (side.mean + 1) / 2)
+                rows.append(("mean", rows[-1][1] + tall + GAP / 2))
+                page.picture(x, rows[-1][1], cell, tall, (side.mean + 1) / 2)
             if not k:
                 for text, at in rows:
                     page.text(LEFT - 6, at + tall / 2, text, 8, MUTED, ha="right", va="center")
                 if titles:
-                    page.text(LEFT, y - 3, titles[number], 8, INK, va="bottom")
+                    page.text(LEFT, rows[0][1] - 3, titles[number], 8, INK, va="bottom")
             y = rows[-1][1] + tall + GAP / 2
     page.text(LEFT - 6, top + heading + tall / 2, "start", 8, MUTED, ha="right", va="center")
 
@@ -80,7 +86,13 @@ def _height(block: list[Column], cell: float, versions: int, titled: bool) -> fl
     tall = cell * _aspect(block)
     with_mean = block[0].sides[0].mean is not None
     each = 2 * tall + LINE + GAP / 2 + titled * LINE * 1.5 + with_mean * (tall + GAP / 2)
-    return _lines(block) * LINE + tall + GAP / 2 + versions * each + GAP * 1.5
+    starts = 1 + len(_apart(block))
+    return _lines(block) * LINE + starts * (tall + GAP / 2) + versions * each + GAP * 1.5
+
+
+def _apart(block: list[Column]) -> set[int]:
+    """The versions, by number, that do not start where the first one does."""
+    return {number for column in block for number, side in enumerate(column.sides) if side.start is not None}
 
 
 def _lines(block: list[Column]) -> int:

@@ -181,6 +181,10 @@ def test_pictures(predict, digits, tmp_path) -> None:
     drawn = (tmp_path / "grid.svg").read_text()
     assert drawn.count("<image ") == 10 * 7 + 2 * 2 * 5  # start, and for each version result, change and mean
     assert "<!-- mistake -->" in drawn
+    elsewhere = harness.records(predict, [], params | {"seed": 1}, ["3"])
+    apart = [probes[3] | {"version": "one"}, elsewhere[0] | {"version": "other"}]
+    harness.save(apart, tmp_path / "apart.svg", None, {})
+    assert (tmp_path / "apart.svg").read_text().count("<image ") == 2 * 4  # a start of its own for each
     found = harness.records(predict, digits[:2], {"sparsest": True, "steps": 10}, ["8"])
     assert harness.save(found, tmp_path / "path.png", "path", {}) == [tmp_path / "path.png"]
     with Image.open(tmp_path / "path.png") as image:
