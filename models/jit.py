@@ -1,18 +1,21 @@
 """How the numerical kernels of this package are compiled and run."""
 
+import hashlib
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numba
 import torch
-from numba.core import config
+from numba.core import caching, config
 
 from conceptry.models.downloads import cache_directory
 
 _NUMBA: Any = config  # its settings are made while it is imported, which no type checker sees
+_LOCATOR: Any = getattr(caching, "UserProvidedCacheLocator", None) or caching._UserProvidedCacheLocator  # type: ignore
 
 # The GIL is released, so that threads can share the rows. numba's own threads are not used: its default
 # thread pool aborts the process when two threads enter it. Reassociation lets sums be vectorised; the
@@ -25,23 +28,41 @@ ROWS_PER_THREAD = 16  # fewer are not worth a thread
 def compiled(function):
     """numba.njit, cached in the user's cache folder where that can be written.
 
-    numba would write beside the source, which in a registered version is the sealed artifact. Its setting for that
-    is global and read once, when it decorates, so it holds for this moment only; a folder that the user has set
-    (NUMBA_CACHE_DIR) is kept. The cache notices changes of the file that defines the kernel only: a kernel and the
-    helpers it calls therefore stay in one file.
+    numba would write beside the source, which in a registered version is the sealed artifact. A folder that the user
+    has set (NUMBA_CACHE_DIR) is kept. The cache notices changes of the file that defines the kernel only: a kernel and
+    the helpers it calls therefore stay in one file.
     """
-    configured = _NUMBA.CACHE_DIR
     try:
-        directory = Path(configured or cache_directory() / "numba")
+        directory = Path(_NUMBA.CACHE_DIR or cache_directory() / "numba")
         directory.mkdir(parents=True, exist_ok=True)
         tempfile.TemporaryFile(dir=directory).close()
     except (OSError, RuntimeError):  # not writable; no home
         return numba.njit(**OPTIONS)(function)
-    _NUMBA.CACHE_DIR = str(directory)
-    try:
+    with _cached_below(directory):
         return numba.njit(cache=True, **OPTIONS)(function)
+
+
+@contextmanager
+def _cached_below(directory: Path) -> Iterator[None]:
+    """Kernels decorated in the block are cached in `directory`, in a folder by the content of their file.
+
+    numba would take one by the path of the file, and compile for seconds whatever version is loaded for the first time,
+    though most carry the same code. What it reads is global, once for each decoration, so it is set for the block only.
+    """
+    configured = _NUMBA.CACHE_DIR
+    _NUMBA.CACHE_DIR = str(directory)
+    _LOCATOR.get_suitable_cache_subpath = staticmethod(_folder_name)
+    try:
+        yield
     finally:
+        del _LOCATOR.get_suitable_cache_subpath  # which uncovers numba's own
         _NUMBA.CACHE_DIR = configured
+
+
+def _folder_name(file: str) -> str:
+    """The name of a Python file and a digest of its content."""
+    path = Path(file)
+    return f"{path.stem}_{hashlib.sha256(path.read_bytes()).hexdigest()[:32]}"
 
 
 def helper(function):

@@ -1,5 +1,6 @@
 """Where compiled kernels are kept: in the user's cache, never beside the code."""
 
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -61,3 +62,17 @@ def test_a_folder_that_the_user_set_is_kept(code: Path, tmp_path: Path) -> None:
 def test_without_a_writable_folder_kernels_run_uncached(code: Path, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     assert run(code, CONCEPTRY_CACHE=str(tmp_path / "file")) == ["None", "unset"]
+
+
+def test_the_same_code_elsewhere_is_not_compiled_again(code: Path, tmp_path: Path) -> None:
+    variables = {"CONCEPTRY_CACHE": str(tmp_path / "cache")}
+    first, _ = run(code, **variables)
+    files = {path: path.stat().st_mtime_ns for path in Path(first).iterdir()}
+    assert files
+    (tmp_path / "other").mkdir()
+    shutil.copy(code / "kernel.py", tmp_path / "other")
+    second, _ = run(tmp_path / "other", **variables)
+    assert second == first
+    assert {path: path.stat().st_mtime_ns for path in Path(second).iterdir()} == files
+    (tmp_path / "other" / "kernel.py").write_text(KERNEL.replace("2 * x", "x + x"))
+    assert run(tmp_path / "other", **variables)[0] != first

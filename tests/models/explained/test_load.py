@@ -69,7 +69,7 @@ def test_importing_is_light() -> None:
     [
         ("torchvision:resnet18@/home/ann/net.pt", "torchvision:resnet18@net.pt"),
         ("torchvision:resnet18@IMAGENET1K_V1", "torchvision:resnet18@IMAGENET1K_V1"),
-        ("timm:test_vit@../net.safetensors", "timm:test_vit@net.safetensors"),
+        ("timm:test_vit@nets/net.safetensors", "timm:test_vit@net.safetensors"),
         ("onnx:/home/ann/graph.onnx", "onnx:graph.onnx"),
         ("classifier:nets/mine", "classifier:mine"),
         ("models:/churn@champion", "models:/churn@champion"),
