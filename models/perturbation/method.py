@@ -54,6 +54,8 @@ def build(options: PerturbationOptions, directory: Path) -> Package:
     params: dict[str, Any] = {"model": model.lineage["explained_model"]}
     params |= dict.fromkeys(("optimizer", "q", "epsilon"))
     params |= asdict(settings)
+    if settings.optimizer != L1Q:
+        params |= {"q": None, "dq": None}
     if model.size is not None:
         height, width = model.size
         entries = model.channels * height * width
