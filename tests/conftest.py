@@ -6,6 +6,10 @@ import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+# Two workers share two cores: with more threads each, networks as small as these wait for one another. It is read when
+# torch is imported, here and in the processes that tests start.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 import pytest
 import torch
 from PIL import Image, ImageDraw
