@@ -10,10 +10,10 @@
 import csv
 import difflib
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import ClassVar, Protocol, TypeVar
+from typing import Any, ClassVar, Protocol, TypeVar
 
 import pandas as pd
 
@@ -161,15 +161,10 @@ def _folder(root: Path) -> list[Picture]:
 
 
 def _table(path: Path) -> list[Picture]:
-    if not path.is_file():
-        raise InputError(f"{path}: no such file")
-    with path.open(newline="", encoding="utf-8-sig") as stream:
-        reader = csv.DictReader(stream)
-        columns = set(reader.fieldnames or ())
-        if "image" not in columns or columns - {"image", "label", "caption", "concepts"}:
-            found = ", ".join(sorted(columns)) or "none"
-            raise InputError(f"{path}: expected the columns image and any of label, caption, concepts; got {found}")
-        rows = list(reader)
+    columns, rows = csv_rows(path)
+    if "image" not in columns or set(columns) - {"image", "label", "caption", "concepts"}:
+        found = ", ".join(sorted(set(columns))) or "none"
+        raise InputError(f"{path}: expected the columns image and any of label, caption, concepts; got {found}")
     pictures = []
     for number, row in enumerate(rows, start=2):
         file = path.parent / (row["image"] or "")
@@ -188,21 +183,41 @@ def table_data(table: pd.DataFrame, labels: Sequence[object] | None, name: str) 
 
     `labels`, one for each row, stand in for a column label. Raises InputError naming the row that cannot be used.
     """
+    pictures = []
+    for row, source, label in picture_rows(table, labels):
+        known = {key: str(row[key]) for key in ("label", "caption", "concepts") if isinstance(row.get(key), str)}
+        if label is not None:
+            known["label"] = label
+        words = _words(known.get("concepts"))
+        pictures.append(Picture(source, known.get("label"), known.get("caption"), {"concepts": words} if words else {}))
+    return PictureData(name, _digest(pictures), pictures)
+
+
+def csv_rows(path: Path) -> tuple[list[str], list[dict[str, str]]]:
+    """The columns of a .csv file and its rows; raises InputError where there is no such file."""
+    if not path.is_file():
+        raise InputError(f"{path}: no such file")
+    with path.open(newline="", encoding="utf-8-sig") as stream:
+        reader = csv.DictReader(stream)
+        return list(reader.fieldnames or ()), list(reader)
+
+
+def picture_rows(
+    table: pd.DataFrame, labels: Sequence[object] | None
+) -> Iterator[tuple[dict[Any, Any], bytes | Path, str | None]]:
+    """The rows of a table of pictures, each with its picture and with its entry of `labels`, None where it has none.
+
+    Raises InputError for a table without the column image, and naming the row whose picture cannot be used.
+    """
     if "image" not in table.columns:
         raise InputError(f"expected a column image, got {', '.join(map(str, table.columns)) or 'none'}")
     rows = table.to_dict("records")
     given = [None] * len(rows) if labels is None else list(labels)
-    pictures = []
     for number, (row, label) in enumerate(zip(rows, given, strict=True)):
         source = row["image"] if isinstance(row["image"], bytes) else Path(str(row["image"]))
         if isinstance(source, Path) and not source.is_file():
             raise InputError(f"row {number}, column 'image': expected bytes or the path of a picture")
-        known = {key: str(row[key]) for key in ("label", "caption", "concepts") if isinstance(row.get(key), str)}
-        if label is not None:
-            known["label"] = str(label)
-        words = _words(known.get("concepts"))
-        pictures.append(Picture(source, known.get("label"), known.get("caption"), {"concepts": words} if words else {}))
-    return PictureData(name, _digest(pictures), pictures)
+        yield row, source, None if label is None else str(label)
 
 
 def _words(text: str | None) -> tuple[str, ...]:

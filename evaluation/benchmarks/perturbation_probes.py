@@ -4,12 +4,12 @@ import time
 
 from conceptry.evaluation.benchmarks.measure import Record
 from conceptry.evaluation.benchmarks.perturbation_cases import ROBUST_16
-from conceptry.evaluation.perturbation.judges import Reference, judge, to_grey
+from conceptry.evaluation.perturbation.data import load_reference
+from conceptry.evaluation.perturbation.judges import judge, to_grey
 from conceptry.models.explained.load import load_explained
 from conceptry.models.explained.pixels import as_pixel_model, to_pictures
 from conceptry.models.perturbation.settings import Settings
 from conceptry.models.perturbation.tasks import probe
-from conceptry.models.zoo.datasets import load_dataset
 
 PROBES = "probes"
 ROBUST, STANDARD = ROBUST_16, "zoo:digits-16"
@@ -19,10 +19,8 @@ PER_CLASS = 20
 
 def quality(per_class: int = PER_CLASS, device: str = "cpu") -> list[Record]:
     """Probes from noise, q .9, of the robust and the standard network; the judges know the training rows alone."""
-    data = load_dataset("digits-16")
-    labels = tuple(data.classes[target] for target in data.targets[data.train])
-    reference = Reference(to_grey(data.inputs[data.train]), labels)
-    targets = list(data.classes) * per_class
+    reference = load_reference("digits-16")
+    targets = sorted(set(reference.labels)) * per_class
     settings = Settings(q=0.9)
     epsilon = settings.radius(reference.pictures[0].size)
     records = []

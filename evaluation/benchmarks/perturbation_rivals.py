@@ -23,7 +23,7 @@ from conceptry.evaluation.benchmarks.measure import Record
 from conceptry.evaluation.benchmarks.perturbation_cases import RIVAL, Case, wait
 from conceptry.models.perturbation.ascent import gradient_ascent
 from conceptry.models.perturbation.frank_wolfe import L1FrankWolfe, L1qFrankWolfe, L2FrankWolfe, LinfFrankWolfe
-from conceptry.models.perturbation.projected import L2Projected, LinfProjected
+from conceptry.models.perturbation.projected import L2Projected, LinfProjected, usual_lr
 from conceptry.models.perturbation.settings import Settings
 
 RIVAL_THERE = importlib.util.find_spec("rai_toolbox") is not None
@@ -75,7 +75,7 @@ def options_of(pair: Pair, case: Case) -> dict[str, float]:
     """The options of the optimiser that are usual for the pictures of the case, with no chance in them."""
     epsilon = Settings(optimizer=pair.name).radius(case.data[0].numel())
     if pair.name.endswith("_projected"):
-        return {"epsilon": epsilon, "lr": 2.5 * epsilon / case.steps}
+        return {"epsilon": epsilon, "lr": usual_lr(epsilon, case.steps)}
     return {"epsilon": epsilon, "lr": 2.0} | ({"q": 0.9, "dq": 0.0} if pair.ours is L1qFrankWolfe else {})
 
 

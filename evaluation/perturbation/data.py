@@ -7,7 +7,6 @@
 | `csv:PATH` | a table with the column image (path) and any of label, target, source (classes) | maybe | none |
 """
 
-import csv
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -19,7 +18,7 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from conceptry.evaluation.data import EvaluationData, sampled
+from conceptry.evaluation.data import EvaluationData, csv_rows, picture_rows, sampled
 from conceptry.evaluation.data import load_data as load_pictures
 from conceptry.evaluation.perturbation.judges import Reference, to_grey
 from conceptry.models.errors import InputError
@@ -116,18 +115,16 @@ def table_cases(table: pd.DataFrame, labels: Sequence[object] | None, name: str)
 
     `labels`, one a row, stand in for a column label. Raises InputError naming the row that cannot be used.
     """
-    if "image" not in table.columns:
-        raise InputError(f"expected a column image, got {', '.join(map(str, table.columns)) or 'none'}")
-    rows = table.to_dict("records")
-    given = [None] * len(rows) if labels is None else list(labels)
     cases = []
-    for number, (row, label) in enumerate(zip(rows, given, strict=True)):
-        image = row["image"] if isinstance(row["image"], bytes) else Path(str(row["image"]))
-        if isinstance(image, Path) and not image.is_file():
-            raise InputError(f"row {number}, column 'image': expected bytes or the path of a picture")
-        known = {key: str(row[key]) for key in ("label", "target", "source") if not is_missing(row.get(key))}
-        cases.append(Case(image, **known | ({} if label is None else {"label": str(label)})))
+    for row, image, label in picture_rows(table, labels):
+        cells = {key: row.get(key) for key in ("label", "target", "source")}
+        known = {key: str(cell) for key, cell in cells.items() if _is_filled(cell)}
+        cases.append(Case(image, **known | ({} if label is None else {"label": label})))
     return CaseData(name, _digest(cases), cases)
+
+
+def _is_filled(cell: object) -> bool:
+    return cell is not None and cell is not pd.NA and cell == cell and cell != ""  # only NaN differs from itself
 
 
 def read_table(path: Path) -> list[Case]:
@@ -135,15 +132,10 @@ def read_table(path: Path) -> list[Case]:
 
     Columns: any of image (a path, from the file's folder; empty: a probe), label, target and source.
     """
-    if not path.is_file():
-        raise InputError(f"{path}: no such file")
-    with path.open(newline="", encoding="utf-8-sig") as stream:
-        reader = csv.DictReader(stream)
-        columns = list(reader.fieldnames or ())
-        if not columns or set(columns) - set(COLUMNS):
-            found = ", ".join(columns) or "none"
-            raise InputError(f"{path}: expected columns among {', '.join(COLUMNS)}; got {found}")
-        rows = list(reader)
+    columns, rows = csv_rows(path)
+    if not columns or set(columns) - set(COLUMNS):
+        found = ", ".join(columns) or "none"
+        raise InputError(f"{path}: expected columns among {', '.join(COLUMNS)}; got {found}")
     cases = []
     for line, row in enumerate(rows, start=2):
         file = path.parent / row["image"] if row.get("image") else None
@@ -157,16 +149,7 @@ def read_table(path: Path) -> list[Case]:
 
 def load_reference(name: str) -> Reference:
     """The training pictures of a data set of the zoo, as judges of probes: `digits-16` or `digits`."""
-    from conceptry.models.zoo.datasets import load_dataset
-
-    data = load_dataset(name)
-    labels = tuple(data.classes[int(k)] for k in data.targets[data.train])
-    return Reference(to_grey(data.inputs[data.train]), labels)
-
-
-def is_missing(value: object) -> bool:
-    """Whether a cell holds nothing: None, NaN or an empty text."""
-    return value is None or value == "" or value != value
+    return _digits(name)[1]
 
 
 def _suiting(model: str) -> str:
@@ -184,7 +167,8 @@ def _digits(name: str) -> tuple[list[Case], Reference]:
     cases = [
         Case(png_bytes(Image.fromarray(data.inputs[row])), data.classes[int(data.targets[row])]) for row in data.heldout
     ]
-    return cases, load_reference(name)
+    labels = tuple(data.classes[int(k)] for k in data.targets[data.train])
+    return cases, Reference(to_grey(data.inputs[data.train]), labels)
 
 
 def _digest(cases: Sequence[Case]) -> str:

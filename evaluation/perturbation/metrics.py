@@ -25,12 +25,14 @@ def attack(picture: Any) -> dict[str, Any]:
     All pixels may change and nothing stops it early, whatever the version was registered with; but `clip`, `use_best`
     and, of a version by l2_projected itself, `restarts` are its own, as no request can change them.
     """
+    from conceptry.models.perturbation.projected import usual_lr  # torch is slow to import
+
     radius = _RADII.get(max(picture.size), _RADIUS)
     return {
         "mode": "counterfactual",
         "optimizer": "l2_projected",
         "epsilon": radius,
-        "lr": 2.5 * radius / ATTACK_STEPS,
+        "lr": usual_lr(radius, ATTACK_STEPS),
         "steps": ATTACK_STEPS,
         "max_changed": 1.0,
         "confidence": 1.0,

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from conceptry.models.errors import InputError
+from conceptry.models.perturbation.keeper import choose, is_better
 from conceptry.models.perturbation.solver import Solution, solve
 
 Result = TypeVar("Result", Solution, tuple[Tensor, Tensor])
@@ -76,22 +77,14 @@ def random_restart(solver: Callable[..., Result], repeats: int) -> Callable[...,
 def better_of(old: Any, new: Any, targeted: bool) -> Any:
     """Image by image the result with the better loss, of two Solutions or two of gradient_ascent's pairs."""
     if isinstance(old, Solution):
-        take = _is_better(old.losses, new.losses, targeted)
+        take = is_better(old.losses, new.losses, targeted)
         changes = {}
         for field in fields(Solution):
             was, now = getattr(old, field.name), getattr(new, field.name)
             if field.name == "history":  # its columns are the images
                 changes[field.name] = torch.where(take, now, was)
             elif isinstance(was, Tensor):
-                changes[field.name] = _choose(take, now, was)
+                changes[field.name] = choose(take, now, was)
         return replace(old, **changes)
-    take = _is_better(old[1], new[1], targeted)
-    return _choose(take, new[0], old[0]), _choose(take, new[1], old[1])
-
-
-def _is_better(old: Tensor, new: Tensor, targeted: bool) -> Tensor:
-    return new < old if targeted else new > old
-
-
-def _choose(take: Tensor, new: Tensor, old: Tensor) -> Tensor:
-    return torch.where(take.view(-1, *[1] * (new.ndim - 1)), new, old)
+    take = is_better(old[1], new[1], targeted)
+    return choose(take, new[0], old[0]), choose(take, new[1], old[1])

@@ -48,7 +48,11 @@ class ClassScores:
     def probabilities(self, pixels: Tensor) -> Tensor:
         """Pixels (batch, C, H, W) to the probabilities of the classes (batch, k), float32, without a gradient."""
         with torch.no_grad():
-            logits = self(pixels).float()
+            return self.probabilities_of(self(pixels))
+
+    def probabilities_of(self, logits: Tensor) -> Tensor:
+        """The same of logits (batch, k) that are there already."""
+        logits = logits.float()
         if not torch.isfinite(logits).all():
             raise InputError(f"{self.name}: the network puts out NaN or infinite values for these pixels")
         return logits.softmax(1)

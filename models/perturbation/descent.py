@@ -24,9 +24,6 @@ _add_param_group = inspect.unwrap(Optimizer.add_param_group)
 class PerImageOptimizer(Optimizer):
     """An optimiser whose step treats every image by itself; see FrankWolfe and Projected."""
 
-    def __init__(self, params: Any, defaults: dict[str, Any]) -> None:
-        super().__init__(params, defaults)
-
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         _add_param_group(self, param_group)
         group = self.param_groups[-1]
@@ -100,6 +97,19 @@ class PerImageOptimizer(Optimizer):
                 )
         if not contiguous:
             parameter.copy_(delta.view(parameter.shape))
+
+
+def radius_of(group: dict[str, Any], delta: Tensor) -> Any:
+    """epsilon of a group: a number, or one for each image as (batch, 1), of the type and on the device of delta."""
+    epsilon = group["epsilon"]
+    return epsilon.to(delta)[:, None] if isinstance(epsilon, Tensor) else epsilon
+
+
+def check_above_0(group: dict[str, Any]) -> None:
+    """Check the options that every optimiser has: epsilon, which may be one for each image, and lr."""
+    least, wanted = torch.finfo(torch.float32).tiny, "a finite number above 0"
+    check_per_image("epsilon", group["epsilon"], least, math.inf, wanted, group)
+    check_number("lr", group["lr"], least, math.inf, wanted)
 
 
 def check_number(name: str, value: Any, low: float, high: float, wanted: str) -> None:

@@ -14,6 +14,7 @@ are those of y, not of the iterate; only `history` and `gap` are the solver's.
 import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -72,19 +73,19 @@ class Explanation:
     def __len__(self) -> int:
         return len(self.start)
 
-    @property
+    @cached_property
     def delta(self) -> Tensor:
         return self.perturbed - self.start
 
-    @property
+    @cached_property
     def changed(self) -> Tensor:
         return changed_pixels(self.delta).double() / self.delta[0, 0].numel()
 
-    @property
+    @cached_property
     def l1(self) -> Tensor:
         return self.delta.double().abs().flatten(1).sum(1)
 
-    @property
+    @cached_property
     def l2(self) -> Tensor:
         return self.delta.double().square().flatten(1).sum(1).sqrt()
 

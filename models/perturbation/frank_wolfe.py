@@ -28,7 +28,13 @@ import torch
 from torch import Tensor
 
 from conceptry.models.errors import InputError
-from conceptry.models.perturbation.descent import PerImageOptimizer, check_number, check_per_image
+from conceptry.models.perturbation.descent import (
+    PerImageOptimizer,
+    check_above_0,
+    check_number,
+    check_per_image,
+    radius_of,
+)
 from conceptry.models.perturbation.oracles import (
     Direction,
     Kept,
@@ -60,8 +66,7 @@ class FrankWolfe(PerImageOptimizer):
         super().__init__(params, {"epsilon": epsilon, "lr": lr, "schedule": schedule} | more)
 
     def check_options(self, group: dict[str, Any]) -> None:
-        check_per_image("epsilon", group["epsilon"], _LEAST, float("inf"), "a finite number above 0", group)
-        check_number("lr", group["lr"], _LEAST, float("inf"), "a finite number above 0")
+        check_above_0(group)
         if not group["schedule"] and group["lr"] > 1:
             raise InputError(f"lr is the step size where schedule is off, so it must be at most 1, got {group['lr']!r}")
 
@@ -71,11 +76,9 @@ class FrankWolfe(PerImageOptimizer):
 
     def update(self, delta: Tensor, gradient: Tensor, group: dict[str, Any], state: dict[str, Any]) -> Tensor:
         t = state.get("step", 0)
-        lr, epsilon = group["lr"], group["epsilon"]
-        if isinstance(epsilon, Tensor):
-            epsilon = epsilon.to(delta)[:, None]
+        lr = group["lr"]
         a = lr / (lr + t) if group["schedule"] else lr
-        gap = self.walk(delta, gradient, a, epsilon, group)
+        gap = self.walk(delta, gradient, a, radius_of(group, delta), group)
         state["step"] = t + 1
         state["gap"] = gap
         return gap
@@ -203,6 +206,3 @@ class LinfFrankWolfe(FrankWolfe):
 
     def direction(self, gradient: Tensor, group: dict[str, Any]) -> Direction:
         return linf_direction(gradient)
-
-
-_LEAST = torch.finfo(torch.float32).tiny

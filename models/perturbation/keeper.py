@@ -8,6 +8,16 @@ from torch import Tensor
 from conceptry.models.perturbation.search import Search
 
 
+def is_better(old: Tensor, new: Tensor, targeted: bool) -> Tensor:
+    """(batch,) whether the new loss is the better one."""
+    return new < old if targeted else new > old
+
+
+def choose(take: Tensor, new: Tensor, old: Tensor) -> Tensor:
+    """The new rows (batch, ...) where `take` (batch,), else the old ones."""
+    return torch.where(take.view(-1, *[1] * (new.ndim - 1)), new, old)
+
+
 class Keeper:
     """Sees every iterate, remembers the losses, and holds what is to be returned so far."""
 
@@ -33,12 +43,10 @@ class Keeper:
             self.rows.append(losses.masked_fill(self.done, torch.nan))
             take = ~self.done
             if self.use_best:
-                better = losses < self.best[1] if self.targeted else losses > self.best[1]
-                take &= better | reached
-            wide = take.view(-1, *[1] * (delta.ndim - 1))
+                take &= is_better(self.best[1], losses, self.targeted) | reached
             self.best = (
-                torch.where(wide, delta, self.best[0]),
-                torch.where(take, losses, self.best[1]),
+                choose(take, delta, self.best[0]),
+                choose(take, losses, self.best[1]),
                 self.best[2].masked_fill(take, t),
             )
             self.done = self.done | reached

@@ -22,7 +22,7 @@ from conceptry.models.perturbation.ascent import better_of
 from conceptry.models.perturbation.classifier import ClassScores
 from conceptry.models.perturbation.explanation import Explanation
 from conceptry.models.perturbation.frank_wolfe import L1FrankWolfe, L1qFrankWolfe, L2FrankWolfe, LinfFrankWolfe
-from conceptry.models.perturbation.projected import L2Projected, LinfProjected
+from conceptry.models.perturbation.projected import L2Projected, LinfProjected, usual_lr
 from conceptry.models.perturbation.settings import L1Q, Settings
 from conceptry.models.perturbation.solver import Solution, solve
 from conceptry.models.perturbation.starts import in_ball, to_eight_bits
@@ -107,8 +107,7 @@ def run(
     radius = settings.radius(question.entries)
     options: dict[str, Any] = {"epsilon": radius if epsilon is None else epsilon}
     if settings.is_projected:
-        # The usual rule: steps that could cross the radius of the ball two and a half times.
-        options["lr"] = settings.lr or 2.5 * radius / settings.steps
+        options["lr"] = settings.lr or usual_lr(radius, settings.steps)
     elif settings.lr is not None:
         options["lr"] = settings.lr
     if settings.optimizer == L1Q:
@@ -150,9 +149,12 @@ def judge(
 ) -> Explanation:
     """The delivered pictures and their figures."""
     delivered = to_eight_bits(solution.perturbed) if settings.clip else solution.perturbed
-    before, after = question.scores.probabilities(question.start), question.scores.probabilities(delivered)
+    scores = question.scores
     with torch.no_grad():
-        loss = question.criterion(question.function(delivered), question.compared)
+        logits = scores(delivered)
+        outputs = logits if question.outputs is None else question.outputs(delivered)
+        loss = question.criterion(outputs, question.compared)
+    before, after = scores.probabilities(question.start), scores.probabilities_of(logits)
     reached, rows = after.argmax(1), len(delivered)
 
     def used(value: Tensor | None, default: float) -> Tensor:

@@ -21,10 +21,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from conceptry.models.perturbation.descent import PerImageOptimizer, check_number, check_per_image
+from conceptry.models.perturbation.descent import PerImageOptimizer, check_above_0, radius_of
 from conceptry.models.perturbation.oracles import l2_direction, linf_direction
 
 _OFFSET = 1e-7  # the published guard of the denominator
+
+
+def usual_lr(epsilon: float, steps: int) -> float:
+    """The usual length of a step: `steps` of them could cross the radius of the ball two and a half times."""
+    return 2.5 * epsilon / steps
 
 
 class Projected(PerImageOptimizer):
@@ -43,18 +48,14 @@ class Projected(PerImageOptimizer):
         super().__init__(params, {"epsilon": epsilon, "lr": lr})
 
     def check_options(self, group: dict[str, Any]) -> None:
-        least = torch.finfo(torch.float32).tiny
-        check_per_image("epsilon", group["epsilon"], least, float("inf"), "a finite number above 0", group)
-        check_number("lr", group["lr"], least, float("inf"), "a finite number above 0")
+        check_above_0(group)
 
 
 class L2Projected(Projected):
     """||delta||_2 <= epsilon, by steps of L2 length lr."""
 
     def update(self, delta: Tensor, gradient: Tensor, group: dict[str, Any], state: dict[str, Any]) -> Tensor:
-        epsilon = group["epsilon"]
-        if isinstance(epsilon, Tensor):
-            epsilon = epsilon.to(delta)[:, None]
+        epsilon = radius_of(group, delta)
         delta.add_(l2_direction(gradient)[0], alpha=-group["lr"])
         norm = torch.linalg.vector_norm(delta, dim=1, keepdim=True)
         delta.mul_(torch.where(norm > epsilon, epsilon / (norm + _OFFSET), 1.0))
@@ -65,9 +66,7 @@ class LinfProjected(Projected):
     """No entry beyond epsilon, by steps that move every entry by lr."""
 
     def update(self, delta: Tensor, gradient: Tensor, group: dict[str, Any], state: dict[str, Any]) -> Tensor:
-        epsilon = group["epsilon"]
-        if isinstance(epsilon, Tensor):
-            epsilon = epsilon.to(delta)[:, None]
+        epsilon = radius_of(group, delta)
         delta.add_(linf_direction(gradient)[0], alpha=-group["lr"])
         torch.clamp(delta, -epsilon, epsilon, out=delta)
         return torch.linalg.vector_norm(gradient, dim=1)

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from torch import Tensor
 
 from conceptry.models.perturbation import L2Projected, gradient_ascent
+from conceptry.models.perturbation.projected import usual_lr
 
 
 def l2_attack(
@@ -29,6 +30,6 @@ def l2_attack(
         optimizer=L2Projected,
         steps=steps,
         epsilon=epsilon,
-        lr=2.5 * epsilon / steps,
+        lr=usual_lr(epsilon, steps),
     )
     return attacked
