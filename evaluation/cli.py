@@ -11,15 +11,23 @@ from pathlib import Path
 from typing import Any
 
 import click
-from rich.console import Console
 from rich.markup import escape
 
+from conceptry.evaluation.console import (
+    Optional,
+    check_folder,
+    check_picture,
+    console,
+    device_option,
+    errors,
+    json_object,
+    say,
+    say_device,
+    seed_option,
+    size_option,
+)
 from conceptry.models.errors import ConceptryError, InputError
 from conceptry.models.method import METHODS, Method, load_method, option_type
-
-# Tables keep their columns in files and pipes, which have no width of their own.
-console = Console(emoji=False, highlight=False, width=None if sys.stdout.isatty() or "COLUMNS" in os.environ else 130)
-errors = Console(stderr=True, markup=False, emoji=False, highlight=False, soft_wrap=True)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
@@ -61,20 +69,6 @@ def register() -> None:
     """Register an explainer as the next version of a model."""
 
 
-class _Optional(click.ParamType):
-    """A type that takes an empty text as "not given": entry points of MLproject have no other way to say it."""
-
-    def __init__(self, kind: Any) -> None:
-        self.kind = click.types.convert_type(kind)
-        self.name = self.kind.name
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        return None if value == "" else self.kind.convert(value, param, ctx)
-
-    def get_metavar(self, param: click.Parameter, ctx: click.Context) -> str | None:
-        return self.kind.get_metavar(param, ctx)
-
-
 def _register_command(method: Method) -> click.Command:
     def run(name: str | None, description: str | None, **values: Any) -> None:
         from conceptry.registry import register as register_version
@@ -83,13 +77,13 @@ def _register_command(method: Method) -> click.Command:
         with console.status(f"registering {method.name}"):
             registration = register_version(method.name, given, name=name, description=description)
         version = registration.version
-        _say(
+        say(
             f"registered {version.uri}"
             if registration.created
             else f"nothing to add: {version.uri} has the same artifacts, hyperparameters and code"
         )
         for note in registration.notes:
-            _say(f"note: {note}", style="dim")
+            say(f"note: {note}", style="dim")
 
     options: list[click.Parameter] = [
         click.Option(["--name"], help=f"Registered model. [default: {method.name}]"),
@@ -102,7 +96,7 @@ def _register_command(method: Method) -> click.Command:
         options.append(
             click.Option(
                 [f"--{field.name.replace('_', '-')}"],
-                type=_Optional(click.Choice(choices) if choices else kind),
+                type=Optional(click.Choice(choices) if choices else kind),
                 help=field.metadata["help"] + default,
             )
         )
@@ -114,17 +108,14 @@ _DATA = (
     "census:, commercial:, bike:, sst2:, cola: and a folder; perturbation: zoo:digits-16, zoo:digits, "
     "folder:PATH or csv:PATH."
 )
-_size = click.option("--size", type=_Optional(int), help="At most so many pictures or samples.")
-_seed = click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Which ones are drawn.")
-_device = click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:INDEX.")
 
 
 @cli.command()
 @click.argument("uri")
-@click.option("--data", type=_Optional(str), help=f"{_DATA} [default: what suits the version]")
-@_size
-@_seed
-@_device
+@click.option("--data", type=Optional(str), help=f"{_DATA} [default: what suits the version]")
+@size_option
+@seed_option
+@device_option
 def evaluate(uri: str, data: str | None, size: int | None, seed: int, device: str) -> None:
     """Evaluate a version on held-out data; log metrics, tables and plots to it.
 
@@ -138,11 +129,11 @@ def evaluate(uri: str, data: str | None, size: int | None, seed: int, device: st
     with bar(escape(uri)) as progress:
         done = evaluate_version(uri, data, size=size, seed=seed, device=device, progress=progress)
     version = done.version
-    _say_device(done.device)
+    say_device(done.device)
     for note in done.report.notes:
-        _say(f"note: {note}", style="dim")
+        say(f"note: {note}", style="dim")
     console.print(comparison_table(on_shared_data((version,), ()), everything=True))
-    _say(f"{len(done.data)} {done.data.unit} of {done.data.name}; logged to {version.uri} and its run {version.run_id}")
+    say(f"{len(done.data)} {done.data.unit} of {done.data.name}; logged to {version.uri} and its run {version.run_id}")
 
 
 @cli.command()
@@ -165,7 +156,7 @@ def compare(name: str, versions: str | None, everything: bool, as_json: bool) ->
     if agreed is not None:
         console.print(agreement_table(agreed))
     if missing := [f"v{v.version}" for v in comparison.versions if not v.metrics]:
-        _say(f"not evaluated yet: {', '.join(missing)} (conceptry evaluate {name}/{missing[0][1:]})")
+        say(f"not evaluated yet: {', '.join(missing)} (conceptry evaluate {name}/{missing[0][1:]})")
 
 
 @cli.command()
@@ -173,7 +164,7 @@ def compare(name: str, versions: str | None, everything: bool, as_json: bool) ->
 @click.argument("version", type=int)
 @click.option("--alias", default="champion", show_default=True, help="The alias to move.")
 @click.option("--require", multiple=True, metavar="METRIC>=NUMBER", help="A bound to meet; may be repeated.")
-@click.option("--data", type=_Optional(str), help="Data set to judge by. [default: the one measured last]")
+@click.option("--data", type=Optional(str), help="Data set to judge by. [default: the one measured last]")
 def promote(name: str, version: int, alias: str, require: tuple[str, ...], data: str | None) -> None:
     """Point an alias of NAME at VERSION if it meets every requirement, and record it."""
     from conceptry.registry import Requirement
@@ -183,10 +174,10 @@ def promote(name: str, version: int, alias: str, require: tuple[str, ...], data:
     bounds = [Requirement.parse(text) for text in require if text]
     promotion = promote_version(name, version, alias, bounds, data=data)
     if promotion is None:
-        _say(f"nothing to do: {alias} is models:/{name}/{version} already")
+        say(f"nothing to do: {alias} is models:/{name}/{version} already")
     else:
         before = f", before: version {promotion.previous}" if promotion.previous else ""
-        _say(f"{alias} is now models:/{name}/{version} ({promotion.rule}{before})")
+        say(f"{alias} is now models:/{name}/{version} ({promotion.rule}{before})")
 
 
 @cli.command(name="list")
@@ -227,10 +218,10 @@ def show(uri: str) -> None:
 )
 @click.option("--params", default="{}", help='Parameters of the method as JSON, as {"top_k": 5}.')
 @click.option("--output", type=click.Path(path_type=Path), help="Save a picture: .png, .svg, .pdf; harsanyi: .html.")
-@click.option("--beside", type=_Optional(str), metavar="URI", help="perturbation: a second version, drawn below.")
+@click.option("--beside", type=Optional(str), metavar="URI", help="perturbation: a second version, drawn below.")
 @click.option(
     "--view",
-    type=_Optional(str),
+    type=Optional(str),
     help="Kind of picture. harsanyi: graph, patterns or explanation; perturbation: grid, path or results.",
 )
 @click.option(
@@ -239,7 +230,7 @@ def show(uri: str) -> None:
     help='Of a graph, as JSON: {"highlight": "top 20%", "colours": "reversed"}.',
 )
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of text.")
-@_device
+@device_option
 def explain(
     uri: str,
     files: tuple[str, ...],
@@ -264,7 +255,7 @@ def explain(
     from conceptry.evaluation.progress import bar
     from conceptry.registry import find_version
 
-    given, drawn = _json_object(params, "--params"), _json_object(style, "--style")
+    given, drawn = json_object(params, "--params"), json_object(style, "--style")
     # An entry point of MLproject says "none" by an empty text.
     named, paths = [name for name in targets if name], [Path(file) for file in files if file]
     if named and "target" in given:
@@ -275,7 +266,7 @@ def explain(
     check_beside(versions)
     for each in versions:
         _check_params(each.uri, given)
-    _check_picture(output, harness.suffixes)
+    check_picture(output, harness.suffixes)
     if view and view not in harness.views:
         raise InputError(f"{version.method} has no view {view!r}; expected one of {', '.join(harness.views)}")
     if unknown := sorted(drawn.keys() - set(harness.styles)):
@@ -285,7 +276,7 @@ def explain(
     records: list[dict] = []
     for each in versions:
         with bar(escape(each.uri)) as progress, VersionProcess(each.uri, device) as predict:
-            _say_device(predict.device_in_use)
+            say_device(predict.device_in_use)
             predict.on_progress = progress
             found = harness.records(predict, paths, given, named)
         records += found if beside is None else [record | {"version": version_title(each)} for record in found]
@@ -301,15 +292,15 @@ def explain(
 @cli.command()
 @click.argument("uri")
 @click.option("--data", required=True, help=_DATA)
-@click.option("--label", type=_Optional(str), help="One class of the data. [default: all of it]")
+@click.option("--label", type=Optional(str), help="One class of the data. [default: all of it]")
 @click.option(
     "--top", type=click.IntRange(min=1), default=20, show_default=True, help="Words, patterns or classes to show."
 )
-@click.option("--output", type=_Optional(click.Path(path_type=Path)), help="Save a picture (.png, .svg or .pdf).")
+@click.option("--output", type=Optional(click.Path(path_type=Path)), help="Save a picture (.png, .svg or .pdf).")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of text.")
-@_size
-@_seed
-@_device
+@size_option
+@seed_option
+@device_option
 def summarise(
     uri: str,
     data: str,
@@ -332,7 +323,7 @@ def summarise(
     from conceptry.evaluation.progress import bar
     from conceptry.registry import find_version
 
-    _check_picture(output)
+    check_picture(output)
     version = find_version(uri)
     harness = harness_of(version.method)
     with bar(escape(uri)) as progress:
@@ -341,7 +332,7 @@ def summarise(
         known.check_label(label)
         progress("loading the version", 0.0)
         with VersionProcess(version.uri, device) as predict:
-            _say_device(predict.device_in_use)
+            say_device(predict.device_in_use)
             record = harness.summarise(predict, known, label, progress)
     record["concepts"] = record["concepts"][:top]
     if as_json:
@@ -367,22 +358,22 @@ def train_encoder(output: Path, steps: int | None, seed: int | None, small: bool
     """Train the CLIP of the emoji world; log the run to MLflow; write weights and provenance."""
     from conceptry.evaluation.encoder_training import train_command
 
-    _say(train_command(output, steps=steps, seed=seed, small=small))
+    say(train_command(output, steps=steps, seed=seed, small=small))
 
 
 @train.command(name="classifiers")
 @click.option("--output", required=True, type=click.Path(path_type=Path), help="Folder to write; must not exist.")
-@click.option("--data", type=_Optional(str), help="One data set. [default: all networks on data of scikit-learn]")
-@click.option("--arch", type=_Optional(str), help="Architecture. [default: as the shipped weights]")
-@click.option("--epochs", type=_Optional(int), help="Passes over the training rows. [default: as shipped]")
-@click.option("--lr", type=_Optional(float), help="First learning rate. [default: as the shipped weights]")
-@click.option("--logspace", type=_Optional(float), help="Decades the learning rate falls by.")
-@click.option("--batch-size", type=_Optional(int), help="Rows of a step.")
-@click.option("--hidden", type=_Optional(int), help="Width of the hidden layers.")
-@click.option("--seed", type=_Optional(int), help="Seed of weights and batches.")
-@click.option("--adversarial-epsilon", type=_Optional(float), help="Train on images attacked within this L2 radius.")
-@click.option("--adversarial-steps", type=_Optional(int), help="Gradient steps of each attack.")
-@click.option("--adversarial-ramp", type=_Optional(float), help="Share of the training over which the radius grows.")
+@click.option("--data", type=Optional(str), help="One data set. [default: all networks on data of scikit-learn]")
+@click.option("--arch", type=Optional(str), help="Architecture. [default: as the shipped weights]")
+@click.option("--epochs", type=Optional(int), help="Passes over the training rows. [default: as shipped]")
+@click.option("--lr", type=Optional(float), help="First learning rate. [default: as the shipped weights]")
+@click.option("--logspace", type=Optional(float), help="Decades the learning rate falls by.")
+@click.option("--batch-size", type=Optional(int), help="Rows of a step.")
+@click.option("--hidden", type=Optional(int), help="Width of the hidden layers.")
+@click.option("--seed", type=Optional(int), help="Seed of weights and batches.")
+@click.option("--adversarial-epsilon", type=Optional(float), help="Train on images attacked within this L2 radius.")
+@click.option("--adversarial-steps", type=Optional(int), help="Gradient steps of each attack.")
+@click.option("--adversarial-ramp", type=Optional(float), help="Share of the training over which the radius grows.")
 @click.option("--small", is_flag=True, help="A training of seconds, to try things out.")
 def train_classifiers(output: Path, **settings: Any) -> None:
     """Train classifiers and regressors to explain; log the runs to MLflow; write weights and provenance.
@@ -392,7 +383,7 @@ def train_classifiers(output: Path, **settings: Any) -> None:
     """
     from conceptry.evaluation.classifier_training import train_command
 
-    _say(train_command(output, **settings))
+    say(train_command(output, **settings))
 
 
 @cli.command()
@@ -408,7 +399,7 @@ def benchmark(name: str, dictionary: Path | None, json_file: Path | None, quick:
     """Measure the speed of a method beside other implementations, in one run."""
     import importlib
 
-    _check_folder(json_file, "--json")
+    check_folder(json_file, "--json")
     module = importlib.import_module(f"conceptry.evaluation.benchmarks.{name}")
     result = module.run(dictionary=dictionary, quick=quick, progress=lambda what: errors.print(what))
     result.print(console)
@@ -432,29 +423,6 @@ def demo(output: Path, size: int) -> None:
     run(output, size, console)
 
 
-def _say(text: str, style: str | None = None) -> None:
-    """Print a line as it is: names and paths may hold what would be markup."""
-    console.print(text, style=style, markup=False)
-
-
-def _say_device(device: str) -> None:
-    errors.print(f"on {device}", style="dim")
-
-
-def _check_picture(output: Path | None, suffixes: tuple[str, ...] = (".png", ".svg", ".pdf")) -> None:
-    if output and output.suffix not in suffixes:
-        raise InputError(f"--output must end in {', '.join(suffixes[:-1])} or {suffixes[-1]}, got {output}")
-    _check_folder(output, "--output")
-
-
-def _check_folder(file: Path | None, option: str) -> None:
-    """Refuse a file that could not be written, before the work rather than after it."""
-    if file and not file.parent.is_dir():
-        raise InputError(f"{option} {file}: there is no folder {file.parent}")
-    if file and file.is_dir():
-        raise InputError(f"{option} {file}: expected a file, this is a folder")
-
-
 def _check_params(uri: str, given: dict[str, Any]) -> None:
     """Refuse parameters that the version does not know: MLflow would drop them in silence."""
     if not given:
@@ -472,16 +440,6 @@ def _numbers(text: str | None) -> list[int]:
         return [int(part) for part in text.split(",")] if text else []
     except ValueError:
         raise InputError(f"--versions takes numbers separated by commas, got {text!r}") from None
-
-
-def _json_object(text: str, option: str) -> dict[str, Any]:
-    try:
-        value = json.loads(text)
-    except json.JSONDecodeError as error:
-        raise InputError(f"{option} must be JSON: {error}") from None
-    if not isinstance(value, dict):
-        raise InputError(f'{option} must be a JSON object as {{"top_k": 5}}, got {text}')
-    return value
 
 
 def _quiet_libraries() -> None:

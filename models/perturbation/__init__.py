@@ -1,5 +1,6 @@
 """Sparse perturbations: what would have to change, and what a class looks like to a model."""
 
+from conceptry.models.explained.untouched import untouched
 from conceptry.models.perturbation.ascent import gradient_ascent, random_restart
 from conceptry.models.perturbation.classifier import ClassScores
 from conceptry.models.perturbation.explanation import Explanation, PathPoint
@@ -8,7 +9,6 @@ from conceptry.models.perturbation.projected import L2Projected, LinfProjected
 from conceptry.models.perturbation.settings import Settings
 from conceptry.models.perturbation.solver import Solution, solve
 from conceptry.models.perturbation.tasks import counterfactual, explain_error, invert, probe
-from conceptry.models.perturbation.untouched import untouched
 
 __all__ = [
     "ClassScores",

@@ -9,7 +9,6 @@
 Inversion minimises ||f(x + delta) - f(t)|| / ||f(t)||.
 """
 
-import difflib
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -18,26 +17,24 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from conceptry.models.errors import InputError, shown
+from conceptry.models.errors import InputError
+from conceptry.models.explained.layers import find_layer, some
 from conceptry.models.explained.protocol import PixelModel
-from conceptry.models.perturbation.untouched import untouched
+from conceptry.models.explained.untouched import untouched
 
 
-def find_layer(model: PixelModel, layer: str | None) -> tuple[nn.Module, bool]:
+def layer_to_match(model: PixelModel, layer: str | None) -> tuple[nn.Module, bool]:
     """The module to hook, and whether its output is meant (else its input, of the last Linear).
 
     Raises InputError with near names for an unknown layer, and where no name is given and there is no Linear.
     """
-    layers = {name: module for name, module in model.module.named_modules() if name}
-    if layer is None:
-        linear = [module for module in layers.values() if isinstance(module, nn.Linear)]
-        if linear:
-            return linear[-1], False
-        raise InputError(f"{model.name}: has no Linear layer; name one of {_some(list(layers))} as the layer to match")
-    if layer in layers:
-        return layers[layer], True
-    near = difflib.get_close_matches(layer, layers, n=5, cutoff=0.4) or list(layers)
-    raise InputError(f"{model.name}: has no layer {shown(layer)}; expected one such as {_some(near)}")
+    if layer is not None:
+        return find_layer(model.module, layer, model.name), True
+    linear = [module for module in model.module.modules() if isinstance(module, nn.Linear)]
+    if linear:
+        return linear[-1], False
+    names = [path for path, _ in model.module.named_modules() if path]
+    raise InputError(f"{model.name}: has no Linear layer; name one of {some(names)} as the layer to match")
 
 
 @contextmanager
@@ -47,7 +44,7 @@ def representation(model: PixelModel, layer: str | None = None) -> Iterator[Call
     Other threads may call the same network meanwhile: the hook listens to the thread that opened the context.
     Raises InputError for unknown layers, layers that are not run, and layers that do not put out one tensor.
     """
-    module, after = find_layer(model, layer)
+    module, after = layer_to_match(model, layer)
     owner = threading.get_ident()
     seen: list[Any] = []
 
@@ -78,7 +75,3 @@ def relative_distance(features: Tensor, target: Tensor) -> Tensor:
     """||f - t|| / ||t|| of each row, (batch,); a target of zeros is measured against the least normal number."""
     norm = torch.linalg.vector_norm(target, dim=1).clamp_min(torch.finfo(target.dtype).tiny)
     return torch.linalg.vector_norm(features.to(target.dtype) - target, dim=1) / norm
-
-
-def _some(names: list[str]) -> str:
-    return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")

@@ -20,7 +20,7 @@ from conceptry.models.explained.source import ExplainedSource
 from conceptry.models.images import png_bytes
 from conceptry.models.method import Method, Package, option
 from conceptry.models.perturbation.classifier import ClassScores
-from conceptry.models.perturbation.layers import find_layer
+from conceptry.models.perturbation.layers import layer_to_match
 from conceptry.models.perturbation.settings import COUNTERFACTUAL, EXPLAIN_ERROR, INVERT, L1Q, PROBE, Settings
 from conceptry.models.perturbation.starts import noise
 from conceptry.models.perturbation.support import check_kept, pixel_budget
@@ -65,7 +65,7 @@ def build(options: PerturbationOptions, directory: Path) -> Package:
         if settings.max_changed is not None:
             pixel_budget(settings.max_changed, height, width)
     if settings.mode == INVERT or settings.layer is not None:
-        find_layer(model, settings.layer)
+        layer_to_match(model, settings.layer)
     model.save(directory / EXPLAINED)
     write_json(directory / CONFIG, asdict(settings))
     params |= {"outputs": model.form, "classes": len(scores.classes)}

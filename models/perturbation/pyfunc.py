@@ -47,7 +47,7 @@ from mlflow.types.schema import AnyType, Array, Object, Property
 from conceptry.models.perturbation.answers import answer
 from conceptry.models.perturbation.classifier import ClassScores
 from conceptry.models.perturbation.explanation import Explanation
-from conceptry.models.perturbation.layers import find_layer
+from conceptry.models.perturbation.layers import layer_to_match
 from conceptry.models.perturbation.method import read_package
 from conceptry.models.perturbation.requests import Row, read_row
 from conceptry.models.perturbation.settings import EXPLAIN_ERROR, INVERT, PROBE, Settings
@@ -117,7 +117,7 @@ class PerturbationExplainer(Explainer):
     def explain(self, rows: pd.DataFrame, params: Mapping[str, Any]) -> pd.DataFrame:
         settings = self.settings.override({name: params.get(name) for name in _PARAMS})
         if settings.mode == INVERT:
-            find_layer(self.scores.model, settings.layer)
+            layer_to_match(self.scores.model, settings.layer)
         asked = [read_row(self.scores, settings, i, values) for i, values in enumerate(rows.to_dict("records"))]
         details, text = bool(params.get("details")), _in_spark()
         answers: list[dict[str, Any]] = [{}] * len(asked)

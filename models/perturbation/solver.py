@@ -28,10 +28,10 @@ import torch
 from torch import Tensor
 
 from conceptry.models.errors import InputError
+from conceptry.models.explained.untouched import untouched
 from conceptry.models.perturbation.descent import PerImageOptimizer
 from conceptry.models.perturbation.keeper import Keeper
 from conceptry.models.perturbation.search import Search, Start, pose
-from conceptry.models.perturbation.untouched import untouched
 
 _HALF_SCALE = 256.0  # of float16 gradients, so that small ones are not rounded to 0
 

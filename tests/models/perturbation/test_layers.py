@@ -8,8 +8,8 @@ import torch
 from torch import nn
 
 from conceptry.models.errors import InputError
+from conceptry.models.explained.untouched import untouched
 from conceptry.models.perturbation.layers import relative_distance, representation
-from conceptry.models.perturbation.untouched import untouched
 
 X = torch.rand(2, 1, 4, 4, generator=torch.Generator().manual_seed(1))
 
