@@ -1,0 +1,110 @@
+"""Which words a description holds: the rule by which units are searched for, audited, ablated and edited.
+
+A word is found as a whole, never as a part of another ("red" is not in "striped"), upper and lower case alike, in the
+singular or the plural, whichever of the two is asked for. A phrase ("traffic light") is found where its words follow
+one another. Hyphens part words, so "t-shirt" is the phrase "t shirt"; a possessive 's is no part of a word.
+
+| two words are the same where | examples |
+|---|---|
+| they are equal | red |
+| one is the other with s, or with es after s, x, z, ch, sh or o | dogs, buses, shoes, tomatoes |
+| one ends in a consonant and y, the other in ies for that y | berries |
+| one ends in f or fe, the other in ves for it | leaves, knives |
+| they are in a list of English plurals that follow no rule | mice, people |
+
+Words of one or two letters are the same only where they are equal: "as" is no plural of "a". The rule knows spelling
+alone: no synonyms, no verbs, no negation ("not red" holds red).
+"""
+
+import re
+from collections.abc import Iterable
+from functools import cache
+from pathlib import Path
+
+from conceptry.models.errors import InputError
+
+_WORD = re.compile(r"[^\W_]+(?:['\u2019][^\W_]+)*")
+_IRREGULAR = {
+    "man": "men", "woman": "women", "child": "children", "person": "people", "foot": "feet", "tooth": "teeth",
+    "goose": "geese", "mouse": "mice", "ox": "oxen", "die": "dice", "cactus": "cacti", "fungus": "fungi",
+}  # fmt: skip
+
+
+def matches(description: str, words: Iterable[str]) -> bool:
+    """Whether `description` holds any of `words` (words or phrases; none of them: False)."""
+    return bool(matched(description, words))
+
+
+def matched(description: str, words: Iterable[str]) -> tuple[str, ...]:
+    """Those of `words` that `description` holds, in their order.
+
+    Raises InputError for a word without a letter or digit, and for one text instead of several words.
+    """
+    if isinstance(words, str):
+        raise InputError(f"words must be several texts, got the one text {words!r}; split it at its commas first")
+    text = _tokens(description)
+    return tuple(word for word in words if _holds(text, _phrase(word)))
+
+
+def split_words(text: str) -> tuple[str, ...]:
+    """The words or phrases of a text, separated by commas or new lines; each once, in their order.
+
+    Raises InputError where there is none, or where one has no letter or digit.
+    """
+    words = [" ".join(part.split()) for part in re.split(r"[,\n]", text)]
+    distinct: dict[tuple[str, ...], str] = {}
+    for word in filter(None, words):
+        distinct.setdefault(_phrase(word), word)
+    if not distinct:
+        raise InputError(f"expected words separated by commas such as red,blue, got {text!r}")
+    return tuple(distinct.values())
+
+
+def read_words(path: str | Path) -> tuple[str, ...]:
+    """The words or phrases of a text file, one a line or separated by commas. Raises InputError as `split_words`."""
+    try:
+        text = Path(path).read_text("utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: cannot be read as a text file of words ({error})") from None
+    try:
+        return split_words(text)
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from None
+
+
+def _tokens(text: str) -> tuple[str, ...]:
+    return tuple(re.sub(r"['\u2019]s$", "", token) for token in _WORD.findall(text.casefold()))
+
+
+@cache
+def _phrase(word: str) -> tuple[str, ...]:
+    if not (tokens := _tokens(word)):
+        raise InputError(f"expected a word with a letter or digit, got {word!r}")
+    return tokens
+
+
+def _holds(text: tuple[str, ...], phrase: tuple[str, ...]) -> bool:
+    starts = range(len(text) - len(phrase) + 1)
+    return any(all(_same(a, b) for a, b in zip(text[k:], phrase, strict=False)) for k in starts)
+
+
+@cache
+def _same(one: str, other: str) -> bool:
+    return one == other or other in _plurals(one) or one in _plurals(other)
+
+
+@cache
+def _plurals(word: str) -> frozenset[str]:
+    """What may be the plural of `word` by the rules above; more than one where spelling alone does not decide."""
+    if word in _IRREGULAR:
+        return frozenset({_IRREGULAR[word]})
+    if len(word) < 3:
+        return frozenset()
+    if re.search(r"[^aeiou]y$", word):
+        return frozenset({f"{word[:-1]}ies"})
+    forms = {f"{word}s"}
+    if re.search(r"(s|x|z|ch|sh|o)$", word):
+        forms.add(f"{word}es")
+    if re.search(r"[^f]fe?$", word):
+        forms.add(re.sub(r"fe?$", "ves", word))
+    return frozenset(forms)
