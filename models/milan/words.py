@@ -17,6 +17,7 @@ alone: no synonyms, no verbs, no negation ("not red" holds red).
 """
 
 import re
+from collections import Counter
 from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
@@ -28,6 +29,11 @@ _IRREGULAR = {
     "man": "men", "woman": "women", "child": "children", "person": "people", "foot": "feet", "tooth": "teeth",
     "goose": "geese", "mouse": "mice", "ox": "oxen", "die": "dice", "cactus": "cacti", "fungus": "fungi",
 }  # fmt: skip
+
+FUNCTION_WORDS = frozenset(
+    "a an and are as at behind both by for from in into is it its near no not of off on or other over that the their "
+    "there these this to under up very which with without".split()
+)
 
 
 def matches(description: str, words: Iterable[str]) -> bool:
@@ -108,3 +114,27 @@ def _plurals(word: str) -> frozenset[str]:
     if re.search(r"[^f]fe?$", word):
         forms.add(re.sub(r"fe?$", "ves", word))
     return frozenset(forms)
+
+
+def word_counts(descriptions: Iterable[str], left_out: Iterable[str] = FUNCTION_WORDS) -> dict[str, int]:
+    """How many descriptions hold each word, the most frequent first, then by the alphabet.
+
+    Singular and plural count as one, under the singular where that occurs in any description. `left_out`: words
+    that are not counted, by default articles, prepositions and the like.
+    """
+    held = [frozenset(_tokens(text)) for text in descriptions]
+    vocabulary = frozenset().union(*held)
+    dropped = frozenset(left_out)
+    totals: Counter[str] = Counter()
+    for tokens in held:
+        totals.update({_singular(token, vocabulary) for token in tokens} - dropped)
+    return dict(sorted(totals.items(), key=lambda item: (-item[1], item[0])))
+
+
+@cache
+def _singular(word: str, vocabulary: frozenset[str]) -> str:
+    """The word of `vocabulary` that `word` is the plural of, else `word`."""
+    endings = (("s", ""), ("es", ""), ("ies", "y"), ("ves", "f"), ("ves", "fe"))
+    stems = [word.removesuffix(end) + other for end, other in endings if word.endswith(end)]
+    stems += [one for one, many in _IRREGULAR.items() if many == word]
+    return next((stem for stem in stems if stem in vocabulary and word in _plurals(stem)), word)

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from conceptry.models.errors import InputError
-from conceptry.models.milan.words import matched, matches, read_words, split_words
+from conceptry.models.milan.words import matched, matches, read_words, split_words, word_counts
 
 
 @pytest.mark.parametrize(
@@ -89,3 +89,10 @@ def test_what_is_no_word_is_refused():
         matches("red", "red")
     with pytest.raises(InputError, match="expected words separated by commas such as red,blue, got ' , '"):
         split_words(" , ")
+
+
+def test_words_are_counted():
+    texts = ["a dog on red", "dogs and a dog", "mice", "the colour red", "berries or a berry", "glass"]
+    assert word_counts(texts) == {"dog": 2, "red": 2, "berry": 1, "colour": 1, "glass": 1, "mice": 1}
+    assert word_counts(["a dog", "A cat"], left_out=()) == {"a": 2, "cat": 1, "dog": 1}
+    assert word_counts([]) == {}
