@@ -93,7 +93,7 @@ RENAMED = frozenset(
     ]
 )
 
-_UNCOUNTED = frozenset(
+UNCOUNTED = frozenset(  # words that have no plural, or are one
     ["bread", "broccoli", "cheese", "cherries", "fire", "grapes", "popcorn", "scissors", "sunglasses", "sushi", "yarn"]
 )
 _TAKES_A = frozenset(["ufo", "unicorn"])  # written with a vowel, spoken with a consonant
@@ -122,7 +122,7 @@ VOCABULARY: tuple[str, ...] = (*OBJECTS, *COLOURS, *PATTERNS)
 def with_article(name: str) -> str:
     """The object as a noun phrase: `a dog`, `an apple`, `a unicorn`, `scissors`."""
     check_object(name)
-    if name in _UNCOUNTED:
+    if name in UNCOUNTED:
         return name
     vowel = name[0] in "aeiou" and name not in _TAKES_A
     return f"an {name}" if vowel else f"a {name}"

@@ -121,15 +121,23 @@ class EmojiScenes(Dataset[Scene]):
         return self.size
 
     def __getitem__(self, index: int) -> Scene:
+        rng, (*objects, colour, pattern) = self._start(index)
+        image = background(colour, pattern, int(rng.integers(1 << 16)))
+        masks = _place(rng, tuple(objects), image)
+        return Scene(tuple(objects), colour, pattern, image, masks, caption(rng, objects, colour, pattern))
+
+    def concepts(self, index: int) -> tuple[str, ...]:
+        """`self[index].concepts`, without drawing the picture: some fifteen times as fast."""
+        return self._start(index)[1]
+
+    def _start(self, index: int) -> tuple[np.random.Generator, tuple[str, ...]]:
+        """The words of scene `index`, and its generator as it is after drawing them."""
         if not 0 <= index < self.size:
             raise IndexError(f"scene {index} of {self.size}")
         rng = np.random.default_rng(np.random.SeedSequence([self.seed, SPLITS.index(self.split), index]))
         count = int(rng.integers(1, 3)) if self.n_objects is None else self.n_objects
         objects, colour = self._draw_words(rng, count)
-        pattern = PATTERNS[rng.integers(len(PATTERNS))]
-        image = background(colour, pattern, int(rng.integers(1 << 16)))
-        masks = _place(rng, objects, image)
-        return Scene(objects, colour, pattern, image, masks, caption(rng, objects, colour, pattern))
+        return rng, (*objects, colour, PATTERNS[rng.integers(len(PATTERNS))])
 
     def definition(self) -> dict[str, object]:
         """The settings that, with this package's code and pictures, fix every scene."""
