@@ -1,0 +1,154 @@
+r"""The decoder: p(s | E), the probability of a description given the exemplars of a unit.
+
+| symbol | meaning | shape |
+|---|---|---|
+| n, k | units; exemplars of each | |
+| R | rows: hypotheses of any of the units | |
+| f | features of the exemplars | (n, k, F) |
+| h, c | hidden and cell state before a step | (R, H) |
+| a | attention over the exemplars | (R, k) |
+| e | embedding of the last token | (R, E) |
+| g = W_x [e; z] + b_x + W_h h + b_h | gates of the LSTM | (R, 4 H) |
+
+    a = softmax_j w . tanh(W_q h + W_k f_j)        z = sigmoid(W_g h + b_g) * sum_j a_j f_j
+    (h', c') = LSTM(g, c)                          log p(. | prefix) = log softmax(W_o dropout(h') + b_o)
+
+A step is taken in two halves, since only e depends on the last token: `prepare` computes all of g but W_x e from the
+state, and `advance` adds the token. Hypotheses that differ in their last token alone share the first, expensive half:
+W_q h, W_g h and W_h h are one matrix product, and W_x is cut into its columns for e and for z.
+"""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from conceptry.models.milan.vocabulary import SPECIALS
+
+
+class Exemplars(NamedTuple):
+    """What is known of the units before the first word: f, and keys = W_k f + b (n, k, A)."""
+
+    features: Tensor
+    keys: Tensor
+
+
+class DecoderState(NamedTuple):
+    """hidden, cell: (R, H)."""
+
+    hidden: Tensor
+    cell: Tensor
+
+
+class Prepared(NamedTuple):
+    """A step but for its token. gates: g without W_x e (R, 4 H); cell: c (R, H); attention: a (R, k)."""
+
+    gates: Tensor
+    cell: Tensor
+    attention: Tensor
+
+
+class DecoderWeights(NamedTuple):
+    """The parameters as the two halves of a step use them.
+
+    hidden: W_q, W_g, W_h one below the other (A + F + 4 H, H) and their bias; context: the columns of W_x for z
+    (4 H, F).
+    """
+
+    hidden: Tensor
+    hidden_bias: Tensor
+    context: Tensor
+
+
+class Decoder(nn.Module):
+    """n_tokens: words and the four specials. n_features: F. attention_size: A (default: the less of H and F)."""
+
+    def __init__(
+        self,
+        n_tokens: int,
+        n_features: int,
+        hidden_size: int = 512,
+        embedding_size: int = 128,
+        attention_size: int | None = None,
+        dropout: float = 0.5,
+    ) -> None:
+        super().__init__()
+        self.n_tokens, self.n_features = n_tokens, n_features
+        self.hidden_size, self.embedding_size, self.dropout = hidden_size, embedding_size, dropout
+        self.attention_size = min(hidden_size, n_features) if attention_size is None else attention_size
+        self.start = n_tokens - len(SPECIALS)
+        self.initial_hidden = nn.Linear(n_features, hidden_size)
+        self.initial_cell = nn.Linear(n_features, hidden_size)
+        self.embedding = nn.Embedding(n_tokens, embedding_size)
+        self.query = nn.Linear(hidden_size, self.attention_size)
+        self.key = nn.Linear(n_features, self.attention_size)
+        self.attention = nn.Linear(self.attention_size, 1)
+        self.feature_gate = nn.Linear(hidden_size, n_features)
+        self.lstm = nn.LSTMCell(embedding_size + n_features, hidden_size)
+        self.output = nn.Linear(hidden_size, n_tokens)
+
+    def sizes(self) -> dict[str, int]:
+        """The arguments that build this decoder again; dropout is one of training alone."""
+        names = ("n_tokens", "n_features", "hidden_size", "embedding_size", "attention_size")
+        return {name: getattr(self, name) for name in names}
+
+    def forward(self, features: Tensor, captions: Tensor) -> tuple[Tensor, Tensor]:
+        """Teacher forcing: log-probabilities (n, L, n_tokens) of every token at each place, attention (n, L, k).
+
+        features: (n, k, F). captions: int64 (n, L) as `Vocabulary.encode` gives them; the token at place t is predicted
+        from those before it.
+        """
+        exemplars, weights = self.exemplars(features), self.weights()
+        state = self.initial_state(features)
+        tokens = self.token_gates(functional.pad(captions[:, :-1], (1, 0), value=self.start))
+        hidden, attention = [], []
+        for t in range(captions.shape[1]):
+            prepared = self.prepare(exemplars, state, weights)
+            state = advance(prepared, tokens[:, t])
+            hidden.append(state.hidden)
+            attention.append(prepared.attention)
+        return self.log_probabilities(torch.stack(hidden, dim=1)), torch.stack(attention, dim=1)
+
+    def exemplars(self, features: Tensor) -> Exemplars:
+        """What every step reads of the exemplars; features: (n, k, F)."""
+        return Exemplars(features, self.key(features))
+
+    def initial_state(self, features: Tensor) -> DecoderState:
+        """The state of n units before the first token."""
+        mean = features.mean(dim=1)
+        return DecoderState(torch.tanh(self.initial_hidden(mean)), torch.tanh(self.initial_cell(mean)))
+
+    def weights(self) -> DecoderWeights:
+        """The parameters in the order in which `prepare` uses them; one call serves all the steps of a search."""
+        parts = (self.query.weight, self.feature_gate.weight, self.lstm.weight_hh)
+        biases = (self.query.bias, self.feature_gate.bias, self.lstm.bias_hh)
+        return DecoderWeights(torch.cat(parts), torch.cat(biases), self.lstm.weight_ih[:, self.embedding_size :])
+
+    def token_gates(self, tokens: Tensor) -> Tensor:
+        """W_x e + b_x (..., 4 H) of tokens (...)."""
+        return functional.linear(
+            self.embedding(tokens), self.lstm.weight_ih[:, : self.embedding_size], self.lstm.bias_ih
+        )
+
+    def prepare(self, exemplars: Exemplars, state: DecoderState, weights: DecoderWeights) -> Prepared:
+        """The first half of a step, of R = n rows, one of each unit."""
+        products = functional.linear(state.hidden, weights.hidden, weights.hidden_bias)
+        query, gate, gates = products.split((self.attention_size, self.n_features, 4 * self.hidden_size), dim=-1)
+        scores = self.attention(torch.tanh(query[:, None] + exemplars.keys)).squeeze(-1)
+        attention = torch.softmax(scores, dim=-1)
+        context = torch.bmm(attention[:, None], exemplars.features).squeeze(1)
+        gates = gates + functional.linear(torch.sigmoid(gate) * context, weights.context)
+        return Prepared(gates, state.cell, attention)
+
+    def log_probabilities(self, hidden: Tensor) -> Tensor:
+        """log p(. | prefix) (..., n_tokens) from the states after its last token (..., H)."""
+        hidden = functional.dropout(hidden, self.dropout, self.training)
+        return torch.log_softmax(self.output(hidden), dim=-1)
+
+
+def advance(prepared: Prepared, token_gates: Tensor) -> DecoderState:
+    """The second half of a step: the state after the tokens whose gates W_x e + b_x (R, 4 H) are given."""
+    entry, forget, candidate, out = (prepared.gates + token_gates).chunk(4, dim=-1)
+    cell = torch.sigmoid(forget) * prepared.cell + torch.sigmoid(entry) * torch.tanh(candidate)
+    return DecoderState(torch.sigmoid(out) * torch.tanh(cell), cell)

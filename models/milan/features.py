@@ -1,0 +1,189 @@
+"""The frozen encoder: features of the masked region of a picture, at every level of a pyramid.
+
+| symbol | meaning | shape |
+|---|---|---|
+| x | a picture, not masked | (3, H, W) |
+| m | its mask | (1, H, W) |
+| v_l | what level l of the trunk makes of x | (C_l, h_l, w_l) |
+| m_l | m brought to h_l x w_l bilinearly, divided by its sum; an empty mask stays zero | (1, h_l, w_l) |
+| f | sum over h_l, w_l of m_l v_l, for every level, one after the other | (F,) |
+
+| name | levels | F |
+|---|---|---|
+| `zoo:emoji-clip` | stem, layer1-4 of the encoder's visual trunk | 976 |
+| `torchvision:resnet18@FILE` (34, 50, 101, 152) | conv1, layer1-4 | 1,024 (3,904 from 50 on) |
+| `torchvision:alexnet@FILE` | features.0, 3, 6, 8, 10 | 1,152 |
+"""
+
+from collections import OrderedDict
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from conceptry.models.artifacts import read_json, write_json
+from conceptry.models.device import resolve_device
+from conceptry.models.errors import InputError, shown
+
+CONFIG, WEIGHTS = "encoder.json", "encoder.safetensors"
+SCHEMES = ("zoo:emoji-clip", "torchvision:resnet18@FILE", "torchvision:resnet101@FILE", "torchvision:alexnet@FILE")
+_RESNETS = ("resnet18", "resnet34", "resnet50", "resnet101", "resnet152")
+_IMAGENET = {"size": 224, "mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
+
+
+class FeatureEncoder:
+    """A trunk, taken apart into the modules that follow one another, and the levels that are read.
+
+    Call it with images uint8 (n, k, 3, H, W) and masks uint8 or bool (n, k, 1, H, W), arrays or tensors, for float32
+    features (n, k, F). A unit's pictures are a batch of their own, so its features do not depend on the others.
+
+    config: what the folder says, see `read_feature_encoder`.
+    """
+
+    def __init__(self, config: Mapping[str, Any], trunk: nn.Sequential, device: torch.device) -> None:
+        self.config = dict(config)
+        self.name: str = config["name"]
+        self.levels: tuple[str, ...] = tuple(config["levels"])
+        self.size: int = config["size"]
+        self.device = device
+        self.trunk = trunk.eval().requires_grad_(False).to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch knows it, its stubs do not
+        self._reading = {level.replace(".", "_") for level in self.levels}
+        self._mean, self._std = (torch.tensor(config[key], device=device).view(3, 1, 1) for key in ("mean", "std"))
+        pixels = torch.zeros(1, 1, 3, 8, 8, dtype=torch.uint8)
+        self.n_features = self(pixels, pixels[:, :, :1]).shape[-1]
+
+    @torch.no_grad()
+    def __call__(self, images: np.ndarray | Tensor, masks: np.ndarray | Tensor) -> Tensor:
+        images, masks = torch.as_tensor(images), torch.as_tensor(masks)
+        if images.ndim != 5 or images.shape[2] != 3 or masks.shape != (*images.shape[:2], 1, *images.shape[3:]):
+            raise InputError(
+                "images must be of shape (n, k, 3, H, W) and masks (n, k, 1, H, W), "
+                f"got {tuple(images.shape)} and {tuple(masks.shape)}"
+            )
+        if images.dtype != torch.uint8:
+            raise InputError(f"images must be of type uint8, got {images.dtype}".replace("torch.", ""))
+        return torch.stack([self._unit(x, m) for x, m in zip(images, masks, strict=True)])
+
+    def _unit(self, images: Tensor, masks: Tensor) -> Tensor:
+        x = images.to(self.device).float().div(255)
+        if x.shape[-2:] != (self.size, self.size):
+            x = functional.interpolate(x, (self.size, self.size), mode="bilinear", antialias=True)
+        x = ((x - self._mean) / self._std).contiguous(memory_format=torch.channels_last)
+        mask = (masks != 0).to(self.device).float()
+        parts: list[Tensor] = []
+        for name, module in self.trunk.named_children():
+            x = module(x)
+            if name in self._reading:
+                # At once: the next module may work in place.
+                parts.append(pooled(x, mask))
+        return torch.cat(parts, dim=-1)
+
+    def save(self, directory: Path) -> None:
+        """Write all that `read_feature_encoder` needs: the trunk's weights and how pictures come to it."""
+        from safetensors.torch import save_file
+
+        from conceptry.models.explained.description import without_folders
+
+        directory.mkdir(parents=True, exist_ok=True)
+        write_json(directory / CONFIG, self.config | {"name": without_folders(self.name)})
+        state = {name: tensor.contiguous().cpu() for name, tensor in self.trunk.state_dict().items()}
+        save_file(state, str(directory / WEIGHTS))
+
+
+def pooled(values: Tensor, masks: Tensor) -> Tensor:
+    """Features (n, C) of one level: values (n, C, h, w) weighted by masks (n, 1, H, W), which sum to one or zero."""
+    weights = functional.interpolate(masks, values.shape[-2:], mode="bilinear", align_corners=False)
+    total = weights.sum(dim=(-2, -1), keepdim=True)
+    weights = weights / torch.where(total > 0, total, 1)
+    return torch.einsum("nchw,nhw->nc", values, weights[:, 0])
+
+
+def load_feature_encoder(name: str, device: str | torch.device = "auto") -> FeatureEncoder:
+    """The encoder called `name` (see the table above). Raises InputError for another name and an unfit file."""
+    device = resolve_device(str(device))
+    scheme, _, rest = name.partition(":")
+    if name == "zoo:emoji-clip":
+        return _emoji_clip(name, device)
+    architecture, at, file = rest.partition("@")
+    if scheme == "torchvision" and at and architecture in (*_RESNETS, "alexnet"):
+        return _torchvision(name, architecture, Path(file), device)
+    raise InputError(f"unknown feature encoder {shown(name)}; expected one such as {', '.join(SCHEMES)}")
+
+
+def read_feature_encoder(directory: Path, device: str | torch.device = "auto") -> FeatureEncoder:
+    """The encoder in a folder that `save` wrote: encoder.json and encoder.safetensors."""
+    from safetensors.torch import load_file
+
+    from conceptry.models.explained.checkpoint import fill
+
+    for file in (CONFIG, WEIGHTS):
+        if not (directory / file).is_file():
+            raise InputError(f"{directory}: holds no {file}; expected a folder with a feature encoder")
+    config = read_json(directory / CONFIG)
+    trunk = _trunk(config)
+    fill(trunk, load_file(directory / WEIGHTS), f"{directory / WEIGHTS}")
+    return FeatureEncoder(config, trunk, resolve_device(str(device)))
+
+
+def _emoji_clip(name: str, device: torch.device) -> FeatureEncoder:
+    from safetensors.torch import load_file
+
+    from conceptry.models.encoders.clip import WEIGHTS as CLIP_WEIGHTS
+    from conceptry.models.explained.checkpoint import fill
+    from conceptry.models.zoo.shipped import weights_directory
+
+    folder = weights_directory("emoji-clip")
+    description = read_json(folder / "open_clip_config.json")
+    vision, preprocessing = description["model_cfg"]["vision_cfg"], description["preprocess_cfg"]
+    config = {
+        "name": name,
+        "kind": "open_clip_resnet",
+        "architecture": {"layers": vision["layers"], "width": vision["width"]},
+        "levels": ["act3", "layer1", "layer2", "layer3", "layer4"],
+        "size": vision["image_size"],
+        "mean": preprocessing["mean"],
+        "std": preprocessing["std"],
+    }
+    trunk = _trunk(config)
+    state = load_file(folder / CLIP_WEIGHTS)
+    wanted = {f"visual.{key}": key for key in trunk.state_dict()}
+    fill(trunk, {wanted[key]: value.float() for key, value in state.items() if key in wanted}, name)
+    return FeatureEncoder(config, trunk, device)
+
+
+def _torchvision(name: str, architecture: str, file: Path, device: torch.device) -> FeatureEncoder:
+    from conceptry.models.explained.checkpoint import fill, read_checkpoint
+
+    levels = ["conv1", "layer1", "layer2", "layer3", "layer4"]
+    if architecture == "alexnet":
+        levels = [f"features.{i}" for i in (0, 3, 6, 8, 10)]
+    config = {"name": name, "kind": "torchvision", "architecture": architecture, "levels": levels, **_IMAGENET}
+    trunk = _trunk(config)
+    names = {key.replace("features_", "features."): key for key in trunk.state_dict()}
+    state = read_checkpoint(file, names).state
+    fill(trunk, {names[key]: value.float() for key, value in state.items() if key in names}, name)
+    return FeatureEncoder(config, trunk, device)
+
+
+def _trunk(config: Mapping[str, Any]) -> nn.Sequential:
+    """The modules up to the last level, in their order, with weights that mean nothing yet."""
+    with torch.random.fork_rng(devices=[]):
+        if config["kind"] == "open_clip_resnet":
+            from open_clip.modified_resnet import ModifiedResNet
+
+            module: nn.Module = ModifiedResNet(
+                output_dim=1, heads=1, image_size=config["size"], **config["architecture"]
+            )
+        else:
+            from torchvision.models import get_model
+
+            module = get_model(config["architecture"], weights=None)
+    children = OrderedDict(module.named_children())
+    if config["architecture"] == "alexnet":
+        children = OrderedDict((f"features_{key}", part) for key, part in module.features.named_children())  # type: ignore[union-attr,operator]
+    last = list(children).index(config["levels"][-1].replace(".", "_"))
+    return nn.Sequential(OrderedDict(list(children.items())[: last + 1]))
