@@ -34,7 +34,7 @@ _TEMPLATES: Mapping[str, tuple[str, ...]] = MappingProxyType(
         "colours": ("{0} and {1} backgrounds", "{0} or {1} backgrounds", "the colours {0} and {1}"),
     }
 )
-_IRREGULAR = {"cactus": "cacti", "fish": "fish", "leaf": "leaves"}
+_IRREGULAR = {"cactus": "cacti", "fish": "fish", "leaf": "leaves", "snowman": "snowmen"}
 _SYNONYMS = {
     "grey": "gray",
     "dots": "dotted",
