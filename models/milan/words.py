@@ -30,10 +30,11 @@ _IRREGULAR = {
     "goose": "geese", "mouse": "mice", "ox": "oxen", "die": "dice", "cactus": "cacti", "fungus": "fungi",
 }  # fmt: skip
 
-FUNCTION_WORDS = frozenset(
-    "a an and are as at behind both by for from in into is it its near no not of off on or other over that the their "
-    "there these this to under up very which with without".split()
-)
+_FUNCTION_WORDS = """
+a an and are as at behind both by for from in into is it its near no not of off on or other over that the their there
+these this to under up very which with without
+"""
+FUNCTION_WORDS = frozenset(_FUNCTION_WORDS.split())
 
 
 def matches(description: str, words: Iterable[str]) -> bool:
@@ -131,7 +132,6 @@ def word_counts(descriptions: Iterable[str], left_out: Iterable[str] = FUNCTION_
     return dict(sorted(totals.items(), key=lambda item: (-item[1], item[0])))
 
 
-@cache
 def _singular(word: str, vocabulary: frozenset[str]) -> str:
     """The word of `vocabulary` that `word` is the plural of, else `word`."""
     endings = (("s", ""), ("es", ""), ("ies", "y"), ("ves", "f"), ("ves", "fe"))
