@@ -16,7 +16,7 @@
 """
 
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -69,18 +69,23 @@ class FeatureEncoder:
         return torch.stack([self._unit(x, m) for x, m in zip(images, masks, strict=True)])
 
     def _unit(self, images: Tensor, masks: Tensor) -> Tensor:
+        mask = (masks != 0).to(self.device).float()
+        return torch.cat([pooled(values, mask) for values in self.pyramid(images)], dim=-1)
+
+    @torch.no_grad()
+    def pyramid(self, images: Tensor) -> Iterator[Tensor]:
+        """The levels v_l (n, C_l, h_l, w_l) of images uint8 (n, 3, H, W), one after the other.
+
+        A level is to be used before the next one is asked for: the next module may work in place.
+        """
         x = images.to(self.device).float().div(255)
         if x.shape[-2:] != (self.size, self.size):
             x = functional.interpolate(x, (self.size, self.size), mode="bilinear", antialias=True)
         x = ((x - self._mean) / self._std).contiguous(memory_format=torch.channels_last)
-        mask = (masks != 0).to(self.device).float()
-        parts: list[Tensor] = []
         for name, module in self.trunk.named_children():
             x = module(x)
             if name in self._reading:
-                # At once: the next module may work in place.
-                parts.append(pooled(x, mask))
-        return torch.cat(parts, dim=-1)
+                yield x
 
     def save(self, directory: Path) -> None:
         """Write all that `read_feature_encoder` needs: the trunk's weights and how pictures come to it."""
