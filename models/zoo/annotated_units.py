@@ -131,6 +131,10 @@ class EmojiUnits(Sequence[AnnotatedUnit]):
         exemplars = UnitExemplars(f"{self.split}-{self.seed}", index, images, self._masks(plan), plan.ids)
         return AnnotatedUnit(exemplars, plan.captions, frozenset(plan.words), plan.kind)
 
+    def scene(self, number: int) -> Scene:
+        """Scene `number` of the pool, with the pixels of all that is in it."""
+        return self._scene(number)
+
     def picture(self, scene: int) -> np.ndarray:
         """Scene number `scene` of the pool, uint8 (3, 64, 64)."""
         return np.ascontiguousarray(self._scene(scene).image.transpose(2, 0, 1))
