@@ -1,0 +1,154 @@
+"""Units as pictures: a row each, what is said of it beside the exemplars that drive it most.
+
+Records are those of `asking.record_of`; with `version` in them, those of several versions to the same unit share its
+row. Lengths are points, from the top left corner of the page.
+"""
+
+import base64
+import io
+import textwrap
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from PIL import Image
+
+from conceptry.evaluation.plots import ACCENT, GRID, INK, MUTED, SECOND, new_figure
+
+SHOWN = 8  # exemplars of a unit
+CELL, SPACE, TEXT, MARGIN = 56.0, 4.0, 236.0, 14.0
+LETTERS = {11: 38, 9: 46, 7.5: 56}  # that the column of text has room for, by size
+_SOURCE = "Exemplars: the pictures that drive the unit most, bright where it is active."
+
+
+def draw_units(records: Sequence[dict]) -> Figure:
+    """One row for each unit: its name, descriptions, and its first exemplars, dark where the unit is not active."""
+    rows = _by_unit(records)
+    texts = [_lines(same) for same in rows]
+    heights = [max(sum(line[1] * 1.3 for line in lines) + 4, CELL) + 16 for lines in texts]
+    shown = max((min(len(same[0]["images"]), SHOWN) for same in rows), default=0)
+    width = 2 * MARGIN + TEXT + max(shown * (CELL + SPACE), 170.0)
+    page = _Page(width, MARGIN + sum(heights) + 20)
+    top = MARGIN
+    for number, (same, lines, height) in enumerate(zip(rows, texts, heights, strict=True)):
+        if number:
+            page.rule(top - 8)
+        y = top
+        for text, size, colour, weight in lines:
+            page.text(MARGIN, y, text, size, colour, weight=weight)
+            y += size * 1.3
+        images, masks = same[0]["images"][:SHOWN], same[0]["masks"][:SHOWN]
+        for place, (image, mask) in enumerate(zip(images, masks, strict=True)):
+            page.picture(MARGIN + TEXT + place * (CELL + SPACE), top, CELL, CELL, highlighted(image, mask))
+        if not images:
+            page.text(MARGIN + TEXT, top + CELL / 2, "no exemplars were delivered", 8, MUTED, va="center")
+        top += height
+    page.text(MARGIN, top, _SOURCE, 7, MUTED)
+    return page.figure
+
+
+def _by_unit(records: Sequence[dict]) -> list[list[dict]]:
+    """The records of each unit, in the order of the first; several only where several versions were asked."""
+    rows: dict[tuple[str, int, str], list[dict]] = {}
+    for record in records:
+        rows.setdefault((record["layer"], record["unit"], record.get("sample", "")), []).append(record)
+    return list(rows.values())
+
+
+def _lines(same: Sequence[dict]) -> list[tuple[str, float, str, str]]:
+    """(text, size, colour, weight) of each line beside the exemplars of a unit."""
+    first = same[0]
+    lines = [(unit_name(first), 8.0, MUTED, "normal")]
+    if first.get("truth"):
+        lines[0] = (f"{unit_name(first)}: {', '.join(first['truth'])}", 8.0, MUTED, "normal")
+    for record in same:
+        if "version" in record:
+            lines.append((record["version"], 7.5, MUTED, "normal"))
+        said = record["description"] or "inactive: no exemplar drives it above its level"
+        colour = INK if record["description"] else MUTED
+        if record.get("right") is False:
+            colour = SECOND
+        lines += [(part, 11.0, colour, "bold") for part in textwrap.wrap(said, LETTERS[11])]
+        if record["description"]:
+            lines.append((f"score {record['score']:.2f}   PMI {record['pmi']:.2f}", 7.5, MUTED, "normal"))
+        others = [entry["text"] for entry in record["alternatives"]][: 3 if len(same) == 1 else 0]
+        if others:
+            also = textwrap.shorten(f"or: {'; '.join(others)}", 2 * LETTERS[7.5], placeholder=" …")
+            lines += [(part, 7.5, MUTED, "normal") for part in textwrap.wrap(also, LETTERS[7.5])]
+    return lines
+
+
+def unit_name(record: dict) -> str:
+    """How a unit is named in pictures and tables: its layer and number, or what the data calls it."""
+    return f"{record['layer']}, unit {record['unit']}" if record["layer"] else record.get("sample", "")
+
+
+def highlighted(image: str, mask: str) -> np.ndarray:
+    """The picture uint8 (H, W, 3) of an exemplar, base64 of PNG files: darkened and greyed outside its mask."""
+    pixels = np.asarray(_opened(image).convert("RGB")).astype(np.float64)
+    active = np.asarray(_opened(mask).convert("L").resize(pixels.shape[1::-1], Image.Resampling.NEAREST)) > 0
+    grey = pixels.mean(axis=-1, keepdims=True)
+    dim = 0.25 * (0.4 * pixels + 0.6 * grey) + 0.04 * 255
+    return np.where(active[..., None], pixels, dim).astype(np.uint8)
+
+
+def _opened(text: str) -> Image.Image:
+    return Image.open(io.BytesIO(base64.b64decode(text)))
+
+
+def draw_scores(groups: Sequence[tuple[str, Sequence[tuple[str, float, str]]]]) -> Figure:
+    """Bars of scores from 0 to 1 by kind of unit.
+
+    groups: heading of a kind of units, and for each bar its name, its score and its role: "version", "baseline" or
+    "control".
+    """
+    colours = {"version": ACCENT, "baseline": "#9fb3c8", "control": GRID}
+    count = sum(len(bars) for _, bars in groups)
+    page = _Page(430, 20 + 16 * count + 30 * len(groups))
+    y = 12.0
+    for heading, bars in groups:
+        page.text(MARGIN, y, heading, 9, INK, weight="bold")
+        y += 17
+        for name, score, role in bars:
+            page.text(136, y + 6, name, 8, INK if role == "version" else MUTED, ha="right", va="center")
+            page.bar(144, y + 1, 230, 10, GRID, 0.45)
+            page.bar(144, y + 1, max(230 * score, 1.0), 10, colours[role] if role != "control" else SECOND)
+            page.text(380, y + 6, f"{score:.2f}", 8, INK if role == "version" else MUTED, va="center")
+            y += 16
+        y += 13
+    return page.figure
+
+
+class _Page:
+    """A figure of `width` x `height` points."""
+
+    def __init__(self, width: float, height: float) -> None:
+        self.width, self.height = width, height
+        self.figure = new_figure(width / 72, height / 72)
+        self.figure.set_layout_engine("none")
+
+    def text(self, x: float, y: float, text: str, size: float, colour: str, va: str = "top", **how: Any) -> None:
+        self.figure.text(
+            x / self.width, 1 - y / self.height, text, fontsize=size, color=colour, va=va, parse_math=False, **how
+        )
+
+    def picture(self, x: float, y: float, width: float, height: float, pixels: np.ndarray) -> None:
+        axes = self._axes(x, y, width, height)
+        axes.imshow(pixels, interpolation="antialiased" if max(pixels.shape) > 64 else "nearest", aspect="auto")
+        axes.set_axis_off()
+
+    def bar(self, x: float, y: float, width: float, height: float, colour: str, alpha: float = 1.0) -> None:
+        axes = self._axes(x, y, width, height)
+        axes.patch.set(facecolor=colour, alpha=alpha)
+        axes.set(xticks=[], yticks=[])
+        for spine in axes.spines.values():
+            spine.set_visible(False)
+
+    def rule(self, y: float) -> None:
+        self.bar(MARGIN, y, self.width - 2 * MARGIN, 0.6, GRID)
+
+    def _axes(self, x: float, y: float, width: float, height: float) -> Axes:
+        place = (x / self.width, 1 - (y + height) / self.height, width / self.width, height / self.height)
+        return self.figure.add_axes(place)
