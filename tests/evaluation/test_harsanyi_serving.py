@@ -5,36 +5,20 @@ import json
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
 from mlflow.exceptions import MlflowException
 from PIL import Image
+from serving import Server, check_refused
 
-from conceptry.evaluation.serving import Client, served
+from conceptry.evaluation.serving import served
 from conceptry.models.images import png_bytes
 from conceptry.registry import load, register
 
 GOOD = {"age": 3.0, "height": -1.0, "weight": 2.5, "dose": 0.0, "kind": "a"}
 NUMBERS = ("v_full", "v_empty", "explain_ratio", "square_error", "l1", "l1_start")
-
-
-class Server:
-    """Requests to a running scoring server; a connection for each one."""
-
-    def __init__(self, port: int) -> None:
-        self.port = port
-
-    def post(self, body: str) -> tuple[int, Any]:
-        client = Client(self.port)
-        status, text = client.post(body.encode())
-        client.close()
-        return status, json.loads(text)["predictions"] if status == 200 else text
-
-    def rows(self, *records: dict, **params: Any) -> tuple[int, Any]:
-        return self.post(json.dumps({"dataframe_records": records} | ({"params": params} if params else {})))
 
 
 @pytest.fixture(scope="module")
@@ -65,7 +49,7 @@ def test_answers_equal_those_of_predict_in_process(server, local, tiny_rows) -> 
     status, answers = server.rows(*tiny_rows)
     assert status == 200
     split = pd.DataFrame(tiny_rows).to_dict("split", index=False)
-    status, by_columns = server.post(json.dumps({"dataframe_split": split}))
+    status, by_columns = server.post({"dataframe_split": split})
     assert status == 200
     for answer, same, wanted in zip(answers, by_columns, expected, strict=True):
         check_equal(answer, wanted)
@@ -143,16 +127,6 @@ def test_bodies_that_are_no_request(server, body: str) -> None:
     assert status in (400, 422)
     assert "Traceback" not in text
     assert server.rows(GOOD)[0] == 200  # and the server goes on
-
-
-def check_refused(answer: tuple[int, Any], sentence: str) -> None:
-    """A 400 with one sentence of ours; MLflow itself quotes the request in some of its own."""
-    status, body = answer
-    assert status == 400, body
-    message = json.loads(body)["message"]
-    assert sentence in message
-    for forbidden in ("Traceback", 'File "', ".py", "site-packages", "stack_trace"):
-        assert forbidden not in body
 
 
 def test_many_threads_get_their_own_answers(server) -> None:

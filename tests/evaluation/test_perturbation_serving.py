@@ -1,7 +1,6 @@
 """Perturbations behind the real `mlflow models serve`, over HTTP: PNG files in JSON, and bad requests a 400."""
 
 import base64
-import json
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -11,28 +10,13 @@ import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
+from serving import Server, check_refused
 
-from conceptry.evaluation.serving import Client, served
+from conceptry.evaluation.serving import served
 from conceptry.models.images import decode_image, png_bytes
 from conceptry.registry import load
 
 FILES = ("image", "delta")
-
-
-class Server:
-    """Requests to a running scoring server; a connection for each one."""
-
-    def __init__(self, port: int) -> None:
-        self.port = port
-
-    def post(self, body: str) -> tuple[int, Any]:
-        client = Client(self.port)
-        status, text = client.post(body.encode())
-        client.close()
-        return status, json.loads(text)["predictions"] if status == 200 else text
-
-    def rows(self, *records: dict, **params: Any) -> tuple[int, Any]:
-        return self.post(json.dumps({"dataframe_records": records, "params": {"steps": 8} | params}))
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +24,7 @@ def server(perturbation_version) -> Iterator[Server]:
     # One thread of the network: several would only wait for each other beside other tests.
     environment = {"MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false", "OMP_NUM_THREADS": "1"}
     with served(perturbation_version.uri, **environment) as client:
-        yield Server(client.port)
+        yield Server(client.port, steps=8)
 
 
 @pytest.fixture(scope="module")
@@ -83,7 +67,7 @@ def test_answers_equal_those_of_predict_in_process(server, local, picture) -> No
     (expected,) = local.predict(pd.DataFrame([row]), params={"steps": 8}).to_dict("records")
     check_equal(answer, expected)
     split = {"columns": ["image", "target"], "data": [[text_of(picture), "3"]]}
-    status, by_columns = server.post(json.dumps({"dataframe_split": split, "params": {"steps": 8}}))
+    status, by_columns = server.post({"dataframe_split": split, "params": {"steps": 8}})
     assert (status, by_columns) == (200, [answer])
 
 
@@ -160,14 +144,6 @@ def test_a_picture_of_another_size_and_requests_without_a_row(server, picture) -
     for records in ([], [{"file": "x"}]):
         check_refused(server.rows(*records), "the request holds no rows with any of the columns 'image', 'target'")
     assert server.rows({"image": text_of(picture)})[0] == 200  # and the server goes on
-
-
-def check_refused(answer: tuple[int, Any], sentence: str) -> None:
-    status, body = answer
-    assert status == 400, body
-    assert sentence in json.loads(body)["message"]
-    for forbidden in ("Traceback", 'File "', ".py", "site-packages", "stack_trace"):
-        assert forbidden not in body
 
 
 def test_many_threads_get_their_own_answers(server, picture) -> None:
