@@ -3,9 +3,7 @@
 Two versions that differ in code cannot share a process: the second would silently run the first one's code.
 """
 
-import os
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping
@@ -13,10 +11,9 @@ from contextlib import suppress
 from multiprocessing import Pipe
 from typing import Any, NamedTuple, Protocol
 
-import mlflow
 import pandas as pd
 
-from conceptry.evaluation import worker
+from conceptry.evaluation.launch import start
 from conceptry.models.errors import ConceptryError
 
 
@@ -62,24 +59,7 @@ class VersionProcess:
     def __enter__(self) -> "VersionProcess":
         self._pipe, theirs = Pipe()
         self._log = tempfile.TemporaryFile()
-        self._child = subprocess.Popen(
-            # -P: the folder of worker.py must not come before the installed packages
-            [
-                sys.executable,
-                "-P",
-                worker.__file__,
-                str(theirs.fileno()),
-                self.uri,
-                self.device,
-            ],
-            # by variables, not arguments: a URI may hold a password, and arguments are seen by everybody
-            env=os.environ
-            | {"MLFLOW_TRACKING_URI": mlflow.get_tracking_uri(), "MLFLOW_REGISTRY_URI": mlflow.get_registry_uri()},
-            pass_fds=[theirs.fileno()],
-            stdin=subprocess.DEVNULL,
-            stdout=self._log,
-            stderr=self._log,
-        )
+        self._child = start(self.uri, self.device, theirs.fileno(), self._log.fileno())
         theirs.close()
         try:
             self.device_in_use = str(self._receive())

@@ -1,18 +1,38 @@
 """The process that holds one version: load it, then answer requests until the pipe closes.
 
-Run as a script, by `conceptry.evaluation.process`. It imports MLflow alone, so the version's own code is what runs,
-whatever conceptry is installed beside it.
+Run as a script, by `conceptry.evaluation.process`. It imports libraries alone, so the version's own code is what runs,
+whatever conceptry is installed beside it. Importing them takes seconds, so the script can also stay as it is after
+that, and fork a process for each version that it is asked for: `worker.py fork SOCKET`.
 """
 
+import importlib
+import json
+import os
+import signal
+import socket
 import sys
 import time
 from multiprocessing.connection import Connection
 
+NEEDED = ("mlflow.pyfunc", "pandas", "torch")
+# What some versions need, or MLflow's stores: worth it once a second version is asked for.
+OFTEN_NEEDED = (
+    *("numba", "open_clip", "torchvision"),
+    *("mlflow.store.tracking.sqlalchemy_store", "mlflow.store.model_registry.sqlalchemy_store"),
+)
+
 
 def main() -> None:
-    """Arguments: file descriptor of the pipe, model URI, device. The store comes by MLflow's variables."""
-    descriptor, uri, device = sys.argv[1:]
-    pipe = Connection(int(descriptor))
+    """Arguments: "fork" and a socket; or file descriptor of the pipe, model URI, device. Stores come by variables."""
+    if sys.argv[1] == "fork":
+        _fork_on_request(socket.socket(fileno=int(sys.argv[2])))
+    else:
+        descriptor, uri, device = sys.argv[1:]
+        serve(Connection(int(descriptor)), uri, device)
+
+
+def serve(pipe: Connection, uri: str, device: str) -> None:
+    """Load the version and answer on `pipe` until it closes."""
     import mlflow
 
     try:
@@ -39,6 +59,61 @@ def main() -> None:
 
 def _sentence(error: Exception) -> str:
     return str(getattr(error, "message", error)).strip() or type(error).__name__
+
+
+def _fork_on_request(control: socket.socket) -> None:
+    """Fork for every request on `control` until it closes, after importing what versions need.
+
+    A request is JSON {uri, device, environ, folder} with three file descriptors: the pipe, the log, and a status file,
+    to which the process that waits for the version's writes its number, and when it ended its exit code.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody here waits for those who wait
+    libraries = iter((NEEDED, OFTEN_NEEDED))
+    while size := int.from_bytes(_exactly(control, 8), "big"):
+        message = _exactly(control, size)
+        for library in next(libraries, ()):
+            importlib.import_module(library)
+        _, descriptors, _, _ = socket.recv_fds(control, 1, 3)
+        if not os.fork():
+            control.close()
+            _wait_for_version(json.loads(message), *descriptors)
+        for descriptor in descriptors:
+            os.close(descriptor)
+
+
+def _exactly(control: socket.socket, size: int) -> bytes:
+    """`size` bytes; fewer, so that their number reads as 0, where the other side is gone."""
+    parts = b""
+    while len(parts) < size and (part := control.recv(size - len(parts))):
+        parts += part
+    return parts if len(parts) == size else b""
+
+
+def _wait_for_version(request: dict, pipe: int, log: int, status: int) -> None:
+    """Fork the version's process and report on it; never returns."""
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    child = os.fork()
+    if child:
+        os.close(pipe)
+        os.write(status, f"{child}\n".encode())
+        _, code = os.waitpid(child, 0)
+        os.write(status, f"{os.waitstatus_to_exitcode(code)}\n".encode())
+        os._exit(0)
+    os.close(status)
+    os.dup2(log, 1)
+    os.dup2(log, 2)
+    os.environ.clear()
+    os.environ.update(request["environ"])
+    os.chdir(request["folder"])
+    try:
+        serve(Connection(pipe), request["uri"], request["device"])
+    except BaseException as error:
+        print(f"{type(error).__name__}: {error}", file=sys.stderr, flush=True)
+        os._exit(1)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(0)
 
 
 if __name__ == "__main__":

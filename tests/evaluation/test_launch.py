@@ -1,0 +1,74 @@
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from conceptry.evaluation import launch
+from conceptry.evaluation.process import VersionProcess
+from support import environment
+
+linux = pytest.mark.skipif(sys.platform != "linux", reason="versions are forked on Linux only")
+SCRIPT = """
+import os, sys
+from conceptry.evaluation import launch
+from conceptry.evaluation.process import VersionProcess
+process = VersionProcess(sys.argv[1], "cpu").__enter__()
+print(launch._started.process.pid, process._child.pid, flush=True)
+os._exit(0)
+"""
+
+
+def _is_running(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+@linux
+def test_a_version_starts_where_the_process_that_forks_was_killed(tiny_version) -> None:
+    with VersionProcess(tiny_version.uri, "cpu"):
+        first = launch._forks(-1)
+    first.process.send_signal(signal.SIGKILL)
+    first.process.wait()
+    with VersionProcess(tiny_version.uri, "cpu") as predict:
+        assert predict.device_in_use == "cpu"
+    assert launch._forks(-1) is not first
+
+
+@linux
+def test_the_environment_is_that_of_the_moment(tiny_version, monkeypatch: pytest.MonkeyPatch) -> None:
+    with VersionProcess(tiny_version.uri, "cpu"):
+        pass
+    monkeypatch.setenv("CONCEPTRY_DEVICE", "cuda:77")
+    with pytest.raises(Exception, match="cuda:77"), VersionProcess(tiny_version.uri, "cpu"):
+        pass
+
+
+def test_closing_ends_the_process_of_the_version(tiny_version) -> None:
+    with VersionProcess(tiny_version.uri, "cpu") as predict:
+        assert _is_running(predict._child.pid)
+    assert predict._child.wait() == 0
+    assert not _is_running(predict._child.pid)
+
+
+@linux
+def test_nothing_outlives_the_process_that_asked(tiny_version, store: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", SCRIPT, tiny_version.uri],
+        env=environment(MLFLOW_TRACKING_URI=store),
+        stdout=subprocess.PIPE,
+        text=True,
+        timeout=120,
+    )
+    pids = [int(pid) for pid in done.stdout.split()]
+    assert len(pids) == 2
+    for _ in range(100):
+        if not any(map(_is_running, pids)):
+            return
+        time.sleep(0.1)
+    raise AssertionError(f"still running: {[pid for pid in pids if _is_running(pid)]}")
