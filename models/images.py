@@ -42,11 +42,11 @@ def image_bytes(value: object) -> bytes:
     raise InputError(f"not a picture: expected {', '.join(FORMATS)} bytes, or their base64 text")
 
 
-def decode_image(data: bytes, max_pixels: int = MAX_PIXELS) -> Image.Image:
+def decode_image(data: bytes, max_pixels: int = MAX_PIXELS, upright: bool = True) -> Image.Image:
     """One RGB picture from the content of a file.
 
-    Animations give their first frame; the EXIF orientation is applied; CMYK, palette, grey and 16-bit pictures are
-    converted (16 bits scaled to 8); transparency is laid over white.
+    Animations give their first frame; the EXIF orientation is applied, unless `upright` is false; CMYK, palette, grey
+    and 16-bit pictures are converted (16 bits scaled to 8); transparency is laid over white.
 
     Raises InputError where the bytes are no picture, are cut off, or claim more than `max_pixels` pixels.
     """
@@ -57,7 +57,7 @@ def decode_image(data: bytes, max_pixels: int = MAX_PIXELS) -> Image.Image:
             raise InputError(f"the picture has {width} x {height} pixels; at most {max_pixels:,} are accepted")
         image.seek(0)
         image.load()
-        return _to_rgb(ImageOps.exif_transpose(image))
+        return _to_rgb(ImageOps.exif_transpose(image) if upright else image)
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         raise InputError(f"the picture has too many pixels; at most {max_pixels:,} are accepted") from None
     except UnidentifiedImageError:

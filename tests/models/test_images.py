@@ -106,7 +106,9 @@ def test_an_animation_gives_its_first_frame() -> None:
 def test_the_exif_orientation_is_applied() -> None:
     exif = Image.Exif()
     exif[0x0112] = 6  # turned by a quarter
-    assert decode_image(encoded(Image.new("RGB", (20, 10)), "JPEG", exif=exif)).size == (10, 20)
+    content = encoded(Image.new("RGB", (20, 10)), "JPEG", exif=exif)
+    assert decode_image(content).size == (10, 20)
+    assert decode_image(content, upright=False).size == (20, 10)
 
 
 def test_base64_text_and_base64_bytes_are_decoded_strictly(picture: Image.Image) -> None:
