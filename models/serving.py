@@ -7,6 +7,7 @@ MLflow's scoring server sends the full stack trace of most exceptions to the cli
 import logging
 import math
 import os
+import sys
 from abc import abstractmethod
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -90,3 +91,9 @@ def is_given(value: object) -> bool:
 def at(row: int, column: str, error: Exception | str) -> InputError:
     """An error that names the cell it is about; rows count from 0."""
     return InputError(f"row {row}, column {column!r}: {error}")
+
+
+def in_spark() -> bool:
+    """Whether this process works on a task of Spark."""
+    pyspark = sys.modules.get("pyspark")
+    return pyspark is not None and pyspark.TaskContext.get() is not None

@@ -32,7 +32,6 @@ would fail, so there they are base64 as well, which Spark's `unbase64` undoes, a
 With `details` also `start` (PNG), `history` (losses of the steps) and `path` (attempts of the sparsest search).
 """
 
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -53,7 +52,7 @@ from conceptry.models.perturbation.requests import Row, read_row
 from conceptry.models.perturbation.settings import EXPLAIN_ERROR, INVERT, PROBE, Settings
 from conceptry.models.perturbation.sparsest import SLOTS
 from conceptry.models.perturbation.tasks import counterfactual, explain_error, invert, probe
-from conceptry.models.serving import Explainer, at
+from conceptry.models.serving import Explainer, at, in_spark
 
 MAX_ROWS = 64  # of one batch
 MAX_NUMBERS = 2**20  # pixels times channels of one batch: what a network keeps of a large picture is many times that
@@ -119,7 +118,7 @@ class PerturbationExplainer(Explainer):
         if settings.mode == INVERT:
             layer_to_match(self.scores.model, settings.layer)
         asked = [read_row(self.scores, settings, i, values) for i, values in enumerate(rows.to_dict("records"))]
-        details, text = bool(params.get("details")), _in_spark()
+        details, text = bool(params.get("details")), in_spark()
         answers: list[dict[str, Any]] = [{}] * len(asked)
         done = 0
         for batch in _batches(asked, settings):
@@ -169,12 +168,6 @@ class PerturbationExplainer(Explainer):
         if report is None:
             return None
         return lambda share: report(settings.mode.replace("_", " "), (done + share * part) / whole)
-
-
-def _in_spark() -> bool:
-    """Whether this process works on a task of Spark."""
-    pyspark = sys.modules.get("pyspark")
-    return pyspark is not None and pyspark.TaskContext.get() is not None
 
 
 def _batches(rows: Sequence[Row], settings: Settings) -> list[list[Row]]:
