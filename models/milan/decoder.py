@@ -24,7 +24,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from conceptry.models.milan.recurrence import linear, lstm_cell
 from conceptry.models.milan.vocabulary import SPECIALS
+
+_ROWS = 16  # whose attention is computed at a time: what they read and write stays in the cache
 
 
 class Exemplars(NamedTuple):
@@ -112,12 +115,13 @@ class Decoder(nn.Module):
 
     def exemplars(self, features: Tensor) -> Exemplars:
         """What every step reads of the exemplars; features: (n, k, F)."""
-        return Exemplars(features, self.key(features))
+        return Exemplars(features, linear(features, self.key.weight, self.key.bias))
 
     def initial_state(self, features: Tensor) -> DecoderState:
         """The state of n units before the first token."""
         mean = features.mean(dim=1)
-        return DecoderState(torch.tanh(self.initial_hidden(mean)), torch.tanh(self.initial_cell(mean)))
+        parts = [torch.tanh(linear(mean, part.weight, part.bias)) for part in (self.initial_hidden, self.initial_cell)]
+        return DecoderState(*parts)
 
     def weights(self) -> DecoderWeights:
         """The parameters in the order in which `prepare` uses them; one call serves all the steps of a search."""
@@ -127,28 +131,37 @@ class Decoder(nn.Module):
 
     def token_gates(self, tokens: Tensor) -> Tensor:
         """W_x e + b_x (..., 4 H) of tokens (...)."""
-        return functional.linear(
-            self.embedding(tokens), self.lstm.weight_ih[:, : self.embedding_size], self.lstm.bias_ih
-        )
+        return linear(self.embedding(tokens), self.lstm.weight_ih[:, : self.embedding_size], self.lstm.bias_ih)
 
-    def prepare(self, exemplars: Exemplars, state: DecoderState, weights: DecoderWeights) -> Prepared:
-        """The first half of a step, of R = n rows, one of each unit."""
-        products = functional.linear(state.hidden, weights.hidden, weights.hidden_bias)
+    def prepare(
+        self, exemplars: Exemplars, state: DecoderState, weights: DecoderWeights, units: Tensor | None = None
+    ) -> Prepared:
+        """The first half of a step. units: int64 (R,), whose exemplars each row reads (default: one row of each)."""
+        products = linear(state.hidden, weights.hidden, weights.hidden_bias)
         query, gate, gates = products.split((self.attention_size, self.n_features, 4 * self.hidden_size), dim=-1)
-        scores = self.attention(torch.tanh(query[:, None] + exemplars.keys)).squeeze(-1)
-        attention = torch.softmax(scores, dim=-1)
-        context = torch.bmm(attention[:, None], exemplars.features).squeeze(1)
-        gates = gates + functional.linear(torch.sigmoid(gate) * context, weights.context)
+        if units is None:
+            attention, context = self.attend(exemplars, query)
+        else:
+            parts = [
+                self.attend(Exemplars(exemplars.features[of], exemplars.keys[of]), part)
+                for of, part in zip(units.split(_ROWS), query.split(_ROWS), strict=True)
+            ]
+            attention, context = (torch.cat(column) for column in zip(*parts, strict=True))
+        gates = gates + linear(torch.sigmoid(gate) * context, weights.context)
         return Prepared(gates, state.cell, attention)
+
+    def attend(self, exemplars: Exemplars, query: Tensor) -> tuple[Tensor, Tensor]:
+        """Attention (R, k) and its average of the features (R, F), for queries (R, A) and their exemplars."""
+        energy = torch.tanh(query[:, None] + exemplars.keys) @ self.attention.weight[0]  # its bias cancels
+        attention = torch.softmax(energy, dim=-1)
+        return attention, torch.bmm(attention[:, None], exemplars.features).squeeze(1)
 
     def log_probabilities(self, hidden: Tensor) -> Tensor:
         """log p(. | prefix) (..., n_tokens) from the states after its last token (..., H)."""
         hidden = functional.dropout(hidden, self.dropout, self.training)
-        return torch.log_softmax(self.output(hidden), dim=-1)
+        return torch.log_softmax(linear(hidden, self.output.weight, self.output.bias), dim=-1)
 
 
 def advance(prepared: Prepared, token_gates: Tensor) -> DecoderState:
     """The second half of a step: the state after the tokens whose gates W_x e + b_x (R, 4 H) are given."""
-    entry, forget, candidate, out = (prepared.gates + token_gates).chunk(4, dim=-1)
-    cell = torch.sigmoid(forget) * prepared.cell + torch.sigmoid(entry) * torch.tanh(candidate)
-    return DecoderState(torch.sigmoid(out) * torch.tanh(cell), cell)
+    return DecoderState(*lstm_cell(prepared.gates + token_gates, prepared.cell))
