@@ -1,1 +1,5 @@
-"""MILAN judged by what it says of units whose concept is known; see `conceptry.evaluation.harness`."""
+"""The harness of MILAN, and what is drawn of units and their descriptions."""
+
+from conceptry.evaluation.milan.harness import MilanHarness
+
+HARNESS = MilanHarness()

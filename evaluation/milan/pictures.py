@@ -15,7 +15,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from PIL import Image
 
-from conceptry.evaluation.plots import ACCENT, GRID, INK, MUTED, SECOND, new_figure
+from conceptry.evaluation.milan.overlay import shaded
+from conceptry.evaluation.plots import GRID, INK, MUTED, SECOND, new_figure
 
 SHOWN = 8  # exemplars of a unit
 CELL, SPACE, TEXT, MARGIN = 56.0, 4.0, 236.0, 14.0
@@ -30,7 +31,7 @@ def draw_units(records: Sequence[dict]) -> Figure:
     heights = [max(sum(line[1] * 1.3 for line in lines) + 4, CELL) + 16 for lines in texts]
     shown = max((min(len(same[0]["images"]), SHOWN) for same in rows), default=0)
     width = 2 * MARGIN + TEXT + max(shown * (CELL + SPACE), 170.0)
-    page = _Page(width, MARGIN + sum(heights) + 20)
+    page = Page(width, MARGIN + sum(heights) + 20)
     top = MARGIN
     for number, (same, lines, height) in enumerate(zip(rows, texts, heights, strict=True)):
         if number:
@@ -40,8 +41,8 @@ def draw_units(records: Sequence[dict]) -> Figure:
             page.text(MARGIN, y, text, size, colour, weight=weight)
             y += size * 1.3
         images, masks = same[0]["images"][:SHOWN], same[0]["masks"][:SHOWN]
-        for place, (image, mask) in enumerate(zip(images, masks, strict=True)):
-            page.picture(MARGIN + TEXT + place * (CELL + SPACE), top, CELL, CELL, highlighted(image, mask))
+        for place, pixels in enumerate(_exemplars(images, masks)):
+            page.picture(MARGIN + TEXT + place * (CELL + SPACE), top, CELL, CELL, pixels)
         if not images:
             page.text(MARGIN + TEXT, top + CELL / 2, "no exemplars were delivered", 8, MUTED, va="center")
         top += height
@@ -64,15 +65,17 @@ def _lines(same: Sequence[dict]) -> list[tuple[str, float, str, str]]:
     if first.get("truth"):
         lines[0] = (f"{unit_name(first)}: {', '.join(first['truth'])}", 8.0, MUTED, "normal")
     for record in same:
-        if "version" in record:
-            lines.append((record["version"], 7.5, MUTED, "normal"))
         said = record["description"] or "inactive: no exemplar drives it above its level"
         colour = INK if record["description"] else MUTED
         if record.get("right") is False:
             colour = SECOND
         lines += [(part, 11.0, colour, "bold") for part in textwrap.wrap(said, LETTERS[11])]
-        if record["description"]:
-            lines.append((f"score {record['score']:.2f}   PMI {record['pmi']:.2f}", 7.5, MUTED, "normal"))
+        known = f"score {record['score']:.2f}   PMI {record['pmi']:.2f}" if record["description"] else ""
+        note = "   ".join(filter(None, (record.get("version"), known)))
+        if note:
+            lines.append((note, 7.5, MUTED, "normal"))
+        if record is not same[-1]:
+            lines.append(("", 3.0, MUTED, "normal"))
         others = [entry["text"] for entry in record["alternatives"]][: 3 if len(same) == 1 else 0]
         if others:
             also = textwrap.shorten(f"or: {'; '.join(others)}", 2 * LETTERS[7.5], placeholder=" …")
@@ -85,43 +88,20 @@ def unit_name(record: dict) -> str:
     return f"{record['layer']}, unit {record['unit']}" if record["layer"] else record.get("sample", "")
 
 
-def highlighted(image: str, mask: str) -> np.ndarray:
-    """The picture uint8 (H, W, 3) of an exemplar, base64 of PNG files: darkened and greyed outside its mask."""
-    pixels = np.asarray(_opened(image).convert("RGB")).astype(np.float64)
-    active = np.asarray(_opened(mask).convert("L").resize(pixels.shape[1::-1], Image.Resampling.NEAREST)) > 0
-    grey = pixels.mean(axis=-1, keepdims=True)
-    dim = 0.25 * (0.4 * pixels + 0.6 * grey) + 0.04 * 255
-    return np.where(active[..., None], pixels, dim).astype(np.uint8)
+def _exemplars(images: Sequence[str], masks: Sequence[str]) -> np.ndarray:
+    """Pictures uint8 (k, H, W, 3), shaded outside of their masks, from base64 of PNG files."""
+    if not images:
+        return np.empty((0, 1, 1, 3), np.uint8)
+    pixels = np.stack([np.asarray(_opened(image).convert("RGB")) for image in images])
+    active = np.stack([np.asarray(_opened(mask).convert("L")) > 0 for mask in masks])
+    return shaded(pixels.transpose(0, 3, 1, 2), active[:, None].astype(np.uint8))
 
 
 def _opened(text: str) -> Image.Image:
     return Image.open(io.BytesIO(base64.b64decode(text)))
 
 
-def draw_scores(groups: Sequence[tuple[str, Sequence[tuple[str, float, str]]]]) -> Figure:
-    """Bars of scores from 0 to 1 by kind of unit.
-
-    groups: heading of a kind of units, and for each bar its name, its score and its role: "version", "baseline" or
-    "control".
-    """
-    colours = {"version": ACCENT, "baseline": "#9fb3c8", "control": GRID}
-    count = sum(len(bars) for _, bars in groups)
-    page = _Page(430, 20 + 16 * count + 30 * len(groups))
-    y = 12.0
-    for heading, bars in groups:
-        page.text(MARGIN, y, heading, 9, INK, weight="bold")
-        y += 17
-        for name, score, role in bars:
-            page.text(136, y + 6, name, 8, INK if role == "version" else MUTED, ha="right", va="center")
-            page.bar(144, y + 1, 230, 10, GRID, 0.45)
-            page.bar(144, y + 1, max(230 * score, 1.0), 10, colours[role] if role != "control" else SECOND)
-            page.text(380, y + 6, f"{score:.2f}", 8, INK if role == "version" else MUTED, va="center")
-            y += 16
-        y += 13
-    return page.figure
-
-
-class _Page:
+class Page:
     """A figure of `width` x `height` points."""
 
     def __init__(self, width: float, height: float) -> None:

@@ -1,0 +1,115 @@
+"""What the units of a network, or of one of its layers, are described by: words, and the units of each.
+
+| field | meaning |
+|---|---|
+| units | units whose description holds the word, singular or plural |
+| share | the same as a share of all units that are described |
+| layers | those units by layer, or by group of units |
+"""
+
+from collections.abc import Callable
+
+from matplotlib.colors import LinearSegmentedColormap, to_rgb
+from matplotlib.figure import Figure
+from rich.console import Group, RenderableType
+from rich.markup import escape
+from rich.table import Table
+
+from conceptry.evaluation.data import labelled
+from conceptry.evaluation.milan.asking import describe_cases
+from conceptry.evaluation.milan.data import UnitData
+from conceptry.evaluation.plots import ACCENT, INK, MUTED, new_figure, quiet
+from conceptry.evaluation.process import Predict
+from conceptry.evaluation.reports import summary_title
+
+MOST_LAYERS = 8  # that bars are stacked of
+
+
+def summarise(predict: Predict, data: UnitData, label: str | None, progress: Callable[[float], None]) -> dict:
+    """Every word with the units that it is said of, the most frequent first; JSON-ready.
+
+    label: a layer, or a group of units, None for all. Articles, prepositions and the like are left out.
+    """
+    from conceptry.models.milan.words import matches, word_counts  # the package imports torch
+
+    cases = labelled(data.cases, label, data.name)
+    said = [d for d in describe_cases(predict, cases, progress=progress) if d.text]
+    layers = list(dict.fromkeys(str(case.label) for case in cases))
+    concepts = []
+    for word in word_counts([d.text for d in said]):
+        held = [str(d.case.label) for d in said if matches(d.text, [word])]
+        each = {name: held.count(name) for name in layers}
+        concepts.append({"concept": word, "units": len(held), "share": len(held) / len(said), "layers": each})
+    return {
+        "data": data.name,
+        "label": label,
+        "count": len(cases),
+        "inactive": len(cases) - len(said),
+        "descriptions": len({d.text for d in said}),
+        "concepts": concepts,
+    }
+
+
+def facts(record: dict) -> str:
+    """How many units there are, and how many of them say nothing or the same."""
+    count, inactive = record["count"], record["inactive"]
+    text = f"{count:,} unit{'s' * (count != 1)}, {record['descriptions']:,} different descriptions"
+    return text + (f", {inactive:,} inactive" if inactive else "")
+
+
+def describe_summary(record: dict) -> RenderableType:
+    """A line of facts, then one line for each word: units that it is said of, by layer where there are several."""
+    layers = _layers(record)
+    table = Table(show_header=True, header_style="dim", box=None, padding=(0, 1, 0, 2))
+    table.add_column("word")
+    for heading in ("units", "of described", *layers):
+        table.add_column(escape(heading), justify="right")
+    for entry in record["concepts"]:
+        each = (str(entry["layers"][name] or "") for name in layers)
+        table.add_row(escape(entry["concept"]), str(entry["units"]), f"{entry['share']:.1%}", *each)
+    return Group(f"{escape(summary_title(record))}: {facts(record)}", table)
+
+
+def draw_summary(record: dict) -> Figure:
+    """A bar for each word: the units that it is said of, stacked by layer where there are several."""
+    entries, layers = record["concepts"], _layers(record)
+    rows = max(len(entries), 3)
+    figure = new_figure(6.8, 0.27 * rows + (1.25 if layers else 0.95))
+    axes = quiet(figure.subplots(), grid="")
+    left = [0] * len(entries)
+    for name, colour in zip(layers or ("",), _shades(len(layers) or 1), strict=True):
+        widths = [entry["layers"][name] if layers else entry["units"] for entry in entries]
+        axes.barh(range(len(entries)), widths, left=left, color=colour, height=0.62, label=name or None)
+        left = [start + width for start, width in zip(left, widths, strict=True)]
+    axes.set_yticks(
+        range(len(entries)), [entry["concept"] for entry in entries], fontsize=12, color=INK, parse_math=False
+    )
+    axes.set_ylim(rows - 0.5, -0.5)
+    widest = max((entry["units"] for entry in entries), default=1)
+    axes.set_xlim(0, widest * 1.25)
+    axes.set_xticks([])
+    for position, entry in enumerate(entries):
+        note = f"{entry['units']}   {entry['share']:.0%}" + (" of the units" if not position else "")
+        axes.text(entry["units"] + widest * 0.015, position, note, va="center", fontsize=9, color=MUTED)
+    if not entries:
+        axes.text(0, 0, "no unit is described", va="center", fontsize=10, color=MUTED)
+    axes.set_title(summary_title(record), loc="left", fontsize=12, pad=24, parse_math=False)
+    axes.annotate(f"units described by each word; {facts(record)}", (0, 1), xycoords="axes fraction",
+                  textcoords="offset points", xytext=(0, 8), fontsize=9, color=MUTED)  # fmt: skip
+    if layers:
+        figure.legend(loc="outside lower left", ncols=min(len(layers), 5), frameon=False, fontsize=9, labelcolor=MUTED)
+    return figure
+
+
+def _layers(record: dict) -> list[str]:
+    """The layers, where there are several and few enough to tell apart."""
+    names = list(record["concepts"][0]["layers"]) if record["concepts"] else []
+    return names if 1 < len(names) <= MOST_LAYERS else []
+
+
+def _shades(count: int) -> list[tuple[float, float, float]]:
+    """Colours for layers in their order: from light to dark, so that depth is read off them."""
+    if count == 1:
+        return [to_rgb(ACCENT)]
+    ramp = LinearSegmentedColormap.from_list("depth", ["#bcd3f8", ACCENT, "#12295c"])
+    return [ramp(k / (count - 1))[:3] for k in range(count)]
