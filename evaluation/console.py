@@ -71,3 +71,15 @@ def json_object(text: str, option: str) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise InputError(f'{option} must be a JSON object as {{"top_k": 5}}, got {text}')
     return value
+
+
+def check_params(uri: str, given: dict[str, Any]) -> None:
+    """Refuse parameters that the version does not know: MLflow would drop them in silence."""
+    if not given:
+        return
+    from mlflow.models import get_model_info
+
+    signature = get_model_info(uri).signature
+    known = [spec.name for spec in signature.params] if signature and signature.params else []
+    if unknown := sorted(given.keys() - set(known)):
+        raise InputError(f"{uri} has no parameter {unknown[0]!r}; expected one of {', '.join(known) or 'none'}")

@@ -7,7 +7,7 @@ import csv
 import json
 import math
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -86,18 +86,25 @@ def read_descriptions(path: Path) -> list[DescribedUnit]:
     return units
 
 
+def summary(units: Sequence[DescribedUnit]) -> str:
+    """Counts in words: units, different descriptions, units that are never active."""
+    active = [unit for unit in units if unit.active]
+    distinct = len({unit.description for unit in active})
+    text = f"{len(units):,} unit{'s' * (len(units) != 1)}, {distinct:,} different description{'s' * (distinct != 1)}"
+    dead = len(units) - len(active)
+    return text + (f", {dead:,} never active" if dead else "")
+
+
 def _parsed(row: dict[str, str | None], where: str) -> DescribedUnit:
     try:
-        scores = {name: number(row.get(name)) for name in (*SCORES, "activation")}
+        scores = [number(row.get(name)) for name in (*SCORES, "activation")]
         alternatives = json.loads(row.get("alternatives") or "[]")
         unit = int(row["unit"] or "")
     except (ValueError, TypeError):
         raise InputError(f"{where}: unit and scores must be numbers and alternatives JSON, got {row}") from None
     description = row["description"] or ""
     active = (row.get("active") or str(bool(description))).lower() == "true"
-    return DescribedUnit(
-        row["layer"] or "", unit, description, **scores, active=active, alternatives=tuple(alternatives)
-    )
+    return DescribedUnit(row["layer"] or "", unit, description, *scores, active, tuple(alternatives))
 
 
 def _text(value: float | None) -> str:

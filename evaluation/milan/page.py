@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from html import escape
 
 from conceptry.evaluation import pages
-from conceptry.evaluation.milan.described import DescribedUnit
+from conceptry.evaluation.milan.described import DescribedUnit, summary
 from conceptry.evaluation.milan.overlay import CELL, Strip, strip
 from conceptry.models.milan.words import word_counts
 
@@ -48,7 +48,7 @@ def layer_page(
     header = [
         _navigation(index, before, after),
         f"<h1>{pages.shown(layer)}</h1>",
-        f'<p class="about">{pages.shown(_counts(units))}</p><p class="about">{pages.shown(about)}</p>',
+        f'<p class="about">{pages.shown(summary(units))}</p><p class="about">{pages.shown(about)}</p>',
         _word_buttons(words),
     ]
     has_activations = any(unit.activation is not None for unit in units)
@@ -58,14 +58,14 @@ def layer_page(
         _tools(has_activations, has_masks),
         f'<main><h2 class="unseen">Units</h2><div id="units">{"".join(unit_articles(units))}</div>',
         '<p id="none" hidden>No unit is described so.</p></main>',
-        _footer([*_reading(has_masks), *notes]),
+        footer([*_reading(has_masks), *notes]),
     ]
-    return fill(layer, "\n".join(parts), units)
-
-
-def fill(title: str, body: str, units: Iterable[DescribedUnit] = (), data: object = None) -> str:
-    """The template with a body of HTML; `units`: those shown, for the number of pictures in their strips."""
     k = max((len(unit.exemplars.images) for unit in units if unit.exemplars is not None), default=15)
+    return fill(layer, "\n".join(parts), k)
+
+
+def fill(title: str, body: str, k: int, data: object = None) -> str:
+    """The template with a body of HTML; k: pictures of a strip; data: JSON-ready, for the script."""
     known = {
         "title": pages.shown(title), "body": body, "k": str(k),
         "data": pages.embedded(json.dumps(data, ensure_ascii=False)),
@@ -153,12 +153,17 @@ def _tools(has_activations: bool, has_masks: bool) -> str:
     orders |= {"activation": "activation"} if has_activations else {}
     orders |= {"description": "description, A to Z"}
     options = "".join(f'<option value="{key}">{name}</option>' for key, name in orders.items())
-    button = '<button id="masks" aria-pressed="true" title="m">Masks</button>' if has_masks else ""
+    button = masks_button() if has_masks else ""
     return (
         f'<div class="tools" role="search">{search_box("Words, -words, unit numbers")}'
         f'<label><span>Sort by</span> <select id="sort">{options}</select></label>{button}'
         '<span id="count" role="status"></span></div>'
     )
+
+
+def masks_button() -> str:
+    """The button that hides and shows the masks."""
+    return '<button id="masks" aria-pressed="true" title="m">Masks</button>'
 
 
 def search_box(hint: str) -> str:
@@ -196,27 +201,20 @@ def _navigation(index: Link | None, before: Link | None, after: Link | None) -> 
     return f'<nav aria-label="Layers">{parts}</nav>' if parts else ""
 
 
-def _counts(units: Sequence[DescribedUnit]) -> str:
-    active = [unit for unit in units if unit.active]
-    distinct = len({unit.description for unit in active})
-    text = f"{len(units):,} unit{'s' * (len(units) != 1)}, {distinct:,} different description{'s' * (distinct != 1)}"
-    dead = len(units) - len(active)
-    return text + (f", {dead:,} never active" if dead else "")
-
-
 def _reading(has_masks: bool) -> list[str]:
     pictures = (
-        "Each strip shows the pictures that drive a unit most, the strongest first. What is bright and outlined is where "
-        "the unit rises above its level; the rest is in shade."
+        "Each strip shows the pictures that drive a unit most, the strongest first. What is bright and outlined is "
+        "where the unit rises above its level; the rest is in shade."
     )
-    return [
-        *([pictures] if has_masks else []),
-        "Search: words that must be there, -words that must not, \u201cwhole words\u201d in quotation marks, numbers of "
-        "units. Keys: / searches, j and k or the arrows move, Enter opens, m hides the masks.",
-    ]
+    search = (
+        "Search: words that must be there, -words that must not, \u201cwhole words\u201d in quotation marks, numbers "
+        "of units. Keys: / searches, j and k or the arrows move, Enter opens, m hides the masks."
+    )
+    return [pictures, search] if has_masks else [search]
 
 
-def _footer(sentences: Iterable[str]) -> str:
+def footer(sentences: Iterable[str]) -> str:
+    """Sentences below a page."""
     return f"<footer>{''.join(f'<p>{pages.shown(sentence)}</p>' for sentence in sentences)}</footer>"
 
 

@@ -1,0 +1,152 @@
+"""Describe every unit of a network: a table of all, a page for each layer, and an index of the pages.
+
+| file | content |
+|---|---|
+| descriptions.csv | a row for each unit, see `described` |
+| LAYER.html | the page of a layer, see `page` |
+| index.html | the layers, and a search over all units |
+| describe.json | what was described and how, and the file of each layer; it lets a run go on where one ended |
+
+Every file is replaced as a whole, a layer at a time, so that nothing that was finished is lost when a run is killed.
+"""
+
+import os
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from conceptry.evaluation import pages
+from conceptry.evaluation.milan.described import FILE, DescribedUnit, read_descriptions, summary, write_descriptions
+from conceptry.evaluation.milan.index_page import LayerEntry, index_page
+from conceptry.evaluation.milan.page import Link, layer_page
+from conceptry.models.artifacts import read_json, write_json
+from conceptry.models.errors import InputError
+
+INDEX, RECORD = "index.html", "describe.json"
+ALL_LAYERS = Link(INDEX, "All layers")
+
+
+@dataclass(frozen=True)
+class Source:
+    """What gives descriptions of the units of a network.
+
+    title: of the index; about: a line on what is described and by what; notes: sentences on how to read the scores;
+    identity: what has to be equal for one run to go on where another ended, JSON-ready; layers: the number of units
+    of each, in order; describe: the units of a layer with their exemplars, in their order.
+    """
+
+    title: str
+    about: str
+    notes: Sequence[str]
+    identity: Mapping[str, Any]
+    layers: Mapping[str, int]
+    describe: Callable[[str], Iterator[DescribedUnit]]
+
+
+def describe_network(
+    source: Source,
+    output: Path,
+    layers: Sequence[str] = (),
+    say: Callable[[str], None] = lambda line: None,
+    progress: Callable[[str, float], None] = lambda what, share: None,
+) -> list[Path]:
+    """Write the files above into `output` for `layers`, or all; returns the paths of the pages, the index first.
+
+    Layers that an earlier run has finished are left as they are. Raises InputError for an unknown layer, and for a
+    folder that holds something else.
+    """
+    chosen = _chosen(source, layers)
+    record = open_output(output, source.identity)
+    done: dict[str, str] = record["layers"]
+    units = [unit for unit in _read(output) if unit.layer in done]
+    # Names are given out for all layers, so that they do not depend on which are described first.
+    files = file_names(source.layers)
+    order = list(source.layers)
+    for number, layer in enumerate(chosen):
+        if layer in done:
+            say(f"{layer}: is there already, {source.layers[layer]:,} units")
+            continue
+        found: list[DescribedUnit] = []
+        for unit in source.describe(layer):
+            found.append(unit)
+            progress(layer, (number + len(found) / source.layers[layer]) / len(chosen))
+        there = [name for name in order if name in done or name in chosen]
+        place = there.index(layer)
+        beside = {k: Link(files[there[k]], there[k]) for k in (place - 1, place + 1) if 0 <= k < len(there)}
+        before, after = beside.get(place - 1), beside.get(place + 1)
+        text = layer_page(layer, found, source.about, source.notes, ALL_LAYERS, before, after)
+        _replace(output / files[layer], text)
+        units = sorted((*units, *found), key=lambda unit: (order.index(unit.layer), unit.unit))
+        write_descriptions(units, output / FILE)
+        done[layer] = files[layer]
+        write_json(output / RECORD, record)
+        units = read_descriptions(output / FILE)  # without the exemplars
+        say(f"{layer}: {summary(found)}")
+    names = [name for name in order if name in done]
+    entries = [
+        LayerEntry(name, done[name], [unit for unit in units if unit.layer == name], articles(output / done[name]))
+        for name in names
+    ]
+    _replace(output / INDEX, index_page(source.title, source.about, entries, source.notes))
+    return [output / INDEX, *(output / done[name] for name in names)]
+
+
+def open_output(output: Path, identity: Mapping[str, Any]) -> dict[str, Any]:
+    """The record of a folder that is new, empty, or of the same `identity`; raises InputError for any other."""
+    if output.is_file():
+        raise InputError(f"--output {output}: expected a folder, this is a file")
+    if not (output / RECORD).is_file():
+        if output.is_dir() and any(output.iterdir()):
+            raise InputError(f"--output {output}: holds other files; expected a new folder, or one of this command")
+        output.mkdir(parents=True, exist_ok=True)
+        return {"identity": dict(identity), "layers": {}}
+    record = read_json(output / RECORD)
+    known = record["identity"]
+    for key in dict.fromkeys([*known, *identity]):
+        if known.get(key) != identity.get(key):
+            raise InputError(
+                f"--output {output}: holds descriptions with {key} {known.get(key)!r}, not {identity.get(key)!r}; "
+                "give another folder"
+            )
+    record["layers"] = {name: file for name, file in record["layers"].items() if (output / file).is_file()}
+    return record
+
+
+def file_names(layers: Mapping[str, Any] | Sequence[str]) -> dict[str, str]:
+    """A file name for each layer, of letters, digits, ".", "_" and "-" alone; no two differ by case alone."""
+    taken, names = {INDEX}, {}
+    for layer in layers:
+        stem = re.sub(r"[^A-Za-z0-9._-]", "_", layer).lstrip(".")[:100] or "layer"
+        name, k = f"{stem}.html", 2
+        while name.lower() in taken:
+            name, k = f"{stem}-{k}.html", k + 1
+        taken.add(name.lower())
+        names[layer] = name
+    return names
+
+
+def articles(path: Path) -> dict[int, str]:
+    """The HTML of each unit on a page of this package, by its number. What a unit says cannot look like markup."""
+    found = re.finditer(r'<article class="unit[^>]* data-unit="(\d+)".*?</article>', path.read_text("utf-8"), re.DOTALL)
+    return {int(match[1]): match[0] for match in found}
+
+
+def _chosen(source: Source, layers: Sequence[str]) -> list[str]:
+    from conceptry.models.explained.layers import some
+
+    for layer in layers:
+        if layer not in source.layers:
+            raise InputError(f"{source.title} has no layer {layer!r}; expected one of {some(list(source.layers))}")
+    return [layer for layer in source.layers if not layers or layer in layers]
+
+
+def _read(output: Path) -> list[DescribedUnit]:
+    return read_descriptions(output / FILE) if (output / FILE).is_file() else []
+
+
+def _replace(path: Path, text: str) -> None:
+    partial = path.with_name(f".{path.name}.part")
+    pages.write(text, partial)
+    os.replace(partial, path)

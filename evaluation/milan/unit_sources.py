@@ -1,0 +1,158 @@
+"""Where descriptions of a network's units come from: a registered version, or a describer and a folder of exemplars."""
+
+import dataclasses
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from conceptry.evaluation.milan.described import SCORES, DescribedUnit, number
+from conceptry.evaluation.milan.describing import Source
+from conceptry.evaluation.process import Predict
+from conceptry.models.errors import InputError
+from conceptry.models.images import decode_image, image_bytes
+from conceptry.models.milan.records import LayerExemplars, UnitExemplars
+
+ROWS = 64  # units of a request, with their pictures
+
+
+def version_source(predict: Predict, version: Any, params: Mapping[str, Any]) -> Source:
+    """The registered units of `version` (of `registry.find_version`), asked of `predict` with `params`."""
+    units = registered_units(version)
+    known = {**version.params, **params}
+    about = f"{known['model']}, exemplars of {known['data']}, described by {known['describer']} ({version.uri})"
+    identity = {"version": version.uri, "model_id": version.model_id, "params": dict(params)}
+
+    def describe(layer: str) -> Iterator[DescribedUnit]:
+        return ask(predict, [(layer, unit) for unit in units[layer]], params, exemplars=True)
+
+    layers = {layer: len(numbers) for layer, numbers in units.items()}
+    return Source(f"Units of {known['model']}", about, [score_note(known)], identity, layers, describe)
+
+
+def registered_units(version: Any) -> dict[str, list[int]]:
+    """The numbers of the units of each layer of a version. Raises InputError for a version of another method."""
+    from conceptry.evaluation.milan.data import own_ranges
+
+    if version.method != "milan":
+        raise InputError(f"{version.uri} is a version of {version.method}; units are described by versions of milan")
+    ranges = own_ranges(version.params)
+    return {layer: [unit for first, last in runs for unit in range(first, last + 1)] for layer, runs in ranges.items()}
+
+
+def ask(
+    predict: Predict, units: Sequence[tuple[str, int]], params: Mapping[str, Any], *, exemplars: bool
+) -> Iterator[DescribedUnit]:
+    """What a version says of units of its network, some at a time, with their exemplars where asked for.
+
+    Raises ConceptryError where the version refuses.
+    """
+    given = {**params, "exemplars": exemplars}
+    for start in range(0, len(units), ROWS):
+        rows = pd.DataFrame(units[start : start + ROWS], columns=["layer", "unit"]).astype(object)
+        for row in predict(rows, given).rows.to_dict("records"):
+            yield _from_answer(row)
+
+
+def exemplars_source(directory: Path, describer: str, params: Mapping[str, Any], device: str) -> Source:
+    """The exemplars in a results folder, described by the describer of that name ("zoo:emoji-milan",
+    "describer:FOLDER"); params: fields of DecodingSettings.
+
+    Raises InputError where the folder holds no exemplars, or for an unknown describer or parameter.
+    """
+    from conceptry.models.milan.describer import load_describer
+    from conceptry.models.milan.files import read_results
+    from conceptry.models.milan.settings import DecodingSettings
+
+    layers = read_results(directory)
+    names = [field.name for field in dataclasses.fields(DecodingSettings)]
+    if unknown := sorted(params.keys() - set(names)):
+        raise InputError(f"describers have no parameter {unknown[0]!r}; expected one of {', '.join(names)}")
+    loaded = load_describer(describer, device)
+    settings = dataclasses.replace(loaded.settings, **params)
+
+    def describe(layer: str) -> Iterator[DescribedUnit]:
+        exemplars = layers[layer]
+        for start in range(0, len(exemplars), ROWS):
+            units = [exemplars.unit(int(unit)) for unit in exemplars.units[start : start + ROWS]]
+            active = [unit for unit in units if not unit.is_inactive]
+            arrays = [np.stack([getattr(unit, name) for unit in active]) for name in ("images", "masks") if active]
+            said = iter(loaded.describe(*arrays, settings) if active else ())
+            for unit in units:
+                yield _from_description(unit, None if unit.is_inactive else next(said))
+
+    known = dataclasses.asdict(settings)
+    identity = {
+        "exemplars": {layer: _digest(exemplars) for layer, exemplars in layers.items()},
+        "describer": describer,
+        "weights": _weights(loaded),
+        "params": known,
+    }
+    counts = {layer: len(exemplars) for layer, exemplars in layers.items()}
+    about = f"exemplars in {directory.name}, described by {describer}"
+    return Source(f"Units in {directory.name}", about, [score_note(known)], identity, counts, describe)
+
+
+def score_note(known: Mapping[str, Any]) -> str:
+    """What the score of descriptions is, by the settings of their search (hyperparameters are texts)."""
+    strategy, weight = str(known.get("strategy", "")), known.get("temperature")
+    if str(known.get("clip", False)).lower() == "true":
+        return "Score: the sum of the cosines of the description with the exemplars, whole and masked."
+    if strategy in ("mi", "rerank"):
+        return (
+            f"Score: log p(text | pictures) \N{MINUS SIGN} {float(weight or 0):g} log p(text), by which the "
+            "description was chosen; PMI: log p(text | pictures) \N{MINUS SIGN} log p(text)."
+        )
+    return "Score: log p(text | pictures); PMI: log p(text | pictures) \N{MINUS SIGN} log p(text)."
+
+
+def _from_answer(row: Mapping[str, Any]) -> DescribedUnit:
+    active = bool(row["active"])
+    layer, unit = str(row["layer"]), int(row["unit"])
+    images, masks = (_files(row[name]) for name in ("images", "masks"))
+    activations = np.array(row["activations"], np.float32) if len(row["activations"]) else None
+    ids = np.array(row["ids"], np.int64) if len(row["ids"]) else None
+    exemplars = None
+    if images:
+        pictures = np.stack([np.moveaxis(np.asarray(image), -1, 0) for image in images])
+        inside = np.stack([np.asarray(mask.convert("L"))[None] > 127 for mask in masks]).astype(np.uint8)
+        exemplars = UnitExemplars(layer, unit, pictures, inside, ids, activations)
+    scores = [number(row[name]) if active else None for name in SCORES]
+    strongest = None if activations is None else float(activations[0])
+    alternatives = tuple(dict(each) for each in row["alternatives"])
+    return DescribedUnit(layer, unit, str(row["description"]), *scores, strongest, active, alternatives, exemplars)
+
+
+def _from_description(unit: UnitExemplars, said: Any) -> DescribedUnit:
+    """said: a `Description`, or None for a unit that is never active."""
+    strongest = None if unit.activations is None else float(unit.activations[0])
+    if said is None:
+        return DescribedUnit(unit.layer, unit.unit, "", activation=strongest, active=False, exemplars=unit)
+    scores = [number(getattr(said, name)) for name in SCORES]
+    alternatives = tuple(
+        {"text": each.text, **{name: number(getattr(each, name)) for name in SCORES}} for each in said.alternatives
+    )
+    return DescribedUnit(unit.layer, unit.unit, said.text, *scores, strongest, True, alternatives, unit)
+
+
+def _files(cells: Sequence[Any]) -> list[Any]:
+    return [decode_image(image_bytes(cell)) for cell in cells]
+
+
+def _digest(exemplars: LayerExemplars) -> str:
+    """Of which pictures each unit has, and how strongly it responds."""
+    sha = hashlib.sha256(repr(exemplars.images.shape).encode())
+    for array in (exemplars.units, exemplars.ids, exemplars.activations, exemplars.levels):
+        sha.update(b"" if array is None else np.ascontiguousarray(array).tobytes())
+    return sha.hexdigest()
+
+
+def _weights(describer: Any) -> str:
+    sha = hashlib.sha256()
+    for part in (describer.decoder, describer.language_model):
+        for name, tensor in sorted(part.state_dict().items()):
+            sha.update(name.encode() + tensor.detach().cpu().contiguous().numpy().tobytes())
+    return sha.hexdigest()
