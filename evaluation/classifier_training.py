@@ -18,20 +18,24 @@ from conceptry.models.zoo import corpora
 from conceptry.models.zoo.adversarial import l2_attack
 from conceptry.models.zoo.classifier import read_classifier
 from conceptry.models.zoo.classifier_training import train_classifier
-from conceptry.models.zoo.datasets import DATASETS, SKLEARN, Dataset, load_dataset
+from conceptry.models.zoo.datasets import DATASETS, SCENES, SKLEARN, Dataset, load_dataset
 from conceptry.models.zoo.features import table_features
 from conceptry.models.zoo.recipes import RECIPES, ClassifierTraining, data_of, network_of, recipe
 
 SMALL_EPOCHS = 5
 _PACKAGES = ("torch", "numpy", "pandas", "safetensors", "scikit-learn")
+MANY = 100_000  # weights; a network of more is written as float16, as are those of texts
 _BATCH = 1024  # rows scored at once
 ATTACK_STEPS = 20  # of the attack that a robust network is scored under
-SHIPPED = tuple(name for name in RECIPES if data_of(name) in SKLEARN)  # and movie-reviews, whose corpus is fetched
+MADE_HERE = (*SKLEARN, *SCENES)  # data that needs no file and no download
+SHIPPED = tuple(name for name in RECIPES if data_of(name) in MADE_HERE)  # and movie-reviews, whose corpus is fetched
 
 DEFINITIONS = {
     "accuracy": "share of held-out rows whose class has the largest output",
     "accuracy_attacked": f"the same of the images attacked, by {ATTACK_STEPS} steps of projected gradient ascent on "
     "the loss within the L2 radius adversarial_epsilon",
+    "accuracy_agreeing": "the same of those on the background colour of their class",
+    "accuracy_disagreeing": "the same of those on another background colour",
     "majority_share": "the accuracy on the same rows of always naming the most frequent class of training",
     "r2": "1 - squared error / squared error of the held-out rows' own mean",
     "r2_least_squares": "the same of a linear regression on the training rows: how hard these held-out rows are",
@@ -107,7 +111,7 @@ def train_command(
         if adversarial_epsilon is not None:
             settings = replace(settings, adversarial_epsilon=adversarial_epsilon)
         radius = [f"--adversarial-epsilon {settings.adversarial_epsilon:g}"] * bool(settings.adversarial_epsilon)
-        source = "" if dataset.name in (*SKLEARN, "movie-reviews") else ":PATH"
+        source = "" if dataset.name in (*MADE_HERE, "movie-reviews") else ":PATH"
         command = ["conceptry train classifiers --output FOLDER --data", dataset.name + source, *radius, *options]
         scores = run(replace(settings, **chosen), dataset, directory, command=" ".join(command))["scores"]
         figures = ", ".join(f"{score} {value:g}" for score, value in scores.items())
@@ -134,6 +138,8 @@ def score_classifier(model: ExplainedModel, dataset: Dataset, adversarial_epsilo
         named = (outputs[:, 0] > 0).astype(int) if outputs.shape[1] == 1 else outputs.argmax(axis=1)
         majority = np.bincount(dataset.targets[dataset.train]).argmax()
         scores = {"accuracy": np.mean(named == y), "majority_share": np.mean(y == majority)}
+        right = dict(zip(rows.tolist(), named == y, strict=True))
+        scores |= {f"accuracy_{part}": np.mean([right[row] for row in of]) for part, of in dataset.parts.items()}
         if adversarial_epsilon:
             assert isinstance(model, DifferentiableModel)  # images are read by nothing else here
             attacked = l2_attack(
@@ -160,8 +166,9 @@ def _train(
     started = time.perf_counter()
     model = train_classifier(settings, dataset, on_epoch)
     seconds = time.perf_counter() - started
-    # Half the bytes where most of them are a table of words; scores are those of the weights as written.
-    model.save(partial, torch.float16 if dataset.modality == "text" else torch.float32)
+    # Half the bytes where there are many; scores are those of the weights as written.
+    n_weights = sum(weights.numel() for weights in model.network.parameters())
+    model.save(partial, torch.float16 if dataset.modality == "text" or n_weights > MANY else torch.float32)
     if dataset.name == "movie-reviews":
         (partial / "ATTRIBUTION.txt").write_text(corpora.ATTRIBUTION, encoding="utf-8")
     written = read_classifier(partial, torch.device("cpu"), model.name)

@@ -10,6 +10,7 @@
 | lenet | image | two 5 x 5 convolutions with pooling, two hidden layers | width of the first, 120 |
 | vgg | image | three stages of two 3 x 3 convolutions and a pooling | channels of the first stage, 16 |
 | resnet | image | three residual blocks, then the mean over positions | channels of the first block, 16 |
+| stages | image | 3 x 3 convolutions `layer1` to `layer4`, then the maximum over positions | channels of layer1, 32 |
 
 LeNet: LeCun et al., 1998. VGG: Simonyan and Zisserman, 2015. ResNet: He et al., 2016. TextCNN: Kim, 2014.
 
@@ -19,6 +20,7 @@ LeNet: LeCun et al., 1998. VGG: Simonyan and Zisserman, 2015. ResNet: He et al.,
 | lengths | how many of the L positions are words; None for all | (batch,) |
 """
 
+from collections import OrderedDict
 from dataclasses import dataclass
 
 import torch
@@ -31,9 +33,9 @@ from conceptry.models.zoo.features import PAD
 ARCHITECTURES = {
     "table": ("logistic", "mlp2", "mlp5", "resmlp5"),
     "text": ("lstm2", "cnn"),
-    "image": ("lenet", "vgg", "resnet"),
+    "image": ("lenet", "vgg", "resnet", "stages"),
 }
-HIDDEN = {"lstm2": 256, "cnn": 100, "lenet": 120, "vgg": 16, "resnet": 16}  # 100 for all others
+HIDDEN = {"lstm2": 256, "cnn": 100, "lenet": 120, "vgg": 16, "resnet": 16, "stages": 32}  # 100 for all others
 SINGLE_LOGIT = ("logistic", "lstm2", "cnn")  # one logit, of the second class, where there are two
 
 
@@ -61,6 +63,8 @@ def build_network(shape: Shape) -> nn.Module:
         return _vgg(shape)
     if shape.arch == "resnet":
         return _resnet(shape)
+    if shape.arch == "stages":
+        return _stages(shape)
     known = ", ".join(arch for archs in ARCHITECTURES.values() for arch in archs)
     raise InputError(f"unknown architecture {shape.arch!r}; expected one of {known}")
 
@@ -183,6 +187,18 @@ def _resnet(shape: Shape) -> nn.Module:
         layers += [_Residual(inner, shortcut), nn.ReLU()]
         depth *= stride
     return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(depth, shape.n_outputs))
+
+
+def _stages(shape: Shape) -> nn.Module:
+    """Stage s of 1 to 4 has s times `hidden` channels; its output, after the ReLU, is the output of `layer<s>`."""
+    layers: list[tuple[str, nn.Module]] = [("centre", _Centre())]
+    channels = shape.inputs[0]
+    for stage, stride in enumerate((2, 2, 2, 1), start=1):
+        depth = shape.hidden * stage
+        layers.append((f"layer{stage}", nn.Sequential(*_convolution(channels, depth, stride), nn.ReLU())))
+        channels = depth
+    layers += [("pool", nn.AdaptiveMaxPool2d(1)), ("flatten", nn.Flatten()), ("dropout", nn.Dropout(shape.dropout))]
+    return nn.Sequential(OrderedDict([*layers, ("output", nn.Linear(channels, shape.n_outputs))]))
 
 
 def _convolution(channels: int, depth: int, stride: int = 1) -> tuple[nn.Module, nn.Module]:

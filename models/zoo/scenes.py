@@ -123,7 +123,7 @@ class EmojiScenes(Dataset[Scene]):
     def __getitem__(self, index: int) -> Scene:
         rng, (*objects, colour, pattern) = self._start(index)
         image = background(colour, pattern, int(rng.integers(1 << 16)))
-        masks = _place(rng, tuple(objects), image)
+        masks = place(rng, tuple(objects), image)
         return Scene(tuple(objects), colour, pattern, image, masks, caption(rng, objects, colour, pattern))
 
     def concepts(self, index: int) -> tuple[str, ...]:
@@ -176,7 +176,7 @@ class EmojiScenes(Dataset[Scene]):
                 return (first, second) if rng.random() < 0.5 else (second, first), colour
 
 
-def _place(rng: np.random.Generator, objects: tuple[str, ...], image: np.ndarray) -> np.ndarray:
+def place(rng: np.random.Generator, objects: tuple[str, ...], image: np.ndarray) -> np.ndarray:
     """Draw the objects into `image` (64, 64, 3) in place; returns their visible masks (n_objects, 64, 64)."""
     low, high = SIZES[len(objects)]
     sizes = [int(rng.integers(low, high + 1)) for _ in objects]
