@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from mlflow.exceptions import MlflowException
 
-from conceptry.evaluation.milan.data import OWN, UnitCase
+from conceptry.evaluation.milan.cases import OWN, UnitCase
 from conceptry.evaluation.process import Predict
 from conceptry.models.errors import ConceptryError
 from conceptry.models.images import decode_image, image_bytes
@@ -77,8 +77,8 @@ def exemplars_of(described: Described) -> tuple[np.ndarray, np.ndarray]:
     return np.stack(images).transpose(0, 3, 1, 2), (np.stack(masks)[..., :1] > 0).transpose(0, 3, 1, 2).astype(np.uint8)
 
 
-def _delivered(answer: Mapping[str, Any]) -> tuple[Sequence[Any], Sequence[Any]]:
-    return tuple([] if answer.get(name) is None else list(answer[name]) for name in ("images", "masks"))
+def _delivered(answer: Mapping[str, Any]) -> tuple[list[Any], list[Any]]:
+    return list(answer["images"]), list(answer["masks"])
 
 
 def _table(cases: Sequence[UnitCase]) -> pd.DataFrame:

@@ -13,14 +13,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image
 
+from conceptry.evaluation.milan.cases import UnitCase
+
 if TYPE_CHECKING:
-    from conceptry.evaluation.milan.data import UnitCase
     from conceptry.models.milan.clip_dissect import ClipDissect
 
 REFERENCE_PICTURES = 500  # by which CLIP-Dissect knows how frequent words are
 
 
-def baselines(cases: "Sequence[UnitCase]") -> dict[str, list[str]]:
+def baselines(cases: Sequence[UnitCase]) -> dict[str, list[str]]:
     """By baseline a text for each unit, "" where it names none.
 
     Only for units of the emoji world: elsewhere neither the pixels of concepts nor a fitting vocabulary is known.
@@ -30,13 +31,13 @@ def baselines(cases: "Sequence[UnitCase]") -> dict[str, list[str]]:
     return {"clip_dissect": _clip_dissected(cases), "net_dissect": _dissected(cases)}
 
 
-def _dissected(cases: "Sequence[UnitCase]") -> list[str]:
+def _dissected(cases: Sequence[UnitCase]) -> list[str]:
     from conceptry.models.milan.dissect import dissect  # the package imports torch
 
     return [dissect(masks, case.segmentations).concept or "" for case in cases if (masks := case.masks) is not None]
 
 
-def _clip_dissected(cases: "Sequence[UnitCase]") -> list[str]:
+def _clip_dissected(cases: Sequence[UnitCase]) -> list[str]:
     describer = _describer()
     units = [(case.images, case.masks) for case in cases if case.images is not None and case.masks is not None]
     return [describer.describe(images[None], masks[None])[0].text for images, masks in units]

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from conceptry.evaluation.milan.data import ANNOTATED, UnitCase
+from conceptry.evaluation.milan.cases import ANNOTATED, UnitCase
 from conceptry.models.milan.dissect import Segmentation
 from conceptry.models.zoo.annotated_units import EmojiUnits
 from conceptry.models.zoo.scenes import Scene

@@ -8,7 +8,7 @@ import pandas as pd
 
 from conceptry.evaluation.harness import Metric
 from conceptry.evaluation.milan.asking import Described
-from conceptry.evaluation.milan.data import ANNOTATED, COLOURS, PLANTED
+from conceptry.evaluation.milan.cases import ANNOTATED, COLOURS, PLANTED
 from conceptry.evaluation.milan.text_scores import DEFINITIONS, text_scores
 from conceptry.evaluation.milan.word_sets import planted_score, properties, property_set_score, shuffled_score
 
@@ -38,16 +38,16 @@ _WORD = re.compile(r"[^\W_]+(?:[-'\u2019][^\W_]+)*")
 
 def right_names(texts: Sequence[str], described: Sequence[Described]) -> dict[str, float]:
     """How often `texts`, one for each unit, say what is true of it, for the groups of units that there are."""
-    pairs = [(text, d.case) for text, d in zip(texts, described, strict=True) if d.case.truth]
+    pairs = [(text, d.case.group, d.case.truth) for text, d in zip(texts, described, strict=True) if d.case.truth]
     found = {}
     for name, least in (("property_set", 1), ("combinations", 2)):
-        known = [(text, case) for text, case in pairs if case.group == ANNOTATED and len(case.truth) >= least]
+        known = [(text, truth) for text, group, truth in pairs if group == ANNOTATED and len(truth) >= least]
         if known:
-            found[name] = property_set_score([text for text, _ in known], [case.truth for _, case in known])
+            found[name] = property_set_score([text for text, _ in known], [truth for _, truth in known])
     for name, group in (("planted", PLANTED), ("colour_units", COLOURS)):
-        known = [(text, case) for text, case in pairs if case.group == group]
+        known = [(text, _only(truth)) for text, its, truth in pairs if its == group]
         if known:
-            found[name] = planted_score([text for text, _ in known], [_only(case.truth) for _, case in known])
+            found[name] = planted_score([text for text, _ in known], [concept for _, concept in known])
     return found
 
 

@@ -13,7 +13,8 @@ from typing import Any
 
 from conceptry.evaluation.data import csv_rows
 from conceptry.evaluation.milan.asking import Described, describe_cases, record_of
-from conceptry.evaluation.milan.data import OWN, UnitCase, own_ranges
+from conceptry.evaluation.milan.cases import UnitCase, own_case
+from conceptry.evaluation.milan.data import own_ranges
 from conceptry.evaluation.process import Predict
 from conceptry.models.errors import InputError
 
@@ -91,11 +92,6 @@ def _cases(target: str) -> list[UnitCase]:
     layer, _, numbers = target.rpartition(":")
     first, _, last = numbers.partition("-")
     return [own_case(layer, unit) for unit in range(int(first), int(last) + 1)]
-
-
-def own_case(layer: str, unit: int) -> UnitCase:
-    """A registered unit of the version."""
-    return UnitCase(OWN, f"{layer}:{unit}", layer, unit)
 
 
 def _read_table(file: Path) -> list[UnitCase]:

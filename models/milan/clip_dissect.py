@@ -94,7 +94,9 @@ class ClipDissect:
         likely = soft_likelihood(_log_shares(self._embedded(pictures), self._texts, self.settings.sharpness))
         scores = likely - self.settings.weight * self.log_frequency
         best, *others = [
-            Alternative(self.words[t], (self.words[t],), *map(float, (scores[t], likely[t], self.log_frequency[t])))
+            Alternative(
+                self.words[t], (self.words[t],), float(scores[t]), float(likely[t]), float(self.log_frequency[t])
+            )
             for t in np.argsort(-scores, kind="stable")[: alternatives + 1]
         ]
         return Description(**vars(best), pmi=best.pmi, alternatives=tuple(others))
