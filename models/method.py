@@ -22,7 +22,7 @@ from typing import Any
 
 from conceptry.models.errors import InputError
 
-METHODS = ("splice", "harsanyi", "perturbation")
+METHODS = ("splice", "harsanyi", "perturbation", "milan")
 
 
 @dataclass(frozen=True)

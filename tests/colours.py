@@ -103,7 +103,7 @@ def exemplars(layer: str) -> LayerExemplars:
             ids[row, j] = 100 * WORDS.index(colour or "red") + (unit + j if j else 0)
             images[row, j], mask = scene(colour or "red", int(ids[row, j]))
             masks[row, j] = mask if colour else 0
-    activations = np.linspace(2, 1, len(units) * K, dtype=np.float32).reshape(-1, K)
+    activations = np.linspace(2, 1, len(units) * K).round(3).astype(np.float32).reshape(-1, K)
     numbers = np.array(list(units), np.int64)
     return LayerExemplars(layer, numbers, images, masks, ids, activations, np.ones(len(units), np.float32))
 

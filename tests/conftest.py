@@ -135,6 +135,39 @@ def perturbation_version(store: str):
     return register("perturbation", {"model": "zoo:digits-robust", "epsilon": 12.0}, name="tiny-perturbation").version
 
 
+@pytest.fixture(scope="session")
+def colour_describer(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a describer that names the colour under the masks, see `colours`."""
+    from colours import save_describer
+
+    return save_describer(tmp_path_factory.mktemp("describer"))
+
+
+@pytest.fixture(scope="session")
+def colour_exemplars(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A results folder, palette/squares, with the exemplars of units that respond to colours, see `colours`."""
+    from colours import write_exemplars
+
+    return write_exemplars(tmp_path_factory.mktemp("exemplars"))
+
+
+@pytest.fixture(scope="session")
+def milan_options(colour_describer: Path, colour_exemplars: Path, tiny_encoder: Path) -> dict[str, str]:
+    return {
+        "describer": f"describer:{colour_describer}",
+        "exemplars": str(colour_exemplars),
+        "clip_encoder": f"open_clip:local-dir:{tiny_encoder}",
+    }
+
+
+@pytest.fixture(scope="session")
+def milan_version(store: str, milan_options: dict[str, str]):
+    """A registered version that names the colours which units respond to."""
+    from conceptry.registry import register
+
+    return register("milan", milan_options, name="tiny-milan").version
+
+
 @pytest.fixture
 def command_line(store: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch):
     """Run the command line in this process, which saves the seconds that imports take; returns (code, out, err)."""

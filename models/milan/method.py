@@ -1,0 +1,160 @@
+"""MILAN as a method of the registry: its options, and how a version is built of them.
+
+The exemplars of the network's units are computed, or read from a folder where they have been computed before; with a
+describer they make the package, see `package`.
+"""
+
+import dataclasses
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from conceptry.models.artifacts import digest_of_files, files_in
+from conceptry.models.device import resolve_device
+from conceptry.models.encoders.load import load_encoder
+from conceptry.models.encoders.protocol import PackagedEncoder
+from conceptry.models.errors import InputError
+from conceptry.models.method import Method, Package, option
+from conceptry.models.milan.clip_dissect import ClipDissect, build_clip_dissect
+from conceptry.models.milan.describer import Describer, load_describer
+from conceptry.models.milan.network_exemplars import DATA, ExemplarSource, NetworkExemplars, network_exemplars
+from conceptry.models.milan.network_units import NetworkUnits
+from conceptry.models.milan.package import CLIP_DISSECT, DESCRIBER, OF_WORDS, UNITS, check_words, write_package
+from conceptry.models.milan.settings import DecodingSettings
+from conceptry.models.milan.sources import open_source
+
+EMOJI_CLIP, EMOJI_MILAN = "zoo:emoji-clip", "zoo:emoji-milan"
+NONE = "none"
+REFERENCE_PICTURES = 500  # by which CLIP-Dissect knows how frequent words are
+_LONGEST = 6000  # characters of a hyperparameter in MLflow
+_REQUIREMENTS = ("numpy", "open_clip_torch", "pandas", "pillow", "safetensors", "torch", "torchvision")
+_SEARCH = tuple(field.name for field in dataclasses.fields(DecodingSettings))
+
+
+@dataclass(frozen=True)
+class MilanOptions(DecodingSettings, ExemplarSource):
+    """What distinguishes one version of MILAN from another."""
+
+    describer: str = option(EMOJI_MILAN, f"Describer: zoo:NAME, describer:FOLDER or {CLIP_DISSECT}.")
+    words: str | None = option(
+        None, f"Text file of the words of {CLIP_DISSECT}, one entry a line. [default: those of the emoji world]"
+    )
+    clip_encoder: str | None = option(
+        None,
+        f"Dual encoder for clip and {CLIP_DISSECT}, as splice takes it, or {NONE}. "
+        f"[default: {EMOJI_CLIP} for {EMOJI_MILAN} and {CLIP_DISSECT}, else {NONE}]",
+    )
+
+    def __post_init__(self) -> None:
+        DecodingSettings.__post_init__(self)
+        ExemplarSource.__post_init__(self)
+        given = {n: v for n, v in asdict(self.settings_of_search()).items() if v != getattr(DecodingSettings(), n)}
+        check_words(self.is_words, given)
+        if self.words is not None and not self.is_words:
+            raise InputError(f"words are those of {CLIP_DISSECT}, and describer is {self.describer}; leave them out")
+        if self.encoder_name is None and (self.clip or self.is_words):
+            raise InputError(f"{'clip' if self.clip else CLIP_DISSECT} needs a dual encoder; name it as clip_encoder")
+
+    @property
+    def is_words(self) -> bool:
+        """Whether the describer is one of single words."""
+        return self.describer == CLIP_DISSECT
+
+    @property
+    def encoder_name(self) -> str | None:
+        """The dual encoder to load, if any."""
+        if self.clip_encoder is None:
+            return EMOJI_CLIP if self.describer in (EMOJI_MILAN, CLIP_DISSECT) else None
+        return None if self.clip_encoder == NONE else self.clip_encoder
+
+    def settings_of_search(self) -> DecodingSettings:
+        """The part that says how to search."""
+        return DecodingSettings(**{name: getattr(self, name) for name in _SEARCH})
+
+
+def build(options: MilanOptions, directory: Path) -> Package:
+    """Gather describer and exemplars, and write the package folder."""
+    device = resolve_device("auto")
+    encoder = None if options.encoder_name is None else load_encoder(options.encoder_name, device)
+    if options.is_words:
+        assert encoder is not None  # the options have seen to it
+        describer: Describer | ClipDissect = _word_describer(options, encoder)
+    else:
+        describer = load_describer(options.describer, device)
+    with network_exemplars(options) as found:
+        clip = None if options.is_words else encoder  # CLIP-Dissect holds its own
+        write_package(directory, found.layers, describer, options.settings_of_search(), clip)
+        return _package(options, found, directory)
+
+
+def _package(options: MilanOptions, found: NetworkExemplars, directory: Path) -> Package:
+    names = OF_WORDS if options.is_words else _SEARCH
+    units = NetworkUnits(directory / UNITS)
+    # What versions differ in most comes first: a list of them has no room for more.
+    params: dict[str, Any] = {"model": found.model, "describer": options.describer}
+    params |= {name: getattr(options, name) for name in names}
+    params |= {"clip_encoder": options.encoder_name, "words": options.words, "layers": ",".join(units.layers)}
+    params |= {"data": found.data, **found.params, "units": units_param(units)}
+    tags = dict(found.lineage)
+    folder = directory / DESCRIBER
+    tags |= {"describer": options.describer, "describer_sha256": digest_of_files(folder, files_in(folder))}
+    every = [(layer, unit) for layer in units.layers for unit in units.numbers(layer)]
+    active = [(layer, unit) for layer, unit in every if units.is_active(layer, unit)]
+    layer, unit = (active or every)[0]
+    notes = []
+    if inactive := len(every) - len(active):
+        notes.append(f"{inactive} of {len(every)} units never rise above their level: they are not described")
+    example = {"layer": [layer], "unit": [unit]}
+    return Package({n: v for n, v in params.items() if v is not None}, tags, example, _REQUIREMENTS, notes)
+
+
+def units_param(units: NetworkUnits) -> str:
+    """The numbers of the units of each layer, as JSON: {layer: [[first, last], ...]}.
+
+    Raises InputError where that is longer than MLflow takes.
+    """
+    ranges = {}
+    for layer in units.layers:
+        numbers = np.sort(np.array(units.numbers(layer)))
+        starts = np.flatnonzero(np.diff(numbers, prepend=numbers[0] - 2) != 1)
+        ends = np.append(starts[1:], len(numbers)) - 1
+        ranges[layer] = [[int(numbers[i]), int(numbers[j])] for i, j in zip(starts, ends, strict=True)]
+    text = json.dumps(ranges, separators=(",", ":"))
+    if len(text) > _LONGEST:
+        raise InputError(
+            f"the numbers of {sum(units.counts.values())} units of {len(ranges)} layers take {len(text):,} characters, "
+            f"and MLflow records {_LONGEST:,}; register fewer layers, or more of the units of each"
+        )
+    return text
+
+
+def _word_describer(options: MilanOptions, encoder: PackagedEncoder) -> ClipDissect:
+    words = _words(options.words)
+    source = open_source(options.data or DATA, REFERENCE_PICTURES)
+    pictures = (Image.fromarray(np.ascontiguousarray(source.pictures([i])[0])) for i in range(len(source)))
+    return build_clip_dissect(encoder, words, pictures)
+
+
+def _words(path: str | None) -> tuple[str, ...]:
+    if path is None:
+        from conceptry.models.zoo.emoji import VOCABULARY
+
+        return VOCABULARY
+    try:
+        lines = Path(path).read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: cannot be read as a text of words ({type(error).__name__})") from None
+    return tuple(line.strip() for line in lines if line.strip())
+
+
+METHOD = Method(
+    name="milan",
+    summary="What the units of a network respond to, described in words.",
+    options=MilanOptions,
+    build=build,
+    explainer="conceptry.models.milan.pyfunc:MilanExplainer",
+)
