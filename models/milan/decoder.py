@@ -152,7 +152,8 @@ class Decoder(nn.Module):
 
     def attend(self, exemplars: Exemplars, query: Tensor) -> tuple[Tensor, Tensor]:
         """Attention (R, k) and its average of the features (R, F), for queries (R, A) and their exemplars."""
-        energy = torch.tanh(query[:, None] + exemplars.keys) @ self.attention.weight[0]  # its bias cancels
+        # Not by a matrix product, whose rounding depends on the number of rows; the bias cancels in the softmax.
+        energy = (torch.tanh(query[:, None] + exemplars.keys) * self.attention.weight[0]).sum(dim=-1)
         attention = torch.softmax(energy, dim=-1)
         return attention, torch.bmm(attention[:, None], exemplars.features).squeeze(1)
 

@@ -81,7 +81,7 @@ def sample(decoder: Decoder, features: Tensor, seed: int, draws: int = 1, length
 
 
 @torch.no_grad()
-def log_likelihood(decoder: Decoder, features: Tensor, tokens: Tensor) -> Tensor:
+def score_captions(decoder: Decoder, features: Tensor, tokens: Tensor) -> Tensor:
     """log p(s | E) (n, S) of given descriptions (n, S, L), as `Vocabulary.encode` gives them: forced decoding."""
     n, s, length = tokens.shape
     exemplars, weights = decoder.exemplars(features), decoder.weights()

@@ -87,14 +87,24 @@ class FeatureEncoder:
             if name in self._reading:
                 yield x
 
+    @property
+    def in_zoo(self) -> bool:
+        """Whether its name finds it wherever conceptry is installed."""
+        return self.name.startswith("zoo:")
+
+    @property
+    def public_name(self) -> str:
+        """Its name without the folders of a file."""
+        from conceptry.models.explained.description import without_folders
+
+        return without_folders(self.name)
+
     def save(self, directory: Path) -> None:
         """Write all that `read_feature_encoder` needs: the trunk's weights and how pictures come to it."""
         from safetensors.torch import save_file
 
-        from conceptry.models.explained.description import without_folders
-
         directory.mkdir(parents=True, exist_ok=True)
-        write_json(directory / CONFIG, self.config | {"name": without_folders(self.name)})
+        write_json(directory / CONFIG, self.config | {"name": self.public_name})
         state = {name: tensor.contiguous().cpu() for name, tensor in self.trunk.state_dict().items()}
         save_file(state, str(directory / WEIGHTS))
 

@@ -81,22 +81,18 @@ class Vocabulary:
             row[: len(tokens)] = torch.tensor(tokens, dtype=torch.int64)
         return ids
 
-    def tokens(self, ids: Sequence[int] | Tensor) -> tuple[str, ...]:
-        """The words up to the first stop, specials left out."""
-        words: list[str] = []
-        for token in ids.tolist() if isinstance(ids, Tensor) else ids:
-            if token == self.stop:
-                break
-            if token < len(self.words):
-                words.append(self.words[token])
-        return tuple(words)
+    def said(self, ids: Sequence[int] | Tensor) -> tuple[int, ...]:
+        """The tokens of one row up to the first stop, specials left out."""
+        tokens = ids.tolist() if isinstance(ids, Tensor) else list(ids)
+        end = tokens.index(self.stop) if self.stop in tokens else len(tokens)
+        return tuple(token for token in tokens[:end] if token < len(self.words))
 
     def detokenize(self, ids: Sequence[int] | Tensor) -> str:
         """The text of one row of tokens.
 
         Cut at the first stop, specials dropped, no space before . , ; : and none around -, sentences capitalised.
         """
-        text = _NO_SPACE_BEFORE.sub("", " ".join(self.tokens(ids)))
+        text = _NO_SPACE_BEFORE.sub("", " ".join(self.words[token] for token in self.said(ids)))
         text = text.replace(" - ", "-")
         return _SENTENCE_START.sub(lambda match: match[1] + match[2].upper(), text)
 

@@ -8,19 +8,26 @@ from conceptry.models.errors import InputError
 
 _WEIGHTS = Path(__file__).parent / "weights"
 
-Kind = Literal["encoder", "classifier"]
+Kind = Literal["encoder", "classifier", "describer"]
+_DESCRIBED_BY = {
+    "encoder": "open_clip_config.json",
+    "classifier": "classifier.json",
+    "describer": "describer.json",
+}
 
 
 def shipped_names(kind: Kind = "encoder") -> list[str]:
-    """The names of the encoders or classifiers that ship, as in `zoo:NAME`."""
+    """The names of the networks of a kind that ship, as in `zoo:NAME`."""
     folders = [path for path in _WEIGHTS.iterdir() if (path / "provenance.json").is_file()]
-    return sorted(path.name for path in folders if (path / "classifier.json").is_file() == (kind == "classifier"))
+    return sorted(path.name for path in folders if (path / _DESCRIBED_BY[kind]).is_file())
 
 
 def weights_directory(name: str, kind: Kind = "encoder") -> Path:
-    """The folder of the encoder or classifier called `name`; raises InputError listing those there are."""
+    """The folder of the network called `name`; raises InputError listing those of its kind."""
     names = shipped_names(kind)
     if name not in names:
+        if not names:
+            raise InputError(f"the zoo has no network {name!r}: no {kind} ships with this version")
         near = difflib.get_close_matches(name, names, n=1)
         hint = f"; did you mean {near[0]}?" if near else ""
         raise InputError(f"the zoo has no network {name!r} among its {kind}s; they are {', '.join(names)}{hint}")
