@@ -31,7 +31,7 @@ from conceptry.models.artifacts import read_json, write_json
 from conceptry.models.encoders.load import read_encoder, save_encoder
 from conceptry.models.encoders.protocol import PackagedEncoder, encode_images, encode_texts
 from conceptry.models.errors import InputError
-from conceptry.models.milan.describer import Alternative, Description
+from conceptry.models.milan.descriptions import NOTHING, Alternative, Description
 
 RECORD, WORDS, ENCODER = "clip_dissect.json", "words.txt", "encoder"
 FIRST, LAST = 0.998, 0.97
@@ -90,16 +90,20 @@ class ClipDissect:
 
     def _describe(self, pictures: np.ndarray, masks: np.ndarray, alternatives: int) -> Description:
         if not np.any(masks):
-            return Description("", (), 0.0, 0.0, 0.0, 0.0)
+            return NOTHING
         likely = soft_likelihood(_log_shares(self._embedded(pictures), self._texts, self.settings.sharpness))
         scores = likely - self.settings.weight * self.log_frequency
-        best, *others = [
-            Alternative(
-                self.words[t], (self.words[t],), float(scores[t]), float(likely[t]), float(self.log_frequency[t])
-            )
-            for t in np.argsort(-scores, kind="stable")[: alternatives + 1]
-        ]
-        return Description(**vars(best), pmi=best.pmi, alternatives=tuple(others))
+        pmi = likely - self.log_frequency
+        best, *others = np.argsort(-scores, kind="stable")[: alternatives + 1].tolist()
+        return Description(
+            self.words[best],
+            (best,),
+            float(scores[best]),
+            float(likely[best]),
+            float(self.log_frequency[best]),
+            float(pmi[best]),
+            tuple(Alternative(self.words[t], float(scores[t]), float(likely[t]), float(pmi[t])) for t in others),
+        )
 
     def _embedded(self, pictures: np.ndarray) -> Tensor:
         shown = (Image.fromarray(np.ascontiguousarray(picture.transpose(1, 2, 0))) for picture in pictures)
