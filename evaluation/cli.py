@@ -13,6 +13,7 @@ from typing import Any
 import click
 from rich.markup import escape
 
+from conceptry.evaluation.commands.audit import audit
 from conceptry.evaluation.commands.convert import convert
 from conceptry.evaluation.commands.describe import describe
 from conceptry.evaluation.console import (
@@ -427,6 +428,7 @@ def demo(output: Path, size: int) -> None:
 
 
 cli.add_command(describe)
+cli.add_command(audit)
 cli.add_command(convert)
 
 

@@ -97,14 +97,15 @@ def summary(units: Sequence[DescribedUnit]) -> str:
 
 def _parsed(row: dict[str, str | None], where: str) -> DescribedUnit:
     try:
-        scores = [number(row.get(name)) for name in (*SCORES, "activation")]
+        scores: dict[str, Any] = {name: number(row.get(name)) for name in (*SCORES, "activation")}
         alternatives = json.loads(row.get("alternatives") or "[]")
         unit = int(row["unit"] or "")
     except (ValueError, TypeError):
         raise InputError(f"{where}: unit and scores must be numbers and alternatives JSON, got {row}") from None
     description = row["description"] or ""
     active = (row.get("active") or str(bool(description))).lower() == "true"
-    return DescribedUnit(row["layer"] or "", unit, description, *scores, active, tuple(alternatives))
+    known: dict[str, Any] = {"active": active, "alternatives": tuple(alternatives)}
+    return DescribedUnit(row["layer"] or "", unit, description, **scores, **known)
 
 
 def _text(value: float | None) -> str:

@@ -10,6 +10,7 @@
 Every file is replaced as a whole, a layer at a time, so that nothing that was finished is lost when a run is killed.
 """
 
+import dataclasses
 import os
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -19,13 +20,12 @@ from typing import Any
 
 from conceptry.evaluation import pages
 from conceptry.evaluation.milan.described import FILE, DescribedUnit, read_descriptions, summary, write_descriptions
-from conceptry.evaluation.milan.index_page import LayerEntry, index_page
-from conceptry.evaluation.milan.page import Link, layer_page
+from conceptry.evaluation.milan.index_page import LayerEntry, clearest, index_page
+from conceptry.evaluation.milan.page import Link, layer_page, navigation
 from conceptry.models.artifacts import read_json, write_json
 from conceptry.models.errors import InputError
 
 INDEX, RECORD = "index.html", "describe.json"
-ALL_LAYERS = Link(INDEX, "All layers")
 
 
 @dataclass(frozen=True)
@@ -64,6 +64,7 @@ def describe_network(
     # Names are given out for all layers, so that they do not depend on which are described first.
     files = file_names(source.layers)
     order = list(source.layers)
+    entries = {name: _entry(output, name, file, units) for name, file in done.items()}
     for number, layer in enumerate(chosen):
         if layer in done:
             say(f"{layer}: is there already, {source.layers[layer]:,} units")
@@ -72,25 +73,19 @@ def describe_network(
         for unit in source.describe(layer):
             found.append(unit)
             progress(layer, (number + len(found) / source.layers[layer]) / len(chosen))
-        there = [name for name in order if name in done or name in chosen]
-        place = there.index(layer)
-        beside = {k: Link(files[there[k]], there[k]) for k in (place - 1, place + 1) if 0 <= k < len(there)}
-        before, after = beside.get(place - 1), beside.get(place + 1)
-        text = layer_page(layer, found, source.about, source.notes, ALL_LAYERS, before, after)
-        _replace(output / files[layer], text)
-        units = sorted((*units, *found), key=lambda unit: (order.index(unit.layer), unit.unit))
+        _replace(output / files[layer], layer_page(layer, found, source.about, source.notes))
+        said = [dataclasses.replace(unit, exemplars=None) for unit in found]
+        units = sorted((*units, *said), key=lambda unit: (order.index(unit.layer), unit.unit))
         write_descriptions(units, output / FILE)
         done[layer] = files[layer]
         write_json(output / RECORD, record)
-        units = read_descriptions(output / FILE)  # without the exemplars
+        entries[layer] = _entry(output, layer, done[layer], units)
+        _write_index(output, source, entries)
         say(f"{layer}: {summary(found)}")
-    names = [name for name in order if name in done]
-    entries = [
-        LayerEntry(name, done[name], [unit for unit in units if unit.layer == name], articles(output / done[name]))
-        for name in names
-    ]
-    _replace(output / INDEX, index_page(source.title, source.about, entries, source.notes))
-    return [output / INDEX, *(output / done[name] for name in names)]
+    _write_index(output, source, entries)
+    links = [Link(done[name], name) for name in order if name in done]
+    _link(output, links)
+    return [output / INDEX, *(output / link.file for link in links)]
 
 
 def open_output(output: Path, identity: Mapping[str, Any]) -> dict[str, Any]:
@@ -131,6 +126,29 @@ def articles(path: Path) -> dict[int, str]:
     """The HTML of each unit on a page of this package, by its number. What a unit says cannot look like markup."""
     found = re.finditer(r'<article class="unit[^>]* data-unit="(\d+)".*?</article>', path.read_text("utf-8"), re.DOTALL)
     return {int(match[1]): match[0] for match in found}
+
+
+def _entry(output: Path, layer: str, file: str, units: Sequence[DescribedUnit]) -> LayerEntry:
+    own = [unit for unit in units if unit.layer == layer]
+    pages_of = articles(output / file)
+    shown = {unit.unit: pages_of[unit.unit] for unit in clearest(own) if unit.unit in pages_of}
+    return LayerEntry(layer, file, own, shown)
+
+
+def _write_index(output: Path, source: Source, entries: Mapping[str, LayerEntry]) -> None:
+    there = [entries[name] for name in source.layers if name in entries]
+    _replace(output / INDEX, index_page(source.title, source.about, there, source.notes))
+
+
+def _link(output: Path, links: Sequence[Link]) -> None:
+    """Pages link to their neighbours among those that are there, however many runs it took."""
+    for k, link in enumerate(links):
+        before, after = links[k - 1] if k else None, links[k + 1] if k + 1 < len(links) else None
+        text = (output / link.file).read_text("utf-8")
+        bar = navigation(Link(INDEX, "All layers"), before, after)
+        linked = re.sub(r"<nav .*?</nav>", lambda _, bar=bar: bar, text, count=1, flags=re.DOTALL)
+        if linked != text:
+            _replace(output / link.file, linked)
 
 
 def _chosen(source: Source, layers: Sequence[str]) -> list[str]:

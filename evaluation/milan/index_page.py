@@ -36,7 +36,7 @@ def index_page(title: str, about: str, entries: Sequence[LayerEntry], notes: Seq
         f'<div class="tools" role="search">{search_box("Words, -words, in all layers")}{masks_button()}'
         '<span id="count" role="status"></span></div>'
         '<main><ul id="hits"></ul><div id="overview"><div class="scroll"><table class="layers"><thead><tr>'
-        "<th>layer</th><th>units</th><th>never active</th><th>different descriptions</th>"
+        '<th>layer</th><th>units</th><th class="less">never active</th><th class="less">different descriptions</th>'
         f'<th class="wide">frequent words</th></tr></thead><tbody>{rows}</tbody></table></div>{samples}</div></main>'
         f"{footer(notes)}"
     )
@@ -68,7 +68,7 @@ def _row(entry: LayerEntry) -> str:
         for word, count in counts
     )
     numbers = (len(entry.units), len(entry.units) - len(active), len({unit.description for unit in active}))
-    cells = "".join(f"<td>{number:,}</td>" for number in numbers)
+    cells = "".join(f"<td{' class=less' if k else ''}>{number:,}</td>" for k, number in enumerate(numbers))
     link = f'<a href="{quote(entry.file)}">{pages.shown(entry.layer)}</a>'
     return f'<tr><td>{link}</td>{cells}<td class="wide"><ul class="words">{words}</ul></td></tr>'
 

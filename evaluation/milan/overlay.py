@@ -47,6 +47,16 @@ def strip(images: np.ndarray, masks: np.ndarray | None, cell: int = CELL) -> Str
     return Strip(_saved(row, "WEBP", quality=QUALITY, method=4), overlay, len(images), width, height)
 
 
+def drawn(pictures: Strip, most: int) -> np.ndarray:
+    """The first `most` pictures of a strip with its overlay, for a figure: uint8 (h, w, 3), of the overlay's size."""
+    row = Image.open(io.BytesIO(pictures.picture)).convert("RGBA")
+    if pictures.overlay is not None:
+        over = Image.open(io.BytesIO(pictures.overlay)).convert("RGBA")
+        row = row.resize(over.size, Image.Resampling.NEAREST)
+        row.alpha_composite(over)
+    return np.asarray(row.convert("RGB"))[:, : most * row.width // pictures.k]
+
+
 def shaded(images: np.ndarray, masks: np.ndarray) -> np.ndarray:
     """Pictures with what is outside the mask in shade and the mask's outline drawn: uint8 (k, H, W, 3).
 

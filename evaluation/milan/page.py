@@ -14,7 +14,7 @@ from html import escape
 from conceptry.evaluation import pages
 from conceptry.evaluation.milan.described import DescribedUnit, summary
 from conceptry.evaluation.milan.overlay import CELL, Strip, strip
-from conceptry.models.milan.words import word_counts
+from conceptry.models.milan.words import marked, word_counts
 
 MOST_WORDS = 28
 CROWD, SMALL = 512, 80  # with more units than this on a page, pictures are at most so large
@@ -33,20 +33,12 @@ class Link:
     name: str
 
 
-def layer_page(
-    layer: str,
-    units: Sequence[DescribedUnit],
-    about: str,
-    notes: Sequence[str] = (),
-    index: Link | None = None,
-    before: Link | None = None,
-    after: Link | None = None,
-) -> str:
+def layer_page(layer: str, units: Sequence[DescribedUnit], about: str, notes: Sequence[str] = ()) -> str:
     """The page of a layer. about: a line on what was described, and by what; notes: sentences below the units."""
     active = [unit for unit in units if unit.active]
     words = word_counts(unit.description for unit in active)
     header = [
-        _navigation(index, before, after),
+        navigation(),
         f"<h1>{pages.shown(layer)}</h1>",
         f'<p class="about">{pages.shown(summary(units))}</p><p class="about">{pages.shown(about)}</p>',
         _word_buttons(words),
@@ -73,25 +65,28 @@ def fill(title: str, body: str, k: int, data: object = None) -> str:
     return pages.fill("conceptry.evaluation.milan", "page.html", known)
 
 
-def unit_articles(units: Sequence[DescribedUnit], prefix: str = "unit") -> list[str]:
-    """The HTML of each unit; `prefix` begins their ids, which are addresses on the page."""
+def unit_articles(units: Sequence[DescribedUnit]) -> list[str]:
+    """The HTML of each unit."""
     cell = CELL if len(units) <= CROWD else SMALL
 
     def drawn(unit: DescribedUnit) -> str:
         exemplars = unit.exemplars if unit.active else None
-        return _article(unit, exemplars and strip(exemplars.images, exemplars.masks, cell), prefix)
+        return article(unit, exemplars and strip(exemplars.images, exemplars.masks, cell))
 
     with ThreadPoolExecutor() as threads:
         return list(threads.map(drawn, units))
 
 
-def _article(unit: DescribedUnit, pictures: Strip | None, prefix: str) -> str:
+def article(unit: DescribedUnit, pictures: Strip | None, prefix: str = "unit", words: Sequence[str] = ()) -> str:
+    """The HTML of a unit. prefix: begins its ids, which are addresses on the page; words: are marked in its text."""
     name = f"{prefix}-{unit.unit}"
     data = {"unit": unit.unit, "score": _plain(unit.score), "activation": _plain(unit.activation)}
     attributes = "".join(f' data-{key}="{escape(str(value))}"' for key, value in data.items() if value != "")
     kind, text = ("unit", unit.description) if unit.active else ("unit dead", "never active")
+    pieces = ((pages.shown(piece), is_word) for piece, is_word in marked(text, words))
+    said = "".join(f"<mark>{piece}</mark>" if is_word else piece for piece, is_word in pieces)
     facts = [f'<span title="{title}">{key} {_signed(value)}</span>' for key, title, value in _facts(unit)]
-    more = _more(unit) if unit.active else ""
+    more = _more(unit, pictures) if unit.active else ""
     if more:
         label = f"{len(unit.alternatives)} more" if unit.alternatives else "larger"
         facts.append(
@@ -101,7 +96,7 @@ def _article(unit: DescribedUnit, pictures: Strip | None, prefix: str) -> str:
     return (
         f'<article class="{kind}" id="{name}"{attributes}><div>'
         f'<h3><a href="#{name}" title="address of unit {unit.unit}">{unit.unit}</a>'
-        f'<span class="text">{pages.shown(text)}</span></h3>'
+        f'<span class="text">{said}</span></h3>'
         f'<div class="facts">{"".join(facts)}</div></div>'
         f"{_strip(unit, pictures)}"
         f'{f"""<div class="more" id="{name}-more">{more}</div>""" if more else ""}</article>'
@@ -117,7 +112,7 @@ def _strip(unit: DescribedUnit, pictures: Strip | None) -> str:
     return f'<div class="strip"><span><img {size} alt="{alt}" src="{_url(pictures.picture)}">{over}</span></div>'
 
 
-def _more(unit: DescribedUnit) -> str:
+def _more(unit: DescribedUnit, pictures: Strip | None) -> str:
     """What opens below a unit: its alternatives with scores, and a place for the large pictures."""
     said = {"text": unit.description} | {name: getattr(unit, name) for name in _SCORES}
     rows = [said, *unit.alternatives]
@@ -132,9 +127,10 @@ def _more(unit: DescribedUnit) -> str:
         body = "".join(f"<tr{' class=said' if not k else ''}>{row}</tr>" for k, row in enumerate(cells))
         table = f"<table><thead><tr><th>descriptions</th>{head}</tr></thead><tbody>{body}</tbody></table>"
     large = ""
-    if (exemplars := unit.exemplars) is not None:
-        ids = "" if exemplars.ids is None else " ".join(str(each) for each in exemplars.ids.tolist())
-        values = exemplars.activations
+    if pictures is not None:
+        known = unit.exemplars
+        ids = "" if known is None or known.ids is None else " ".join(str(each) for each in known.ids.tolist())
+        values = None if known is None else known.activations
         activations = "" if values is None else " ".join(_signed(value) for value in values.tolist())
         large = f'<div class="large" data-ids="{ids}" data-activations="{activations}"></div>'
     return f"<div>{table}</div>{large}" if table or large else ""
@@ -185,10 +181,12 @@ def _word_buttons(words: Mapping[str, int]) -> str:
     ]
     left = len(words) - len(shown)
     more = f"<li><small>and {left} more</small></li>" if left else ""
-    return f'<ul class="words few-on-small"><li>Words</li>{"".join(items)}{more}</ul>'
+    return f'<ul class="words few-on-small"><li class="label">Words</li>{"".join(items)}{more}</ul>'
 
 
-def _navigation(index: Link | None, before: Link | None, after: Link | None) -> str:
+def navigation(index: Link | None = None, before: Link | None = None, after: Link | None = None) -> str:
+    """Links to the pages beside this one; an element that is there even where there are none."""
+
     def link(to: Link | None, mark: str, kind: str) -> str:
         if to is None:
             return ""
@@ -198,7 +196,7 @@ def _navigation(index: Link | None, before: Link | None, after: Link | None) -> 
 
     pair = link(before, "\u2190", "prev") + link(after, "\u2192", "next")
     parts = link(index, "\u2191", "up") + (f'<span class="pages">{pair}</span>' if pair else "")
-    return f'<nav aria-label="Layers">{parts}</nav>' if parts else ""
+    return f'<nav aria-label="Layers">{parts}</nav>'
 
 
 def _reading(has_masks: bool) -> list[str]:

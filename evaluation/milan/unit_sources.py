@@ -79,8 +79,10 @@ def exemplars_source(directory: Path, describer: str, params: Mapping[str, Any],
         for start in range(0, len(exemplars), ROWS):
             units = [exemplars.unit(int(unit)) for unit in exemplars.units[start : start + ROWS]]
             active = [unit for unit in units if not unit.is_inactive]
-            arrays = [np.stack([getattr(unit, name) for unit in active]) for name in ("images", "masks") if active]
-            said = iter(loaded.describe(*arrays, settings) if active else ())
+            said: Iterator[Any] = iter(())
+            if active:
+                images, masks = (np.stack([getattr(unit, name) for unit in active]) for name in ("images", "masks"))
+                said = iter(loaded.describe(images, masks, settings))
             for unit in units:
                 yield _from_description(unit, None if unit.is_inactive else next(said))
 
@@ -120,10 +122,11 @@ def _from_answer(row: Mapping[str, Any]) -> DescribedUnit:
         pictures = np.stack([np.moveaxis(np.asarray(image), -1, 0) for image in images])
         inside = np.stack([np.asarray(mask.convert("L"))[None] > 127 for mask in masks]).astype(np.uint8)
         exemplars = UnitExemplars(layer, unit, pictures, inside, ids, activations)
-    scores = [number(row[name]) if active else None for name in SCORES]
-    strongest = None if activations is None else float(activations[0])
+    scores: dict[str, Any] = {name: number(row[name]) if active else None for name in SCORES}
+    scores["activation"] = None if activations is None else float(activations[0])
     alternatives = tuple(dict(each) for each in row["alternatives"])
-    return DescribedUnit(layer, unit, str(row["description"]), *scores, strongest, active, alternatives, exemplars)
+    said: dict[str, Any] = {"active": active, "alternatives": alternatives, "exemplars": exemplars}
+    return DescribedUnit(layer, unit, str(row["description"]), **scores, **said)
 
 
 def _from_description(unit: UnitExemplars, said: Any) -> DescribedUnit:
@@ -131,11 +134,12 @@ def _from_description(unit: UnitExemplars, said: Any) -> DescribedUnit:
     strongest = None if unit.activations is None else float(unit.activations[0])
     if said is None:
         return DescribedUnit(unit.layer, unit.unit, "", activation=strongest, active=False, exemplars=unit)
-    scores = [number(getattr(said, name)) for name in SCORES]
+    scores: dict[str, Any] = {name: number(getattr(said, name)) for name in SCORES}
+    scores["activation"] = strongest
     alternatives = tuple(
         {"text": each.text, **{name: number(getattr(each, name)) for name in SCORES}} for each in said.alternatives
     )
-    return DescribedUnit(unit.layer, unit.unit, said.text, *scores, strongest, True, alternatives, unit)
+    return DescribedUnit(unit.layer, unit.unit, said.text, **scores, alternatives=alternatives, exemplars=unit)
 
 
 def _files(cells: Sequence[Any]) -> list[Any]:

@@ -50,7 +50,20 @@ def matched(description: str, words: Iterable[str]) -> tuple[str, ...]:
     if isinstance(words, str):
         raise InputError(f"words must be several texts, got the one text {words!r}; split it at its commas first")
     text = _tokens(description)
-    return tuple(word for word in words if _holds(text, _phrase(word)))
+    return tuple(word for word in words if _starts(text, _phrase(word)))
+
+
+def marked(description: str, words: Iterable[str]) -> list[tuple[str, bool]]:
+    """`description` in pieces, each with whether it is of one of `words`; together they are the description."""
+    tokens, phrases = _tokens(description), [_phrase(word) for word in words]
+    held = {k + j for phrase in phrases for k in _starts(tokens, phrase) for j in range(len(phrase))}
+    pieces: list[tuple[str, bool]] = []
+    last = 0
+    for k, match in enumerate(_WORD.finditer(description)):
+        if k in held:
+            pieces += [(description[last : match.start()], False), (match[0], True)]
+            last = match.end()
+    return [piece for piece in [*pieces, (description[last:], False)] if piece[0]]
 
 
 def split_words(text: str) -> tuple[str, ...]:
@@ -90,9 +103,10 @@ def _phrase(word: str) -> tuple[str, ...]:
     return tokens
 
 
-def _holds(text: tuple[str, ...], phrase: tuple[str, ...]) -> bool:
-    starts = range(len(text) - len(phrase) + 1)
-    return any(all(_same(a, b) for a, b in zip(text[k:], phrase, strict=False)) for k in starts)
+def _starts(text: tuple[str, ...], phrase: tuple[str, ...]) -> list[int]:
+    """Where in `text` the words of `phrase` follow one another."""
+    places = range(len(text) - len(phrase) + 1)
+    return [k for k in places if all(_same(a, b) for a, b in zip(text[k:], phrase, strict=False))]
 
 
 @cache

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from conceptry.models.errors import InputError
-from conceptry.models.milan.words import matched, matches, read_words, split_words, word_counts
+from conceptry.models.milan.words import marked, matched, matches, read_words, split_words, word_counts
 
 
 @pytest.mark.parametrize(
@@ -96,3 +96,17 @@ def test_words_are_counted():
     assert word_counts(texts) == {"dog": 2, "red": 2, "berry": 1, "colour": 1, "glass": 1, "mice": 1}
     assert word_counts(["a dog", "A cat"], left_out=()) == {"a": 2, "cat": 1, "dog": 1}
     assert word_counts([]) == {}
+
+
+def test_words_are_marked():
+    assert marked("Red dogs, on a T-shirt.", ["dog", "t-shirt"]) == [
+        ("Red ", False),
+        ("dogs", True),
+        (", on a ", False),
+        ("T", True),
+        ("-", False),
+        ("shirt", True),
+        (".", False),
+    ]
+    assert marked("red", []) == [("red", False)]
+    assert marked("", ["red"]) == []
