@@ -19,6 +19,7 @@ from conceptry.evaluation.milan.overlay import shaded
 from conceptry.evaluation.plots import GRID, INK, MUTED, SECOND, new_figure
 
 SHOWN = 8  # exemplars of a unit
+FINE = 224  # pixels that the outline of a mask is drawn in
 CELL, SPACE, TEXT, MARGIN = 56.0, 4.0, 236.0, 14.0
 LETTERS = {11: 38, 9: 46, 7.5: 56}  # that the column of text has room for, by size
 _SOURCE = "Exemplars: the pictures that drive the unit most, bright where it is active."
@@ -94,6 +95,8 @@ def _exemplars(images: Sequence[str], masks: Sequence[str]) -> np.ndarray:
         return np.empty((0, 1, 1, 3), np.uint8)
     pixels = np.stack([np.asarray(_opened(image).convert("RGB")) for image in images])
     active = np.stack([np.asarray(_opened(mask).convert("L")) > 0 for mask in masks])
+    fine = max(1, FINE // max(pixels.shape[1:3]))  # small pictures in finer pixels: outlines hide less of them
+    pixels, active = (array.repeat(fine, axis=1).repeat(fine, axis=2) for array in (pixels, active))
     return shaded(pixels.transpose(0, 3, 1, 2), active[:, None].astype(np.uint8))
 
 

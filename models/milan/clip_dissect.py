@@ -9,13 +9,14 @@ with its SoftWPMI. Nothing is trained, so it is a baseline, and a describer for 
 | w_t | word t of the dictionary | - |
 | P_jt | softmax over t of a cos(x_j, w_t) | (k, N) |
 | r_j | how sure exemplar j belongs to the unit: .998 falling to .97 | (k,) |
-| p_t | how often pictures in general are of word t: the mean of P_t over reference pictures | (N,) |
+| R | reference pictures, n of them | - |
 
-    log p(t|E) = mean_j log(1 + r_j (P_jt - 1)),    score_t = log p(t|E) - lambda log p_t
+    log p(t|E) = mean_j log(1 + r_j (P_jt - 1)),    score_t = log p(t|E) - lambda log p(t|R)
 
-Differences from the paper: the mean over j, not the sum, so that scores do not grow with k; p_t comes from reference
-pictures instead of the other units of the network, so that a unit's words do not depend on what is asked beside it.
-Exemplars are seen whole, as there: masks only tell inactive units.
+Differences from the paper: the mean over j, not the sum, so that scores do not grow with k; what a word gets by itself
+is its log p(t|R) on reference pictures, each as sure as the others (r = .984), instead of its mean probability for the
+other units of the network, so that a unit's words do not depend on what is asked beside it. Exemplars are seen whole,
+as there: masks only tell inactive units.
 """
 
 from collections.abc import Iterable, Sequence
@@ -63,7 +64,7 @@ class ClipDissect:
         log_frequency: np.ndarray,
         settings: ClipDissectSettings | None = None,
     ) -> None:
-        """log_frequency: log p_t, float32 (N,)."""
+        """log_frequency: log p(t|R), float32 (N,)."""
         self.encoder, self.words, self.settings = encoder, tuple(words), settings or ClipDissectSettings()
         self.log_frequency = np.asarray(log_frequency, dtype=np.float32)
         if self.log_frequency.shape != (len(self.words),):
@@ -129,8 +130,7 @@ def build_clip_dissect(
     if not shown:
         raise InputError("the frequency of words is measured on pictures, got none")
     shares = _log_shares(_unit_norm(encode_images(encoder, shown)), _embedded_words(encoder, words), settings.sharpness)
-    frequency = np.log(np.exp(shares.astype(np.float64)).mean(axis=0) + LEAST)
-    return ClipDissect(encoder, words, frequency, settings)
+    return ClipDissect(encoder, words, _soft(shares, np.array((FIRST + LAST) / 2)), settings)
 
 
 def read_clip_dissect(directory: Path, device: torch.device) -> ClipDissect:
@@ -145,8 +145,12 @@ def read_clip_dissect(directory: Path, device: torch.device) -> ClipDissect:
 def soft_likelihood(log_shares: np.ndarray) -> np.ndarray:
     """log p(t|E) (N,), float64, of the rows log P (k, N) of a unit's exemplars, the strongest first."""
     sure = FIRST - (FIRST - LAST) * np.arange(len(log_shares)) / len(log_shares)
+    return _soft(log_shares, sure[:, None])
+
+
+def _soft(log_shares: np.ndarray, sure: np.ndarray) -> np.ndarray:
     shares = np.exp(log_shares.astype(np.float64))
-    return np.log(1 + sure[:, None] * (shares - 1) + LEAST).mean(axis=0)
+    return np.log(1 + sure * (shares - 1) + LEAST).mean(axis=0)
 
 
 def _log_shares(pictures: Tensor, texts: Tensor, sharpness: float) -> np.ndarray:
