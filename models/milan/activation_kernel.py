@@ -1,18 +1,23 @@
-"""The compiled part of exemplars: one look at every activation of a batch, and the merging of the best pictures.
+"""The compiled part of the first pass: one look at every activation of a batch.
 
 | symbol | meaning | shape |
 |---|---|---|
-| x | activations of a batch, float32 | (n, U, P) or (n, P, U) |
+| bits | activations, float32 seen as int32 | (n, U, P) or, channels last, (n, P, U) |
 | n, U, P | pictures, units, positions of the map | |
+| counts | how often each code occurred: ZEROS slots for 0, BINS positive, BINS negative codes | (U, ZEROS + 2 BINS) |
 | base | code of the smallest magnitude that is told from 0, of each unit | (U,) |
-| counts | how often each code occurred: 8 slots for 0, then BINS positive, then BINS negative ones | (U, 8 + 2 BINS) |
-| best | the largest activation of each unit on each picture | (n, U) |
-| least | the smallest activation of each unit | (U,) |
+| high, low | keys of the largest and smallest activation of each unit on each picture | (n, U) |
 
 The code of a value is its exponent and the first 7 bits of its mantissa, 15 bits in all; `quantiles` explains it. A
 unit's window of BINS codes ends at the octave of its largest magnitude so far and is moved where a larger one comes;
 what leaves it at the lower end counts as 0. There are 8 slots for 0, taken in turn: after a ReLU most values are 0,
 and increments of one address wait for each other.
+
+The key of a value is an int32 that orders as the floats do, with NaN outside the infinities: bits, of which the lower
+31 are flipped where the sign is set. It is its own inverse.
+
+The positions of one unit are counted together, since its counts then stay in the first cache, and their slots are
+computed before they are counted, which is done several at a time.
 """
 
 import numpy as np
@@ -24,124 +29,83 @@ BINS = OCTAVES * 128
 ZEROS = 8
 LOWEST = 128  # the first code of a normal number; all below count as 0
 INFINITE = 0x7F80  # the code of infinity; larger ones are NaN
+TILE = 1024  # positions
+LANES = 16  # units
+
+_LOWER, _SIGN = np.int32(0x7FFFFFFF), np.int32(31)
+_LEAST, _MOST = np.int32(-(2**31)), np.int32(2**31 - 1)
+_BINS, _ZEROS, _LAST, _MANTISSA = np.int32(BINS), np.int32(ZEROS), np.int32(ZEROS - 1), np.int32(16)
 
 
 @helper
-def _raised(counts, base, unit, code):
-    """Move the unit's window up to the octave of `code`."""
-    new = (code // 128 + 1) * 128 - BINS  # above LOWEST, since code is beyond the window
-    by = new - base[unit]
+def _magnitude(key):
+    """The bits of a key's value but its sign."""
+    return (key ^ ((key >> _SIGN) & _LOWER)) & _LOWER
+
+
+@helper
+def _raise_window(counts, u, base, code):
+    """Move the window of unit u from `base` up to the octave of `code`, in place; returns its new base."""
+    new = (code // 128 + 1) * 128 - BINS
+    by = new - base
     for start in (ZEROS, ZEROS + BINS):
         for i in range(min(by, BINS)):
-            counts[unit, 0] += counts[unit, start + i]
+            counts[u, 0] += counts[u, start + i]
         for i in range(BINS - by):
-            counts[unit, start + i] = counts[unit, start + i + by]
+            counts[u, start + i] = counts[u, start + i + by]
         for i in range(max(BINS - by, 0), BINS):
-            counts[unit, start + i] = 0
-    base[unit] = new
+            counts[u, start + i] = 0
+    return new
 
 
 @compiled
-def count_planes(x, bits, counts, base, best, least):
-    """Fill `best` and add to `counts`, `base`, `least` in place; x (n, U, P), bits the same memory as int32.
+def count(bits, by_columns, begin, end, counts, base, high, low):
+    """Add the units begin to end of bits, (n, P, U) if by_columns else (n, U, P), to the other arrays, in place.
 
     Returns the number of the first picture with a NaN or an infinity, -1 where there is none.
     """
-    pictures, units, positions = x.shape
+    pictures = len(bits)
+    positions = bits.shape[1] if by_columns else bits.shape[2]
+    tile = np.empty((LANES, TILE), np.int32)
+    slots = np.empty(TILE, np.int32)
     for n in range(pictures):
-        for u in range(units):
-            high, low = x[n, u, 0], x[n, u, 0]
-            for p in range(positions):
-                value = x[n, u, p]
-                high = max(high, value)
-                low = min(low, value)
-            best[n, u] = high
-            least[u] = min(least[u], low)
-            for p in range(positions):
-                pattern = bits[n, u, p]
-                code = (pattern & 0x7FFFFFFF) >> 16
-                i = code - base[u]
-                if i >= BINS:
+        high[n, begin:end], low[n, begin:end] = _LEAST, _MOST
+        for first in range(begin, end, LANES):
+            units = min(LANES, end - first)
+            for start in range(0, positions, TILE):
+                m = min(TILE, positions - start)
+                if by_columns:
+                    for block in range(0, m, LANES):
+                        if units == LANES and m - block >= LANES:  # of known lengths, so unrolled
+                            for c in range(LANES):
+                                for p in range(LANES):
+                                    tile[c, block + p] = bits[n, start + block + p, first + c]
+                        else:
+                            for c in range(units):
+                                for p in range(block, min(block + LANES, m)):
+                                    tile[c, p] = bits[n, start + p, first + c]
+                else:
+                    for c in range(units):
+                        for p in range(m):
+                            tile[c, p] = bits[n, first + c, start + p]
+                for c in range(units):
+                    u = first + c
+                    most, least = high[n, u], low[n, u]
+                    for p in range(m):
+                        key = tile[c, p] ^ ((tile[c, p] >> _SIGN) & _LOWER)
+                        most = max(most, key)
+                        least = min(least, key)
+                    high[n, u], low[n, u] = most, least
+                    code = max(_magnitude(most), _magnitude(least)) >> _MANTISSA
                     if code >= INFINITE:
                         return n
-                    _raised(counts, base, u, code)
-                    i = code - base[u]
-                slot = ZEROS + i + BINS * (pattern < 0) if i >= 0 else p & (ZEROS - 1)
-                counts[u, slot] += 1
+                    if code >= base[u] + BINS:
+                        base[u] = _raise_window(counts, u, base[u], code)
+                    lowest = np.int32(base[u])
+                    for p in range(m):
+                        i = ((tile[c, p] & _LOWER) >> _MANTISSA) - lowest
+                        slot = _ZEROS + i + ((tile[c, p] >> _SIGN) & _BINS)
+                        slots[p] = slot if i >= 0 else np.int32(p) & _LAST
+                    for p in range(m):
+                        counts[u, slots[p]] += 1
     return -1
-
-
-@compiled
-def count_columns(x, bits, counts, base, best, least):
-    """`count_planes` for x (n, P, U), as layers in channels-last order put it out."""
-    pictures, positions, units = x.shape
-    for n in range(pictures):
-        for u in range(units):
-            best[n, u] = x[n, 0, u]
-        for p in range(positions):
-            for u in range(units):
-                best[n, u] = max(best[n, u], x[n, p, u])
-                least[u] = min(least[u], x[n, p, u])
-        for first in range(0, units, 16):
-            last = min(first + 16, units)
-            for p in range(positions):
-                for u in range(first, last):
-                    pattern = bits[n, p, u]
-                    code = (pattern & 0x7FFFFFFF) >> 16
-                    i = code - base[u]
-                    if i >= BINS:
-                        if code >= INFINITE:
-                            return n
-                        _raised(counts, base, u, code)
-                        i = code - base[u]
-                    slot = ZEROS + i + BINS * (pattern < 0) if i >= 0 else p & (ZEROS - 1)
-                    counts[u, slot] += 1
-    return -1
-
-
-@compiled
-def keep_largest(best, first, values, ids):
-    """Merge best (n, U) of the pictures first, first + 1, ... into values and ids (U, k), both descending, in place.
-
-    Of equal values the lower id comes first.
-    """
-    pictures, units = best.shape
-    k = values.shape[1]
-    for n in range(pictures):
-        for u in range(units):
-            value, number = best[n, u], first + n
-            at = k
-            while at > 0 and (value > values[u, at - 1] or (value == values[u, at - 1] and number < ids[u, at - 1])):
-                at -= 1
-            if at == k:
-                continue
-            for i in range(k - 1, at, -1):
-                values[u, i] = values[u, i - 1]
-                ids[u, i] = ids[u, i - 1]
-            values[u, at] = value
-            ids[u, at] = number
-
-
-@compiled
-def upsampled_above(maps, levels, rows, row_weights, columns, column_weights, masks):
-    """masks[i] <- (maps[i] upsampled > levels[i]) for maps (m, h, w) and masks uint8 (m, H, W), in place.
-
-    rows (H,) and columns (W,): the lower of the two cells that are mixed, counted with one cell of zeros before the
-    map; weights: of the upper one.
-    """
-    count, h, w = maps.shape
-    height, width = masks.shape[1:]
-    wide = np.zeros((h + 2, width), np.float32)
-    padded = np.zeros(w + 2, np.float32)
-    for i in range(count):
-        for y in range(h):
-            padded[1 : w + 1] = maps[i, y]
-            for c in range(width):
-                left = padded[columns[c]]
-                wide[y + 1, c] = left + column_weights[c] * (padded[columns[c] + 1] - left)
-        level = levels[i]
-        for r in range(height):
-            upper, lower = wide[rows[r]], wide[rows[r] + 1]
-            weight = row_weights[r]
-            for c in range(width):
-                masks[i, r, c] = upper[c] + weight * (lower[c] - upper[c]) > level

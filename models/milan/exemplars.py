@@ -1,4 +1,4 @@
-"""The pictures that drive the units of a network most, and where in them: exemplars in two passes over the data.
+"""The pictures that drive the units of a network most, and where in them: exemplars, in two passes over the data.
 
 Hernandez et al., "Natural Language Descriptions of Deep Visual Features", ICLR 2022, section 3.
 
@@ -14,37 +14,22 @@ does not grow with the number of pictures.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from conceptry.models.errors import InputError
 from conceptry.models.milan.exemplar_settings import ExemplarSettings
 from conceptry.models.milan.feeding import Feed
-from conceptry.models.milan.files import write_layer
-from conceptry.models.milan.hiddens import ChangedInPlace, Hiddens, listening
-from conceptry.models.milan.masks import masks_of
-from conceptry.models.milan.quantiles import NotFiniteError, Sketch, empty_sketch
+from conceptry.models.milan.files import read_layer, write_tables
+from conceptry.models.milan.hiddens import Hiddens, listening
+from conceptry.models.milan.passes import Chosen, Progress, first_pass, second_pass
 from conceptry.models.milan.records import LayerExemplars
+from conceptry.models.milan.results import InMemory
 from conceptry.models.milan.sources import Source
-from conceptry.models.milan.top_images import TopImages, no_images
-
-Progress = Callable[[str, float], None]
-
-
-@dataclass
-class _Layer:
-    units: np.ndarray
-    sketch: Sketch
-    top: TopImages
-    all_units: bool
-
-    def chosen(self, hidden: Tensor) -> Tensor:
-        return hidden if self.all_units else hidden[:, torch.from_numpy(self.units).to(hidden.device)]
+from conceptry.models.milan.state import finished_layers, forget, locked, run_record, unfinished
 
 
 def compute_exemplars(
@@ -63,97 +48,85 @@ def compute_exemplars(
     progress: Progress | None = None,
     resume: bool = True,
 ) -> dict[str, LayerExemplars]:
-    """The exemplars of the units of `layers`, by layer."""
+    """The exemplars of the units of `layers`, by layer.
+
+    model: a torch module, or a `PixelModel`, of which `load_network` knows many. A module takes pictures as float
+    (n, 3, H, W) in [0, 1], or the items of its data. It is used in evaluation mode and left as it was found.
+    data: where the pictures come from; see `sources`. Their numbers are the ids of exemplars.
+    directory: the folder that a folder for each layer is written into, see `files` and `results_directory`; the
+    result then reads from there. A run that was killed goes on where it was, to the same bytes; layers that are there
+    already are not computed again. None keeps everything in memory.
+    units: the units of a layer that are wanted; by default all.
+    transform_inputs: the parts of a batch of items, or the pictures, to the argument of the network, a tuple for
+    several. transform_hiddens: what a layer puts out to (n, units, h, w); the default is `default_hiddens`.
+    transform_outputs: what the network puts out to the pictures that are delivered, (n, 3, H, W) of uint8 or in [0, 1],
+    where these are not the inputs.
+    device: where the network is expected to be. name: of the network, for sentences and the record.
+    progress: told what is being done and the share that is. resume: False starts over what `directory` holds.
+
+    Raises InputError for what is asked wrongly, and for activations that are NaN or infinite.
+    """
     settings = settings or ExemplarSettings()
+    layers = tuple(layers)
+    asked = _checked_units(units or {}, layers, name)
+    if not len(data):
+        raise InputError(f"{data.name}: holds nothing")
     if settings.k > len(data):
         raise InputError(f"k is {settings.k}, but {data.name} holds {len(data)} pictures; ask for fewer")
     feed = Feed(model, data, name, transform_inputs, transform_outputs, device)
     tell = progress or (lambda _what, _share: None)
     with listening(feed.module, layers, name, transform_hiddens) as hiddens:
-        state = _first_pass(feed, hiddens, settings, units or {}, tell)
-        found = _second_pass(feed, hiddens, settings, state, tell)
-    if directory is not None:
-        for exemplars in found.values():
-            write_layer(Path(directory), exemplars)
-    return found
+        if directory is None:
+            chosen = first_pass(feed, hiddens, settings, asked, None, tell)
+            results = second_pass(feed, hiddens, settings, chosen, None, tell)
+            return {layer: _record(layer, chosen[layer], results[layer]) for layer in layers}
+        wanted = {layer: asked.get(layer) for layer in layers}
+        hooks = (transform_inputs, transform_hiddens, transform_outputs)
+        record = run_record(name, feed.module, data, wanted, settings, hooks)
+        with locked(Path(directory)):
+            _write(Path(directory), feed, hiddens, settings, record, resume, tell)
+    return {layer: read_layer(Path(directory), layer) for layer in layers}
 
 
-def _forward(feed: Feed, hiddens: Hiddens, batch: Any, n: int) -> tuple[Any, dict[str, Tensor]]:
-    while True:
-        output = feed.run(batch)
-        try:
-            return output, {layer: hiddens.take(layer, n) for layer in hiddens.layers}
-        except ChangedInPlace:
-            continue
+def _write(
+    directory: Path,
+    feed: Feed,
+    hiddens: Hiddens,
+    settings: ExemplarSettings,
+    record: dict[str, Any],
+    resume: bool,
+    tell: Progress,
+) -> None:
+    """Compute the layers of `record` that `directory` does not hold, into it."""
+    if not resume:
+        forget(directory)
+    there = finished_layers(directory, record)
+    layers = {layer: units for layer, units in record["layers"].items() if layer not in there}
+    if not layers:
+        return
+    hiddens.listen_to(tuple(layers))
+    record = record | {"layers": layers}
+    state = unfinished(directory, record)
+    asked = {layer: units for layer, units in layers.items() if units is not None}
+    chosen = first_pass(feed, hiddens, settings, asked, state, tell)
+    second_pass(feed, hiddens, settings, chosen, state, tell)
+    for layer, known in chosen.items():
+        if (state.folder / layer).is_dir():
+            write_tables(state.folder / layer, known.units, known.top.ids, known.top.values, known.levels)
+    state.finish(record)
 
 
-def _first_pass(
-    feed: Feed, hiddens: Hiddens, settings: ExemplarSettings, units: Mapping[str, Sequence[int]], tell: Progress
-) -> dict[str, _Layer]:
-    state: dict[str, _Layer] = {}
-    done = 0
-    for numbers, batch in feed.batches(np.arange(len(feed.source)), settings.batch_size):
-        _, maps = _forward(feed, hiddens, batch, len(numbers))
-        for layer, hidden in maps.items():
-            if layer not in state:
-                count = hidden.shape[1]
-                chosen = np.asarray(units.get(layer, range(count)), np.int64)
-                if not len(chosen) or chosen.min() < 0 or chosen.max() >= count:
-                    raise InputError(f"{feed.name}: layer {layer!r} has units 0 to {count - 1}, got {chosen.tolist()}")
-                state[layer] = _Layer(
-                    chosen, empty_sketch(len(chosen)), no_images(len(chosen), settings.k), layer not in units
-                )
-            known = state[layer]
-            try:
-                best = known.sketch.add(known.chosen(hidden))
-            except NotFiniteError as error:
-                raise InputError(
-                    f"{feed.name}: layer {layer!r} gives NaN or infinite activations for picture "
-                    f"{numbers[error.picture]} of {feed.source.name}"
-                ) from None
-            known.top.add(best, int(numbers[0]))
-        done += len(numbers)
-        tell("activations", 0.5 * done / len(feed.source))
-    return state
+def _record(layer: str, chosen: Chosen, result: Any) -> LayerExemplars:
+    assert isinstance(result, InMemory)
+    top = chosen.top
+    return LayerExemplars(layer, chosen.units, result.images, result.masks, top.ids, top.values, chosen.levels)
 
 
-def _second_pass(
-    feed: Feed, hiddens: Hiddens, settings: ExemplarSettings, state: dict[str, _Layer], tell: Progress
-) -> dict[str, LayerExemplars]:
-    needed = np.unique(np.concatenate([known.top.ids.ravel() for known in state.values()]))
-    levels = {layer: known.sketch.levels(settings.quantile, known.top.values[:, 0]) for layer, known in state.items()}
-    found: dict[str, LayerExemplars] = {}
-    order = {layer: np.argsort(known.top.ids, axis=None, kind="stable") for layer, known in state.items()}
-    done = 0
-    for numbers, batch in feed.batches(needed, settings.batch_size):
-        output, maps = _forward(feed, hiddens, batch, len(numbers))
-        pictures = feed.pictures(batch, output)
-        size = settings.size or tuple(pictures.shape[2:])
-        if tuple(pictures.shape[2:]) != size:
-            pictures = torch.nn.functional.interpolate(pictures, size=size, mode="nearest")
-        for layer, known in state.items():
-            if layer not in found:
-                u, k = known.top.ids.shape
-                found[layer] = LayerExemplars(
-                    layer,
-                    known.units,
-                    np.zeros((u, k, 3, *size), np.uint8),
-                    np.zeros((u, k, 1, *size), np.uint8),
-                    known.top.ids,
-                    known.top.values,
-                    levels[layer],
-                )
-            flat = known.top.ids.ravel()[order[layer]]
-            first, last = np.searchsorted(flat, (numbers[0], numbers[-1] + 1))
-            places = order[layer][first:last]
-            rows = np.searchsorted(numbers, flat[first:last])
-            which = places // settings.k
-            hidden = known.chosen(maps[layer])
-            picked = hidden[torch.from_numpy(rows).to(hidden.device), torch.from_numpy(which).to(hidden.device)]
-            masks = masks_of(picked.float().cpu().numpy(), levels[layer][which], size)
-            result = found[layer]
-            result.masks.reshape(-1, *size)[places] = masks
-            result.images.reshape(-1, 3, *size)[places] = pictures.numpy()[rows]
-        done += len(numbers)
-        tell("masks", 0.5 + 0.5 * done / len(needed))
-    return found
+def _checked_units(units: Mapping[str, Sequence[int]], layers: Sequence[str], name: str) -> dict[str, list[int]]:
+    checked = {layer: [int(unit) for unit in numbers] for layer, numbers in units.items()}
+    for layer, numbers in checked.items():
+        if layer not in layers:
+            raise InputError(f"{name}: units are asked for of layer {layer!r}, which is not among the layers")
+        if not numbers or len(set(numbers)) != len(numbers):
+            raise InputError(f"{name}: expected one or more units of layer {layer!r}, each once, got {numbers}")
+    return checked

@@ -6,7 +6,7 @@ batches are held and no more than a few pictures in their full size.
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -43,9 +43,12 @@ class Feed:
         self.model, self.module, self.source, self.name = model, module, source, name
         self.transform_inputs, self.transform_outputs = transform_inputs, transform_outputs
         self.pixel_model = None if isinstance(model, nn.Module) else as_pixel_model(model)
-        if not isinstance(source, PictureSource | ItemSource):
+        # isinstance would read every attribute, the digest included.
+        self._of_pictures: PictureSource | None = cast(PictureSource, source) if hasattr(source, "pictures") else None
+        self._of_items: ItemSource | None = cast(ItemSource, source) if hasattr(source, "items") else None
+        if self._of_pictures is None and self._of_items is None:
             raise InputError(f"{name}: data must be a source of pictures or items, got {type(source).__name__}")
-        if self.pixel_model is not None and not isinstance(source, PictureSource):
+        if self.pixel_model is not None and self._of_pictures is None:
             raise InputError(f"{name}: takes pictures, which {source.name} does not hold; pass the module alone")
         weights = next(module.parameters(), next(module.buffers(), torch.zeros(0)))
         self.device = weights.device
@@ -60,7 +63,7 @@ class Feed:
 
             def submit(start: int) -> list[Future[Any]]:
                 batch = indices[start : start + size].tolist()
-                step = _AT_ONCE if isinstance(self.source, PictureSource) else len(batch)
+                step = _AT_ONCE if self._of_pictures else len(batch)
                 return [workers.submit(self._load, batch[i : i + step]) for i in range(0, len(batch), step)]
 
             waiting = [(start, submit(start)) for start in starts[:1]]
@@ -77,16 +80,20 @@ class Feed:
                         part.cancel()
 
     def _load(self, indices: list[int]) -> Any:
-        if not isinstance(self.source, PictureSource):
-            assert isinstance(self.source, ItemSource)
-            return self.source.items(indices)
+        if self._of_pictures is None:
+            assert self._of_items is not None
+            return self._of_items.items(indices)
         wanted = None if self.pixel_model is None else self.pixel_model.size
         found: list[Tensor | np.ndarray] = []
         for index in indices:
-            picture = self.source.pictures([index])[0]
-            # A picture in its full size can be large: it is brought to size before the next one is read.
-            resize = self.pixel_model is not None and picture.shape[:2] != wanted
-            found.append(self.pixel_model.to_pixels(picture[None])[0] if resize and self.pixel_model else picture)
+            (picture,) = self._of_pictures.pictures([index])
+            if self.pixel_model is not None and picture.shape[:2] != wanted:
+                # A picture in its full size can be large: it is brought to size before the next one is read.
+                try:
+                    picture = self.pixel_model.to_pixels(picture[None])[0]
+                except InputError as error:
+                    raise InputError(f"picture {index} of {self.source.name}: {error}") from None
+            found.append(picture)
         shapes = {tuple(one.shape) for one in found}
         if len(shapes) == 1 and isinstance(found[0], np.ndarray):
             stacked = np.stack([np.asarray(one) for one in found])
@@ -111,7 +118,7 @@ class Feed:
         return torch.stack(pixels)
 
     def _joined(self, loaded: list[Any]) -> tuple[Any, ...]:
-        if not isinstance(self.source, PictureSource):
+        if self._of_pictures is None:
             (items,) = loaded
             return tuple(part.to(self.device) if isinstance(part, Tensor) else part for part in items)
         if len({tuple(part.shape[1:]) for part in loaded}) > 1:
@@ -129,9 +136,8 @@ class Feed:
         """The pictures of a batch, uint8 (n, 3, H, W) on the CPU."""
         if self.transform_outputs is not None:
             pictures = as_bytes(self.transform_outputs(output), f"{self.name}: the results of transform_outputs")
-        elif isinstance(self.source, PictureSource):
+        elif self._of_items is None:
             pictures = as_bytes(batch[0], f"{self.name}: its inputs")
         else:
-            assert isinstance(self.source, ItemSource)
-            pictures = self.source.to_pictures(batch)
+            pictures = self._of_items.to_pictures(batch)
         return pictures.cpu()

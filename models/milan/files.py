@@ -51,24 +51,25 @@ def write_layer(directory: Path, exemplars: LayerExemplars) -> None:
         with part.open("wb") as stream:
             np.lib.format.write_array(stream, np.ascontiguousarray(array, np.uint8), allow_pickle=False)
         part.replace(folder / name)
-    write_tables(folder, exemplars)
+    write_tables(folder, exemplars.units, exemplars.ids, exemplars.activations, exemplars.levels)
 
 
-def write_tables(folder: Path, exemplars: LayerExemplars) -> None:
-    """The small files of a layer: ids, activations, levels, units."""
-    tables = ((IDS, exemplars.ids, "%d"), (ACTIVATIONS, exemplars.activations, "%.5e"))
-    for name, table, form in (*tables, (LEVELS, exemplars.levels, "%.9e")):
+def write_tables(
+    folder: Path, units: np.ndarray, ids: np.ndarray, activations: np.ndarray | None, levels: np.ndarray | None
+) -> None:
+    """The small files of a layer; shapes as in `LayerExemplars`."""
+    for name, table, form in ((IDS, ids, "%d"), (ACTIVATIONS, activations, "%.5e"), (LEVELS, levels, "%.9e")):
         if table is None:
             (folder / name).unlink(missing_ok=True)
             continue
-        rows = np.asarray(table).reshape(len(exemplars.units), -1)
+        rows = np.asarray(table).reshape(len(units), -1)
         text = "".join(",".join(form % value for value in row) + "\n" for row in rows)
         replace_atomically(folder / name, text.encode())
-    if np.array_equal(exemplars.units, np.arange(len(exemplars.units))):
+    if np.array_equal(units, np.arange(len(units))):
         (folder / UNITS).unlink(missing_ok=True)
     else:
         with (folder / UNITS).open("wb") as stream:
-            np.lib.format.write_array(stream, exemplars.units.astype(np.int64), allow_pickle=False)
+            np.lib.format.write_array(stream, units.astype(np.int64), allow_pickle=False)
 
 
 def read_layer(directory: Path, layer: str | None = None) -> LayerExemplars:

@@ -55,19 +55,27 @@ class Hiddens:
         self.raw: dict[str, tuple[Any, int]] = {}
         self.copied: set[str] = set()  # layers whose outputs are changed in place by what follows them
 
+    def check(self) -> None:
+        """Raise ChangedInPlace where what follows a layer wrote over its output: the pass has to be repeated, once."""
+        changed = {layer for layer, (output, version) in self.raw.items() if version != _version(output)}
+        if changed:
+            self.copied |= changed
+            self.raw.clear()
+            raise ChangedInPlace
+
+    def listen_to(self, layers: Sequence[str]) -> None:
+        """From now on keep these layers only."""
+        self.layers = tuple(layers)
+
     def take(self, layer: str, batch: int) -> Tensor:
         """The output of `layer`, (n, units, h, w) with n = batch, and forgotten here.
 
-        Raises InputError where the layer was not run, or did not put out what can be seen as units over positions, and
-        ChangedInPlace where what follows the layer wrote over its output; then the pass has to be repeated, once.
+        Raises InputError where the layer was not run, or did not put out what can be seen as units over positions.
         """
         where = f"{self.name}: layer {layer!r}"
         if layer not in self.raw:
             raise InputError(f"{where} is not run in a forward pass, so it has no activations")
-        output, version = self.raw.pop(layer)
-        if version != _version(output):
-            self.copied.add(layer)
-            raise ChangedInPlace
+        output, _ = self.raw.pop(layer)
         try:
             hidden = self.transform(output)
         except InputError as error:
@@ -119,7 +127,7 @@ def listening(
 
     def listener(layer: str) -> Callable[..., None]:
         def listen(_module: nn.Module, _arguments: Any, output: Any) -> None:
-            if threading.get_ident() == owner:
+            if threading.get_ident() == owner and layer in hiddens.layers:
                 kept = _copy(output) if layer in hiddens.copied else output
                 hiddens.raw[layer] = kept, _version(kept)
 

@@ -1,129 +1,41 @@
 """A sketch of the distribution of every unit's activations, from which quantiles are read.
 
-The code of a float32 is its sign, its exponent and the first 7 bits of its mantissa: 128 bins in each octave, of
-relative width 2^-7. Occurrences of codes are counted, so the sketch is exact in counts: it depends on no order and no
-batches, two sketches add up, and one that is written and read goes on bit for bit.
+The code of a float32 is its sign, its exponent and the first 7 bits of its mantissa: 128 bins in each octave. How
+often each code occurs is counted exactly, so the sketch depends on no order, no batches and no device, and one that is
+written and read goes on bit for bit.
 
 Only the OCTAVES = 16 octaves below the largest magnitude M of a unit are told apart; smaller values count as 0. The
-quantile q (the least value that a share of at least `quantile` of the values does not exceed) is then answered by
-the middle l of its bin:
+quantile q, the least value that at least the asked share of the values does not exceed, is answered by the middle l
+of its bin:
 
     |l - q| <= max(2^-8 |q|, 2^-15 M)
 
 | symbol | meaning | shape |
 |---|---|---|
 | U | units | |
-| counts | see `activation_kernel` | (U, 8 + 2 BINS) |
+| recent, counts | see `activation_kernel`; recent ones in 32 bits, which caches hold better | (U, ZEROS + 2 BINS) |
 | base | code of the smallest magnitude that is told from 0 | (U,) |
 | total | values of each unit so far | |
 """
-
-from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from conceptry.models.errors import InputError
-from conceptry.models.milan.activation_kernel import BINS, LOWEST, OCTAVES, ZEROS, count_columns, count_planes
+from conceptry.models.jit import over_rows
+from conceptry.models.milan.activation_kernel import (
+    BINS,
+    INFINITE,
+    LOWEST,
+    OCTAVES,
+    ZEROS,
+    count,
+)
 
 RELATIVE, FLOOR = 2.0**-8, 2.0 ** (1 - OCTAVES)
-
-
-@dataclass
-class Sketch:
-    """Counts of the activations of U units; `empty_sketch` makes one, `add` adds to it.
-
-    counts: int64 (U, 8 + 2 BINS). base: int64 (U,). total: values of each unit. least: float32 (U,), the smallest.
-    """
-
-    counts: np.ndarray
-    base: np.ndarray
-    least: np.ndarray
-    total: int = 0
-
-    def add(self, x: Tensor) -> np.ndarray:
-        """Count the activations x (n, U, h, w); returns the largest of each unit on each picture, float32 (n, U).
-
-        Raises InputError for NaN and infinities, as `NotFiniteError` with the number of the picture.
-        """
-        if x.device.type == "cpu":
-            best, bad = self._add_on_cpu(x)
-        else:
-            best, bad = self._add_tensors(x)
-        if bad >= 0:
-            raise NotFiniteError(bad)
-        self.total += x.shape[2] * x.shape[3] * len(x)
-        return best
-
-    def _add_on_cpu(self, x: Tensor) -> tuple[np.ndarray, int]:
-        n, units = x.shape[:2]
-        best = np.empty((n, units), np.float32)
-        last = x.float().permute(0, 2, 3, 1)
-        if last.is_contiguous():
-            values, kernel = last.reshape(n, -1, units).numpy(), count_columns
-        else:
-            values, kernel = x.float().reshape(n, units, -1).contiguous().numpy(), count_planes
-        return best, kernel(values, values.view(np.int32), self.counts, self.base, best, self.least)
-
-    def _add_tensors(self, x: Tensor) -> tuple[np.ndarray, int]:
-        """The same by tensors, for other devices."""
-        x = x.float().flatten(2)
-        n, units = x.shape[:2]
-        finite = x.isfinite().flatten(1).all(1).cpu()
-        if not finite.all():
-            return np.empty((n, units), np.float32), int((~finite).nonzero()[0])
-        bits = x.contiguous().view(torch.int32)
-        codes = (bits & 0x7FFFFFFF) >> 16
-        self._raise(codes.amax((0, 2)).cpu().numpy())
-        at = codes - torch.from_numpy(self.base).to(codes)[:, None]
-        slots = torch.where(at >= 0, ZEROS + at + BINS * (bits < 0), 0)
-        width = ZEROS + 2 * BINS
-        slots = slots + width * torch.arange(units, device=x.device)[:, None]
-        self.counts += torch.bincount(slots.flatten(), minlength=units * width).reshape(units, width).cpu().numpy()
-        np.minimum(self.least, x.amin((0, 2)).cpu().numpy(), out=self.least)
-        return x.amax(2).cpu().numpy(), -1
-
-    def _raise(self, codes: np.ndarray) -> None:
-        """Move the windows up to the octaves of the largest codes (U,)."""
-        for unit in np.flatnonzero(codes >= self.base + BINS):
-            new = (int(codes[unit]) // 128 + 1) * 128 - BINS
-            by = min(new - int(self.base[unit]), BINS)
-            for start in (ZEROS, ZEROS + BINS):
-                part = self.counts[unit, start : start + BINS]
-                self.counts[unit, 0] += part[:by].sum()
-                part[: BINS - by] = part[by:].copy()
-                part[BINS - by :] = 0
-            self.base[unit] = new
-
-    def quantile(self, share: float) -> np.ndarray:
-        """The middle of the bin of the quantile, float32 (U,); see the error above."""
-        ordered = np.concatenate(
-            (
-                self.counts[:, ZEROS + BINS :][:, ::-1],
-                self.counts[:, :ZEROS].sum(1, keepdims=True),
-                self.counts[:, ZEROS : ZEROS + BINS],
-            ),
-            axis=1,
-        )
-        rank = max(int(np.ceil(share * self.total)), 1)
-        at = (np.cumsum(ordered, axis=1) >= rank).argmax(1) - BINS
-        magnitude = np.abs(at) - 1 + self.base
-        edges = np.stack([magnitude, magnitude + 1]).clip(0).astype(np.uint32) << 16
-        middle = edges.view(np.float32).astype(np.float64).clip(max=np.finfo(np.float32).max).mean(0)
-        return np.where(at == 0, 0.0, np.sign(at) * middle).astype(np.float32)
-
-    def levels(self, share: float, largest: np.ndarray) -> np.ndarray:
-        """What an activation has to exceed to be in the mask, float32 (U,); largest (U,): the unit's maximum.
-
-        It is the quantile but where the unit saturates, which would leave nothing above it: there it lies below the
-        maximum by the error that the sketch has anyway. A unit that never varies keeps its one value as its level.
-        """
-        levels, high = self.quantile(share), largest.astype(np.float64)
-        scale = np.maximum(np.abs(high), np.abs(self.least.astype(np.float64)))
-        below = high - np.maximum(RELATIVE * np.abs(high), FLOOR * scale)
-        levels = np.where(levels >= largest, below.astype(np.float32), levels)
-        return np.where(self.least == largest, largest, levels)
+_WIDTH = ZEROS + 2 * BINS
+_LOWER = 0x7FFFFFFF
 
 
 class NotFiniteError(InputError):
@@ -134,7 +46,139 @@ class NotFiniteError(InputError):
         self.picture = picture
 
 
-def empty_sketch(units: int) -> Sketch:
-    """A sketch of nothing yet."""
-    counts = np.zeros((units, ZEROS + 2 * BINS), np.int64)
-    return Sketch(counts, np.full(units, LOWEST, np.int64), np.full(units, np.inf, np.float32))
+class Sketch:
+    """Counts of the activations of U units, none at first. least: float32 (U,), the smallest so far."""
+
+    def __init__(self, units: int) -> None:
+        self.base = np.full(units, LOWEST, np.int64)
+        self.least = np.full(units, np.inf, np.float32)
+        self.total = 0
+        self._recent = np.zeros((units, _WIDTH), np.int32)
+        self._older: np.ndarray | None = None  # int64, from before the recent ones came near 2^31
+        self._older_base = self.base.copy()
+        self._n_recent = 0
+
+    def add(self, x: Tensor) -> np.ndarray:
+        """Count the activations x (n, U, h, w); returns the largest of each unit on each picture, float32 (n, U).
+
+        Raises NotFiniteError, an InputError, for NaN and infinities; the sketch is then of no more use.
+        """
+        n, _, height, width = x.shape
+        if self._n_recent + n * height * width > _LOWER:
+            self._settle()
+        high, low = (self._add_on_cpu if x.device.type == "cpu" else self._add_tensors)(x.detach().float())
+        self._n_recent += n * height * width
+        self.total += n * height * width
+        np.minimum(self.least, low.min(0), out=self.least)
+        return high + np.float32(0)  # which makes -0 the 0 that it equals
+
+    def _add_on_cpu(self, x: Tensor) -> tuple[np.ndarray, np.ndarray]:
+        n, units = x.shape[:2]
+        last = x.permute(0, 2, 3, 1)
+        by_columns = last.is_contiguous() and not x.is_contiguous()
+        values = last.reshape(n, -1, units) if by_columns else x.reshape(n, units, -1).contiguous()
+        bits = values.numpy().view(np.int32)
+        high, low = np.empty((n, units), np.int32), np.empty((n, units), np.int32)
+        bad: list[int] = []
+
+        def count_units(part: slice) -> None:
+            bad.append(count(bits, by_columns, part.start, part.stop, self._recent, self.base, high, low))
+
+        over_rows(count_units, units)
+        if found := [picture for picture in bad if picture >= 0]:
+            raise NotFiniteError(min(found))
+        return _from_keys(high), _from_keys(low)
+
+    def _add_tensors(self, x: Tensor) -> tuple[np.ndarray, np.ndarray]:
+        """The same by tensors, on the device of x."""
+        x = x.flatten(2)
+        finite = x.isfinite().flatten(1).all(1)
+        if not bool(finite.all()):
+            raise NotFiniteError(int((~finite).nonzero()[0]))
+        bits = x.contiguous().view(torch.int32)
+        codes = (bits & _LOWER) >> 16
+        self._raise(self._recent, self.base, codes.amax((0, 2)).cpu().numpy())
+        at = codes - torch.from_numpy(self.base).to(codes)[:, None]
+        slots = torch.where(at >= 0, ZEROS + at + BINS * (bits < 0), 0).long()
+        slots += _WIDTH * torch.arange(x.shape[1], device=x.device)[:, None]
+        counted = torch.bincount(slots.flatten(), minlength=x.shape[1] * _WIDTH).reshape(-1, _WIDTH)
+        self._recent += counted.cpu().numpy()
+        return x.amax(2).cpu().numpy(), x.amin(2).cpu().numpy()
+
+    @staticmethod
+    def _raise(counts: np.ndarray, base: np.ndarray, codes: np.ndarray) -> None:
+        """Move the windows up to the octaves of the codes (U,) that lie above them."""
+        for unit in np.flatnonzero(codes >= base + BINS):
+            new = (int(codes[unit]) // 128 + 1) * 128 - BINS
+            by = min(new - int(base[unit]), BINS)
+            for start in (ZEROS, ZEROS + BINS):
+                part = counts[unit, start : start + BINS]
+                counts[unit, 0] += part[:by].sum()
+                part[: BINS - by] = part[by:].copy()
+                part[BINS - by :] = 0
+            base[unit] = new
+
+    def _settle(self) -> None:
+        """Add the recent counts to the older ones, in 64 bits."""
+        self._older = self.counts
+        self._older_base = self.base.copy()
+        self._recent[:] = 0
+        self._n_recent = 0
+
+    @property
+    def counts(self) -> np.ndarray:
+        """All counts, int64 (U, ZEROS + 2 BINS); which of the slots for 0 a value is counted in means nothing."""
+        if self._older is None:
+            return self._recent.astype(np.int64)
+        self._raise(self._older, self._older_base, self.base + BINS - 1)
+        return self._older + self._recent
+
+    def quantile(self, share: float) -> np.ndarray:
+        """The middle of the bin of the quantile, float32 (U,); see the error above."""
+        rank = max(int(np.ceil(share * self.total)), 1)
+        counts = self.counts
+        found = np.empty(len(counts), np.float32)
+        for unit, row in enumerate(counts):  # one by one: all at once would be held three times
+            negative, zero, positive = row[ZEROS + BINS :][::-1], row[:ZEROS].sum(keepdims=True), row[ZEROS:][:BINS]
+            at = int(np.searchsorted(np.cumsum(np.concatenate((negative, zero, positive))), rank)) - BINS
+            found[unit] = np.sign(at) * _middle(abs(at) - 1 + int(self.base[unit])) if at else 0
+        return found
+
+    def levels(self, share: float, largest: np.ndarray) -> np.ndarray:
+        """What an activation has to exceed to be in the mask, float32 (U,); largest (U,): the unit's maximum.
+
+        It is the quantile but where the unit saturates, which would leave nothing above it: there it lies below the
+        maximum by the error that the sketch has anyway. A unit that never varies keeps its one value as its level.
+        """
+        levels, high = self.quantile(share), largest.astype(np.float64)
+        magnitude = np.maximum(np.abs(high), np.abs(self.least.astype(np.float64)))
+        below = high - np.maximum(RELATIVE * np.abs(high), FLOOR * magnitude)
+        levels = np.where(levels >= largest, below.astype(np.float32), levels)
+        return np.where(self.least == largest, largest, levels)
+
+    def state(self) -> dict[str, np.ndarray]:
+        """All of the sketch, as arrays."""
+        self._settle()
+        assert self._older is not None
+        return {"counts": self._older, "base": self.base, "least": self.least, "total": np.array(self.total)}
+
+
+def sketch_from_state(state: dict[str, np.ndarray]) -> Sketch:
+    """The sketch that `Sketch.state` was taken from."""
+    sketch = Sketch(len(state["base"]))
+    sketch.base, sketch.least = state["base"].copy(), state["least"].copy()
+    sketch.total = int(state["total"])
+    sketch._older, sketch._older_base = state["counts"].copy(), state["base"].copy()
+    return sketch
+
+
+def _middle(code: int) -> float:
+    """Between the first value of a code and that of the next."""
+    edges = np.array([code, min(code + 1, INFINITE - 1)], np.uint32) << 16
+    low, high = edges.view(np.float32).astype(np.float64)
+    return (low + high) / 2
+
+
+def _from_keys(keys: np.ndarray) -> np.ndarray:
+    """The floats that int32 keys stand for, see `activation_kernel`."""
+    return (keys ^ ((keys >> 31) & np.int32(_LOWER))).view(np.float32)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from conceptry.models.milan.activation_kernel import keep_largest
+from conceptry.models.jit import compiled
 
 
 @dataclass
@@ -22,10 +22,34 @@ class TopImages:
     ids: np.ndarray
 
     def add(self, best: np.ndarray, first: int) -> None:
-        """Take in best (n, U), the largest activations on the pictures first, first + 1, ..."""
-        keep_largest(np.ascontiguousarray(best, np.float32), first, self.values, self.ids)
+        """Take in best (n, U), the largest activations on the pictures first, first + 1, ..., each for once."""
+        _keep_largest(np.ascontiguousarray(best, np.float32), first, self.values, self.ids)
 
 
 def no_images(units: int, k: int) -> TopImages:
     """Nothing kept yet."""
     return TopImages(np.full((units, k), -np.inf, np.float32), np.full((units, k), -1, np.int64))
+
+
+@compiled
+def _keep_largest(best, first, values, ids):
+    """Insert best (n, U) into values and ids (U, k), in place: a place in a row is found from its end."""
+    pictures, units = best.shape
+    k = values.shape[1]
+    for n in range(pictures):
+        number = first + n
+        for u in range(units):
+            value = best[n, u]
+            at = k
+            while at > 0 and (
+                value > values[u, at - 1]
+                or (value == values[u, at - 1] and (number < ids[u, at - 1] or ids[u, at - 1] < 0))
+            ):
+                at -= 1
+            if at == k:
+                continue
+            for i in range(k - 1, at, -1):
+                values[u, i] = values[u, i - 1]
+                ids[u, i] = ids[u, i - 1]
+            values[u, at] = value
+            ids[u, at] = number

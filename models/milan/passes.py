@@ -1,0 +1,195 @@
+"""The two passes over the data: which pictures and which levels, then the pictures and where in them.
+
+What a pass has done is a whole number of batches, so that one that goes on cuts the rest into the same batches.
+"""
+
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from conceptry.models.errors import InputError
+from conceptry.models.milan.exemplar_settings import ExemplarSettings
+from conceptry.models.milan.feeding import Feed
+from conceptry.models.milan.hiddens import ChangedInPlace, Hiddens
+from conceptry.models.milan.masks import masks_of
+from conceptry.models.milan.quantiles import NotFiniteError, Sketch, sketch_from_state
+from conceptry.models.milan.results import InMemory, OnDisk
+from conceptry.models.milan.state import Unfinished
+from conceptry.models.milan.top_images import TopImages, no_images
+
+Progress = Callable[[str, float], None]
+CHECKPOINT_SECONDS = 30.0
+
+
+@dataclass
+class Chosen:
+    """What the first pass finds of a layer.
+
+    units: int64 (U,), all of the layer's where `all_units`. sketch: of their activations, None when the pass is over
+    and their levels, float32 (U,), are known.
+    """
+
+    units: np.ndarray
+    all_units: bool
+    top: TopImages
+    sketch: Sketch | None
+    levels: np.ndarray | None = None
+
+    def of(self, hidden: Tensor) -> Tensor:
+        """The maps of the chosen units, (n, U, h, w)."""
+        return hidden if self.all_units else hidden[:, torch.from_numpy(self.units).to(hidden.device)]
+
+
+class Clock:
+    """Says when it is time to save."""
+
+    def __init__(self) -> None:
+        self._last = time.monotonic()
+
+    def due(self) -> bool:
+        if time.monotonic() - self._last < CHECKPOINT_SECONDS:
+            return False
+        self._last = time.monotonic()
+        return True
+
+
+def first_pass(
+    feed: Feed,
+    hiddens: Hiddens,
+    settings: ExemplarSettings,
+    units: Mapping[str, Sequence[int]],
+    state: Unfinished | None,
+    tell: Progress,
+) -> dict[str, Chosen]:
+    """The best pictures and the level of each unit, by layer."""
+    total = len(feed.source)
+    done, chosen = _restored(state, hiddens.layers)
+    clock = Clock()
+    for numbers, batch in feed.batches(np.arange(done, total), settings.batch_size):
+        _, maps = _forward(feed, hiddens, batch, len(numbers))
+        for layer, hidden in maps:
+            if layer not in chosen:
+                chosen[layer] = _nothing(feed.name, layer, hidden.shape[1], units.get(layer), settings.k)
+            known = chosen[layer]
+            if known.all_units and hidden.shape[1] != len(known.units):
+                raise InputError(
+                    f"{feed.name}: layer {layer!r} has {hidden.shape[1]} units for picture {numbers[0]} of "
+                    f"{feed.source.name}, {len(known.units)} before"
+                )
+            assert known.sketch is not None
+            try:
+                best = known.sketch.add(known.of(hidden))
+            except NotFiniteError as error:
+                raise InputError(
+                    f"{feed.name}: layer {layer!r} gives NaN or infinite activations for picture "
+                    f"{numbers[error.picture]} of {feed.source.name}"
+                ) from None
+            known.top.add(best, int(numbers[0]))
+        done += len(numbers)
+        if state and done < total and clock.due():
+            state.save_first(_arrays(done, chosen, hiddens.layers))
+        tell("activations", 0.5 * done / total)
+    for known in chosen.values():
+        if known.sketch is not None:
+            known.levels = known.sketch.levels(settings.quantile, known.top.values[:, 0])
+            known.sketch = None
+    if state:
+        state.save_first(_arrays(done, chosen, hiddens.layers))
+    return chosen
+
+
+def second_pass(
+    feed: Feed,
+    hiddens: Hiddens,
+    settings: ExemplarSettings,
+    chosen: Mapping[str, Chosen],
+    state: Unfinished | None,
+    tell: Progress,
+) -> dict[str, InMemory | OnDisk]:
+    """The pictures and masks, by layer; only the chosen pictures are looked at."""
+    needed = np.unique(np.concatenate([known.top.ids.ravel() for known in chosen.values()]))
+    # The places of each layer by the number of the picture there.
+    places = {layer: np.argsort(known.top.ids, axis=None, kind="stable") for layer, known in chosen.items()}
+    ids = {layer: known.top.ids.ravel()[places[layer]] for layer, known in chosen.items()}
+    results: dict[str, InMemory | OnDisk] = {}
+    done, clock = state.load_second() if state else 0, Clock()
+    for numbers, batch in feed.batches(needed[done:], settings.batch_size):
+        output, maps = _forward(feed, hiddens, batch, len(numbers))
+        pictures, size = _sized(feed.pictures(batch, output), settings)
+        for layer, hidden in maps:
+            known = chosen[layer]
+            assert known.levels is not None
+            if layer not in results:
+                u, k = known.top.ids.shape
+                results[layer] = OnDisk(state.folder / layer, u, k, size) if state else InMemory(u, k, size)
+            begin, end = np.searchsorted(ids[layer], (numbers[0], numbers[-1] + 1))
+            here, rows = places[layer][begin:end], np.searchsorted(numbers, ids[layer][begin:end])
+            which = here // settings.k
+            on_device = (torch.from_numpy(rows).to(hidden.device), torch.from_numpy(which).to(hidden.device))
+            active = known.of(hidden)[on_device].float().cpu().numpy()
+            results[layer].put(here, rows, pictures, masks_of(active, known.levels[which], size))
+        done += len(numbers)
+        if state and clock.due():
+            for result in results.values():
+                result.settle()
+            state.save_second(done)
+        tell("masks", 0.5 + 0.5 * done / len(needed))
+    if state:
+        for result in results.values():
+            result.settle()
+        state.save_second(done)
+    return results
+
+
+def _forward(feed: Feed, hiddens: Hiddens, batch: Any, n: int) -> tuple[Any, Iterator[tuple[str, Tensor]]]:
+    """The network's output, and the activations of its layers one after the other."""
+    while True:
+        output = feed.run(batch)
+        try:
+            hiddens.check()
+        except ChangedInPlace:
+            continue
+        return output, ((layer, hiddens.take(layer, n)) for layer in hiddens.layers)
+
+
+def _sized(pictures: Tensor, settings: ExemplarSettings) -> tuple[np.ndarray, tuple[int, int]]:
+    height, width = settings.size or pictures.shape[2:]
+    if tuple(pictures.shape[2:]) != (height, width):
+        pictures = torch.nn.functional.interpolate(pictures, size=(height, width), mode="nearest")
+    return pictures.contiguous().numpy(), (height, width)
+
+
+def _nothing(name: str, layer: str, count: int, asked: Sequence[int] | None, k: int) -> Chosen:
+    units = np.arange(count) if asked is None else np.asarray(asked, np.int64)
+    if asked is not None and (outside := [unit for unit in units.tolist() if not 0 <= unit < count]):
+        raise InputError(f"{name}: layer {layer!r} has units 0 to {count - 1}, none of {outside[0]}")
+    return Chosen(units, asked is None, no_images(len(units), k), Sketch(len(units)))
+
+
+def _arrays(done: int, chosen: Mapping[str, Chosen], layers: Sequence[str]) -> dict[str, np.ndarray]:
+    """All that the first pass has found so far."""
+    arrays = {"done": np.array(done)}
+    for i, layer in enumerate(layers):
+        known = chosen[layer]
+        parts = {"units": known.units, "all": np.array(known.all_units)}
+        parts |= {"values": known.top.values, "ids": known.top.ids}
+        parts |= {"levels": known.levels} if known.levels is not None else {}
+        parts |= known.sketch.state() if known.sketch else {}
+        arrays |= {f"{i}.{name}": part for name, part in parts.items()}
+    return arrays
+
+
+def _restored(state: Unfinished | None, layers: Sequence[str]) -> tuple[int, dict[str, Chosen]]:
+    arrays = state.load_first() if state else {}
+    chosen = {}
+    for i, layer in enumerate(layers if arrays else ()):
+        known = {name.partition(".")[2]: part for name, part in arrays.items() if name.startswith(f"{i}.")}
+        sketch = sketch_from_state(known) if "counts" in known else None
+        top = TopImages(known["values"], known["ids"])
+        chosen[layer] = Chosen(known["units"], bool(known["all"]), top, sketch, known.get("levels"))
+    return int(arrays.get("done", 0)), chosen
