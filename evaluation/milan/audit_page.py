@@ -20,16 +20,23 @@ def audit_page(audits: Sequence[Audit], words: Sequence[str]) -> str:
         f"{audit.count():,} of {sum(audit.units.values()):,} units of {audit.title}" for audit in audits
     )
     tools = f'<div class="tools">{masks_button()}</div>' if has_pictures else ""
+    title = title_of(words)
     abouts = "".join(f'<p class="about">{pages.shown(line)}</p>' for line in (found, *_abouts(audits)))
     body = (
-        f"<header><h1>Units described by {pages.shown(', '.join(words))}</h1>{abouts}</header>{tools}<main>"
-        f'<div class="scroll">{_by_layer(audits)}</div>'
+        f'<header><h1>{pages.shown(title)}</h1>{abouts}<div class="scroll">{_by_layer(audits)}</div>'
         + (f'<div class="scroll">{_by_word(audits, words)}</div>' if len(words) > 1 else "")
+        + f"</header>{tools}<main>"
         + "".join(_matches(number, audit, len(audits) > 1) for number, audit in enumerate(audits))
         + f"</main>{footer([_RULE])}"
     )
     k = max((match.strip.k for audit in audits for match in audit.matches if match.strip), default=15)
-    return fill(f"Units described by {', '.join(words)}", body, k)
+    return fill(title, body, k)
+
+
+def title_of(words: Sequence[str], most: int = 30) -> str:
+    """What was looked for, as a title."""
+    shown = [*words[:most], *([f"{len(words) - most} others"] if len(words) > most else [])]
+    return f"Units whose description holds {' or '.join(filter(None, (', '.join(shown[:-1]), shown[-1])))}"
 
 
 def layers_of(audits: Sequence[Audit]) -> list[str]:
@@ -53,7 +60,8 @@ def _by_layer(audits: Sequence[Audit]) -> str:
                 continue
             share = audit.share(layer)
             bar = f'<span class="bar{" b" if k else ""}"><i data-share="{100 * share / most:.1f}"></i></span>'
-            cells += f'<td>{audit.count(layer):,} of {total:,}</td><td class="wide">{bar}{share:.1%}</td>'
+            counted = f"{audit.count(layer):,} of {total:,}"
+            cells += f'<td class="count">{counted}</td><td class="wide count">{bar}{share:.1%}</td>'
         kind = ' class="total"' if layer is None else ""
         rows.append(f"<tr{kind}><td>{'all' if layer is None else pages.shown(layer)}</td>{cells}</tr>")
     heads = "".join(f'<th>units</th><th class="wide">{pages.shown(audit.title)}</th>' for audit in audits)

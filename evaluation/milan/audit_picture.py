@@ -6,40 +6,49 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from conceptry.evaluation.milan.audit_page import layers_of
+from conceptry.evaluation.milan.audit_page import layers_of, title_of
 from conceptry.evaluation.milan.auditing import Audit, Match
 from conceptry.evaluation.milan.overlay import drawn
 from conceptry.evaluation.plots import ACCENT, INK, MUTED, SECOND, new_figure, quiet
 
-ROWS, PICTURES = 8, 8  # matches of each network, exemplars of each match
-_WIDTH, _ROW = 7.4, 0.82  # inches
+ROWS, PICTURES = 8, 8  # of each of the two columns of matches; exemplars of each match
+_WIDTH, _ROW = 4.8, 0.85  # of a column and of a match, inches
 
 
 def draw_audit(audits: Sequence[Audit], words: Sequence[str]) -> Figure:
-    """Bars of the shares per layer, with counts; below, the clearest matches of each network that have exemplars."""
+    """Bars of the shares per layer, with counts; below, the clearest matches that have exemplars, of one network in
+    two columns, of two networks in one column each.
+    """
     layers = [*layers_of(audits), None]
-    columns = [_clearest(audit) for audit in audits]
+    columns = [_clearest(audit, ROWS * (3 - len(audits))) for audit in audits]
+    if len(columns) == 1:
+        half = -(-len(columns[0]) // 2)
+        columns = [columns[0][:half], columns[0][half:]]
     rows = max(len(column) for column in columns)
-    bars = 0.9 + 0.3 * len(layers) * len(audits)
-    figure = new_figure(_WIDTH * max(1, len(audits) if rows else 1), bars + _ROW * rows + (0.4 if rows else 0))
+    bars = 0.9 + 0.08 * len(layers) + 0.2 * len(layers) * len(audits)
+    figure = new_figure(2 * _WIDTH, bars + _ROW * rows)
     if not rows:
         _draw_shares(figure.subplots(), audits, layers, words)
         return figure
-    upper, lower = figure.subfigures(2, 1, height_ratios=[bars, _ROW * rows + 0.4], squeeze=False)[:, 0]
+    upper, lower = figure.subfigures(2, 1, height_ratios=[bars, _ROW * rows], squeeze=False)[:, 0]
     _draw_shares(upper.subplots(), audits, layers, words)
-    grid = lower.subplots(rows, len(audits), squeeze=False)
+    grid = lower.subplots(rows, 2, squeeze=False)
     for axes in grid.flat:
         axes.set_axis_off()
-    for column, (audit, matches) in enumerate(zip(audits, columns, strict=True)):
+    for column, matches in enumerate(columns):
+        title = f"{audits[column].title}:  " if len(audits) > 1 else ""
         for row, match in enumerate(matches):
-            assert match.strip is not None
-            axes = grid[row, column]
-            axes.imshow(drawn(match.strip, PICTURES), aspect="equal", interpolation="antialiased")
-            axes.set_anchor("W")
-            name = f"{audit.title}   " if len(audits) > 1 and row == 0 else ""
-            title = f"{name}{match.unit.layer} {match.unit.unit}   {match.unit.description}"
-            axes.set_title(title, loc="left", fontsize=9, color=INK, pad=3, parse_math=False)
+            _draw_match(grid[row, column], match, title)
     return figure
+
+
+def _draw_match(axes: Axes, match: Match, title: str) -> None:
+    if match.strip is not None:
+        axes.imshow(drawn(match.strip, PICTURES), interpolation="antialiased")
+    axes.set_anchor("W")
+    text = f"{title}{match.unit.layer} {match.unit.unit}  {match.unit.description}"
+    short = text if len(text) < 70 else f"{text[:69]}\N{HORIZONTAL ELLIPSIS}"
+    axes.set_title(short, loc="left", fontsize=9, color=INK, pad=3, parse_math=False)
 
 
 def _draw_shares(axes: Axes, audits: Sequence[Audit], layers: Sequence[str | None], words: Sequence[str]) -> None:
@@ -63,16 +72,15 @@ def _draw_shares(axes: Axes, audits: Sequence[Audit], layers: Sequence[str | Non
     axes.margins(x=0.14)
     axes.set_xlim(left=0, right=axes.get_xlim()[1] or 1)
     axes.xaxis.set_major_formatter(lambda value, _: f"{100 * value:g} %")
-    title = f"Units described by {', '.join(words[:8])}{' ...' if len(words) > 8 else ''}"
-    axes.set_title(title, loc="left", fontsize=11, parse_math=False)
+    axes.set_title(title_of(words, 8), loc="left", fontsize=11, parse_math=False)
     if len(audits) > 1:
-        axes.legend(frameon=False, fontsize=9, labelcolor=MUTED, loc="lower right")
+        axes.legend(frameon=False, fontsize=9, labelcolor=MUTED, loc="lower right", bbox_to_anchor=(1, 1), ncols=2)
 
 
-def _clearest(audit: Audit) -> list[Match]:
+def _clearest(audit: Audit, most: int) -> list[Match]:
     """Those of the largest PMI, or score, in the order of the network."""
     shown = [match for match in audit.matches if match.strip is not None]
-    ranked = sorted(shown, key=lambda match: -_clarity(match))[:ROWS]
+    ranked = sorted(shown, key=lambda match: -_clarity(match))[:most]
     return [match for match in shown if match in ranked]
 
 

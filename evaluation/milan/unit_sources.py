@@ -73,6 +73,8 @@ def exemplars_source(directory: Path, describer: str, params: Mapping[str, Any],
         raise InputError(f"describers have no parameter {unknown[0]!r}; expected one of {', '.join(names)}")
     loaded = load_describer(describer, device)
     settings = dataclasses.replace(loaded.settings, **params)
+    if settings.clip:
+        raise InputError("clip ranks by a dual encoder, which registered versions have: conceptry register milan")
 
     def describe(layer: str) -> Iterator[DescribedUnit]:
         exemplars = layers[layer]
