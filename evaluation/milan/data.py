@@ -34,13 +34,15 @@ _IDENTITY = ("model", "layers", "data", "size", "k", "quantile", "exemplars")  #
 class UnitData(EvaluationData):
     """Units to evaluate on.
 
-    controls: units of random pictures, with the truth of planted ones; encoder: the dual encoder of the CLIP score.
+    controls: units of random pictures, with the truth of planted ones; encoder: the dual encoder of the CLIP score;
+    title: what summaries call it, "" for its name.
     """
 
     unit: ClassVar[str] = "units"
     cases: Sequence[UnitCase]
     controls: Sequence[UnitCase] = ()
     encoder: str = EMOJI
+    title: str = ""
 
     @property
     def items(self) -> Sequence[UnitCase]:
@@ -82,7 +84,8 @@ def load_units(name: str | None, params: Mapping[str, str], size: int | None, se
         raise InputError(f"unknown data {name!r}; expected one of {', '.join(SCHEMES)}")
     encoder = EMOJI if name == DEFAULT else params.get("clip_encoder", EMOJI)
     known = [name, *(params.get(key, "") for key in _IDENTITY)] if name == OWN_UNITS else [name]
-    return UnitData(name, _digest([*cases, *controls], known), cases, controls, encoder)
+    title = f"units of {params['model']}" if name == OWN_UNITS else ""
+    return UnitData(name, _digest([*cases, *controls], known), cases, controls, encoder, title)
 
 
 def own_ranges(params: Mapping[str, str]) -> dict[str, list[tuple[int, int]]]:

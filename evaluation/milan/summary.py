@@ -41,7 +41,7 @@ def summarise(predict: Predict, data: UnitData, label: str | None, progress: Cal
         each = {name: held.count(name) for name in layers}
         concepts.append({"concept": word, "units": len(held), "share": len(held) / len(said), "layers": each})
     return {
-        "data": data.name,
+        "data": data.title or data.name,
         "label": label,
         "count": len(cases),
         "inactive": len(cases) - len(said),
