@@ -49,6 +49,7 @@ def cli(tracking_uri: str | None) -> None:
     Then:           conceptry register splice --l1-penalty 0.2
                     conceptry register harsanyi --model zoo:wine
                     conceptry register perturbation --model zoo:digits-16-robust
+                    conceptry register milan --model zoo:scenes
                     conceptry evaluate harsanyi/1
                     conceptry compare harsanyi
     """
@@ -110,7 +111,7 @@ def _register_command(method: Method) -> click.Command:
 _DATA = (
     "splice: zoo:emoji-scenes, folder:PATH or csv:PATH; harsanyi: zoo:NAME, csv:, texts:, folder: or npy:PATH, or "
     "census:, commercial:, bike:, sst2:, cola: and a folder; perturbation: zoo:digits-16, zoo:digits, "
-    "folder:PATH or csv:PATH."
+    "folder:PATH or csv:PATH; milan: zoo:emoji-units, milannotations:ROOT#KEY or units:own."
 )
 
 
@@ -218,11 +219,19 @@ def show(uri: str) -> None:
 @click.argument("uri")
 @click.argument("files", nargs=-1)
 @click.option(
-    "--target", "targets", multiple=True, metavar="CLASS", help="Class to explain by or go toward; may be repeated."
+    "--target",
+    "targets",
+    multiple=True,
+    metavar="CLASS",
+    help="Class to explain by or go toward; milan: LAYER:UNIT, LAYER:FIRST-LAST or LAYER; may be repeated.",
 )
 @click.option("--params", default="{}", help='Parameters of the method as JSON, as {"top_k": 5}.')
-@click.option("--output", type=click.Path(path_type=Path), help="Save a picture: .png, .svg, .pdf; harsanyi: .html.")
-@click.option("--beside", type=Optional(str), metavar="URI", help="perturbation: a second version, drawn below.")
+@click.option(
+    "--output", type=click.Path(path_type=Path), help="Save a picture: .png, .svg, .pdf; harsanyi: .html; milan: .csv."
+)
+@click.option(
+    "--beside", type=Optional(str), metavar="URI", help="perturbation, milan: a second version, drawn with it."
+)
 @click.option(
     "--view",
     type=Optional(str),
@@ -252,7 +261,8 @@ def explain(
     splice takes pictures; harsanyi, by what its model takes, tables (.csv), texts (.txt, one a line), pictures or
     point clouds (.npy), and one --target. perturbation takes pictures, or tables (.csv) of the columns image, target
     and source; without FILES it draws what its network has learned of each --target, or of the first 20
-    classes.
+    classes. milan takes units of its network, each --target or tables (.csv) of the columns layer and unit; of more
+    than 20 units, or where none is named, it draws the 8 that it describes most clearly.
     """
     from conceptry.evaluation.harness import check_beside, harness_of, version_title
     from conceptry.evaluation.process import VersionProcess
@@ -296,7 +306,7 @@ def explain(
 @cli.command()
 @click.argument("uri")
 @click.option("--data", required=True, help=_DATA)
-@click.option("--label", type=Optional(str), help="One class of the data. [default: all of it]")
+@click.option("--label", type=Optional(str), help="One class of the data; milan: a layer. [default: all]")
 @click.option(
     "--top", type=click.IntRange(min=1), default=20, show_default=True, help="Words, patterns or classes to show."
 )
@@ -320,7 +330,8 @@ def summarise(
 
     splice: words, each with its mean weight over the pictures and the share of pictures that name it. harsanyi:
     patterns, each with its mean strength and the share of samples that keep it. perturbation: the other classes, each
-    with the pixels that the sparsest change toward it takes. --size limits the data before the class is picked.
+    with the pixels that the sparsest change toward it takes. milan: words, each with the units described by it; of
+    units:own, --label is a layer. --size limits the data before the class is picked.
     """
     from conceptry.evaluation.harness import harness_of
     from conceptry.evaluation.process import VersionProcess
