@@ -5,6 +5,7 @@
 | describer.json | sizes, the name of the feature encoder, where words and weights come from |
 | decoder.safetensors, language_model.safetensors | weights |
 | words.txt | words, the most frequent first |
+| projection.safetensors | what features are projected by, where they are |
 | encoder/ | the feature encoder; left out where its name finds it in the zoo |
 """
 
@@ -26,6 +27,7 @@ from conceptry.models.milan.decoding import score_captions
 from conceptry.models.milan.descriptions import NOTHING, Alternative, Description
 from conceptry.models.milan.features import FeatureEncoder, load_feature_encoder, read_feature_encoder
 from conceptry.models.milan.language_model import LanguageModel
+from conceptry.models.milan.projection import PROJECTION, read_projection
 from conceptry.models.milan.reranking import language_log_likelihood
 from conceptry.models.milan.search import Models, describe_chunk, units_at_once
 from conceptry.models.milan.settings import DecodingSettings
@@ -136,6 +138,8 @@ class Describer:
         config = {name: module.sizes() for name, module in modules.items()}
         if not self.encoder.in_zoo:
             self.encoder.save(directory / ENCODER)
+        if self.encoder.projection is not None:
+            self.encoder.projection.save(directory / PROJECTION)
         named = {"encoder": self.encoder.public_name, "provenance": self.provenance}
         write_json(directory / CONFIG, config | named)
 
@@ -178,6 +182,8 @@ def read_describer(
         _fill(module, directory / f"{part}.safetensors")
     folder = directory / ENCODER
     encoder = read_feature_encoder(folder, place) if folder.is_dir() else load_feature_encoder(config["encoder"], place)
+    if (directory / PROJECTION).is_file():
+        encoder = encoder.projected(read_projection(directory / PROJECTION))
     name = name or f"describer:{directory.name}"
     return Describer(
         encoder, decoder, language_model, vocabulary, name=name, clip=clip, provenance=config["provenance"]

@@ -13,10 +13,15 @@
 | `zoo:emoji-clip` | stem, layer1-4 of the encoder's visual trunk | 976 |
 | `torchvision:resnet18@FILE` (34, 50, 101, 152) | conv1, layer1-4 | 1,024 (3,904 from 50 on) |
 | `torchvision:alexnet@FILE` | features.0, 3, 6, 8, 10 | 1,152 |
+| any of these and `+surroundings` | each pooled over the mask, then over what it leaves out | twice as many |
+
+Differences from the original: `+surroundings`, which lets a description say what a unit's region lies on, and the
+projection that an encoder may end in (see projection.py). Both are off unless they are asked for.
 """
 
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping
+from copy import copy
 from pathlib import Path
 from typing import Any
 
@@ -28,9 +33,11 @@ from torch.nn import functional
 from conceptry.models.artifacts import read_json, write_json
 from conceptry.models.device import resolve_device
 from conceptry.models.errors import InputError, shown
+from conceptry.models.milan.projection import Projection
 
 CONFIG, WEIGHTS = "encoder.json", "encoder.safetensors"
 SCHEMES = ("zoo:emoji-clip", "torchvision:resnet18@FILE", "torchvision:resnet101@FILE", "torchvision:alexnet@FILE")
+SURROUNDINGS = "+surroundings"
 _RESNETS = ("resnet18", "resnet34", "resnet50", "resnet101", "resnet152")
 _IMAGENET = {"size": 224, "mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
 
@@ -41,7 +48,8 @@ class FeatureEncoder:
     Call it with images uint8 (n, k, 3, H, W) and masks uint8 or bool (n, k, 1, H, W), arrays or tensors, for float32
     features (n, k, F). A unit's pictures are a batch of their own, so its features do not depend on the others.
 
-    config: what the folder says, see `read_feature_encoder`.
+    config: what the folder says, see `read_feature_encoder`. projection: None, or what f is projected by; F is then its
+    number of outputs.
     """
 
     def __init__(self, config: Mapping[str, Any], trunk: nn.Sequential, device: torch.device) -> None:
@@ -52,6 +60,8 @@ class FeatureEncoder:
         self.device = device
         self.trunk = trunk.eval().requires_grad_(False).to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch knows it, its stubs do not
         self._reading = {level.replace(".", "_") for level in self.levels}
+        self.surroundings = bool(config.get("surroundings"))
+        self.projection: Projection | None = None
         self._mean, self._std = (torch.tensor(config[key], device=device).view(3, 1, 1) for key in ("mean", "std"))
         pixels = torch.zeros(1, 1, 3, 8, 8, dtype=torch.uint8)
         self.n_features = self(pixels, pixels[:, :, :1]).shape[-1]
@@ -70,7 +80,23 @@ class FeatureEncoder:
 
     def _unit(self, images: Tensor, masks: Tensor) -> Tensor:
         mask = (masks != 0).to(self.device).float()
-        return torch.cat([pooled(values, mask) for values in self.pyramid(images)], dim=-1)
+        f = torch.cat([self.pool(values, mask) for values in self.pyramid(images)], dim=-1)
+        return f if self.projection is None else self.projection(f)
+
+    def pool(self, values: Tensor, masks: Tensor) -> Tensor:
+        """The part of f (n, C or 2 C) that one level gives; values: (n, C, h, w), masks: 0 or 1 (n, 1, H, W)."""
+        inside = pooled(values, masks)
+        return torch.cat([inside, pooled(values, 1 - masks)], dim=-1) if self.surroundings else inside
+
+    def projected(self, projection: Projection) -> "FeatureEncoder":
+        """This encoder with features projected; raises InputError where they are not those that it projects."""
+        if self.projection is not None or projection.mean.shape != (self.n_features,):
+            raise InputError(
+                f"{self.name}: gives {self.n_features} features, the projection is of {len(projection.mean)}"
+            )
+        encoder = copy(self)
+        encoder.projection, encoder.n_features = projection.to(self.device), projection.matrix.shape[1]
+        return encoder
 
     @torch.no_grad()
     def pyramid(self, images: Tensor) -> Iterator[Tensor]:
@@ -78,7 +104,11 @@ class FeatureEncoder:
 
         A level is to be used before the next one is asked for: the next module may work in place.
         """
-        x = images.to(self.device).float().div(255)
+        yield from self.levels_of(images.to(self.device).float().div(255))
+
+    @torch.no_grad()
+    def levels_of(self, x: Tensor) -> Iterator[Tensor]:
+        """As `pyramid`, of pixels (n, 3, H, W) in [0, 1]."""
         if x.shape[-2:] != (self.size, self.size):
             x = functional.interpolate(x, (self.size, self.size), mode="bilinear", antialias=True)
         x = ((x - self._mean) / self._std).contiguous(memory_format=torch.channels_last)
@@ -120,6 +150,9 @@ def pooled(values: Tensor, masks: Tensor) -> Tensor:
 def load_feature_encoder(name: str, device: str | torch.device = "auto") -> FeatureEncoder:
     """The encoder called `name` (see the table above). Raises InputError for another name and an unfit file."""
     device = resolve_device(str(device))
+    if name.endswith(SURROUNDINGS):
+        inner = load_feature_encoder(name.removesuffix(SURROUNDINGS), device)
+        return FeatureEncoder(inner.config | {"name": name, "surroundings": True}, inner.trunk, device)
     scheme, _, rest = name.partition(":")
     if name == "zoo:emoji-clip":
         return _emoji_clip(name, device)

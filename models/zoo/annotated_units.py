@@ -39,13 +39,13 @@ from conceptry.models.zoo.unit_captions import unit_captions
 UNIT_SPLITS = ("train", "validation", "heldout")
 HELD_OUT_SHARE, VALIDATION_SHARE = 0.10, 0.05  # of the combinations
 KIND_SHARES = {
-    "object": 0.22,
+    "object": 0.20,
     "colour": 0.06,
     "pattern": 0.03,
     "object+colour": 0.24,
     "object+pattern": 0.14,
     "colour+pattern": 0.08,
-    "objects": 0.19,
+    "objects": 0.21,
     "colours": 0.04,
 }
 GRID_SHARES = {2: 0.2, 4: 0.25, 8: 0.25, 16: 0.2, 32: 0.1}

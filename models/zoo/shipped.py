@@ -8,11 +8,12 @@ from conceptry.models.errors import InputError
 
 _WEIGHTS = Path(__file__).parent / "weights"
 
-Kind = Literal["encoder", "classifier", "describer"]
+Kind = Literal["encoder", "classifier", "describer", "probes"]
 _DESCRIBED_BY = {
     "encoder": "open_clip_config.json",
     "classifier": "classifier.json",
     "describer": "describer.json",
+    "probes": "probes.json",
 }
 
 
