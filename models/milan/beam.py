@@ -30,6 +30,8 @@ from conceptry.models.milan.language_model import LanguageModel, Prefixes
 from conceptry.models.milan.selection import best_continuations, row_numbers
 from conceptry.models.milan.vocabulary import LENGTH
 
+_ROWS = 64
+
 
 class _Beams(NamedTuple):
     """The hypotheses so far. tokens: (n, b, t); scores, log_likelihood, finished: (n, b)."""
@@ -79,9 +81,18 @@ def beam_search(
         state = DecoderState(*(part[distinct] for part in state))
         prepared = decoder.prepare(exemplars, state, weights, units)
         spoken, said = tokens.unique(return_inverse=True)
-        state = advance(Prepared(*(part[place] for part in prepared)), decoder.token_gates(spoken)[said])
+        state = _followed(prepared, place, decoder.token_gates(spoken), said)
     missing = length - beams.tokens.shape[-1]
     return Hypotheses(functional.pad(beams.tokens, (0, missing), value=start + 2), beams.scores, beams.log_likelihood)
+
+
+def _followed(prepared: Prepared, place: Tensor, token_gates: Tensor, said: Tensor) -> DecoderState:
+    """The states of rows that follow states `place` by tokens `said`, some at a time, which stay in the cache."""
+    parts = [
+        advance(Prepared(prepared.gates[of], prepared.cell[of], prepared.attention[:0]), token_gates[token])
+        for of, token in zip(place.split(_ROWS), said.split(_ROWS), strict=True)
+    ]
+    return DecoderState(torch.cat([part.hidden for part in parts]), torch.cat([part.cell for part in parts]))
 
 
 def _extended(beams: _Beams, parents: Tensor, tokens: Tensor, gains: Tensor, log_p: Tensor, start: int) -> _Beams:

@@ -24,10 +24,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from conceptry.models.milan.attention import attend, attend_rows
 from conceptry.models.milan.recurrence import linear, lstm_cell
 from conceptry.models.milan.vocabulary import SPECIALS
-
-_ROWS = 16  # whose attention is computed at a time: what they read and write stays in the cache
 
 
 class Exemplars(NamedTuple):
@@ -139,23 +138,13 @@ class Decoder(nn.Module):
         """The first half of a step. units: int64 (R,), whose exemplars each row reads (default: one row of each)."""
         products = linear(state.hidden, weights.hidden, weights.hidden_bias)
         query, gate, gates = products.split((self.attention_size, self.n_features, 4 * self.hidden_size), dim=-1)
+        energy = self.attention.weight[0]  # its bias cancels in the softmax
         if units is None:
-            attention, context = self.attend(exemplars, query)
+            attention, context = attend(query, exemplars.keys, energy, exemplars.features)
         else:
-            parts = [
-                self.attend(Exemplars(exemplars.features[of], exemplars.keys[of]), part)
-                for of, part in zip(units.split(_ROWS), query.split(_ROWS), strict=True)
-            ]
-            attention, context = (torch.cat(column) for column in zip(*parts, strict=True))
+            attention, context = attend_rows(query, exemplars.keys, energy, exemplars.features, units)
         gates = gates + linear(torch.sigmoid(gate) * context, weights.context)
         return Prepared(gates, state.cell, attention)
-
-    def attend(self, exemplars: Exemplars, query: Tensor) -> tuple[Tensor, Tensor]:
-        """Attention (R, k) and its average of the features (R, F), for queries (R, A) and their exemplars."""
-        # Not by a matrix product, whose rounding depends on the number of rows; the bias cancels in the softmax.
-        energy = (torch.tanh(query[:, None] + exemplars.keys) * self.attention.weight[0]).sum(dim=-1)
-        attention = torch.softmax(energy, dim=-1)
-        return attention, torch.bmm(attention[:, None], exemplars.features).squeeze(1)
 
     def log_probabilities(self, hidden: Tensor) -> Tensor:
         """log p(. | prefix) (..., n_tokens) from the states after its last token (..., H)."""

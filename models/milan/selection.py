@@ -24,6 +24,13 @@ def best_continuations(scores: Tensor, finished: Tensor, gains: Tensor, stop: in
     by another stop. The best comes first; ties go to the lower parent, then to the lower token.
     """
     n, b = scores.shape
+    if scores.device.type == "cpu":
+        from conceptry.models.milan.selection_kernel import select
+
+        places = torch.empty((n, size), dtype=torch.int64)
+        now, ended, gained = (part.contiguous().numpy() for part in (scores, finished, gains))
+        select(now, ended, gained, stop, places.numpy(), scores.new_empty(n, size).numpy())
+        return places.div(gains.shape[-1], rounding_mode="floor"), places % gains.shape[-1]
     candidates = scores.new_full((n * b, gains.shape[-1]), -torch.inf)
     going = ~finished.flatten()
     candidates[going] = scores.flatten()[going, None] + gains
