@@ -109,3 +109,23 @@ def count(bits, by_columns, begin, end, counts, base, high, low):
                     for p in range(m):
                         counts[u, slots[p]] += 1
     return -1
+
+
+@compiled
+def rank_of(counts, rank):
+    """The bin of the value of `rank`, 1 for the least, int64 (U,): 0, or its number from 1, or minus that."""
+    units = len(counts)
+    found = np.empty(units, np.int64)
+    for u in range(units):
+        below, at = 0, -BINS - 1
+        while below < rank and at < BINS:
+            at += 1
+            if at < 0:
+                below += counts[u, ZEROS + BINS - at - 1]
+            elif at == 0:
+                for i in range(ZEROS):
+                    below += counts[u, i]
+            else:
+                below += counts[u, ZEROS + at - 1]
+        found[u] = at
+    return found

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from conceptry.models.errors import InputError
 from conceptry.models.explained.pixels import as_pixel_model
 from conceptry.models.explained.untouched import module_of
-from conceptry.models.milan.sources import ItemSource, PictureSource, Source, as_bytes
+from conceptry.models.milan.sources import ItemSource, PictureSource, Source, as_bytes, to_bytes
 
 _AT_ONCE = 16  # pictures that a worker reads before it asks for more work
 _WORKERS = 4
@@ -54,6 +54,11 @@ class Feed:
         self.device = weights.device
         if device is not None and torch.device(device).type != self.device.type:
             raise InputError(f"{name}: lies on {self.device}, not on {device}; move it there first")
+
+    @property
+    def delivers_outputs(self) -> bool:
+        """Whether the pictures are what the network puts out."""
+        return self.transform_outputs is not None
 
     def batches(self, indices: np.ndarray, size: int) -> Iterator[tuple[np.ndarray, Any]]:
         """The numbers of each batch, and what `run` takes; read ahead by a batch."""
@@ -137,7 +142,7 @@ class Feed:
         if self.transform_outputs is not None:
             pictures = as_bytes(self.transform_outputs(output), f"{self.name}: the results of transform_outputs")
         elif self._of_items is None:
-            pictures = as_bytes(batch[0], f"{self.name}: its inputs")
+            pictures = to_bytes(batch[0])
         else:
             pictures = self._of_items.to_pictures(batch)
         return pictures.cpu()

@@ -54,18 +54,42 @@ class Hiddens:
         self.name, self.layers, self.transform = name, tuple(layers), transform or default_hiddens
         self.raw: dict[str, tuple[Any, int]] = {}
         self.copied: set[str] = set()  # layers whose outputs are changed in place by what follows them
+        self.runs: dict[str, int] = dict.fromkeys(self.layers, 0)  # in this pass
+        self._stops = False
+        self.once: bool | None = None  # whether each layer runs once in a pass; None until a pass was seen
 
-    def check(self) -> None:
-        """Raise ChangedInPlace where what follows a layer wrote over its output: the pass has to be repeated, once."""
-        changed = {layer for layer, (output, version) in self.raw.items() if version != _version(output)}
-        if changed:
-            self.copied |= changed
+    def run(self, forward: Callable[[], Any], whole: bool) -> Any:
+        """The result of `forward`, a call of the module; unless the `whole` of it is asked for, only as far as it takes
+        to have seen all layers, and None.
+
+        Where one pass has shown that every layer runs once, later ones stop after the last layer.
+        """
+        self._stops = bool(self.once) and not whole
+        while True:
             self.raw.clear()
-            raise ChangedInPlace
+            self.runs = dict.fromkeys(self.layers, 0)
+            try:
+                output = forward()
+            except _Seen:
+                output = None
+            else:
+                self.once = all(count == 1 for count in self.runs.values())
+            changed = {layer for layer, (kept, version) in self.raw.items() if version != _version(kept)}
+            if not changed:
+                return output
+            self.copied |= changed  # and the pass is repeated, once
+
+    def keep(self, layer: str, output: Any) -> None:
+        """Take note of what a layer puts out; ends the pass where it was the last one."""
+        kept = _copy(output) if layer in self.copied else output
+        self.raw[layer] = kept, _version(kept)
+        self.runs[layer] += 1
+        if self._stops and len(self.raw) == len(self.layers):
+            raise _Seen
 
     def listen_to(self, layers: Sequence[str]) -> None:
         """From now on keep these layers only."""
-        self.layers = tuple(layers)
+        self.layers, self.once = tuple(layers), None
 
     def take(self, layer: str, batch: int) -> Tensor:
         """The output of `layer`, (n, units, h, w) with n = batch, and forgotten here.
@@ -91,8 +115,8 @@ class Hiddens:
         return hidden.detach()
 
 
-class ChangedInPlace(Exception):  # noqa: N818  # a signal, not an error
-    """The output of a layer was written over, as by a ReLU in place; from now on it is copied."""
+class _Seen(Exception):  # noqa: N818  # a signal, not an error
+    """All layers have been run."""
 
 
 def _version(output: Any) -> int:
@@ -128,8 +152,7 @@ def listening(
     def listener(layer: str) -> Callable[..., None]:
         def listen(_module: nn.Module, _arguments: Any, output: Any) -> None:
             if threading.get_ident() == owner and layer in hiddens.layers:
-                kept = _copy(output) if layer in hiddens.copied else output
-                hiddens.raw[layer] = kept, _version(kept)
+                hiddens.keep(layer, output)
 
         return listen
 

@@ -4,9 +4,9 @@ What a pass has done is a whole number of batches, so that one that goes on cuts
 """
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
 
 import numpy as np
 import torch
@@ -15,7 +15,7 @@ from torch import Tensor
 from conceptry.models.errors import InputError
 from conceptry.models.milan.exemplar_settings import ExemplarSettings
 from conceptry.models.milan.feeding import Feed
-from conceptry.models.milan.hiddens import ChangedInPlace, Hiddens
+from conceptry.models.milan.hiddens import Hiddens
 from conceptry.models.milan.masks import masks_of
 from conceptry.models.milan.quantiles import NotFiniteError, Sketch, sketch_from_state
 from conceptry.models.milan.results import InMemory, OnDisk
@@ -71,8 +71,9 @@ def first_pass(
     done, chosen = _restored(state, hiddens.layers)
     clock = Clock()
     for numbers, batch in feed.batches(np.arange(done, total), settings.batch_size):
-        _, maps = _forward(feed, hiddens, batch, len(numbers))
-        for layer, hidden in maps:
+        hiddens.run(partial(feed.run, batch), whole=False)
+        for layer in hiddens.layers:
+            hidden = hiddens.take(layer, len(numbers))
             if layer not in chosen:
                 chosen[layer] = _nothing(feed.name, layer, hidden.shape[1], units.get(layer), settings.k)
             known = chosen[layer]
@@ -119,9 +120,10 @@ def second_pass(
     results: dict[str, InMemory | OnDisk] = {}
     done, clock = state.load_second() if state else 0, Clock()
     for numbers, batch in feed.batches(needed[done:], settings.batch_size):
-        output, maps = _forward(feed, hiddens, batch, len(numbers))
+        output = hiddens.run(partial(feed.run, batch), whole=feed.delivers_outputs)
         pictures, size = _sized(feed.pictures(batch, output), settings)
-        for layer, hidden in maps:
+        for layer in hiddens.layers:
+            hidden = hiddens.take(layer, len(numbers))
             known = chosen[layer]
             assert known.levels is not None
             if layer not in results:
@@ -144,17 +146,6 @@ def second_pass(
             result.settle()
         state.save_second(done)
     return results
-
-
-def _forward(feed: Feed, hiddens: Hiddens, batch: Any, n: int) -> tuple[Any, Iterator[tuple[str, Tensor]]]:
-    """The network's output, and the activations of its layers one after the other."""
-    while True:
-        output = feed.run(batch)
-        try:
-            hiddens.check()
-        except ChangedInPlace:
-            continue
-        return output, ((layer, hiddens.take(layer, n)) for layer in hiddens.layers)
 
 
 def _sized(pictures: Tensor, settings: ExemplarSettings) -> tuple[np.ndarray, tuple[int, int]]:

@@ -18,6 +18,8 @@ of its bin:
 | total | values of each unit so far | |
 """
 
+import math
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -31,6 +33,7 @@ from conceptry.models.milan.activation_kernel import (
     OCTAVES,
     ZEROS,
     count,
+    rank_of,
 )
 
 RELATIVE, FLOOR = 2.0**-8, 2.0 ** (1 - OCTAVES)
@@ -135,14 +138,11 @@ class Sketch:
 
     def quantile(self, share: float) -> np.ndarray:
         """The middle of the bin of the quantile, float32 (U,); see the error above."""
-        rank = max(int(np.ceil(share * self.total)), 1)
-        counts = self.counts
-        found = np.empty(len(counts), np.float32)
-        for unit, row in enumerate(counts):  # one by one: all at once would be held three times
-            negative, zero, positive = row[ZEROS + BINS :][::-1], row[:ZEROS].sum(keepdims=True), row[ZEROS:][:BINS]
-            at = int(np.searchsorted(np.cumsum(np.concatenate((negative, zero, positive))), rank)) - BINS
-            found[unit] = np.sign(at) * _middle(abs(at) - 1 + int(self.base[unit])) if at else 0
-        return found
+        rank = max(math.ceil(share * self.total), 1)
+        at = rank_of(self.counts, rank)
+        codes = np.abs(at) - 1 + self.base
+        edges = (np.stack([codes, np.minimum(codes + 1, INFINITE - 1)]).astype(np.uint32) << 16).view(np.float32)
+        return np.where(at == 0, 0, np.sign(at) * edges.mean(0, dtype=np.float64)).astype(np.float32)
 
     def levels(self, share: float, largest: np.ndarray) -> np.ndarray:
         """What an activation has to exceed to be in the mask, float32 (U,); largest (U,): the unit's maximum.
@@ -170,13 +170,6 @@ def sketch_from_state(state: dict[str, np.ndarray]) -> Sketch:
     sketch.total = int(state["total"])
     sketch._older, sketch._older_base = state["counts"].copy(), state["base"].copy()
     return sketch
-
-
-def _middle(code: int) -> float:
-    """Between the first value of a code and that of the next."""
-    edges = np.array([code, min(code + 1, INFINITE - 1)], np.uint32) << 16
-    low, high = edges.view(np.float32).astype(np.float64)
-    return (low + high) / 2
 
 
 def _from_keys(keys: np.ndarray) -> np.ndarray:

@@ -217,6 +217,12 @@ def as_bytes(images: Any, what: str) -> Tensor:
         low, high = float(images.min()), float(images.max())
         if not (low >= -1e-3 and high <= 1 + 1e-3):
             raise InputError(f"{what} are not pictures in [0, 1], got values from {low:.4g} to {high:.4g}")
+    return to_bytes(images)
+
+
+def to_bytes(images: Tensor) -> Tensor:
+    """Pictures (n, 1 or 3, H, W), uint8 or in [0, 1], as uint8 (n, 3, H, W); what lies outside is clipped."""
+    if images.dtype != torch.uint8:
         images = images.detach().float().clamp(0, 1).mul(255).round().to(torch.uint8)
     return images.expand(-1, 3, -1, -1)
 
