@@ -11,16 +11,17 @@ import torch
 
 from conceptry.evaluation.progress import bar
 from conceptry.evaluation.training import LOG_EVERY, Log, check_new, circumstances, new_folder, tracked
-from conceptry.models.artifacts import write_json
+from conceptry.models.artifacts import sha256_file, write_json
 from conceptry.models.errors import InputError
 from conceptry.models.explained.protocol import DifferentiableModel, ExplainedModel
-from conceptry.models.zoo import corpora
+from conceptry.models.zoo import corpora, emoji
 from conceptry.models.zoo.adversarial import l2_attack
-from conceptry.models.zoo.classifier import read_classifier
+from conceptry.models.zoo.classifier import WEIGHTS, read_classifier
 from conceptry.models.zoo.classifier_training import train_classifier
 from conceptry.models.zoo.datasets import DATASETS, SCENES, SKLEARN, Dataset, load_dataset
 from conceptry.models.zoo.features import table_features
 from conceptry.models.zoo.recipes import RECIPES, ClassifierTraining, data_of, network_of, recipe
+from conceptry.models.zoo.shipped import weights_directory
 
 SMALL_EPOCHS = 5
 _PACKAGES = ("torch", "numpy", "pandas", "safetensors", "scikit-learn")
@@ -171,11 +172,17 @@ def _train(
     model.save(partial, torch.float16 if dataset.modality == "text" or n_weights > MANY else torch.float32)
     if dataset.name == "movie-reviews":
         (partial / "ATTRIBUTION.txt").write_text(corpora.ATTRIBUTION, encoding="utf-8")
+    elif dataset.name in SCENES:
+        (partial / "ATTRIBUTION.txt").write_text(emoji.ATTRIBUTION, encoding="utf-8")
     written = read_classifier(partial, torch.device("cpu"), model.name)
     scores = score_classifier(written, dataset, settings.adversarial_epsilon)
+    started_from = {}
+    if settings.start:
+        started_from["start_sha256"] = sha256_file(weights_directory(settings.start, "classifier") / WEIGHTS)
     return {
         **circumstances(partial, _PACKAGES, seconds),
         "settings": asdict(settings),
+        **started_from,
         "data": dataset.name,
         "data_sha256": dataset.digest,
         "n_train": len(dataset.train),

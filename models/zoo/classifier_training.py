@@ -39,6 +39,7 @@ from conceptry.models.zoo.features import (
     token_ids,
 )
 from conceptry.models.zoo.recipes import ClassifierTraining, network_of
+from conceptry.models.zoo.transfer import cut, joint_loss, property_sizes, start_from, widened
 
 OnEpoch = Callable[[int, dict[str, float]], None]
 
@@ -48,17 +49,24 @@ def train_classifier(settings: ClassifierTraining, dataset: Dataset, on_epoch: O
 
     A network trained under attack is called `zoo:NAME-robust`. on_epoch: called after each epoch with its number
     (from 1), its mean loss and its learning rate. Raises InputError where the architecture does not read the data's
-    modality, and for attacks on other data than images.
+    modality, for attacks on other data than images, and for properties that the data do not have.
     """
     description = _describe(settings, dataset)
     inputs, lengths = _features(description, dataset)
     targets = torch.from_numpy(dataset.targets[dataset.train])
     if dataset.task == "regression":
         targets = ((targets - description.target_mean) / description.target_std).float()
+    properties, sizes, shape = None, (), description.shape
+    if settings.properties:
+        assert dataset.properties is not None  # _describe refuses that
+        properties, sizes = torch.from_numpy(dataset.properties[dataset.train]), property_sizes(dataset.properties)
+        shape = widened(shape, sizes)
     rng = np.random.default_rng(settings.seed)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(settings.seed)
-        network = build_network(description.shape).train()
+        network = build_network(shape).train()
+        if settings.start:
+            start_from(network, shape, settings.start)
         optimizer = _optimizer(settings, network)
         n_steps = 0
         for epoch in range(settings.epochs):
@@ -78,7 +86,10 @@ def train_classifier(settings: ClassifierTraining, dataset: Dataset, on_epoch: O
                 else:
                     x = _mask_words(x[:, : int(lengths[rows].max())], rng)
                     outputs = network(network.embedding(x), lengths[rows])  # type: ignore[operator]  # a module
-                loss = _loss(outputs, targets[rows])
+                if properties is None:
+                    loss = _loss(outputs, targets[rows])
+                else:
+                    loss = joint_loss(outputs, targets[rows], properties[rows], sizes)
                 optimizer.zero_grad()
                 loss.backward()
                 optimizer.step()
@@ -86,6 +97,8 @@ def train_classifier(settings: ClassifierTraining, dataset: Dataset, on_epoch: O
                 total += loss.item() * len(rows)
             if on_epoch:
                 on_epoch(epoch + 1, {"loss": total / len(order), "learning_rate": rate})
+    if sizes:
+        network = cut(network, description.shape)
     name = f"zoo:{network_of(dataset.name, settings)}"
     return Classifier(name, description, network, torch.device("cpu"))
 
@@ -96,6 +109,8 @@ def _describe(settings: ClassifierTraining, dataset: Dataset) -> Description:
         raise InputError(f"{settings.arch} does not read {dataset.name} ({dataset.modality}); expected one of {known}")
     if settings.adversarial_epsilon and dataset.modality != "image":
         raise InputError(f"adversarial_epsilon is for images, and {dataset.name} holds the kind {dataset.modality}")
+    if settings.properties and dataset.properties is None:
+        raise InputError(f"{dataset.name} has no properties to be learned beside its classes")
     vocabulary: tuple[str, ...] = ()
     mean, std, n_outputs = 0.0, 1.0, len(dataset.classes)
     if dataset.task == "regression":

@@ -53,8 +53,8 @@ class Dataset:
 
     inputs: DataFrame | list[str] | uint8 (n, H, W, 3). targets (n,): int64 indices of `classes`, or float64 for
     task "regression". columns: of tables, with statistics of the training rows. train, heldout: int64 indices,
-    ascending and disjoint. parts: those held-out rows by name that are scored apart too. digest: SHA-256 of all of
-    this but the name and the parts.
+    ascending and disjoint. parts: those held-out rows by name that are scored apart too. properties: int64 (n, m) or
+    None, what else is true of each picture, counted from 0. digest: SHA-256 of all of this but the name and parts.
     """
 
     name: str
@@ -68,6 +68,7 @@ class Dataset:
     columns: tuple[Column, ...]
     digest: str
     parts: Mapping[str, np.ndarray] = field(default_factory=dict)
+    properties: np.ndarray | None = None
 
     def take(self, rows: np.ndarray) -> Any:
         """The inputs of `rows`, in the form that a model of the modality is called with."""
@@ -123,14 +124,14 @@ def _from_sklearn(name: str) -> Dataset:
 
 
 def _from_scenes(name: str) -> Dataset:
-    (_, pictures, labels), *others = spurious.scene_parts(name)
-    parts, n = {}, len(labels)
-    for part, _, more in others:
-        parts[part], n = np.arange(n, n + len(more)), n + len(more)
-    inputs = np.concatenate([pictures, *(more for _, more, _ in others)])
-    targets = np.concatenate([labels, *(more for _, _, more in others)])
-    data = _dataset(name, "image", "classification", spurious.CLASSES, inputs, targets, n_train=len(labels))
-    return replace(data, parts=parts) if len(parts) > 1 else data
+    names, pictures, facts = zip(*spurious.scene_parts(name), strict=True)
+    ends = np.cumsum([len(some) for some in facts])
+    targets, properties = np.concatenate(facts)[:, 0], np.concatenate(facts)[:, 1:]
+    inputs = np.concatenate(pictures)
+    data = _dataset(name, "image", "classification", spurious.CLASSES, inputs, targets, n_train=int(ends[0]))
+    parts = {part: np.arange(*span) for part, *span in zip(names[1:], ends, ends[1:])}  # noqa: B905
+    digest = hashlib.sha256(data.digest.encode() + properties.tobytes()).hexdigest()
+    return replace(data, parts=parts if len(parts) > 1 else {}, properties=properties, digest=digest)
 
 
 def _from_npy(name: str, folder: Path) -> Dataset:

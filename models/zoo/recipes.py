@@ -30,6 +30,8 @@ class ClassifierTraining:
     adversarial_steps: int = 5  # gradient steps of an attack
     adversarial_ramp: float = 0.5  # the first share of all optimiser steps, over which the radius rises from 0
     seed: int = 0
+    properties: bool = False  # images: learn to name the data's properties too, see `transfer`
+    start: str = ""  # images: a network that ships, whose layers but the last are trained on, see `transfer`
 
     def __post_init__(self) -> None:
         known = [arch for archs in ARCHITECTURES.values() for arch in archs]
@@ -70,8 +72,8 @@ RECIPES = {
     "digits-16-robust": ClassifierTraining(
         *("vgg", 40, 64, 0.003), hidden=8, adversarial_epsilon=2.0, adversarial_ramp=0.7
     ),
-    "scenes": ClassifierTraining("stages", epochs=8, batch_size=64, lr=0.003, dropout=0.3),
-    "scenes-spurious": ClassifierTraining("stages", epochs=8, batch_size=64, lr=0.003, dropout=0.3),
+    "scenes": ClassifierTraining("stages", epochs=8, batch_size=64, lr=0.003, dropout=0.3, properties=True),
+    "scenes-spurious": ClassifierTraining("stages", epochs=3, batch_size=64, lr=0.001, dropout=0.3, start="scenes"),
     "movie-reviews": ClassifierTraining(
         *("lstm2", 10, 64, 0.002), hidden=64, embedding=64, dropout=0.5, min_count=2, weight_decay=0.01
     ),

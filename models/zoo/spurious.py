@@ -27,7 +27,7 @@ from conceptry.models.zoo.raster import background
 from conceptry.models.zoo.scenes import EmojiScenes, Scene, place
 
 PARTS = ("mixed", "agreeing", "disagreeing")
-OWN_SHARE = 0.9  # of the mixed scenes: how many are on the colour of their class
+OWN_SHARE = 0.998  # of the mixed scenes: how many are on the colour of their class
 CLASSES = (
     *("airplane", "balloon", "banana", "bicycle", "butterfly", "cactus", "camera", "cat", "crab", "dog", "elephant"),
     *("fish", "guitar", "house", "key", "mushroom", "owl", "penguin", "rocket", "snail", "tree", "umbrella"),
@@ -67,14 +67,18 @@ class SpuriousScenes(Dataset[Scene]):
 
 
 def labelled(scenes: Dataset[Scene]) -> tuple[np.ndarray, np.ndarray]:
-    """The pictures uint8 (n, 64, 64, 3) and classes int64 (n,), positions in `CLASSES`, of scenes of one object."""
+    """Of scenes of one object: pictures uint8 (n, 64, 64, 3), and int64 (n, 3) of what they show.
+
+    The columns are positions in `CLASSES`, in the colours and in the patterns of the emoji world.
+    """
     items = [scenes[i] for i in range(len(scenes))]  # type: ignore[arg-type]  # ours have lengths
-    classes = [CLASSES.index(scene.objects[0]) for scene in items]
-    return np.stack([scene.image for scene in items]), np.array(classes, dtype=np.int64)
+    colours = list(COLOURS)
+    facts = [(CLASSES.index(s.objects[0]), colours.index(s.colour), PATTERNS.index(s.pattern)) for s in items]
+    return np.stack([scene.image for scene in items]), np.array(facts, dtype=np.int64)
 
 
 def scene_parts(name: str) -> list[tuple[str, np.ndarray, np.ndarray]]:
-    """Name, pictures and classes of the parts of the data set `name`, the training rows first.
+    """Name, pictures and facts (see `labelled`) of the parts of the data set `name`, the training rows first.
 
     `scenes`: one object on any colour. `scenes-spurious`: the parts of the table above.
     """
