@@ -16,6 +16,7 @@ from rich.markup import escape
 from conceptry.evaluation.commands.audit import audit
 from conceptry.evaluation.commands.convert import convert
 from conceptry.evaluation.commands.describe import describe
+from conceptry.evaluation.commands.exemplars import exemplars
 from conceptry.evaluation.console import (
     Optional,
     check_folder,
@@ -438,6 +439,7 @@ def demo(output: Path, size: int) -> None:
     run(output, size, console)
 
 
+cli.add_command(exemplars)
 cli.add_command(describe)
 cli.add_command(audit)
 cli.add_command(convert)

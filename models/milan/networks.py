@@ -1,16 +1,18 @@
-"""The network whose units are described, by name, and the layers that are described where none are named."""
+"""The network whose units are described, by name."""
 
-import re
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from conceptry.models.errors import InputError
 from conceptry.models.explained.load import load_explained
 from conceptry.models.explained.pixels import as_pixel_model, to_pictures
 from conceptry.models.explained.protocol import PixelModel
+from conceptry.models.milan.stages import default_layers
+
+__all__ = ["ImageTower", "default_layers", "load_network"]
 
 
 class ImageTower:
@@ -79,15 +81,3 @@ def load_network(name: str, device: str | torch.device = "auto") -> PixelModel:
         assert isinstance(tower, PixelModel)
         return tower
     return as_pixel_model(load_explained(name, device))
-
-
-_STAGES = re.compile(r"(stem|conv1|act3|layer\d+|stages?\.?\d+|features\.\d+|blocks?\.\d+)")
-
-
-def default_layers(module: nn.Module) -> list[str]:
-    """The stages of a network."""
-    children = dict(module.named_children())
-    if {"layer1", "layer2"} <= children.keys():
-        stem = ["act3"] if "act3" in children else ["conv1"] if "conv1" in children else []
-        return stem + [name for name in children if re.fullmatch(r"layer\d+", name)]
-    raise InputError("this network has no stages of known names; name the layers")

@@ -1,0 +1,65 @@
+"""The layers of a network that are described where none are named.
+
+| network | layers |
+|---|---|
+| ResNets of torchvision, timm and open_clip, the zoo's | the stem (act3 or conv1) where there is one, layer1, ... |
+| transformers: timm, torchvision, open_clip | the first linear layer of every block's MLP, such as blocks.0.mlp.fc1 |
+| AlexNet, VGG | every convolution of `features` |
+| others with features, blocks, _blocks, stages or layers | of these the last one at each size of the map |
+| others with stage2, stage3, ... | conv1 where there is one, and these |
+
+The first three are what the paper describes: its ResNet152, DINO and AlexNet.
+"""
+
+import re
+from itertools import pairwise
+
+from torch import nn
+
+from conceptry.models.errors import InputError
+from conceptry.models.explained.layers import some
+
+_BLOCKS = re.compile(r"blocks\.\d+\.mlp\.fc1|encoder\.layers\.\w+\.mlp\.0|transformer\.resblocks\.\d+\.mlp\.c_fc")
+_WRAPPERS = ("trunk", "backbone", "model", "module", "network")
+_SEQUENCES = ("features", "blocks", "_blocks", "stages", "layers")
+
+
+def default_layers(module: nn.Module, name: str = "the network") -> list[str]:
+    """The names of the layers that are described by default; see the table. None of them is run.
+
+    Raises InputError where the network has no stages of known names; `name` is what the sentence calls it.
+    """
+    children = dict(module.named_children())
+    stages = [child for child in children if re.fullmatch(r"(layer|stage)\d+", child)]
+    if len(stages) > 1:
+        return [stem for stem in ("act3", "conv1") if stem in children][:1] + stages
+    names = [path for path, part in module.named_modules() if path]
+    if blocks := [path for path in names if _BLOCKS.fullmatch(path)]:
+        return blocks
+    if not type(module).__name__.startswith("Swin"):  # whose channels come last, which no default can know
+        for sequence in _SEQUENCES:
+            part = children.get(sequence)
+            if isinstance(part, nn.Sequential | nn.ModuleList) and len(part) > 1:
+                return [f"{sequence}.{child}" for child in _stage_ends(part)]
+    for wrapper in _WRAPPERS:
+        if wrapper in children:
+            return [f"{wrapper}.{layer}" for layer in default_layers(children[wrapper], name)]
+    raise InputError(f"{name}: has no stages of known names; name its layers, such as {some(names)}")
+
+
+def _stage_ends(sequence: nn.Module) -> list[str]:
+    children = list(sequence.named_children())
+    convolutions = [name for name, part in children if isinstance(part, nn.Conv2d)]
+    if len(convolutions) > 1:
+        return convolutions
+    ends = [before for (before, _), (_, part) in pairwise(children) if _halves(part)]
+    return [*ends, children[-1][0]]
+
+
+def _halves(part: nn.Module) -> bool:
+    """Whether a convolution or pooling in `part` takes larger steps than one."""
+    for module in part.modules():
+        stride = getattr(module, "stride", 1)
+        if any(step > 1 for step in (stride if isinstance(stride, tuple) else (stride,)) if isinstance(step, int)):
+            return True
+    return False
