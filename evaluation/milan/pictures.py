@@ -22,7 +22,8 @@ SHOWN = 8  # exemplars of a unit
 FINE = 224  # pixels that the outline of a mask is drawn in
 CELL, SPACE, TEXT, MARGIN = 56.0, 4.0, 236.0, 14.0
 LETTERS = {11: 38, 9: 46, 7.5: 56}  # that the column of text has room for, by size
-_SOURCE = "Exemplars: the pictures that drive the unit most, bright where it is active."
+_SOURCE = "The pictures that drive each unit most, bright where it is active."
+_WRONG = " Orange: not what the unit is known to be."
 
 
 def draw_units(records: Sequence[dict]) -> Figure:
@@ -47,15 +48,16 @@ def draw_units(records: Sequence[dict]) -> Figure:
         if not images:
             page.text(MARGIN + TEXT, top + CELL / 2, "no exemplars were delivered", 8, MUTED, va="center")
         top += height
-    page.text(MARGIN, top, _SOURCE, 7, MUTED)
+    wrong = any(record.get("right") is False for record in records)
+    page.text(MARGIN, top, _SOURCE + wrong * _WRONG, 7, MUTED)
     return page.figure
 
 
 def _by_unit(records: Sequence[dict]) -> list[list[dict]]:
-    """The records of each unit, in the order of the first; several only where several versions were asked."""
-    rows: dict[tuple[str, int, str], list[dict]] = {}
+    """The records of each unit, in the order of the first; several where several versions have the same exemplars."""
+    rows: dict[tuple[str, str, str], list[dict]] = {}
     for record in records:
-        rows.setdefault((record["layer"], record["unit"], record.get("sample", "")), []).append(record)
+        rows.setdefault((record["sample"], *map("".join, (record["images"], record["masks"]))), []).append(record)
     return list(rows.values())
 
 
@@ -86,7 +88,7 @@ def _lines(same: Sequence[dict]) -> list[tuple[str, float, str, str]]:
 
 def unit_name(record: dict) -> str:
     """How a unit is named in pictures and tables: its layer and number, or what the data calls it."""
-    return f"{record['layer']}, unit {record['unit']}" if record["layer"] else record.get("sample", "")
+    return f"{record['layer']}, unit {record['unit']}" if record["layer"] else record["sample"]
 
 
 def _exemplars(images: Sequence[str], masks: Sequence[str]) -> np.ndarray:
