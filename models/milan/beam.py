@@ -64,7 +64,7 @@ def beam_search(
     state = advance(prepared, decoder.token_gates(torch.full((n,), start, device=features.device)))
     prefixes = None if language_model is None else Prefixes(language_model, n)
     for t in range(length):
-        log_p = decoder.log_probabilities(state.hidden)
+        log_p = decoder.log_probabilities(state.hidden, weights)
         gains = log_p if prefixes is None else log_p - temperature * prefixes.log_p[prefixes.of]
         parents, tokens = best_continuations(beams.scores, beams.finished, gains, start + 1, beam_size)
         rows = row_numbers(beams.finished).gather(1, parents)

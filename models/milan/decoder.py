@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from conceptry.models.milan.attention import attend, attend_rows
-from conceptry.models.milan.recurrence import linear, lstm_cell
+from conceptry.models.milan.recurrence import Product, linear, lstm_cell
 from conceptry.models.milan.vocabulary import SPECIALS
 
 
@@ -52,15 +52,14 @@ class Prepared(NamedTuple):
 
 
 class DecoderWeights(NamedTuple):
-    """The parameters as the two halves of a step use them.
+    """The parameters as steps use them.
 
-    hidden: W_q, W_g, W_h one below the other (A + F + 4 H, H) and their bias; context: the columns of W_x for z
-    (4 H, F).
+    hidden: W_q, W_g, W_h, one below the other. context: the columns of W_x for z. output: W_o.
     """
 
-    hidden: Tensor
-    hidden_bias: Tensor
-    context: Tensor
+    hidden: Product
+    context: Product
+    output: Product
 
 
 class Decoder(nn.Module):
@@ -110,7 +109,7 @@ class Decoder(nn.Module):
             state = advance(prepared, tokens[:, t])
             hidden.append(state.hidden)
             attention.append(prepared.attention)
-        return self.log_probabilities(torch.stack(hidden, dim=1)), torch.stack(attention, dim=1)
+        return self.log_probabilities(torch.stack(hidden, dim=1), weights), torch.stack(attention, dim=1)
 
     def exemplars(self, features: Tensor) -> Exemplars:
         """What every step reads of the exemplars; features: (n, k, F)."""
@@ -126,7 +125,11 @@ class Decoder(nn.Module):
         """The parameters in the order in which `prepare` uses them; one call serves all the steps of a search."""
         parts = (self.query.weight, self.feature_gate.weight, self.lstm.weight_hh)
         biases = (self.query.bias, self.feature_gate.bias, self.lstm.bias_hh)
-        return DecoderWeights(torch.cat(parts), torch.cat(biases), self.lstm.weight_ih[:, self.embedding_size :])
+        return DecoderWeights(
+            Product(torch.cat(parts), torch.cat(biases)),
+            Product(self.lstm.weight_ih[:, self.embedding_size :]),
+            Product(self.output.weight, self.output.bias),
+        )
 
     def token_gates(self, tokens: Tensor) -> Tensor:
         """W_x e + b_x (..., 4 H) of tokens (...)."""
@@ -136,20 +139,20 @@ class Decoder(nn.Module):
         self, exemplars: Exemplars, state: DecoderState, weights: DecoderWeights, units: Tensor | None = None
     ) -> Prepared:
         """The first half of a step. units: int64 (R,), whose exemplars each row reads (default: one row of each)."""
-        products = linear(state.hidden, weights.hidden, weights.hidden_bias)
+        products = weights.hidden(state.hidden)
         query, gate, gates = products.split((self.attention_size, self.n_features, 4 * self.hidden_size), dim=-1)
         energy = self.attention.weight[0]  # its bias cancels in the softmax
         if units is None:
             attention, context = attend(query, exemplars.keys, energy, exemplars.features)
         else:
             attention, context = attend_rows(query, exemplars.keys, energy, exemplars.features, units)
-        gates = gates + linear(torch.sigmoid(gate) * context, weights.context)
+        gates = gates + weights.context(torch.sigmoid(gate) * context)
         return Prepared(gates, state.cell, attention)
 
-    def log_probabilities(self, hidden: Tensor) -> Tensor:
+    def log_probabilities(self, hidden: Tensor, weights: DecoderWeights) -> Tensor:
         """log p(. | prefix) (..., n_tokens) from the states after its last token (..., H)."""
         hidden = functional.dropout(hidden, self.dropout, self.training)
-        return torch.log_softmax(linear(hidden, self.output.weight, self.output.bias), dim=-1)
+        return torch.log_softmax(weights.output(hidden), dim=-1)
 
 
 def advance(prepared: Prepared, token_gates: Tensor) -> DecoderState:

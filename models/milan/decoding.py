@@ -40,7 +40,7 @@ def greedy(decoder: Decoder, features: Tensor, length: int = LENGTH) -> Hypothes
     going = torch.ones(n, dtype=torch.bool, device=features.device)
     for t in range(length):
         state = advance(decoder.prepare(exemplars, state, weights), decoder.token_gates(last))
-        best, last = decoder.log_probabilities(state.hidden).max(dim=-1)
+        best, last = decoder.log_probabilities(state.hidden, weights).max(dim=-1)
         tokens[going, t] = last[going]
         total += torch.where(going, best, 0)
         going &= last != stop
@@ -68,7 +68,7 @@ def sample(decoder: Decoder, features: Tensor, seed: int, draws: int = 1, length
     going = torch.ones_like(units, dtype=torch.bool)
     for t in range(length):
         state = advance(decoder.prepare(exemplars, state, weights, units), decoder.token_gates(last))
-        log_p = decoder.log_probabilities(state.hidden)
+        log_p = decoder.log_probabilities(state.hidden, weights)
         cumulated = log_p.double().exp().cumsum(dim=-1)
         threshold = uniform[:, t].repeat(n)[:, None] * cumulated[:, -1:]
         last = (cumulated <= threshold).sum(dim=-1)
@@ -94,7 +94,7 @@ def score_captions(decoder: Decoder, features: Tensor, tokens: Tensor) -> Tensor
     for t in range(length):
         state = advance(decoder.prepare(exemplars, state, weights, units), decoder.token_gates(last))
         last = rows[:, t]
-        gained = decoder.log_probabilities(state.hidden).gather(1, last[:, None]).squeeze(1)
+        gained = decoder.log_probabilities(state.hidden, weights).gather(1, last[:, None]).squeeze(1)
         total += torch.where(going, gained, 0)
         going &= last != decoder.start + 1
         if not going.any():
