@@ -20,8 +20,8 @@ from conceptry.models.encoders.protocol import PackagedEncoder
 from conceptry.models.errors import InputError
 from conceptry.models.method import Method, Package, option
 from conceptry.models.milan.clip_dissect import ClipDissect, build_clip_dissect
-from conceptry.models.milan.describer import Describer, load_describer
-from conceptry.models.milan.network_exemplars import DATA, ExemplarSource, NetworkExemplars, network_exemplars
+from conceptry.models.milan.describer import load_describer
+from conceptry.models.milan.network_exemplars import ExemplarSource, NetworkExemplars, network_exemplars
 from conceptry.models.milan.network_units import NetworkUnits
 from conceptry.models.milan.package import CLIP_DISSECT, DESCRIBER, OF_WORDS, UNITS, check_words, write_package
 from conceptry.models.milan.settings import DecodingSettings
@@ -78,16 +78,15 @@ class MilanOptions(DecodingSettings, ExemplarSource):
 
 def build(options: MilanOptions, directory: Path) -> Package:
     """Gather describer and exemplars, and write the package folder."""
-    device = resolve_device("auto")
-    encoder = None if options.encoder_name is None else load_encoder(options.encoder_name, device)
-    if options.is_words:
-        assert encoder is not None  # the options have seen to it
-        describer: Describer | ClipDissect = _word_describer(options, encoder)
-    else:
-        describer = load_describer(options.describer, device)
+    device, settings = resolve_device("auto"), options.settings_of_search()
+    clip = None if options.encoder_name is None else load_encoder(options.encoder_name, device)
+    describer = None if options.is_words else load_describer(options.describer, device)
     with network_exemplars(options) as found:
-        clip = None if options.is_words else encoder  # CLIP-Dissect holds its own
-        write_package(directory, found.layers, describer, options.settings_of_search(), clip)
+        if describer is None:
+            assert clip is not None  # the options have seen to it
+            write_package(directory, found.layers, _word_describer(options.words, found.data, clip), settings, None)
+        else:
+            write_package(directory, found.layers, describer, settings, clip)
         return _package(options, found, directory)
 
 
@@ -132,11 +131,13 @@ def units_param(units: NetworkUnits) -> str:
     return text
 
 
-def _word_describer(options: MilanOptions, encoder: PackagedEncoder) -> ClipDissect:
-    words = _words(options.words)
-    source = open_source(options.data or DATA, REFERENCE_PICTURES)
+def _word_describer(words: str | None, data: str, encoder: PackagedEncoder) -> ClipDissect:
+    try:
+        source = open_source(data, REFERENCE_PICTURES)
+    except InputError as error:
+        raise InputError(f"{CLIP_DISSECT} asks how frequent words are in the data of the exemplars: {error}") from None
     pictures = (Image.fromarray(np.ascontiguousarray(source.pictures([i])[0])) for i in range(len(source)))
-    return build_clip_dissect(encoder, words, pictures)
+    return build_clip_dissect(encoder, _words(words), pictures)
 
 
 def _words(path: str | None) -> tuple[str, ...]:

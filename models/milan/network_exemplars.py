@@ -1,6 +1,5 @@
 """The exemplars that a version describes units by: computed over a network, or read where that was done before."""
 
-import hashlib
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -8,9 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import torch
-
-from conceptry.models.errors import InputError
+from conceptry.models.artifacts import read_json
+from conceptry.models.errors import ConceptryError, InputError
 from conceptry.models.explained.layers import find_layer, some
 from conceptry.models.method import option
 from conceptry.models.milan.exemplar_settings import ExemplarSettings
@@ -19,6 +17,7 @@ from conceptry.models.milan.files import read_results
 from conceptry.models.milan.networks import default_layers, load_network
 from conceptry.models.milan.records import LayerExemplars
 from conceptry.models.milan.sources import DEFAULT_SIZE, open_source
+from conceptry.models.milan.state import RECORD, module_digest
 
 MODEL, DATA = "zoo:scenes", "zoo:emoji-scenes"
 
@@ -97,13 +96,9 @@ def network_exemplars(source: ExemplarSource) -> Iterator[NetworkExemplars]:
 
 
 def lineage_of(model: Any) -> dict[str, str]:
-    """The network's name and digest; that of its weights, where it is the half of an encoder."""
-    if known := getattr(model, "lineage", None):
-        return dict(known)
-    digest = hashlib.sha256()
-    for name, value in model.module.state_dict().items():
-        digest.update(name.encode() + value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
-    return {"explained_model": model.name, "explained_sha256": digest.hexdigest()}
+    """The network's name and digest; that of its module, where it is the half of an encoder."""
+    known = getattr(model, "lineage", None)
+    return dict(known or {"explained_model": model.name, "explained_sha256": module_digest(model.module)})
 
 
 def _read(source: ExemplarSource, folder: Path) -> NetworkExemplars:
@@ -111,13 +106,36 @@ def _read(source: ExemplarSource, folder: Path) -> NetworkExemplars:
     if missing := [name for name in source.layer_names() if name not in found]:
         raise InputError(f"{folder}: holds no layer {missing[0]!r}; expected one such as {some(list(found))}")
     layers = {name: found[name] for name in source.layer_names() or found}
-    lineage: dict[str, str] = {}
-    if source.model is not None:
-        model = load_network(source.model, "cpu")
-        for name in layers:
-            find_layer(model.module, name, model.name)
-        lineage = lineage_of(model)
-    name = lineage.get("explained_model") or folder.parent.name
+    record = read_json(folder / RECORD) if (folder / RECORD).is_file() else {}
+    lineage = _lineage(source.model, record, layers, folder)
+    if "data_sha256" in record:
+        lineage["data_sha256"] = record["data_sha256"]
     counts = sorted({exemplars.images.shape[1] for exemplars in layers.values()})
-    k = {"k": counts[0] if len(counts) == 1 else ",".join(map(str, counts))}
-    return NetworkExemplars(layers, name, source.data or folder.name, k, lineage)
+    params = {name: record.get(name) for name in ("size", "k", "quantile")}
+    params["k"] = counts[0] if len(counts) == 1 else ",".join(map(str, counts))
+    model = lineage.get("explained_model") or record.get("model") or folder.absolute().parent.name
+    return NetworkExemplars(layers, model, source.data or record.get("data") or folder.absolute().name, params, lineage)
+
+
+def _lineage(
+    named: str | None, record: Mapping[str, Any], layers: Mapping[str, LayerExemplars], folder: Path
+) -> dict[str, str]:
+    """Of the network that the user names, else of the one that the record names; {} where neither does.
+
+    Raises InputError where the network that is named is not that of the exemplars.
+    """
+    if named is not None:
+        model = load_network(named, "cpu")
+        for layer in layers:
+            find_layer(model.module, layer, model.name)
+        if record and record["model_sha256"] != module_digest(model.module):
+            raise InputError(f"{folder}: holds exemplars of {record['model']}, whose weights are not those of {named}")
+        return lineage_of(model)
+    if not record:
+        return {}
+    known = {"explained_model": record["model"], "explained_sha256": record["model_sha256"]}
+    try:
+        model = load_network(record["model"], "cpu")
+    except ConceptryError:
+        return known  # a module of the user's own, which no name leads to
+    return lineage_of(model) if module_digest(model.module) == record["model_sha256"] else known

@@ -73,3 +73,32 @@ def test_spark_gives_pictures_back_as_base64(spark, perturbation_version, pictur
             assert base64.b64decode(side["image"]) == same["image"]
             assert (side["target"], side["success"], side["steps"]) == (same["target"], same["success"], same["steps"])
         assert answer["l1"] == pytest.approx(expected["l1"])
+
+
+def test_spark_describes_units_by_number_and_by_pictures(spark, milan_version) -> None:
+    import colours
+    from pyspark.sql import functions
+    from pyspark.sql.types import ArrayType, BinaryType, LongType, StringType, StructField, StructType
+
+    pairs = [colours.scene("green", seed) for seed in range(2)]
+    images = [png_bytes(Image.fromarray(image.transpose(1, 2, 0))) for image, _ in pairs]
+    masks = [png_bytes(Image.fromarray(mask[0] * 255)) for _, mask in pairs]
+    rows = [("7", 5, None, None), ("first", 3, None, None), (None, None, images, masks)]
+    binaries = ArrayType(BinaryType())
+    kinds = {"layer": StringType(), "unit": LongType(), "images": binaries, "masks": binaries}
+    frame = spark.createDataFrame(rows, StructType([StructField(name, kind) for name, kind in kinds.items()]))
+    udf = mlflow.pyfunc.spark_udf(spark, milan_version.uri, env_manager="local", params={"exemplars": True})
+    answers = [
+        row["answer"].asDict(recursive=True)
+        for row in frame.withColumn("answer", udf(functions.struct(*kinds))).collect()
+    ]
+    local = load(milan_version.uri)
+    for row, answer in zip(rows, answers, strict=True):
+        table = pd.DataFrame([dict(zip(kinds, row, strict=True))], dtype=object)
+        (expected,) = local.predict(table, params={"exemplars": True}).to_dict("records")
+        for name in ("images", "masks"):
+            assert [base64.b64decode(content) for content in answer.pop(name)] == expected.pop(name)
+        assert answer.pop("score") == pytest.approx(expected.pop("score"), abs=1e-5)
+        for name in ("layer", "unit", "active", "description", "ids", "activations"):
+            assert answer[name] == expected[name]
+    assert [answer["description"] for answer in answers] == ["Red", "", "Green"]
