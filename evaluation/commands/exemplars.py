@@ -92,7 +92,8 @@ def exemplars(
             resume=not restart,
         )
     for layer, exemplars_of in found.items():
-        assert exemplars_of.activations is not None and exemplars_of.levels is not None  # written by this command
+        assert exemplars_of.activations is not None  # this command writes both
+        assert exemplars_of.levels is not None
         silent = int((exemplars_of.activations[:, 0] <= exemplars_of.levels).sum())
         say(f"{layer}: {len(exemplars_of)} units" + (f", {silent} of which never vary" if silent else ""))
     say(f"{k} pictures of each, of the {len(source)} of {data}")

@@ -60,6 +60,7 @@ def _halves(part: nn.Module) -> bool:
     """Whether a convolution or pooling in `part` takes larger steps than one."""
     for module in part.modules():
         stride = getattr(module, "stride", 1)
-        if any(step > 1 for step in (stride if isinstance(stride, tuple) else (stride,)) if isinstance(step, int)):
+        steps = stride if isinstance(stride, tuple | list) else (stride,)
+        if any(isinstance(step, int) and step > 1 for step in steps):
             return True
     return False
