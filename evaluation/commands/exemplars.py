@@ -31,7 +31,7 @@ from conceptry.models.errors import InputError
     type=Optional(int),
     help="Side of delivered pictures; the original: 224. [default: the network's]",
 )
-@click.option("--batch-size", type=int, default=128, show_default=True, help="Pictures in one forward pass.")
+@click.option("--batch-size", type=Optional(int), help="Pictures in one forward pass. [default: by their size]")
 @click.option("--restart", is_flag=True, help="Start over what the folder holds, instead of going on with it.")
 @size_option
 @seed_option
@@ -45,7 +45,7 @@ def exemplars(
     k: int,
     quantile: float,
     image_size: int | None,
-    batch_size: int,
+    batch_size: int | None,
     restart: bool,
     size: int | None,
     seed: int,

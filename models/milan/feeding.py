@@ -19,6 +19,7 @@ from conceptry.models.milan.sources import ItemSource, PictureSource, Source, as
 
 _AT_ONCE = 16  # pictures that a worker reads before it asks for more work
 _WORKERS = 4
+_BATCH, _PIXELS = 128, 2**19
 
 
 class Feed:
@@ -59,6 +60,15 @@ class Feed:
     def delivers_outputs(self) -> bool:
         """Whether the pictures are what the network puts out."""
         return self.transform_outputs is not None
+
+    def batch_size(self, asked: int | None) -> int:
+        """Pictures in one forward pass: as `asked`, else 128, as in the original, but on a CPU no more than its caches
+        bear: with 10 pictures of 224 x 224 EfficientNet-Lite0 takes .035 s for each, with 128 .11.
+        """
+        if asked is not None or self.device.type != "cpu":
+            return asked or _BATCH
+        size = self.pixel_model.size if self.pixel_model else None
+        return _BATCH // 4 if size is None else min(max(_PIXELS // (size[0] * size[1]), 1), _BATCH)
 
     def batches(self, indices: np.ndarray, size: int) -> Iterator[tuple[np.ndarray, Any]]:
         """The numbers of each batch, and what `run` takes; read ahead by a batch."""

@@ -70,7 +70,7 @@ def first_pass(
     total = len(feed.source)
     done, chosen = _restored(state, hiddens.layers)
     clock = Clock()
-    for numbers, batch in feed.batches(np.arange(done, total), settings.batch_size):
+    for numbers, batch in feed.batches(np.arange(done, total), feed.batch_size(settings.batch_size)):
         hiddens.run(partial(feed.run, batch), whole=False)
         for layer in hiddens.layers:
             hidden = hiddens.take(layer, len(numbers))
@@ -119,7 +119,7 @@ def second_pass(
     ids = {layer: known.top.ids.ravel()[places[layer]] for layer, known in chosen.items()}
     results: dict[str, InMemory | OnDisk] = {}
     done, clock = state.load_second() if state else 0, Clock()
-    for numbers, batch in feed.batches(needed[done:], settings.batch_size):
+    for numbers, batch in feed.batches(needed[done:], feed.batch_size(settings.batch_size)):
         output = hiddens.run(partial(feed.run, batch), whole=feed.delivers_outputs)
         pictures, size = _sized(feed.pictures(batch, output), settings)
         for layer in hiddens.layers:
