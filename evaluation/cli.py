@@ -13,9 +13,11 @@ from typing import Any
 import click
 from rich.markup import escape
 
+from conceptry.evaluation.commands.analyse import analyse
 from conceptry.evaluation.commands.audit import audit
 from conceptry.evaluation.commands.convert import convert
 from conceptry.evaluation.commands.describe import describe
+from conceptry.evaluation.commands.edit import edit
 from conceptry.evaluation.commands.exemplars import exemplars
 from conceptry.evaluation.console import (
     Optional,
@@ -443,6 +445,8 @@ cli.add_command(exemplars)
 cli.add_command(describe)
 cli.add_command(audit)
 cli.add_command(convert)
+cli.add_command(analyse)
+cli.add_command(edit)
 
 
 def _numbers(text: str | None) -> list[int]:

@@ -1,0 +1,101 @@
+"""`conceptry analyse`: what ablating units by their descriptions does to accuracy."""
+
+from pathlib import Path
+
+import click
+
+from conceptry.evaluation.console import (
+    Optional,
+    check_picture,
+    device_option,
+    errors,
+    json_object,
+    say,
+    seed_option,
+    size_option,
+)
+from conceptry.models.errors import InputError
+
+_SIZE = 400  # pictures of each part, where no size is given
+
+
+@click.command()
+@click.argument("uri")
+@click.option("--data", required=True, help="Pictures with classes: zoo:scenes, zoo:scenes-spurious, folder:PATH.")
+@click.option("--words", type=Optional(str), help="Ablate units described by any of these, separated by commas.")
+@click.option(
+    "--by",
+    type=Optional(click.Choice(["words", "length", "score"])),
+    help="Order of the units: the longest or the surest description first. [default: words]",
+)
+@click.option("--reverse", is_flag=True, help="The shortest or the least sure description first.")
+@click.option("--layer", "layers", multiple=True, help="Only this layer; may be repeated. [default: all]")
+@click.option("--orders", default=5, show_default=True, type=int, help="Random orders to compare with.")
+@click.option(
+    "--output", default="analyse.png", show_default=True, type=click.Path(path_type=Path), help="Picture or .csv."
+)
+@click.option("--model", type=Optional(str), help="The network, where URI is a folder or table of descriptions.")
+@click.option("--params", default="{}", help='Parameters of the search as JSON, as {"strategy": "beam"}.')
+@size_option
+@seed_option
+@device_option
+def analyse(
+    uri: str,
+    data: str,
+    words: str | None,
+    by: str | None,
+    reverse: bool,
+    layers: tuple[str, ...],
+    orders: int,
+    output: Path,
+    model: str | None,
+    params: str,
+    size: int | None,
+    seed: int,
+    device: str,
+) -> None:
+    """Ablate units in an order that their descriptions give, and plot accuracy against how many.
+
+    URI is a registered version of milan, a folder that `conceptry describe` wrote, or a table (.csv) of the columns
+    layer, unit and description. Units of each layer are ablated on their own, beside as many random ones.
+    """
+    order = by or "words"
+    if (order == "words") != (words is not None):
+        raise InputError("expected --words such as red,blue, or --by length or --by score; one of the two")
+    check_picture(output, (".png", ".svg", ".pdf", ".csv"))
+    given = json_object(params, "--params")
+    from conceptry.evaluation.milan.analysing import analyse_network, write_curves
+    from conceptry.evaluation.milan.curves import draw_analysis
+    from conceptry.evaluation.milan.labelled import load_parts
+    from conceptry.evaluation.milan.named_units import named_units
+    from conceptry.evaluation.progress import bar
+    from conceptry.models.milan.words import split_words
+
+    wanted = split_words(words) if words is not None else ()
+    with bar(uri) as progress:
+        named = named_units(uri, given, device, model, progress).of([layer for layer in layers if layer])
+        progress("reading data", 0.0)
+        parts = load_parts(data, named.model, size or _SIZE, seed)
+        found = analyse_network(named, parts, order, wanted, orders, seed, reverse, progress)
+    for each in found:
+        for part in each.parts:
+            described, random = part.described, part.random[:, -1]
+            say(
+                f"{each.layer}, {part.part}: accuracy {described[0]:.3f}, with {each.counts[-1]} of {each.n_units} units "
+                f"ablated {described[-1]:.3f}, with as many random ones {random.mean():.3f} (sd {random.std(ddof=1):.3f})"
+            )
+    if output.suffix == ".csv":
+        write_curves(found, order, output)
+    else:
+        title, name = _title(named.model.name, order, wanted, reverse)
+        draw_analysis(found, title, name).savefig(output)
+    errors.print(f"saved {output}")
+
+
+def _title(network: str, order: str, words: tuple[str, ...], reverse: bool) -> tuple[str, str]:
+    """Of the picture, and of the curve of the described units."""
+    if order == "words":
+        named = ", ".join(words[:8]) + (f" and {len(words) - 8} more" if len(words) > 8 else "")
+        return f"{network}: units described by {named} ablated", "described by the words, surest first"
+    first = {"length": ("longest", "shortest"), "score": ("surest", "least sure")}[order][reverse]
+    return f"{network}: units ablated by their descriptions, the {first} first", f"the {first} description first"
