@@ -5,6 +5,7 @@ What a pass has done is a whole number of batches, so that one that goes on cuts
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from functools import partial
 
@@ -112,7 +113,20 @@ def second_pass(
     state: Unfinished | None,
     tell: Progress,
 ) -> dict[str, InMemory | OnDisk]:
-    """The pictures and masks, by layer; only the chosen pictures are looked at."""
+    """The pictures and masks, by layer; only the chosen pictures are looked at. Files are closed at the end."""
+    with ExitStack() as files:
+        return _second_pass(feed, hiddens, settings, chosen, state, tell, files)
+
+
+def _second_pass(
+    feed: Feed,
+    hiddens: Hiddens,
+    settings: ExemplarSettings,
+    chosen: Mapping[str, Chosen],
+    state: Unfinished | None,
+    tell: Progress,
+    files: ExitStack,
+) -> dict[str, InMemory | OnDisk]:
     needed = np.unique(np.concatenate([known.top.ids.ravel() for known in chosen.values()]))
     # The places of each layer by the number of the picture there.
     places = {layer: np.argsort(known.top.ids, axis=None, kind="stable") for layer, known in chosen.items()}
@@ -128,7 +142,10 @@ def second_pass(
             assert known.levels is not None
             if layer not in results:
                 u, k = known.top.ids.shape
-                results[layer] = OnDisk(state.folder / layer, u, k, size) if state else InMemory(u, k, size)
+                if state:
+                    results[layer] = files.enter_context(closing(OnDisk(state.folder / layer, u, k, size)))
+                else:
+                    results[layer] = InMemory(u, k, size)
             begin, end = np.searchsorted(ids[layer], (numbers[0], numbers[-1] + 1))
             here, rows = places[layer][begin:end], np.searchsorted(numbers, ids[layer][begin:end])
             which = here // settings.k

@@ -159,7 +159,7 @@ def test_a_version_needs_no_zoo(tmp_path: Path, colour_exemplars: Path, monkeypa
         {"clip_encoder": "zoo:emoji-clip", "clip": True},
         {"describer": "clip-dissect", "data": "zoo:digits"},
     ):
-        made(options | also, package := tmp_path / f"package{len(also)}")
+        made(options | also, package := tmp_path / "-".join(["package", *also]))
         with monkeypatch.context() as patched:
             patched.setattr("conceptry.models.zoo.shipped._WEIGHTS", tmp_path / "nowhere")
             registered = read_package(package, CPU)
