@@ -39,6 +39,7 @@ from conceptry.models.milan.activation_kernel import (
 RELATIVE, FLOOR = 2.0**-8, 2.0 ** (1 - OCTAVES)
 _WIDTH = ZEROS + 2 * BINS
 _LOWER = 0x7FFFFFFF
+_MOST = 2**31 - 1  # values that 32 bits can count
 
 
 class NotFiniteError(InputError):
@@ -67,7 +68,7 @@ class Sketch:
         Raises NotFiniteError, an InputError, for NaN and infinities; the sketch is then of no more use.
         """
         n, _, height, width = x.shape
-        if self._n_recent + n * height * width > _LOWER:
+        if self._n_recent + n * height * width > _MOST:
             self._settle()
         high, low = (self._add_on_cpu if x.device.type == "cpu" else self._add_tensors)(x.detach().float())
         self._n_recent += n * height * width
