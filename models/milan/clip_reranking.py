@@ -9,7 +9,8 @@ r"""Rank descriptions by how well a dual encoder matches them to the exemplars.
 
     score(s) = sum_j  (1 - w) v(m_j x_j) . u(s)  +  w v(x_j) . u(s)
 
-What lies outside of a mask is black. The original's factory left w at 1, so that masks were unused; here it is .5.
+What lies outside of a mask is black. The original's factory left w at 1, so that masks were unused; here it is .5. An
+encoder of a closed vocabulary is given what it can read of a text, see `readable`.
 """
 
 from collections.abc import Sequence
@@ -21,6 +22,7 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from conceptry.models.encoders.protocol import PackagedEncoder, encode_images, encode_texts
+from conceptry.models.milan.readable import readable
 
 
 def clip_scores(
@@ -35,7 +37,7 @@ def clip_scores(
     if not distinct:
         return [torch.zeros(0) for _ in texts]
     rows = {text: row for row, text in enumerate(distinct)}
-    embedded = normalize(encode_texts(encoder, distinct), dim=-1)
+    embedded = normalize(encode_texts(encoder, readable(encoder, distinct)), dim=-1)
     scores: list[Tensor] = []
     for pictures, where, unit in zip(images, masks, texts, strict=True):
         summed = torch.zeros_like(embedded[0])

@@ -146,9 +146,14 @@ def word_counts(descriptions: Iterable[str], left_out: Iterable[str] = FUNCTION_
     return dict(sorted(totals.items(), key=lambda item: (-item[1], item[0])))
 
 
-def _singular(word: str, vocabulary: frozenset[str]) -> str:
-    """The word of `vocabulary` that `word` is the plural of, else `word`."""
+def singulars(word: str) -> list[str]:
+    """What `word`, in lower case, may be the plural of, by the rules above."""
     endings = (("s", ""), ("es", ""), ("ies", "y"), ("ves", "f"), ("ves", "fe"))
     stems = [word.removesuffix(end) + other for end, other in endings if word.endswith(end)]
     stems += [one for one, many in _IRREGULAR.items() if many == word]
-    return next((stem for stem in stems if stem in vocabulary and word in _plurals(stem)), word)
+    return [stem for stem in stems if word in _plurals(stem)]
+
+
+def _singular(word: str, vocabulary: frozenset[str]) -> str:
+    """The word of `vocabulary` that `word` is the plural of, else `word`."""
+    return next((stem for stem in singulars(word) if stem in vocabulary), word)
