@@ -13,6 +13,7 @@ from conceptry.evaluation.plots import ACCENT, INK, MUTED, SECOND, new_figure, q
 
 ROWS, PICTURES = 8, 8  # of each of the two columns of matches; exemplars of each match
 _WIDTH, _ROW = 4.8, 0.85  # of a column and of a match, inches
+_TOP, _BOTTOM = 0.4, 0.45  # above and below the bars
 
 
 def draw_audit(audits: Sequence[Audit], words: Sequence[str]) -> Figure:
@@ -25,20 +26,23 @@ def draw_audit(audits: Sequence[Audit], words: Sequence[str]) -> Figure:
         half = -(-len(columns[0]) // 2)
         columns = [columns[0][:half], columns[0][half:]]
     rows = max(len(column) for column in columns)
-    bars = 0.9 + 0.08 * len(layers) + 0.2 * len(layers) * len(audits)
-    figure = new_figure(2 * _WIDTH, bars + _ROW * rows)
-    if not rows:
-        _draw_shares(figure.subplots(), audits, layers, words)
-        return figure
-    upper, lower = figure.subfigures(2, 1, height_ratios=[bars, _ROW * rows], squeeze=False)[:, 0]
-    _draw_shares(upper.subplots(), audits, layers, words)
-    grid = lower.subplots(rows, 2, squeeze=False)
-    for axes in grid.flat:
-        axes.set_axis_off()
+    # Every place is known, so nothing has to be laid out: dozens of small axes would take seconds.
+    bars = 0.35 + 0.08 * len(layers) + 0.2 * len(layers) * len(audits)
+    width, height = 2 * _WIDTH, _TOP + bars + _BOTTOM + _ROW * rows
+    figure = new_figure(width, height)
+    figure.set_layout_engine("none")
+
+    def place(left: float, top: float, right: float, bottom: float) -> Axes:
+        """Axes between these distances in inches from the left and from the top."""
+        return figure.add_axes((left / width, 1 - bottom / height, (right - left) / width, (bottom - top) / height))
+
+    margin = 0.25 + 0.085 * max(len(layer or "all") for layer in layers)
+    _draw_shares(place(margin, _TOP, width - 0.15, _TOP + bars), audits, layers, words)
     for column, matches in enumerate(columns):
         title = f"{audits[column].title}:  " if len(audits) > 1 else ""
         for row, match in enumerate(matches):
-            _draw_match(grid[row, column], match, title)
+            left, top = column * _WIDTH + 0.1, _TOP + bars + _BOTTOM + row * _ROW
+            _draw_match(place(left, top + 0.22, left + _WIDTH - 0.2, top + _ROW - 0.05), match, title)
     return figure
 
 
@@ -46,6 +50,7 @@ def _draw_match(axes: Axes, match: Match, title: str) -> None:
     if match.strip is not None:
         axes.imshow(drawn(match.strip, PICTURES), interpolation="antialiased")
     axes.set_anchor("W")
+    axes.set_axis_off()
     text = f"{title}{match.unit.layer} {match.unit.unit}  {match.unit.description}"
     short = text if len(text) < 70 else f"{text[:69]}\N{HORIZONTAL ELLIPSIS}"
     axes.set_title(short, loc="left", fontsize=9, color=INK, pad=3, parse_math=False)

@@ -58,7 +58,7 @@ def write_descriptions(units: Iterable[DescribedUnit], path: Path) -> None:
         writer = csv.writer(stream, lineterminator="\n")
         writer.writerow(COLUMNS)
         for unit in units:
-            alternatives = json.dumps([dict(each) for each in unit.alternatives], ensure_ascii=False)
+            alternatives = json.dumps([_rounded(each) for each in unit.alternatives], ensure_ascii=False)
             scores = [_text(getattr(unit, name)) for name in (*SCORES, "activation")]
             active = "true" if unit.active else "false"
             writer.writerow([unit.layer, unit.unit, unit.description, *scores, active, alternatives])
@@ -110,3 +110,7 @@ def _parsed(row: dict[str, str | None], where: str) -> DescribedUnit:
 
 def _text(value: float | None) -> str:
     return "" if value is None else f"{value:.6g}"
+
+
+def _rounded(alternative: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: float(f"{value:.6g}") if isinstance(value, float) else value for name, value in alternative.items()}

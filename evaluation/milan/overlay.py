@@ -76,7 +76,7 @@ def _overlay(masks: np.ndarray, width: int, height: int) -> bytes:
     columns = np.arange(width) * masks.shape[2] // width
     inside = masks[:, rows[:, None], columns]
     kinds = np.where(inside, 0, 1).astype(np.uint8)
-    kinds[_outline(inside, max(1, round(min(width, height) / 64)))] = 2
+    kinds[_outline(inside, max(1, round(min(width, height) / 128)))] = 2
     image = Image.fromarray(np.concatenate(list(kinds), axis=1), mode="P")
     image.putpalette([*(0, 0, 0), *VEIL[:3], *LINE[:3]])
     return _saved(image, "PNG", transparency=bytes((0, VEIL[3], LINE[3])), bits=2)

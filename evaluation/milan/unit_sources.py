@@ -103,6 +103,8 @@ def exemplars_source(directory: Path, describer: str, params: Mapping[str, Any],
 def score_note(known: Mapping[str, Any]) -> str:
     """What the score of descriptions is, by the settings of their search (hyperparameters are texts)."""
     strategy, weight = str(known.get("strategy", "")), known.get("temperature")
+    if known.get("describer") == "clip-dissect":
+        return "Score: PMI, log p(word | pictures) \N{MINUS SIGN} log p(word), by the similarity of words and pictures."
     if str(known.get("clip", False)).lower() == "true":
         return "Score: the sum of the cosines of the description with the exemplars, whole and masked."
     if strategy in ("mi", "rerank"):
