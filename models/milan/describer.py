@@ -117,7 +117,10 @@ class Describer:
             raise InputError(f"{len(features)} units have features, {len(captions)} have captions")
         scored: list[list[Alternative]] = []
         for unit, texts in zip(features, captions, strict=True):
-            length = 1 + max((len(tokenize(text)) for text in texts), default=0)
+            if not texts:
+                scored.append([])
+                continue
+            length = 1 + max(len(tokenize(text)) for text in texts)
             tokens = self.vocabulary.encode(texts, length).to(self.device)[None]
             likely = score_captions(self.decoder, unit[None], tokens)[0]
             pmi = likely - language_log_likelihood(self.language_model, tokens)[0]

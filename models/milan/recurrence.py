@@ -40,7 +40,7 @@ class Product:
             self._packed = weight.contiguous().to_mkldnn(), None if bias is None else bias.to_mkldnn()
 
     def __call__(self, values: Tensor) -> Tensor:
-        """Rows (..., in) to rows (..., out), each the same to the last bit whatever rows are beside it."""
+        """Rows (..., in) to rows (..., out); see `linear`."""
         if torch.is_grad_enabled():
             return functional.linear(values, self._weight, self._bias)
         # Libraries sum the products of very few rows in another order than those of many.
@@ -54,7 +54,11 @@ class Product:
 
 
 def linear(values: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    """`Product` of a map that is applied once."""
+    """torch's linear map of rows; in searches each row is the same to the last bit whatever rows are beside it.
+
+    So are the elementwise steps where H is a multiple of 32; otherwise torch takes the last few numbers of an array by
+    another path.
+    """
     rows = values.shape[:-1].numel()
     if torch.is_grad_enabled() or rows >= _LEAST_ROWS:
         return functional.linear(values, weight, bias)
