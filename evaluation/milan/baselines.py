@@ -14,11 +14,13 @@ import numpy as np
 from PIL import Image
 
 from conceptry.evaluation.milan.cases import UnitCase
+from conceptry.models.zoo.emoji import VOCABULARY
 
 if TYPE_CHECKING:
     from conceptry.models.milan.clip_dissect import ClipDissect
+    from conceptry.models.zoo.scenes import Scene
 
-REFERENCE_PICTURES = 500  # by which CLIP-Dissect knows how frequent words are
+REFERENCE_PICTURES = 1000  # by which the baselines know how frequent words and concepts are
 
 
 def baselines(cases: Sequence[UnitCase]) -> dict[str, list[str]]:
@@ -34,7 +36,10 @@ def baselines(cases: Sequence[UnitCase]) -> dict[str, list[str]]:
 def _dissected(cases: Sequence[UnitCase]) -> list[str]:
     from conceptry.models.milan.dissect import dissect  # the package imports torch
 
-    return [dissect(masks, case.segmentations).concept or "" for case in cases if (masks := case.masks) is not None]
+    shares = _shares()
+    return [
+        dissect(masks, case.segmentations, shares).concept or "" for case in cases if (masks := case.masks) is not None
+    ]
 
 
 def _clip_dissected(cases: Sequence[UnitCase]) -> list[str]:
@@ -44,12 +49,25 @@ def _clip_dissected(cases: Sequence[UnitCase]) -> list[str]:
 
 
 @cache
-def _describer() -> "ClipDissect":
-    from conceptry.models.encoders.load import load_encoder
-    from conceptry.models.milan.clip_dissect import build_clip_dissect
-    from conceptry.models.zoo.emoji import VOCABULARY
+def _reference() -> "list[Scene]":
     from conceptry.models.zoo.scenes import EmojiScenes
 
     scenes = EmojiScenes("train", REFERENCE_PICTURES)
-    pictures = (Image.fromarray(np.ascontiguousarray(scenes[i].image)) for i in range(REFERENCE_PICTURES))
+    return [scenes[index] for index in range(REFERENCE_PICTURES)]
+
+
+@cache
+def _shares() -> dict[str, float]:
+    """The share of all pixels that each concept of the emoji world covers."""
+    from conceptry.models.milan.dissect import concept_shares
+
+    return dict.fromkeys(VOCABULARY, 0.0) | concept_shares([scene.segments for scene in _reference()])
+
+
+@cache
+def _describer() -> "ClipDissect":
+    from conceptry.models.encoders.load import load_encoder
+    from conceptry.models.milan.clip_dissect import build_clip_dissect
+
+    pictures = (Image.fromarray(np.ascontiguousarray(scene.image)) for scene in _reference())
     return build_clip_dissect(load_encoder("zoo:emoji-clip"), VOCABULARY, pictures)

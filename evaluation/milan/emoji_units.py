@@ -45,18 +45,11 @@ def annotated_cases(size: int, seed: int) -> list[UnitCase]:
     for number, unit in enumerate(units):
         found = unit.exemplars
         assert found.ids is not None
-        known = tuple(segmentation(units.scene(i)) for i in found.ids.tolist())
+        known = tuple(units.scene(i).segments for i in found.ids.tolist())
         cases.append(
             _case(ANNOTATED, f"annotated {seed}:{number}", found, unit.properties, known, references=unit.captions)
         )
     return cases
-
-
-def segmentation(scene: Scene) -> Segmentation:
-    """The pixels of each concept of a scene: its objects; its colour and pattern, which fill the background."""
-    ground = scene.background_mask
-    objects = list(zip(scene.objects, scene.masks, strict=True))
-    return dict(objects) | {scene.colour: ground, scene.pattern: ground}
 
 
 def _limited(concepts: Mapping[str, Sequence[str]], size: int, seed: int) -> dict[str, dict[int, str]]:
@@ -80,7 +73,7 @@ def _cases(module, concepts: Mapping[str, Mapping[int, str]], group: str, scenes
         for unit, word in words.items():
             exemplars = found[layer].unit(unit)
             assert exemplars.ids is not None
-            known = tuple(segmentation(scenes[i]) for i in exemplars.ids.tolist())
+            known = tuple(scenes[i].segments for i in exemplars.ids.tolist())
             cases.append(_case(group, f"{group} {word}", exemplars, frozenset({word}), known))
     return cases
 

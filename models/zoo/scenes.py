@@ -61,6 +61,12 @@ class Scene:
         """bool (64, 64): the pixels of no object."""
         return ~np.logical_or.reduce(self.masks, axis=0)
 
+    @property
+    def segments(self) -> dict[str, np.ndarray]:
+        """bool (64, 64) by word: the pixels of each object; of colour and pattern those of the background."""
+        ground = self.background_mask
+        return dict(zip(self.objects, self.masks, strict=True)) | {self.colour: ground, self.pattern: ground}
+
 
 def _held_out(words: Sequence[str], share: float) -> bool:
     digest = hashlib.sha256("|".join(words).encode()).digest()

@@ -21,7 +21,7 @@ from conceptry.models.milan.clip_dissect import (
     read_clip_dissect,
     soft_likelihood,
 )
-from conceptry.models.milan.dissect import MIN_IOU, dissect
+from conceptry.models.milan.dissect import MIN_IOU, concept_shares, dissect
 
 COLOURS = {"red": (200, 0, 0), "green": (0, 200, 0), "blue": (0, 0, 200)}
 
@@ -90,12 +90,40 @@ def test_equal_concepts_go_by_the_alphabet_and_a_small_overlap_names_nothing() -
     assert dissect(everywhere, [{}]) == dissect(everywhere * 0, [{}])
 
 
+def test_with_shares_the_overlap_of_all_pictures_is_estimated() -> None:
+    """A unit of a rare colour, whose strongest exemplars all have a frequent pattern as well."""
+    rng = np.random.default_rng(0)
+    red, plain = rng.random(4000) < 0.04, rng.random(4000) < 0.5
+    pictures = [
+        {name: np.ones((4, 4), bool) for name, there in (("red", r), ("plain", p)) if there}
+        for r, p in zip(red, plain, strict=True)
+    ]
+    shares = concept_shares(pictures)
+    assert shares == pytest.approx({"red": red.mean(), "plain": plain.mean()})
+    chosen = np.flatnonzero(red & plain)[:15]
+    masks = np.zeros((15, 1, 4, 4), np.uint8)
+    masks[:, 0, :2, :2] = 1  # a quarter of every red picture: active on .01 of all pixels
+    segmentations = [pictures[i] for i in chosen]
+    assert dissect(masks, segmentations).concept == "plain"  # by the alphabet: both cover the exemplars
+    found = dissect(masks, segmentations, shares, active=float(red.mean()) / 4)
+    whole = np.where(red[:, None, None], masks[0], 0)  # its masks on all pictures
+    literal = {
+        name: np.sum(whole & there[:, None, None]) / np.sum(whole.astype(bool) | there[:, None, None])
+        for name, there in (("red", np.broadcast_to(red, 4000)), ("plain", plain))
+    }
+    assert found.concept == "red"
+    assert found.iou == pytest.approx(literal["red"])
+    assert dict(found.ranked)["plain"] >= literal["plain"]  # the exemplars share it by chance
+
+
 def test_masks_and_segmentations_that_do_not_belong_together_are_refused() -> None:
     masks = np.ones((2, 1, 4, 5), np.uint8)
     with pytest.raises(InputError, match="the unit has 2 masks, but 1 exemplars are segmented"):
         dissect(masks, [{}])
     with pytest.raises(InputError, match="exemplar 1: concept 'dog' has 5 x 4 pixels, the unit's mask 4 x 5"):
         dissect(masks, [{}, {"dog": np.ones((5, 4))}])
+    with pytest.raises(InputError, match="shares lack the concept 'dog'"):
+        dissect(masks, [{}, {"dog": np.ones((4, 5))}], {"cat": 0.1})
 
 
 def literal_likelihood(shares: np.ndarray) -> list[float]:
