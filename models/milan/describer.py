@@ -130,14 +130,14 @@ class Describer:
 
     def save(self, directory: Path, dtype: torch.dtype = torch.float32) -> None:
         """Write the folder that `read_describer` reads; weights as `dtype`, float16 for half the size."""
-        from safetensors.torch import save_file
+        from safetensors.torch import save
 
         directory.mkdir(parents=True, exist_ok=True)
         self.vocabulary.save(directory / WORDS)
         modules = {"decoder": self.decoder, "language_model": self.language_model}
         for name, module in modules.items():
             state = {key: tensor.to(dtype).contiguous().cpu() for key, tensor in module.state_dict().items()}
-            save_file(state, str(directory / f"{name}.safetensors"))
+            (directory / f"{name}.safetensors").write_bytes(save(state))
         config = {name: module.sizes() for name, module in modules.items()}
         if not self.encoder.in_zoo:
             self.encoder.save(directory / ENCODER)

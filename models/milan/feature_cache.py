@@ -24,6 +24,7 @@ from torch import Tensor
 from conceptry.models.artifacts import read_json, write_json
 from conceptry.models.errors import InputError
 from conceptry.models.milan.features import FeatureEncoder
+from conceptry.models.milan.projection import Projection
 from conceptry.models.milan.records import UnitExemplars
 
 Progress = Callable[[str, float], None]
@@ -59,7 +60,8 @@ class SharedPictures(Protocol):
 
 @dataclass(frozen=True)
 class FeatureCache:
-    """features: float16 (N, k, F), an array or a memory map. captions: those of each unit, at least one."""
+    """features: float16, or float32 where they are projected, (N, k, F), an array or a memory map. captions: those of
+    each unit, at least one."""
 
     features: np.ndarray
     captions: tuple[tuple[str, ...], ...]
@@ -70,6 +72,14 @@ class FeatureCache:
     def batch(self, units: np.ndarray) -> Tensor:
         """float32 (n, k, F): the features of `units` (n,)."""
         return torch.from_numpy(self.features[units].astype(np.float32))
+
+    def projected(self, projection: Projection) -> "FeatureCache":
+        """The same with projected features, as float32 in memory."""
+        features = np.empty((*self.features.shape[:2], projection.matrix.shape[1]), dtype=np.float32)
+        for start in range(0, len(self), 256):
+            units = np.arange(start, min(start + 256, len(self)))
+            features[units] = projection(self.batch(units)).numpy()
+        return FeatureCache(features, self.captions)
 
     def digest(self) -> str:
         """SHA-256 (hex) of features and captions."""

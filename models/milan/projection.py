@@ -2,14 +2,14 @@ r"""A linear projection of features to evidence for words, fitted in closed form
 
 | symbol | meaning | shape |
 |---|---|---|
-| f | features of an exemplar, one row for each exemplar of each training unit | (F,) |
+| f | features of a training unit: the mean over its exemplars, which tells what they share from what one shows | (F,) |
 | y | for each word, the share of the unit's captions that hold it | (D,) |
 | W | weights | (F, D) |
 | l | ridge penalty, after each feature is divided by its standard deviation | |
 
     W = argmin  mean |y - mean(y) - W^T (f - mean(f))|^2 + l |W|^2        z = (W^T (f - mean f)) / std
 
-The decoder reads z. Its LSTM then need not find out, a gradient step at a time, which of thousands of correlated
+The decoder reads z of each exemplar. Its LSTM then need not find out, a gradient step at a time, which of thousands of correlated
 features speak for which word: with a few thousand annotated units it learns an order of magnitude faster, and
 combinations that it has never seen come out right. Not in the paper, whose decoder reads f.
 """
@@ -23,7 +23,7 @@ from torch import Tensor
 from conceptry.models.errors import InputError
 
 PROJECTION = "projection.safetensors"
-RIDGE = 1e-3
+RIDGE = 1e-2
 
 
 @dataclass(frozen=True)
@@ -75,14 +75,13 @@ class ProjectionFit:
         self._moments: Tensor | float = 0.0
 
     def add(self, features: Tensor, words: Tensor) -> None:
-        """features: float32 (n, k, F); words: y of each unit, float32 (n, D)."""
-        k = features.shape[1]
-        rows = torch.cat([features, features.new_ones(*features.shape[:2], 1)], dim=-1).flatten(0, 1)
-        self._gram = self._gram + (rows.T @ rows).double()
-        self._moments = self._moments + (rows.T @ words.repeat_interleave(k, dim=0)).double()
+        """features: f of n units, (n, F); words: y of each, (n, D)."""
+        rows = torch.cat([features, features.new_ones(len(features), 1)], dim=-1).double()
+        self._gram = self._gram + rows.T @ rows
+        self._moments = self._moments + rows.T @ words.double()
 
     def solve(self, ridge: float = RIDGE) -> Projection:
-        """The projection; features that never vary get no weight, words that are in every caption or none no output."""
+        """The projection; features that never vary get no weight, words in every caption or none a column of zeros."""
         if not isinstance(self._gram, Tensor) or not isinstance(self._moments, Tensor):
             raise InputError("a projection needs features to be fitted on; add some first")
         count = self._gram[-1, -1]
@@ -94,5 +93,4 @@ class ProjectionFit:
         system = covariance * scale[:, None] * scale + ridge * torch.eye(len(scale), dtype=torch.float64)
         weights = scale[:, None] * torch.linalg.solve(system, moments * scale[:, None])
         spread = torch.einsum("fd,fg,gd->d", weights, covariance, weights).clamp_min(0).sqrt()
-        useful = spread > 1e-6
-        return Projection(mean.float(), (weights[:, useful] / spread[useful]).float())
+        return Projection(mean.float(), torch.where(spread > 1e-6, weights / spread.clamp_min(1e-6), 0).float())

@@ -6,7 +6,7 @@ unit says how its properties go together.
 | kind | properties | a caption |
 |---|---|---|
 | object, colour, pattern | one | dogs; red backgrounds; the colour red |
-| object+colour, object+pattern | an object on a ground | a dog on a red background |
+| object+colour, object+pattern | an object on a ground | dogs on red backgrounds |
 | colour+pattern | a ground | red striped backgrounds |
 | objects, colours | one or the other | dogs and cats; red or blue backgrounds |
 """
@@ -16,21 +16,20 @@ from types import MappingProxyType
 
 import numpy as np
 
-from conceptry.models.zoo.emoji import OBJECTS, UNCOUNTED, VOCABULARY, check_object, with_article
+from conceptry.models.zoo.emoji import OBJECTS, UNCOUNTED, VOCABULARY, check_object
 
 _TEMPLATES: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {
-        "object": ("{plural}", "{a}", "{plural}", "pictures of {plural}"),
-        "colour": ("{0} backgrounds", "the colour {0}", "{a0} background", "{0} areas"),
-        "pattern": ("{0} backgrounds", "{0} patterns", "{a0} background", "{0} areas"),
+        "object": ("{plural}", "pictures of {plural}", "{plural} of any kind"),
+        "colour": ("{0} backgrounds", "the colour {0}", "{0} areas"),
+        "pattern": ("{0} backgrounds", "{0} patterns", "{0} areas"),
         "object+ground": (
             "{plural} on {1} backgrounds",
-            "{a} on {a1} background",
-            "{1} backgrounds with {plural}",
             "{plural} in front of {1} backgrounds",
+            "{plural} with {1} backgrounds",
         ),
-        "colour+pattern": ("{both} backgrounds", "{a_both} background", "{both} areas"),
-        "objects": ("{plural} and {plural1}", "{plural} or {plural1}", "{a} or {an}"),
+        "colour+pattern": ("{both} backgrounds", "{both} areas", "{both} patterns"),
+        "objects": ("{plural} and {plural1}", "{plural} or {plural1}", "pictures of {plural} and {plural1}"),
         "colours": ("{0} and {1} backgrounds", "{0} or {1} backgrounds", "the colours {0} and {1}"),
     }
 )
@@ -87,17 +86,8 @@ def _write(rng: np.random.Generator, template: str, kind: str, properties: Seque
     words = list(properties)
     if kind in ("objects", "colours") and rng.random() < 0.5:
         words = words[::-1]
-    values: dict[str, str] = {f"a{i}": _article(word) for i, word in enumerate(words)}
-    if words[0] in OBJECTS:
-        values |= {"plural": plural(words[0]), "a": with_article(words[0])}
-    if kind == "objects":
-        values |= {"plural1": plural(words[1]), "an": with_article(words[1])}
+    values = {f"plural{i or ''}": plural(word) for i, word in enumerate(words) if word in OBJECTS}
     if kind == "colour+pattern":
         colour_first = rng.random() < 0.5 and words[1] != "plain"  # "plain white", never "white plain"
         values["both"] = " ".join(words if colour_first else words[::-1])
-        values["a_both"] = _article(values["both"])
     return template.format(*words, **values)
-
-
-def _article(adjectives: str) -> str:
-    return f"an {adjectives}" if adjectives[0] in "aeiou" else f"a {adjectives}"
