@@ -73,6 +73,8 @@ class Feed:
     def batches(self, indices: np.ndarray, size: int) -> Iterator[tuple[np.ndarray, Any]]:
         """The numbers of each batch, and what `run` takes; read ahead by a batch."""
         starts = range(0, len(indices), size)
+        if not starts:
+            return
         # One reader where the source asks for it: no more than one item of it is then read at a time.
         with ThreadPoolExecutor(_WORKERS if self.source.parallel else 1) as workers:
 
@@ -120,7 +122,7 @@ class Feed:
         """uint8 (n, H, W, 3) of one size to what the network sees, (n, C, h, w) in [0, 1]."""
         if self.pixel_model is not None:
             return self.pixel_model.to_pixels(pictures)
-        return torch.from_numpy(pictures).to(self.device).permute(0, 3, 1, 2).float() / 255
+        return torch.tensor(pictures, device=self.device).permute(0, 3, 1, 2).float() / 255
 
     def _stacked(self, pixels: list[Tensor]) -> Tensor:
         sizes = sorted({tuple(one.shape[-2:]) for one in pixels})
