@@ -43,7 +43,9 @@ class Describer:
     """A feature encoder, a decoder and a language model over one vocabulary.
 
     settings: of `describe` where it is given none. clip: the dual encoder that `settings.clip` ranks by, needed only
-    there. provenance: what the folder says of words and weights. Raises InputError where parts do not fit one another.
+    there. provenance: what the folder says of words and weights. The modules are frozen and put in evaluation mode.
+
+    Raises InputError where parts do not fit one another.
     """
 
     def __init__(
@@ -178,19 +180,21 @@ def read_describer(
     place = resolve_device(str(device))
     if not (directory / CONFIG).is_file():
         raise InputError(f"{directory}: holds no {CONFIG}; expected the folder of a describer")
-    config = read_json(directory / CONFIG)
+    try:
+        config = read_json(directory / CONFIG)
+        decoder, language_model = Decoder(**config["decoder"]), LanguageModel(**config["language_model"])
+        named, provenance = config["encoder"], config["provenance"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{directory / CONFIG}: does not describe a describer ({error})") from None
     vocabulary = read_vocabulary(directory / WORDS)
-    decoder, language_model = Decoder(**config["decoder"]), LanguageModel(**config["language_model"])
     for part, module in (("decoder", decoder), ("language_model", language_model)):
         _fill(module, directory / f"{part}.safetensors")
     folder = directory / ENCODER
-    encoder = read_feature_encoder(folder, place) if folder.is_dir() else load_feature_encoder(config["encoder"], place)
+    encoder = read_feature_encoder(folder, place) if folder.is_dir() else load_feature_encoder(named, place)
     if (directory / PROJECTION).is_file():
         encoder = encoder.projected(read_projection(directory / PROJECTION))
     name = name or f"describer:{directory.name}"
-    return Describer(
-        encoder, decoder, language_model, vocabulary, name=name, clip=clip, provenance=config["provenance"]
-    )
+    return Describer(encoder, decoder, language_model, vocabulary, name=name, clip=clip, provenance=provenance)
 
 
 def _fill(module: nn.Module, path: Path) -> None:

@@ -68,15 +68,20 @@ class FeatureEncoder:
 
     @torch.no_grad()
     def __call__(self, images: np.ndarray | Tensor, masks: np.ndarray | Tensor) -> Tensor:
-        images, masks = torch.as_tensor(images), torch.as_tensor(masks)
-        if images.ndim != 5 or images.shape[2] != 3 or masks.shape != (*images.shape[:2], 1, *images.shape[3:]):
+        if images.ndim != 5 or images.shape[2] != 3 or tuple(masks.shape) != (*images.shape[:2], 1, *images.shape[3:]):
             raise InputError(
                 "images must be of shape (n, k, 3, H, W) and masks (n, k, 1, H, W), "
                 f"got {tuple(images.shape)} and {tuple(masks.shape)}"
             )
-        if images.dtype != torch.uint8:
-            raise InputError(f"images must be of type uint8, got {images.dtype}".replace("torch.", ""))
-        return torch.stack([self._unit(x, m) for x, m in zip(images, masks, strict=True)])
+        if (kind := str(images.dtype).removeprefix("torch.")) != "uint8":
+            raise InputError(f"images must be of type uint8, got {kind}")
+        # Copies, since arrays may be files that cannot be written to.
+        units = (
+            [torch.tensor(part) if isinstance(part, np.ndarray) else part for part in unit]
+            for unit in zip(images, masks, strict=True)
+        )
+        features = [self._unit(*unit) for unit in units]
+        return torch.stack(features) if features else torch.zeros(0, images.shape[1], self.n_features)
 
     def _unit(self, images: Tensor, masks: Tensor) -> Tensor:
         mask = (masks != 0).to(self.device).float()

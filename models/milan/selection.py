@@ -23,20 +23,28 @@ def best_continuations(scores: Tensor, finished: Tensor, gains: Tensor, stop: in
     scores, finished: (n, b). gains: (R, V), what each token adds. A finished hypothesis has one continuation: itself,
     by another stop. The best comes first; ties go to the lower parent, then to the lower token.
     """
-    n, b = scores.shape
-    if scores.device.type == "cpu":
-        from conceptry.models.milan.selection_kernel import select
+    choose = _by_kernel if scores.device.type == "cpu" else _by_threshold
+    places = choose(scores, finished, gains, stop, size)
+    return places.div(gains.shape[-1], rounding_mode="floor"), places % gains.shape[-1]
 
-        places = torch.empty((n, size), dtype=torch.int64)
-        now, ended, gained = (part.contiguous().numpy() for part in (scores, finished, gains))
-        select(now, ended, gained, stop, places.numpy(), scores.new_empty(n, size).numpy())
-        return places.div(gains.shape[-1], rounding_mode="floor"), places % gains.shape[-1]
-    candidates = scores.new_full((n * b, gains.shape[-1]), -torch.inf)
+
+def _by_kernel(scores: Tensor, finished: Tensor, gains: Tensor, stop: int, size: int) -> Tensor:
+    """int64 (n, B): parent V + token."""
+    from conceptry.models.milan.selection_kernel import select
+
+    places = torch.empty((len(scores), size), dtype=torch.int64)
+    now, ended, gained = (part.contiguous().numpy() for part in (scores, finished, gains))
+    select(now, ended, gained, stop, places.numpy(), scores.new_empty(places.shape).numpy())
+    return places
+
+
+def _by_threshold(scores: Tensor, finished: Tensor, gains: Tensor, stop: int, size: int) -> Tensor:
+    """The same for any device, from all candidates at once (n, b V)."""
+    candidates = scores.new_full((scores.numel(), gains.shape[-1]), -torch.inf)
     going = ~finished.flatten()
     candidates[going] = scores.flatten()[going, None] + gains
     candidates[:, stop] = torch.where(going, candidates[:, stop], scores.flatten())
-    chosen = largest(candidates.view(n, -1), size)
-    return chosen.div(gains.shape[-1], rounding_mode="floor"), chosen % gains.shape[-1]
+    return largest(candidates.view(len(scores), -1), size)
 
 
 def largest(values: Tensor, size: int) -> Tensor:

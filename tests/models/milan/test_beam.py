@@ -6,10 +6,11 @@ import pytest
 import torch
 from torch import Tensor
 
+from conceptry.models.milan import selection
 from conceptry.models.milan.beam import beam_search
 from conceptry.models.milan.decoder import Decoder
 from conceptry.models.milan.language_model import LanguageModel
-from conceptry.models.milan.selection import best_continuations, largest, row_numbers
+from conceptry.models.milan.selection import largest, row_numbers
 
 N_TOKENS, N_FEATURES, STOP, PAD = 12, 10, 9, 10
 
@@ -140,17 +141,17 @@ def test_a_search_ends_where_all_have_said_stop() -> None:
     assert found.tokens.tolist() == [[[STOP, *[PAD] * 14]]] * 3
 
 
-@pytest.mark.parametrize("seed", range(20))
-def test_the_kernel_chooses_what_a_sort_chooses(seed: int) -> None:
+@pytest.mark.parametrize("way", ["_by_kernel", "_by_threshold"])
+@pytest.mark.parametrize("seed", range(10))
+def test_the_best_continuations_are_those_that_a_sort_finds(seed: int, way: str) -> None:
     generator = torch.Generator().manual_seed(seed)
     n, b, n_tokens, size = 4, 6, 9, 7
     finished = torch.rand(n, b, generator=generator) > 0.6
-    finished[0] = False
+    finished[0], finished[:, 0] = False, False
     scores = torch.randint(-4, 0, (n, b), generator=generator).double()  # whole numbers, so that many are equal
     gains = torch.randint(-3, 0, (int((~finished).sum()), n_tokens), generator=generator).double()
-    finished[3, :2], gains = False, torch.cat([gains, gains[:2]])[: int((~finished).sum()) + 2]
-    gains = gains[: int((~finished).sum())]
-    parents, tokens = best_continuations(scores, finished, gains, 3, size)
+    places = getattr(selection, way)(scores, finished, gains, 3, size)
+    parents, tokens = places // n_tokens, places % n_tokens
     rows = row_numbers(finished)
     for u in range(n):
         candidates = []

@@ -161,6 +161,9 @@ def test_what_does_not_fit_is_refused(tmp_path: Path, describer: Describer, exem
         load_describer("milan")
     with pytest.raises(InputError, match=r"holds no describer\.json; expected the folder of a describer"):
         read_describer(tmp_path)
+    (tmp_path / "describer.json").write_text('{"decoder": {}}')
+    with pytest.raises(InputError, match=r"describer\.json: does not describe a describer"):
+        read_describer(tmp_path, "cpu")
     describer.save(tmp_path)
     (tmp_path / "decoder.safetensors").unlink()
     with pytest.raises(InputError, match=r"holds no decoder\.safetensors"):

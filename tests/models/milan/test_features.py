@@ -78,6 +78,10 @@ def test_a_unit_has_the_same_features_alone(exemplars) -> None:
     together = encoder(images, masks)
     assert torch.equal(encoder(images[1:2], masks[1:2])[0], together[1])
     assert torch.equal(encoder(torch.from_numpy(images), torch.from_numpy(masks) * 255), together)
+    images = images.copy()
+    images.setflags(write=False)  # as files that are read in place
+    assert torch.equal(encoder(images, masks.astype(bool)), together)
+    assert encoder(images[:0], masks[:0]).shape == (0, 2, 976)
 
 
 @pytest.mark.parametrize(("architecture", "n_features"), [("resnet18", 1024), ("alexnet", 1152)])
