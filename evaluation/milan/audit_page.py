@@ -5,7 +5,8 @@ from collections.abc import Sequence
 
 from conceptry.evaluation import pages
 from conceptry.evaluation.milan.auditing import Audit, Match
-from conceptry.evaluation.milan.page import article, fill, footer, masks_button
+from conceptry.evaluation.milan.page import fill, footer, masks_button
+from conceptry.evaluation.milan.unit_html import article
 
 _RULE = (
     "A word is found as a whole, in the singular or the plural. Shares are of all units of a layer, those that are "

@@ -70,7 +70,7 @@ def audit_version(
     matches = find_matches(units, words)
     if pictures:
         again = ask(predict, [(m.unit.layer, m.unit.unit) for m in matches], params, exemplars=True)
-        matches = [Match(unit, m.words, _strip_of(unit)) for m, unit in zip(matches, again, strict=True)]
+        matches = [Match(m.unit, m.words, _strip_of(unit)) for m, unit in zip(matches, again, strict=True)]
     return _audit(version.uri.removeprefix("models:/"), version.params["model"], units, matches)
 
 

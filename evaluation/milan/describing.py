@@ -10,7 +10,6 @@
 Every file is replaced as a whole, a layer at a time, so that nothing that was finished is lost when a run is killed.
 """
 
-import dataclasses
 import os
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -22,6 +21,7 @@ from conceptry.evaluation import pages
 from conceptry.evaluation.milan.described import FILE, DescribedUnit, read_descriptions, summary, write_descriptions
 from conceptry.evaluation.milan.index_page import LayerEntry, clearest, index_page
 from conceptry.evaluation.milan.page import Link, layer_page, navigation
+from conceptry.evaluation.milan.unit_html import DrawnUnit, draw_units
 from conceptry.models.artifacts import read_json, write_json
 from conceptry.models.errors import InputError
 
@@ -69,13 +69,13 @@ def describe_network(
         if layer in done:
             say(f"{layer}: is there already, {source.layers[layer]:,} units")
             continue
-        found: list[DescribedUnit] = []
-        for unit in source.describe(layer):
-            found.append(unit)
-            progress(layer, (number + len(found) / source.layers[layer]) / len(chosen))
-        _replace(output / files[layer], layer_page(layer, found, source.about, source.notes))
-        said = [dataclasses.replace(unit, exemplars=None) for unit in found]
-        units = sorted((*units, *said), key=lambda unit: (order.index(unit.layer), unit.unit))
+        drawn: list[DrawnUnit] = []
+        for each in draw_units(source.describe(layer), source.layers[layer]):
+            drawn.append(each)
+            progress(layer, (number + len(drawn) / source.layers[layer]) / len(chosen))
+        _replace(output / files[layer], layer_page(layer, drawn, source.about, source.notes))
+        found = [each.unit for each in drawn]
+        units = sorted((*units, *found), key=lambda unit: (order.index(unit.layer), unit.unit))
         write_descriptions(units, output / FILE)
         done[layer] = files[layer]
         write_json(output / RECORD, record)
@@ -98,11 +98,11 @@ def open_output(output: Path, identity: Mapping[str, Any]) -> dict[str, Any]:
         output.mkdir(parents=True, exist_ok=True)
         return {"identity": dict(identity), "layers": {}}
     record = read_json(output / RECORD)
-    known = record["identity"]
-    for key in dict.fromkeys([*known, *identity]):
-        if known.get(key) != identity.get(key):
+    known, wanted = _flat(record["identity"]), _flat(identity)
+    for key in dict.fromkeys([*known, *wanted]):
+        if known.get(key) != wanted.get(key):
             raise InputError(
-                f"--output {output}: holds descriptions with {key} {known.get(key)!r}, not {identity.get(key)!r}; "
+                f"--output {output}: holds descriptions with {key} {known.get(key)!r}, not {wanted.get(key)!r}; "
                 "give another folder"
             )
     record["layers"] = {name: file for name, file in record["layers"].items() if (output / file).is_file()}
@@ -126,6 +126,14 @@ def articles(path: Path) -> dict[int, str]:
     """The HTML of each unit on a page of this package, by its number. What a unit says cannot look like markup."""
     found = re.finditer(r'<article class="unit[^>]* data-unit="(\d+)".*?</article>', path.read_text("utf-8"), re.DOTALL)
     return {int(match[1]): match[0] for match in found}
+
+
+def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested values under names such as "params strategy"."""
+    found: dict[str, Any] = {}
+    for name, value in values.items():
+        found |= _flat(value, f"{prefix}{name} ") if isinstance(value, Mapping) else {f"{prefix}{name}": value}
+    return found
 
 
 def _entry(output: Path, layer: str, file: str, units: Sequence[DescribedUnit]) -> LayerEntry:

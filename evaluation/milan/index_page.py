@@ -9,6 +9,7 @@ from urllib.parse import quote, urlencode
 from conceptry.evaluation import pages
 from conceptry.evaluation.milan.described import DescribedUnit
 from conceptry.evaluation.milan.page import fill, footer, masks_button, search_box
+from conceptry.evaluation.milan.unit_html import pictures_in
 from conceptry.models.milan.words import word_counts
 
 SHOWN, WORDS = 3, 10  # of each layer
@@ -48,7 +49,7 @@ def index_page(title: str, about: str, entries: Sequence[LayerEntry], notes: Seq
         }
         for entry in entries
     ]
-    k = max((int(k) for entry in entries for k in _pictures_in(entry)), default=15)
+    k = pictures_in(article for entry in entries for article in entry.articles.values())
     return fill(title, body, k, {"layers": found})
 
 
@@ -95,10 +96,6 @@ def clearest(units: Sequence[DescribedUnit], count: int = SHOWN) -> list[Describ
 def _clarity(unit: DescribedUnit) -> float:
     known = unit.score if unit.pmi is None else unit.pmi
     return float("-inf") if known is None else known
-
-
-def _pictures_in(entry: LayerEntry) -> list[str]:
-    return [match[1] for article in entry.articles.values() if (match := re.search(r'data-k="(\d+)"', article))][:1]
 
 
 def _quoted(word: str) -> str:

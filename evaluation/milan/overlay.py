@@ -102,7 +102,7 @@ def _fitted(height: int, width: int, cell: int) -> tuple[int, int]:
 def _resized(picture: np.ndarray, width: int, height: int) -> np.ndarray:
     if picture.shape[:2] == (height, width):
         return picture
-    return np.asarray(Image.fromarray(picture).resize((width, height), Image.Resampling.LANCZOS))
+    return np.asarray(Image.fromarray(picture).resize((width, height), Image.Resampling.LANCZOS, reducing_gap=2.0))
 
 
 def _saved(image: Image.Image, kind: str, **options: object) -> bytes:

@@ -96,8 +96,9 @@ def exemplars_source(directory: Path, describer: str, params: Mapping[str, Any],
         "params": known,
     }
     counts = {layer: len(exemplars) for layer, exemplars in layers.items()}
-    about = f"exemplars in {directory.name}, described by {describer}"
-    return Source(f"Units in {directory.name}", about, [score_note(known)], identity, counts, describe)
+    name = "/".join(directory.resolve().parts[-2:])
+    about = f"exemplars in {name}, described by {describer}"
+    return Source(f"Units in {name}", about, [score_note(known)], identity, counts, describe)
 
 
 def score_note(known: Mapping[str, Any]) -> str:

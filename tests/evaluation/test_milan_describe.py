@@ -235,7 +235,7 @@ def test_exemplars_in_a_folder_are_described(tmp_path: Path, monkeypatch: pytest
     written = describe_network(source, tmp_path / "out")
     assert [path.name for path in written] == ["index.html", "0.html", "2.html", "10.html"]
     other = exemplars_source(tmp_path / "net" / "data", "zoo:any", {"strategy": "beam"}, "cpu")
-    with pytest.raises(InputError, match="holds descriptions with params"):
+    with pytest.raises(InputError, match="holds descriptions with params strategy 'greedy', not 'beam'; give"):
         describe_network(other, tmp_path / "out")
     json.loads((tmp_path / "out" / "describe.json").read_text())
 

@@ -4,7 +4,7 @@ import base64
 import io
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -13,14 +13,20 @@ from PIL import Image
 
 from browser import Browser, Visit, open_browser
 from conceptry.evaluation import pages
+from conceptry.evaluation.milan.described import DescribedUnit
 from conceptry.evaluation.milan.describing import articles, describe_network
 from conceptry.evaluation.milan.overlay import LINE, VEIL, drawn, shaded, strip
 from conceptry.evaluation.milan.page import layer_page
+from conceptry.evaluation.milan.unit_html import draw_units
 from conceptry.models.errors import InputError
 from conceptry.models.milan.words import FUNCTION_WORDS, matches
-from described import made_source, made_units
+from described import TEXTS, made_source, made_units
 
 HOSTILE = "</script><img src=x onerror='window.ran = 1'>{{title}} &amp; <b>bold</b>\u202egnp"
+
+
+def made_page(title: str, texts: Sequence[str] = TEXTS, about: str = "about", notes: Sequence[str] = ()) -> str:
+    return layer_page(title, list(draw_units(made_units(title, texts), len(texts))), about, notes)
 
 
 def decoded(data: bytes, mode: str) -> np.ndarray:
@@ -68,7 +74,7 @@ def test_strips_refuse_other_shapes():
 
 
 def test_the_page_says_all_without_scripts():
-    text = layer_page("layer1", made_units("layer1"), "about this", ["A note."])
+    text = made_page("layer1", about="about this", notes=["A note."])
     for said in (
         "dogs on red backgrounds",
         "never active",
@@ -90,13 +96,13 @@ def articles_of(text: str) -> list[str]:
 
 
 def test_the_page_names_no_address():
-    text = layer_page("layer1", made_units("layer1"), "about")
+    text = made_page("layer1")
     assert not re.search(r"https?:|//[a-z]|@import|url\(", re.sub(r"base64,[^\"]*", "", text))
     assert "default-src 'none'" in text
 
 
 def test_text_from_outside_stays_text():
-    text = layer_page(HOSTILE, made_units(HOSTILE, [HOSTILE, "", HOSTILE]), HOSTILE, [HOSTILE])
+    text = made_page(HOSTILE, [HOSTILE, "", HOSTILE], HOSTILE, [HOSTILE])
     assert text.count("<script") == text.count("</script") == 2  # the data and the code, as in the template
     assert "<img src=x" not in text
     assert "<b>bold" not in text
@@ -106,7 +112,7 @@ def test_text_from_outside_stays_text():
 
 
 def test_equal_units_give_equal_pages():
-    one, other = (layer_page("layer1", made_units("layer1"), "about") for _ in range(2))
+    one, other = (made_page("layer1") for _ in range(2))
     assert one == other
 
 
@@ -285,7 +291,7 @@ def test_nothing_is_wider_than_the_window(chromium: Browser, folder: Path, schem
 
 
 def test_hostile_text_is_shown(chromium: Browser, tmp_path: Path):
-    page = layer_page(HOSTILE, made_units(HOSTILE, [HOSTILE, "", "a cat"]), HOSTILE)
+    page = made_page(HOSTILE, [HOSTILE, "", "a cat"], HOSTILE)
     pages.write(page, tmp_path / "hostile.html")
     with chromium.visit(tmp_path / "hostile.html") as opened:
         opened.page.fill("#search", "bold")
@@ -352,3 +358,22 @@ def test_units_are_found_on_their_page(folder: Path):
     found = articles(folder / "layer1.html")
     assert list(found) == list(range(7))
     assert 'id="unit-3"' in found[3]
+
+
+def test_few_exemplars_are_in_memory_at_once():
+    taken: list[int] = []
+
+    def units() -> Iterator[DescribedUnit]:
+        for unit in made_units("layer1", ["a"] * 40):
+            taken.append(unit.unit)
+            yield unit
+
+    drawing = draw_units(units(), 40)
+    assert (next(drawing).unit.exemplars, len(taken)) == (None, 16)
+    assert [each.unit.unit for each in drawing] == list(range(1, 40))
+
+
+def test_pictures_of_many_units_are_smaller():
+    (large,) = draw_units(made_units("layer1", ["a"], size=120), 512)
+    (small,) = draw_units(made_units("layer1", ["a"], size=120), 513)
+    assert (' width="336" height="112" ' in large.html, ' width="240" height="80" ' in small.html) == (True, True)
