@@ -78,11 +78,13 @@ def analyse(
         parts = load_parts(data, named.model, size or _SIZE, seed)
         found = analyse_network(named, parts, order, wanted, orders, seed, reverse, progress)
     for each in found:
+        # All units of a layer silenced leave nothing, in any order; half of them show what the order knows.
+        k = len(each.counts) // 2 if len(each.order) == each.n_units else -1
         for part in each.parts:
-            described, random = part.described, part.random[:, -1]
+            mean, spread = part.random[:, k].mean(), part.random[:, k].std(ddof=1)
             say(
-                f"{each.layer}, {part.part}: accuracy {described[0]:.3f}, with {each.counts[-1]} of {each.n_units} units "
-                f"ablated {described[-1]:.3f}, with as many random ones {random.mean():.3f} (sd {random.std(ddof=1):.3f})"
+                f"{each.layer}, {part.part}: accuracy {part.described[0]:.3f}; {each.counts[k]} of {each.n_units} "
+                f"units ablated {part.described[k]:.3f}; as many at random {mean:.3f} (sd {spread:.3f})"
             )
     if output.suffix == ".csv":
         write_curves(found, order, output)

@@ -33,7 +33,7 @@ _SIZE = 300  # pictures of each part that choose, and at most so many that score
 )
 @click.option("--clean", type=Optional(str), help="Pictures on which it does not, to be scored too: the same forms.")
 @click.option("--layer", "layers", multiple=True, help="Only this layer; may be repeated. [default: all]")
-@click.option("--orders", default=8, show_default=True, type=int, help="Random ablations to compare with.")
+@click.option("--orders", default=6, show_default=True, type=int, help="Random ablations to compare with.")
 @click.option("--output", default="edit.png", show_default=True, type=click.Path(path_type=Path), help="Picture.")
 @click.option("--record", "record_file", type=Optional(click.Path(path_type=Path)), help="Write the edit as JSON.")
 @click.option("--model", type=Optional(str), help="The network, where URI is a folder or table of descriptions.")

@@ -25,7 +25,8 @@ def draw_analysis(layers: Sequence[LayerAnalysis], title: str, order: str) -> Fi
                 axes.set_title(name, loc="left", fontsize=10, parse_math=False)
             if not column:
                 axes.set_ylabel(f"accuracy, {part.part}" if len(parts) > 1 else "accuracy", fontsize=9)
-    figure.supxlabel("units ablated", fontsize=9, color=MUTED)
+            if row == len(each.parts) - 1:
+                axes.set_xlabel("units ablated", fontsize=9)
     figure.suptitle(title, x=0.01, ha="left", fontsize=11, color=INK, parse_math=False)
     handles, labels = grid[0, 0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower left", ncols=2, frameon=False, fontsize=9, labelcolor=MUTED)
@@ -49,7 +50,7 @@ def draw_edit(edit: Edit) -> Figure:
     curves.set_xlabel("units silenced", fontsize=9)
     curves.set_title(f"accuracy, {worst.part}", loc="left", fontsize=10)
     curves.legend(frameon=False, fontsize=8.5, labelcolor=MUTED, loc="best")
-    words = ", ".join(edit.words[:8]) + (f" and {len(edit.words) - 8} more" if len(edit.words) > 8 else "")
+    words = ", ".join(edit.words[:5]) + (f" and {len(edit.words) - 5} more" if len(edit.words) > 5 else "")
     text = f"{edit.network}: {number} of {edit.n_units} units silenced, described by {words}"
     figure.suptitle(text, x=0.01, ha="left", fontsize=11, color=INK, parse_math=False)
     return figure

@@ -20,7 +20,7 @@ from conceptry.models.explained.protocol import PixelModel
 from conceptry.models.milan.ablation import Labelled, Unit, accuracy_under_ablation, by_layer, random_like
 from conceptry.models.milan.words import matches
 
-STEPS = 9  # counts tried, from none to all
+STEPS = 10  # counts tried, from none to all
 
 
 @dataclass(frozen=True)
@@ -71,9 +71,9 @@ def units_to_silence(units: Sequence[DescribedUnit], words: Sequence[str]) -> tu
     return tuple((unit.layer, unit.unit) for unit in ranked)
 
 
-def steps(n: int, most: int = STEPS) -> tuple[int, ...]:
-    """Counts from 0 to n, evenly, `most` of them or fewer."""
-    return tuple(sorted({round(value) for value in np.linspace(0, n, min(most, n + 1))}))
+def steps(n: int, power: float = 1.0) -> tuple[int, ...]:
+    """Counts from 0 to n, `STEPS` of them or fewer: evenly, or the closer to 0 the denser for a `power` above 1."""
+    return tuple(sorted({round(n * share**power) for share in np.linspace(0, 1, STEPS)}))
 
 
 def edit_network(
@@ -93,7 +93,7 @@ def edit_network(
     if orders < 2:
         raise InputError(f"expected 2 or more random orders, whose spread is shown, got {orders}")
     model, order = named.model, units_to_silence(named.units, words)
-    counts = steps(len(order))
+    counts = steps(len(order), power=1.5)  # few units of the last layer often suffice
     total, done = len(counts) * (len(choose) + (orders + 1) * len(report)), 0
 
     def curve(part: Labelled, of: Sequence[Unit]) -> np.ndarray:

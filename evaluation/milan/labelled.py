@@ -32,14 +32,9 @@ def load_parts(name: str, model: PixelModel, size: int | None = None, seed: int 
     if size is not None and size < 1:
         raise InputError(f"size must be at least 1 picture, got {size}")
     if name == f"zoo:{SPURIOUS}":
-        from conceptry.models.zoo.datasets import load_dataset
+        from conceptry.models.zoo.spurious import N_HELDOUT
 
-        data = load_dataset(SPURIOUS)
-        rows = {part: of[:size] for part, of in data.parts.items()}
-        return {
-            part: read_labelled(ArraySource(name, data.take(of), data.targets[of], data.classes), model)
-            for part, of in rows.items()
-        }
+        return _spurious(name, model, min(size or N_HELDOUT // 2, N_HELDOUT // 2), 0)
     source = open_source(name, size, seed)
     return {"heldout" if name.startswith("zoo:") else "pictures": read_labelled(source, model)}
 
@@ -48,12 +43,16 @@ def unseen_parts(name: str, model: PixelModel, size: int, seed: int) -> dict[str
     """The parts of freshly drawn pictures like those called `name`, or None where none can be drawn."""
     if name != f"zoo:{SPURIOUS}":
         return None
+    return _spurious(name, model, size, seed + 1)  # held-out scenes are of seed 0
+
+
+def _spurious(name: str, model: PixelModel, size: int, seed: int) -> dict[str, Labelled]:
+    """The parts of scenes of that seed; of seed 0 they are the first ones of the held-out rows."""
     from conceptry.models.zoo.spurious import CLASSES, SpuriousScenes, labelled
 
     parts = {}
     for part in ("agreeing", "disagreeing"):
-        # Held-out scenes are of seed 0, so any other seed gives scenes that are not among them.
-        pictures, facts = labelled(SpuriousScenes(part, size, seed + 1))
+        pictures, facts = labelled(SpuriousScenes(part, size, seed))
         parts[part] = read_labelled(ArraySource(name, pictures, facts[:, 0], CLASSES), model)
     return parts
 

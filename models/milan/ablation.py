@@ -75,7 +75,7 @@ class Labelled:
     labels: np.ndarray
 
 
-def accuracy(model: PixelModel, data: Labelled, units: Sequence[Unit] = (), batch_size: int = 128) -> float:
+def accuracy(model: PixelModel, data: Labelled, units: Sequence[Unit] = (), batch_size: int = 32) -> float:
     """The share of pictures whose class has the largest output, with `units` ablated.
 
     Of a network with one output the class is 1 where the output is above 0, or above one half of a probability.
@@ -99,7 +99,7 @@ def accuracy_under_ablation(
     data: Labelled,
     order: Sequence[Unit],
     counts: Sequence[int],
-    batch_size: int = 128,
+    batch_size: int = 32,
     on_count: Callable[[int], None] | None = None,
 ) -> np.ndarray:
     """float64 (len(counts),): the accuracy with the first `count` units of `order` ablated, for each of `counts`.

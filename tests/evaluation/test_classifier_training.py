@@ -212,13 +212,15 @@ def test_the_command_trains_one_data_set_or_those_that_ship(
     )
     train_command(tmp_path / "many", small=True)
     names = ["wine", "breast-cancer", "diabetes", "digits", "digits-robust", "digits-16", "digits-16-robust"]
+    names += ["scenes", "scenes-spurious"]
     assert [(name, directory) for name, directory, *_ in trained] == [
         (data_of(name), tmp_path / "many" / name) for name in names
     ]
     assert [settings for _, _, settings, _ in trained] == [replace(RECIPES[name], epochs=5) for name in names]
-    assert trained[-1][3] == (
+    assert trained[6][3] == (
         "conceptry train classifiers --output FOLDER --data digits-16 --adversarial-epsilon 2 --small"
     )
+    assert trained[-1][3] == "conceptry train classifiers --output FOLDER --data scenes-spurious --small"
     trained.clear()
     said = train_command(tmp_path / "robust", data="digits-16", adversarial_epsilon=2.0)
     assert said.startswith("digits-16-robust (vgg): accuracy 1; saved")

@@ -17,7 +17,7 @@ from conceptry.models.zoo.shipped import shipped_names, weights_directory
 
 NAMES = (*SHIPPED, "movie-reviews")
 LEAST = {"wine": 0.95, "breast-cancer": 0.95, "digits": 0.97, "digits-16": 0.97, "movie-reviews": 0.78}
-LEAST |= {"digits-robust": 0.93, "digits-16-robust": 0.93}
+LEAST |= {"digits-robust": 0.93, "digits-16-robust": 0.93, "scenes": 0.99, "scenes-spurious": 0.8}
 ATTACKED = {"digits": 1.25, "digits-16": 2.0}  # by how much their robust twins were, in training
 
 
@@ -33,6 +33,8 @@ def test_files_match_their_records(name: str):
     assert present == provenance["sha256"]
     assert sum(path.stat().st_size for path in folder.iterdir()) < 1.5e6
     radius = f" --adversarial-epsilon {RECIPES[name].adversarial_epsilon:g}" if "robust" in name else ""
+    if start := RECIPES[name].start:
+        assert provenance["start_sha256"] == sha256_file(weights_directory(start, "classifier") / "model.safetensors")
     assert provenance["command"] == f"conceptry train classifiers --output FOLDER --data {data_of(name)}{radius}"
     assert ClassifierTraining(**provenance["settings"]) == RECIPES[name]
     assert set(provenance["scores"]) == set(provenance["score_definitions"])
@@ -56,6 +58,8 @@ def test_scores_reach_the_targets():
         assert scores[name]["accuracy"] >= least > scores[name]["majority_share"]
     assert scores["diabetes"]["r2"] > scores["diabetes"]["r2_least_squares"]
     assert scores["diabetes"]["r2"] >= 0.4
+    assert scores["scenes-spurious"]["accuracy_agreeing"] >= 0.99
+    assert 0.6 < scores["scenes-spurious"]["accuracy_disagreeing"] < 0.75
 
 
 @pytest.mark.parametrize("data", ATTACKED)
@@ -121,6 +125,12 @@ def test_gradients_reach_the_features_of_every_shipped_model():
         outputs.sum().backward()
         assert x.grad is not None
         assert x.grad.abs().amax() > 0
+
+
+def test_what_is_drawn_in_scenes_has_its_attribution():
+    for name in ("scenes", "scenes-spurious"):
+        text = (weights_directory(name, "classifier") / "ATTRIBUTION.txt").read_text(encoding="utf-8")
+        assert all(word in text for word in ("Twemoji", "CC-BY 4.0"))
 
 
 def test_encoders_and_classifiers_are_not_mixed_up():
