@@ -1,0 +1,172 @@
+"""Exemplars of every unit of a network beside the forward passes that they need, and what memory they take.
+
+The floor: the network alone, in evaluation mode and without gradients, over all pictures once (pass 1) and once more
+over those that are an exemplar of some unit (pass 2), in the same batches. Its inputs are prepared beforehand, ours
+come from bytes as a user's do. Ours writes its files.
+"""
+
+import os
+import statistics
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from conceptry.evaluation.benchmarks.measure import Record, Target, median_ratio, peak_mb, rounds_side_by_side
+from conceptry.models.milan.exemplar_settings import ExemplarSettings
+from conceptry.models.milan.exemplars import compute_exemplars
+from conceptry.models.milan.networks import default_layers, load_network
+from conceptry.models.milan.records import LayerExemplars
+from conceptry.models.milan.sources import ArraySource, FolderSource, SceneSource, Source
+
+BARE, OURS, READ = "forward passes", "conceptry", "forward passes, files read"
+CASE, MEMORY, TIMES = "exemplars", "memory of exemplars", "x passes"
+LIMIT, MEMORY_LIMIT = 1.2, 1.05
+_THRESHOLD = "MALLOC_MMAP_THRESHOLD_"
+USUAL, SMALL = ExemplarSettings(batch_size=128), ExemplarSettings(batch_size=32)  # of a small network, of a large one
+
+
+@dataclass(frozen=True)
+class Network:
+    """One network of the benchmark. pictures: of the data; in_files: they are files of a folder, 500 x 375 JPEGs."""
+
+    title: str
+    name: str
+    pictures: int
+    settings: ExemplarSettings = USUAL
+    in_files: bool = False
+
+
+NETWORKS = (
+    Network("trunk of emoji-clip", "zoo:emoji-clip", 4000),
+    Network("classifier of scenes", "zoo:scenes", 4000),
+)
+IMAGENET = Network("EfficientNet-Lite0", "imagenet:efficientnet-lite0", 192, SMALL, in_files=True)
+
+
+def exemplars(network: Network, rounds: int, folder: Path) -> tuple[list[Record], list[Target]]:
+    """Seconds of all layers of a network, beside the forward passes; files go to the empty `folder`."""
+    source = _source(network, folder)
+    model = load_network(network.name, "cpu")
+    layers = default_layers(model.module)
+    written = iter(range(10**6))
+
+    def ours() -> dict[str, LayerExemplars]:
+        return compute_exemplars(model, source, layers, folder / f"{next(written)}", network.settings)
+
+    found = ours()
+    chosen = np.unique(np.concatenate([layer.ids.ravel() for layer in found.values()]))
+    n_units = sum(map(len, found.values()))
+    inputs = _inputs(model, source)
+    size = network.settings.batch_size
+    turns: dict[str, Callable[[], Any]] = {BARE: partial(passes, model, inputs, chosen, size), OURS: ours}
+    if network.in_files:
+        turns[READ] = partial(read_and_pass, model, source, chosen, size)
+    seconds = rounds_side_by_side(turns, rounds)
+    case = f"{CASE}, {network.title}, {n_units:,} units, {len(source):,} and {len(chosen):,} pictures"
+    base = READ if network.in_files else BARE
+    records = [
+        Record(case, name, statistics.median(taken), extra={TIMES: median_ratio(taken, seconds[base])})
+        for name, taken in seconds.items()
+    ]
+    title = f"exemplars of {network.title}, times {base}"
+    return records, [Target(title, median_ratio(seconds[OURS], seconds[base]), LIMIT, "max")]
+
+
+def passes(model: Any, inputs: Tensor, chosen: np.ndarray, batch_size: int) -> None:
+    """The network over all inputs, then over the chosen ones."""
+    with torch.no_grad():
+        for rows in (torch.arange(len(inputs)), torch.from_numpy(chosen)):
+            for batch in rows.split(batch_size):
+                model.from_pixels(inputs[batch])
+
+
+def read_and_pass(model: Any, source: Source, chosen: np.ndarray, batch_size: int) -> None:
+    """The same from files: each batch is read, brought to the network's size and passed, one after the other."""
+    with torch.no_grad():
+        for rows in (np.arange(len(source)), chosen):
+            for start in range(0, len(rows), batch_size):
+                model.from_pixels(_inputs(model, source, rows[start : start + batch_size]))
+
+
+def _inputs(model: Any, source: Any, rows: np.ndarray | None = None) -> Tensor:
+    """What the network sees of the pictures, (n, C, H, W) in [0, 1]."""
+    numbers = range(len(source)) if rows is None else rows.tolist()
+    return torch.cat([model.to_pixels(source.pictures([i])[0][None]) for i in numbers])
+
+
+def _source(network: Network, folder: Path) -> Source:
+    scenes = SceneSource("zoo:emoji-scenes", network.pictures)
+    pictures = np.stack(scenes.pictures(range(network.pictures)))
+    if not network.in_files:
+        return ArraySource("scenes", pictures)  # drawn beforehand: drawing is no reading
+    files = folder / "pictures"
+    files.mkdir()
+    for i, picture in enumerate(pictures):
+        Image.fromarray(picture).resize((500, 375), Image.Resampling.BICUBIC).save(files / f"{i:05}.jpg", quality=90)
+    return FolderSource(files)
+
+
+class Noise:
+    """Pictures of 64 x 64 pixels in coarse random colours, each made anew when it is read: they keep no memory."""
+
+    name, digest, labels, classes, parallel = "noise", "noise", None, (), True
+
+    def __init__(self, size: int) -> None:
+        self._size = size
+
+    def __len__(self) -> int:
+        return self._size
+
+    def pictures(self, indices: Sequence[int]) -> list[np.ndarray]:
+        coarse = [np.random.default_rng(i).integers(0, 256, (8, 8, 3)).astype(np.uint8) for i in indices]
+        return [picture.repeat(8, axis=0).repeat(8, axis=1) for picture in coarse]
+
+
+def memory(quick: bool) -> tuple[list[Record], list[Target]]:
+    """Peak memory over n pictures and over four times as many, each in a process of its own.
+
+    There the C library hands back what is freed. By default it keeps what threads free in pieces, and resident memory
+    tells of these holes, which differ from run to run by more than a half.
+    """
+    n = 500 if quick else 2000
+    with _holes_given_back():
+        rises = {size: peak_mb(_prepared, size) for size in (n, 4 * n)}
+    records = [Record(f"{MEMORY}, zoo:scenes", f"{size:,} pictures", None, mb) for size, mb in rises.items()]
+    few, many = rises.values()
+    ratio = many / few if few and many else None
+    return records, [Target("peak memory of four times the pictures, times", ratio, MEMORY_LIMIT, "max")]
+
+
+@contextmanager
+def _holes_given_back() -> Iterator[None]:
+    """For processes that are started in the block: glibc maps every block of 64 KiB or more, and unmaps it when freed."""
+    before = os.environ.get(_THRESHOLD)
+    os.environ[_THRESHOLD] = "65536"
+    try:
+        yield
+    finally:
+        os.environ.pop(_THRESHOLD)
+        os.environ.update({} if before is None else {_THRESHOLD: before})
+
+
+def _prepared(n: int) -> Callable[[], Any]:
+    """Exemplars over n pictures, after a run that loads and compiles all that is used."""
+    torch.set_num_threads(1)
+    model = load_network("zoo:scenes", "cpu")
+    layers = default_layers(model.module)
+
+    def run(size: int) -> None:
+        with tempfile.TemporaryDirectory() as folder:
+            compute_exemplars(model, Noise(size), layers, Path(folder) / "found")
+
+    run(32)
+    return partial(run, n)
