@@ -121,7 +121,7 @@ def finished_layers(directory: Path, record: dict[str, Any]) -> list[str]:
     if differs:
         raise InputError(
             f"{directory}: holds exemplars of a run with {_difference(differs[0], there, record)}; "
-            "name another folder, or start over with resume=False"
+            "name another folder, or start over (resume=False, --restart)"
         )
     return [layer for layer in record["layers"] if layer in there["layers"]]
 
@@ -190,13 +190,13 @@ def unfinished(directory: Path, record: dict[str, Any]) -> Unfinished:
     path = state.folder / _RUN
     with writing(directory):
         state.folder.mkdir(exist_ok=True)
-        if not path.is_file():
+        if not path.is_file() or not state.load_first():  # nothing was done yet, so nothing is lost
             replace_atomically(path, json.dumps(record).encode())
     there = read_json(path)
     if differs := [key for key in _SAYS if there.get(key) != json.loads(json.dumps(record[key]))]:
         raise InputError(
             f"{directory}: a run with {_difference(differs[0], there, record)} is unfinished there; "
-            "name another folder, or start over with resume=False"
+            "name another folder, or start over (resume=False, --restart)"
         )
     return state
 

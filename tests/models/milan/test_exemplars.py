@@ -321,11 +321,12 @@ def test_a_run_that_was_stopped_goes_on(network: nn.Module, tmp_path: Path, monk
     assert all(done >= share - 0.2 for done in seen)  # what was done is not done again
 
 
-def test_an_unfinished_run_of_another_kind(network: nn.Module, tmp_path: Path) -> None:
+def test_an_unfinished_run_of_another_kind(network: nn.Module, tmp_path: Path, monkeypatch) -> None:
     def run(**changes) -> None:
         given = {"model": network, "data": DATA, "layers": ["0"], "settings": SETTINGS, "directory": tmp_path} | changes
         compute_exemplars(**given)
 
+    monkeypatch.setattr(passes, "CHECKPOINT_SECONDS", 0.0)
     with pytest.raises(Stop):
         run(progress=stopping_at(0.2))
     other = nn.Sequential(nn.Conv2d(3, 8, 3))
@@ -342,6 +343,15 @@ def test_an_unfinished_run_of_another_kind(network: nn.Module, tmp_path: Path) -
             run(**changes)
     run(layers=["2"], resume=False)
     assert list(read_results(tmp_path)) == ["2"]
+
+
+def test_a_run_that_had_done_nothing_stands_in_no_way(network: nn.Module, tmp_path: Path) -> None:
+    broken = nn.Sequential(nn.Conv2d(3, 8, 3))
+    with torch.no_grad():
+        broken[0].weight.fill_(float("inf"))
+    with pytest.raises(InputError, match="NaN or infinite"):
+        compute_exemplars(broken, DATA, ["0"], tmp_path, SETTINGS)
+    compute_exemplars(network, DATA, ["0"], tmp_path, SETTINGS)
 
 
 def test_layers_that_are_there_are_kept(network: nn.Module, tmp_path: Path) -> None:
