@@ -379,6 +379,23 @@ def train_encoder(output: Path, steps: int | None, seed: int | None, small: bool
     say(train_command(output, steps=steps, seed=seed, small=small))
 
 
+@train.command(name="milan")
+@click.option("--output", required=True, type=click.Path(path_type=Path), help="Folder to write; must not exist.")
+@click.option("--units", type=Optional(int), help="Annotated units to train on. [default: as the shipped weights]")
+@click.option("--epochs", type=Optional(int), help="Passes over the captions. [default: as the shipped weights]")
+@click.option("--seed", type=Optional(int), help="Seed of units, weights and batches.")
+@click.option("--small", is_flag=True, help="A training of a minute on few objects, to try things out.")
+@click.option("--annotations", type=Optional(str), metavar="ROOT#KEY", help="MILANNOTATIONS in place of emoji units.")
+@click.option("--imagenet", type=Optional(str), metavar="FOLDER", help="ImageNet's validation pictures.")
+@click.option("--encoder", type=Optional(str), help="With --annotations: torchvision:resnet101@FILE and the like.")
+@click.option("--state", type=Optional(click.Path(path_type=Path)), help="Folder to go on from after a kill.")
+def train_milan(output: Path, **settings: Any) -> None:
+    """Train a describer of neurons; log the run to MLflow; write weights and provenance."""
+    from conceptry.evaluation.milan_training import train_command
+
+    say(train_command(output, **settings))
+
+
 @train.command(name="classifiers")
 @click.option("--output", required=True, type=click.Path(path_type=Path), help="Folder to write; must not exist.")
 @click.option("--data", type=Optional(str), help="One data set. [default: all networks on data of scikit-learn]")

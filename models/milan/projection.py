@@ -7,11 +7,12 @@ r"""A linear projection of features to evidence for words, fitted in closed form
 | W | weights | (F, D) |
 | l | ridge penalty, after each feature is divided by its standard deviation | |
 
-    W = argmin  mean |y - mean(y) - W^T (f - mean(f))|^2 + l |W|^2        z = (W^T (f - mean f)) / std
+    W = argmin  mean |y - mean(y) - W^T (f - mean f)|^2 + l |W|^2
+    z = W^T (f - mean f), each word's divided by its standard deviation over the units
 
-The decoder reads z of each exemplar. Its LSTM then need not find out, a gradient step at a time, which of thousands of correlated
-features speak for which word: with a few thousand annotated units it learns an order of magnitude faster, and
-combinations that it has never seen come out right. Not in the paper, whose decoder reads f.
+The decoder reads z of each exemplar. Its LSTM then need not find out, a gradient step at a time, which of thousands of
+correlated features speak for which word: with a few thousand annotated units it learns an order of magnitude faster,
+and combinations that it has never seen come out right. Not in the paper, whose decoder reads f.
 """
 
 from dataclasses import dataclass
@@ -76,21 +77,22 @@ class ProjectionFit:
 
     def add(self, features: Tensor, words: Tensor) -> None:
         """features: f of n units, (n, F); words: y of each, (n, D)."""
-        rows = torch.cat([features, features.new_ones(len(features), 1)], dim=-1).double()
-        self._gram = self._gram + rows.T @ rows
-        self._moments = self._moments + rows.T @ words.double()
+        rows = torch.cat([features, features.new_ones(len(features), 1)], dim=-1)
+        self._gram = self._gram + (rows.T @ rows).double()
+        self._moments = self._moments + (rows.T @ words).double()
 
     def solve(self, ridge: float = RIDGE) -> Projection:
         """The projection; features that never vary get no weight, words in every caption or none a column of zeros."""
         if not isinstance(self._gram, Tensor) or not isinstance(self._moments, Tensor):
             raise InputError("a projection needs features to be fitted on; add some first")
         count = self._gram[-1, -1]
-        mean = self._gram[-1, :-1] / count
+        mean, frequency = self._gram[-1, :-1] / count, self._moments[-1] / count
         covariance = self._gram[:-1, :-1] / count - torch.outer(mean, mean)
-        moments = self._moments[:-1] / count - torch.outer(mean, self._moments[-1] / count)
+        moments = self._moments[:-1] / count - torch.outer(mean, frequency)
         std = covariance.diagonal().clamp_min(0).sqrt()
         scale = torch.where(std > 1e-4, 1 / std.clamp_min(1e-4), 0)
         system = covariance * scale[:, None] * scale + ridge * torch.eye(len(scale), dtype=torch.float64)
         weights = scale[:, None] * torch.linalg.solve(system, moments * scale[:, None])
         spread = torch.einsum("fd,fg,gd->d", weights, covariance, weights).clamp_min(0).sqrt()
-        return Projection(mean.float(), torch.where(spread > 1e-6, weights / spread.clamp_min(1e-6), 0).float())
+        factor = torch.where(spread > 1e-6, 1 / spread.clamp_min(1e-6), 0)
+        return Projection(mean.float(), (weights * factor).float())

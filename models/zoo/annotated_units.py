@@ -87,7 +87,7 @@ class EmojiUnits(Sequence[AnnotatedUnit]):
     """`size` annotated units; item `i` is the same every time.
 
     split: see above. seed: of units and scenes. k: exemplars of a unit. pool: scenes that exemplars are taken from;
-    those used are kept in memory, 13 kB each. kinds: the kinds of unit to draw, None for all. Raises InputError for
+    those used are kept in memory, 13 kB each. kinds, objects: those to draw from, None for all. Raises InputError for
     values out of range or a pool too small for its combinations.
     """
 
@@ -99,6 +99,7 @@ class EmojiUnits(Sequence[AnnotatedUnit]):
         k: int = 15,
         pool: int = 16384,
         kinds: Sequence[str] | None = None,
+        objects: Sequence[str] | None = None,
     ) -> None:
         if split not in UNIT_SPLITS:
             raise InputError(f"split must be one of {', '.join(UNIT_SPLITS)}, got {split!r}")
@@ -111,7 +112,7 @@ class EmojiUnits(Sequence[AnnotatedUnit]):
         self.split, self.size, self.seed, self.k = split, size, seed, k
         self.kinds = tuple(KIND_SHARES if kinds is None else kinds)
         scene_split, scene_seed = ("heldout", seed) if split == "heldout" else ("train", 2 * seed + (split != "train"))
-        self.scenes = EmojiScenes(scene_split, pool, scene_seed)
+        self.scenes = EmojiScenes(scene_split, pool, scene_seed, objects=objects)
         self._scene = cache(self.scenes.__getitem__)
         showing: dict[str, list[int]] = {}
         for i in range(pool):
@@ -144,6 +145,15 @@ class EmojiUnits(Sequence[AnnotatedUnit]):
         plan = self._plan(index)
         return plan.ids, self._masks(plan)
 
+    def properties(self, index: int) -> frozenset[str]:
+        """The properties of unit `index`, without drawing it."""
+        return frozenset(self._plan(index).words)
+
+    def definition(self) -> dict[str, object]:
+        """The settings that, with this package's code and pictures, fix every unit."""
+        names = {"split": self.split, "size": self.size, "seed": self.seed, "k": self.k, "kinds": list(self.kinds)}
+        return {**names, "scenes": self.scenes.digest()}
+
     def captions(self, index: int) -> tuple[str, ...]:
         """The captions of unit `index`, without drawing it."""
         return self._plan(index).captions
@@ -158,12 +168,12 @@ class EmojiUnits(Sequence[AnnotatedUnit]):
         for attempt in range(1000):
             if attempt % 100 == 0:  # a kind may have no combination in this split, and is given up then
                 kind = self.kinds[rng.choice(len(shares), p=shares / shares.sum())]
-            words = _draw_words(rng, kind)
+            words = _draw_words(rng, kind, self.scenes.objects)
             if len(words) == 2 and combination_split(*words) != self.split:
                 continue
             if (right := self._right(rng, kind, words)) is not None:
                 ids, regions = self._spoil(rng, kind, words, right)
-                return _Plan(kind, words, unit_captions(rng, kind, words), ids, regions, rng)
+                return _Plan(kind, words, unit_captions(kind, words), ids, regions, rng)
         raise InputError(f"a pool of {len(self.scenes)} scenes shows no combination {self.k} times; use a larger one")
 
     def _right(self, rng: np.random.Generator, kind: str, words: tuple[str, ...]) -> list[tuple[int, str]] | None:
@@ -189,7 +199,7 @@ class EmojiUnits(Sequence[AnnotatedUnit]):
         """Scenes and regions, with some exemplars that do not show the unit, or half of a combination."""
         where = rng.choice(3, p=[0.45, 0.25, 0.3]) if kind in ("object+colour", "object+pattern") else 0
         share = 0.0 if rng.random() < 0.4 else rng.uniform(0, MAX_WRONG)
-        wrong = rng.permutation(self.k)[: int(rng.binomial(self.k, share) * MAX_WRONG / max(share, MAX_WRONG))]
+        wrong = rng.permutation(self.k)[: min(rng.binomial(self.k, share), int(MAX_WRONG * self.k))]
         ids, regions = np.empty(self.k, dtype=np.int64), []
         for slot, (scene, word) in enumerate(right):
             if slot in wrong:
@@ -219,8 +229,8 @@ class EmojiUnits(Sequence[AnnotatedUnit]):
         return (full > np.minimum(level * a.max(), 0.8 * strongest)).astype(np.uint8)[:, None]
 
 
-def _draw_words(rng: np.random.Generator, kind: str) -> tuple[str, ...]:
-    sources = {"object": tuple(OBJECTS), "colour": tuple(COLOURS), "pattern": PATTERNS}
+def _draw_words(rng: np.random.Generator, kind: str, objects: tuple[str, ...]) -> tuple[str, ...]:
+    sources = {"object": objects, "colour": tuple(COLOURS), "pattern": PATTERNS}
     if kind in ("objects", "colours"):
         words = sources[kind[:-1]]
         first, second = rng.choice(len(words), 2, replace=False)

