@@ -20,7 +20,14 @@ from torch import nn
 from conceptry.models.milan.records import LayerExemplars
 
 WORDS = ("red", "green", "blue")
-RGB = {"red": (255, 0, 0), "green": (0, 255, 0), "blue": (0, 0, 255), "white": (255, 255, 255), "black": (0, 0, 0)}
+RGB = {
+    "red": (255, 0, 0),
+    "green": (0, 255, 0),
+    "blue": (0, 0, 255),
+    "yellow": (255, 255, 0),
+    "white": (255, 255, 255),
+    "black": (0, 0, 0),
+}
 SIDE, K = 32, 4
 LM = float(2 * np.log(1 / 7))  # log p of a word and a stop of seven tokens
 UNITS = {"first": {0: "red", 1: "green", 2: "blue", 3: ""}, "7": {2: "green", 5: "red", 11: "blue"}}  # "": inactive

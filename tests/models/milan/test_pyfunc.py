@@ -127,6 +127,20 @@ def test_rows_of_both_ways_in_one_request(model) -> None:
         assert alone["score"] == pytest.approx(answers[i]["score"], abs=1e-5)
 
 
+def test_a_drawn_description_does_not_depend_on_the_other_rows(model) -> None:
+    rows = [{"layer": "first", "unit": i % 3} if i % 2 else pictures_of("yellow") for i in range(40)]
+    said = set()
+    for seed in range(4):
+        params = {"strategy": "sample", "seed": seed, "alternatives": 4}
+        together = ask(model, rows, **params)
+        for i in (0, 1, 34, 38):
+            (alone,) = ask(model, rows[i : i + 1], **params)
+            texts = [[other["text"] for other in answer["alternatives"]] for answer in (alone, together[i])]
+            assert (alone["description"], texts[0]) == (together[i]["description"], texts[1])
+        said.add(together[0]["description"])
+    assert said == {"Red", "Green"}  # which are equally probable of yellow
+
+
 def test_numbers_as_tables_and_text_have_them(model) -> None:
     for layer in ("7", 7, 7.0, np.int64(7), " 7"):
         for unit in (5, "5", 5.0, "5.0", np.int32(5), np.float32(5), " 5 "):
