@@ -226,7 +226,8 @@ class EmojiUnits(Sequence[AnnotatedUnit]):
         full = up @ a @ up.T
         strongest = full.max(axis=(1, 2), keepdims=True)
         # An exemplar is a top image: it exceeds the level somewhere, if only just.
-        return (full > np.minimum(level * a.max(), 0.8 * strongest)).astype(np.uint8)[:, None]
+        least = np.minimum(level * a.max(), strongest - 0.2 * np.abs(strongest))
+        return (full > least).astype(np.uint8)[:, None]
 
 
 def _draw_words(rng: np.random.Generator, kind: str, objects: tuple[str, ...]) -> tuple[str, ...]:
