@@ -21,8 +21,10 @@ from PIL import Image
 from torch import Tensor
 
 from conceptry.evaluation.benchmarks.measure import Record, Target, median_ratio, peak_mb, rounds_side_by_side
+from conceptry.evaluation.benchmarks.perturbation_cases import IMAGENET_THERE
 from conceptry.models.milan.exemplar_settings import ExemplarSettings
 from conceptry.models.milan.exemplars import compute_exemplars
+from conceptry.models.milan.feeding import Feed
 from conceptry.models.milan.networks import default_layers, load_network
 from conceptry.models.milan.records import LayerExemplars
 from conceptry.models.milan.sources import ArraySource, FolderSource, SceneSource, Source
@@ -36,20 +38,24 @@ USUAL, SMALL = ExemplarSettings(batch_size=128), ExemplarSettings(batch_size=32)
 
 @dataclass(frozen=True)
 class Network:
-    """One network of the benchmark. pictures: of the data; in_files: they are files of a folder, 500 x 375 JPEGs."""
+    """One network of the benchmark. pictures: of the data; files: width and height of JPEGs, None for no files."""
 
     title: str
     name: str
     pictures: int
     settings: ExemplarSettings = USUAL
-    in_files: bool = False
+    files: tuple[int, int] | None = None
+
+    @property
+    def there(self) -> bool:
+        return IMAGENET_THERE or not self.name.startswith("imagenet:")
 
 
 NETWORKS = (
     Network("trunk of emoji-clip", "zoo:emoji-clip", 4000),
     Network("classifier of scenes", "zoo:scenes", 4000),
 )
-IMAGENET = Network("EfficientNet-Lite0", "imagenet:efficientnet-lite0", 192, SMALL, in_files=True)
+IMAGENET = Network("EfficientNet-Lite0", "imagenet:efficientnet-lite0", 128, files=(500, 375))
 
 
 def exemplars(network: Network, rounds: int, folder: Path) -> tuple[list[Record], list[Target]]:
@@ -66,13 +72,13 @@ def exemplars(network: Network, rounds: int, folder: Path) -> tuple[list[Record]
     chosen = np.unique(np.concatenate([layer.ids.ravel() for layer in found.values()]))
     n_units = sum(map(len, found.values()))
     inputs = _inputs(model, source)
-    size = network.settings.batch_size
+    size = Feed(model, source, network.name, None, None, None).batch_size(network.settings.batch_size)
     turns: dict[str, Callable[[], Any]] = {BARE: partial(passes, model, inputs, chosen, size), OURS: ours}
-    if network.in_files:
+    if network.files:
         turns[READ] = partial(read_and_pass, model, source, chosen, size)
     seconds = rounds_side_by_side(turns, rounds)
     case = f"{CASE}, {network.title}, {n_units:,} units, {len(source):,} and {len(chosen):,} pictures"
-    base = READ if network.in_files else BARE
+    base = READ if network.files else BARE
     records = [
         Record(case, name, statistics.median(taken), extra={TIMES: median_ratio(taken, seconds[base])})
         for name, taken in seconds.items()
@@ -106,12 +112,12 @@ def _inputs(model: Any, source: Any, rows: np.ndarray | None = None) -> Tensor:
 def _source(network: Network, folder: Path) -> Source:
     scenes = SceneSource("zoo:emoji-scenes", network.pictures)
     pictures = np.stack(scenes.pictures(range(network.pictures)))
-    if not network.in_files:
+    if not network.files:
         return ArraySource("scenes", pictures)  # drawn beforehand: drawing is no reading
     files = folder / "pictures"
     files.mkdir()
     for i, picture in enumerate(pictures):
-        Image.fromarray(picture).resize((500, 375), Image.Resampling.BICUBIC).save(files / f"{i:05}.jpg", quality=90)
+        Image.fromarray(picture).resize(network.files, Image.Resampling.BICUBIC).save(files / f"{i:05}.jpg", quality=90)
     return FolderSource(files)
 
 
@@ -148,7 +154,7 @@ def memory(quick: bool) -> tuple[list[Record], list[Target]]:
 
 @contextmanager
 def _holes_given_back() -> Iterator[None]:
-    """For processes that are started in the block: glibc maps every block of 64 KiB or more, and unmaps it when freed."""
+    """For processes started in the block: glibc maps every block of 64 KiB or more, and unmaps it when freed."""
     before = os.environ.get(_THRESHOLD)
     os.environ[_THRESHOLD] = "65536"
     try:
