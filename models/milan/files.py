@@ -113,8 +113,12 @@ def read_results(directory: Path) -> dict[str, LayerExemplars]:
     directory = Path(directory)
     layers = layers_in(directory) if directory.is_dir() else []
     if not layers:
-        hint = " (it is the folder of one layer)" if (directory / MASKS).exists() else ""
-        raise InputError(f"{directory}: holds no exemplars{hint}; expected folders of layers, each with {MASKS}")
+        one = " (it is the folder of one layer)" if (directory / MASKS).exists() else ""
+        below = [
+            path.parent.parent for depth in ("*/*", "*/*/*") for path in sorted(directory.glob(f"{depth}/{MASKS}"))
+        ]
+        hint = f"; did you mean {below[0]}?" if below else f"{one}; expected folders of layers, each with {MASKS}"
+        raise InputError(f"{directory}: holds no exemplars{hint}")
     return {layer: read_layer(directory, layer) for layer in layers}
 
 

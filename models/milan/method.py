@@ -24,7 +24,7 @@ from conceptry.models.milan.describer import load_describer
 from conceptry.models.milan.network_exemplars import ExemplarSource, NetworkExemplars, network_exemplars
 from conceptry.models.milan.network_units import NetworkUnits
 from conceptry.models.milan.package import CLIP_DISSECT, DESCRIBER, OF_WORDS, UNITS, check_words, write_package
-from conceptry.models.milan.settings import DecodingSettings
+from conceptry.models.milan.settings import GREEDY, MI, RERANK, SAMPLE, DecodingSettings
 from conceptry.models.milan.sources import open_source
 
 EMOJI_CLIP, EMOJI_MILAN = "zoo:emoji-clip", "zoo:emoji-milan"
@@ -91,11 +91,10 @@ def build(options: MilanOptions, directory: Path) -> Package:
 
 
 def _package(options: MilanOptions, found: NetworkExemplars, directory: Path) -> Package:
-    names = OF_WORDS if options.is_words else _SEARCH
     units = NetworkUnits(directory / UNITS)
     # What versions differ in most comes first: a list of them has no room for more.
     params: dict[str, Any] = {"model": found.model, "describer": options.describer}
-    params |= {name: getattr(options, name) for name in names}
+    params |= {name: getattr(options, name) for name in _used(options)}
     params |= {"clip_encoder": options.encoder_name, "words": options.words, "layers": ",".join(units.layers)}
     params |= {"data": found.data, **found.params, "units": units_param(units)}
     tags = dict(found.lineage)
@@ -109,6 +108,20 @@ def _package(options: MilanOptions, found: NetworkExemplars, directory: Path) ->
         notes.append(f"{inactive} of {len(every)} units never rise above their level: they are not described")
     example = {"layer": [layer], "unit": [unit]}
     return Package({n: v for n, v in params.items() if v is not None}, tags, example, _REQUIREMENTS, notes)
+
+
+def _used(options: MilanOptions) -> tuple[str, ...]:
+    """The settings that say something to the describer and its strategy; the others would look like differences."""
+    if options.is_words:
+        return OF_WORDS
+    unused = set() if options.clip else {"clip", "clip_weight", "clip_temperature"}
+    if options.clip or options.strategy not in (MI, RERANK):
+        unused.add("temperature")
+    if options.strategy in (GREEDY, SAMPLE):
+        unused.add("beam_size")
+    if options.strategy != SAMPLE:
+        unused.add("seed")
+    return tuple(name for name in _SEARCH if name not in unused)
 
 
 def units_param(units: NetworkUnits) -> str:

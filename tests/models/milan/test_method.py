@@ -21,6 +21,7 @@ from conceptry.models.milan.network_units import NetworkUnits, write_units
 from conceptry.models.milan.networks import load_network
 from conceptry.models.milan.package import read_package
 from conceptry.models.milan.records import LayerExemplars
+from conceptry.models.milan.settings import DecodingSettings
 from conceptry.models.milan.sources import open_source
 from conceptry.registry import load, register
 from conceptry.registry.versions import fetch_artifacts
@@ -169,6 +170,22 @@ def test_a_version_needs_no_zoo(tmp_path: Path, colour_exemplars: Path, monkeypa
         assert np.isfinite([said.score, said.pmi]).all()
 
 
+@pytest.mark.parametrize(
+    ("options", "listed"),
+    [
+        ({}, "strategy temperature beam_size length alternatives"),
+        ({"strategy": "greedy"}, "strategy length alternatives"),
+        ({"strategy": "sample"}, "strategy length alternatives seed"),
+        ({"strategy": "beam"}, "strategy beam_size length alternatives"),
+        ({"clip": True}, "strategy beam_size length alternatives clip clip_weight clip_temperature"),
+        ({"describer": "clip-dissect", "clip_encoder": "zoo:emoji-clip", "data": "zoo:emoji-scenes"}, "alternatives"),
+    ],
+)
+def test_a_version_lists_the_settings_that_it_uses(milan_options, options: dict, listed: str, tmp_path: Path) -> None:
+    params = made(milan_options | options, tmp_path / "package").params
+    assert [name for name in params if name in DecodingSettings.__dataclass_fields__] == listed.split()
+
+
 def test_single_words(colour_exemplars: Path, tmp_path: Path) -> None:
     words = tmp_path / "words.txt"
     words.write_text("red\ngreen\n\n blue \n")
@@ -205,7 +222,7 @@ def test_single_words(colour_exemplars: Path, tmp_path: Path) -> None:
         ({"layers": "frist"}, "holds no layer 'frist'; expected one such as 7, first"),
         ({"model": "zoo:wine"}, "zoo:wine: takes table"),
         ({"model": "zoo:scenes"}, "zoo:scenes: has no layer '7'"),
-        ({"exemplars": "/no/such"}, "/no/such: holds no exemplars"),
+        ({"exemplars": "/no/such"}, "/no/such: holds no exemplars; expected folders of layers, each with masks.npy"),
         ({"exemplars": None, "k": 0}, "k, the pictures of each unit, must be a whole number of at least 1, got 0"),
         ({"exemplars": None, "k": 50, "size": 9}, "k is 50, but zoo:emoji-scenes holds 9 pictures"),
         ({"exemplars": None, "quantile": 1.0}, "quantile must be between 0 and 1"),
@@ -236,6 +253,15 @@ def test_bad_options_store_nothing(milan_options, options: dict, sentence: str) 
     with pytest.raises(InputError, match=sentence):
         register("milan", options, name="never-milan")
     assert not MlflowClient().search_model_versions("name='never-milan'")
+
+
+def test_a_folder_above_the_exemplars_is_told_where_they_are(colour_exemplars: Path) -> None:
+    for folder in (colour_exemplars.parent, colour_exemplars.parent.parent):
+        with (
+            pytest.raises(InputError, match=rf"{folder}: holds no exemplars; did you mean {colour_exemplars}\?$"),
+            network_exemplars(ExemplarSource(exemplars=str(folder))),
+        ):
+            pass
 
 
 def test_numbers_of_units_as_ranges(tmp_path: Path) -> None:
