@@ -10,6 +10,7 @@ one another. Hyphens part words, so "t-shirt" is the phrase "t shirt"; a possess
 | one is the other with s, or with es after s, x, z, ch, sh or o | dogs, buses, shoes, tomatoes |
 | one ends in a consonant and y, the other in ies for that y | berries |
 | one ends in f or fe, the other in ves for it | leaves, knives |
+| one ends in man, the other in men for it | snowmen |
 | they are in a list of English plurals that follow no rule | mice, people |
 
 Words of one or two letters are the same only where they are equal: "as" is no plural of "a". The rule knows spelling
@@ -128,6 +129,8 @@ def _plurals(word: str) -> frozenset[str]:
         forms.add(f"{word}es")
     if re.search(r"[^f]fe?$", word):
         forms.add(re.sub(r"fe?$", "ves", word))
+    if word.endswith("man"):
+        forms.add(f"{word[:-3]}men")
     return frozenset(forms)
 
 
@@ -148,7 +151,7 @@ def word_counts(descriptions: Iterable[str], left_out: Iterable[str] = FUNCTION_
 
 def singulars(word: str) -> list[str]:
     """What `word`, in lower case, may be the plural of, by the rules above."""
-    endings = (("s", ""), ("es", ""), ("ies", "y"), ("ves", "f"), ("ves", "fe"))
+    endings = (("s", ""), ("es", ""), ("ies", "y"), ("ves", "f"), ("ves", "fe"), ("men", "man"))
     stems = [word.removesuffix(end) + other for end, other in endings if word.endswith(end)]
     stems += [one for one, many in _IRREGULAR.items() if many == word]
     return [stem for stem in stems if word in _plurals(stem)]

@@ -335,7 +335,7 @@ def test_the_index_searches_all_layers(chromium: Browser, folder: Path):
 
 SPELLED = """
 dog,dogs,bus,buses,shoe,shoes,tomatoes,tomato,berry,berries,toys,toy,leaf,leaves,knives,knife,mouse,mice,people,person,\
-a,as,red,reds,bread,T-shirts,t-shirt,dog's,caf\u00e9s,caf\u00e9,traffic light,traffic lights,cacti
+a,as,red,reds,bread,T-shirts,t-shirt,dog's,caf\u00e9s,caf\u00e9,traffic light,traffic lights,cacti,snowman,snowmen
 """
 
 

@@ -26,6 +26,8 @@ from conceptry.models.milan.words import marked, matched, matches, read_words, s
         ("knives", "knife"),
         ("roofs", "roof"),
         ("mice", "mouse"),
+        ("snowmen", "snowman"),
+        ("humans", "human"),
         ("mouse", "mice"),
         ("people's hats", "person"),
         ("the dog's tail", "dog"),
