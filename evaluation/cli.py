@@ -389,6 +389,7 @@ def train_encoder(output: Path, steps: int | None, seed: int | None, small: bool
 @click.option("--imagenet", type=Optional(str), metavar="FOLDER", help="ImageNet's validation pictures.")
 @click.option("--encoder", type=Optional(str), help="With --annotations: torchvision:resnet101@FILE and the like.")
 @click.option("--state", type=Optional(click.Path(path_type=Path)), help="Folder to go on from after a kill.")
+@click.option("--probes", is_flag=True, help="Fit the planted neurons that describers are scored on instead.")
 def train_milan(output: Path, **settings: Any) -> None:
     """Train a describer of neurons; log the run to MLflow; write weights and provenance."""
     from conceptry.evaluation.milan_training import train_command

@@ -183,8 +183,16 @@ def train_command(
     imagenet: str | None = None,
     encoder: str | None = None,
     state: Path | None = None,
+    probes: bool = False,
 ) -> str:
     """What `conceptry train milan` does; returns what to print. None keeps the setting of the shipped weights."""
+    if probes:
+        from conceptry.evaluation.planted_training import run as run_probes
+
+        if small or any(value is not None for value in (units, epochs, annotations, imagenet, encoder, state)):
+            raise InputError("--probes fits the planted neurons of the emoji world; it goes with --seed alone")
+        found = run_probes(output, **_only(seed=seed))
+        return "\n".join([*_lines(found), f"saved {output}"])
     given = {"units": units, "epochs": epochs, "seed": seed, "annotations": annotations, "encoder": encoder}
     options = [f"--{name} {value}" for name, value in given.items() if value is not None] + ["--small"] * small
     command = " ".join(["conceptry train milan --output FOLDER", *options])
@@ -197,18 +205,17 @@ def train_command(
             raise InputError("--small and --units are of the emoji world; leave them out with --annotations")
         if not encoder:
             raise InputError("--annotations needs --encoder, such as torchvision:resnet101@FILE")
-        found = load_annotations(Path(root), key or "base", Path(imagenet) if imagenet else None)
+        annotated = load_annotations(Path(root), key or "base", Path(imagenet) if imagenet else None)
         settings = DescriberTraining(**training)
         name = f"milannotations:{key or 'base'}"
-        provenance = run_annotations(settings, found, encoder, output, True, command, state, name)
+        provenance = run_annotations(settings, annotated, encoder, output, True, command, state, name)
     else:
         if encoder or imagenet:
             raise InputError("--encoder and --imagenet go with --annotations; units of the emoji world have their own")
         data = replace(SMALL if small else EmojiData(), **_only(units=units, seed=seed))
         settings = replace(EMOJI, **(_SMALL_TRAINING if small else {}) | training)
         provenance = run(settings, data, output, True, command, state)
-    lines = [f"{name:24}{value:8.3f}" for name, value in provenance["scores"].items()]
-    return "\n".join([*lines, f"saved {output}: use it as describer:{output}"])
+    return "\n".join([*_lines(provenance), f"saved {output}: use it as describer:{output}"])
 
 
 @dataclass(frozen=True)
@@ -223,6 +230,10 @@ class _Chosen:
 
     def __getitem__(self, index: int, /) -> Any:
         return self.units[self.rows[index]]
+
+
+def _lines(provenance: dict[str, Any]) -> list[str]:
+    return [f"{name:24}{value:8.3f}" for name, value in provenance["scores"].items()]
 
 
 def _only(**values: Any) -> dict[str, Any]:
