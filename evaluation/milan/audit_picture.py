@@ -13,7 +13,7 @@ from conceptry.evaluation.plots import ACCENT, INK, MUTED, SECOND, new_figure, q
 
 ROWS, PICTURES = 8, 8  # of each of the two columns of matches; exemplars of each match
 _WIDTH, _ROW = 4.8, 0.85  # of a column and of a match, inches
-_TOP, _BOTTOM = 0.4, 0.45  # above and below the bars
+_TOP, _BOTTOM, _LEGEND = 0.4, 0.45, 0.24  # above and below the bars, and of a legend above them
 
 
 def draw_audit(audits: Sequence[Audit], words: Sequence[str]) -> Figure:
@@ -28,7 +28,8 @@ def draw_audit(audits: Sequence[Audit], words: Sequence[str]) -> Figure:
     rows = max(len(column) for column in columns)
     # Every place is known, so nothing has to be laid out: dozens of small axes would take seconds.
     bars = 0.35 + 0.08 * len(layers) + 0.2 * len(layers) * len(audits)
-    width, height = 2 * _WIDTH, _TOP + bars + _BOTTOM + _ROW * rows
+    above = _TOP + (_LEGEND if len(audits) > 1 else 0)
+    width, height = 2 * _WIDTH, above + bars + _BOTTOM + _ROW * rows
     figure = new_figure(width, height)
     figure.set_layout_engine("none")
 
@@ -37,11 +38,11 @@ def draw_audit(audits: Sequence[Audit], words: Sequence[str]) -> Figure:
         return figure.add_axes((left / width, 1 - bottom / height, (right - left) / width, (bottom - top) / height))
 
     margin = 0.25 + 0.085 * max(len(layer or "all") for layer in layers)
-    _draw_shares(place(margin, _TOP, width - 0.15, _TOP + bars), audits, layers, words)
+    _draw_shares(place(margin, above, width - 0.15, above + bars), audits, layers, words)
     for column, matches in enumerate(columns):
         title = f"{audits[column].title}:  " if len(audits) > 1 else ""
         for row, match in enumerate(matches):
-            left, top = column * _WIDTH + 0.1, _TOP + bars + _BOTTOM + row * _ROW
+            left, top = column * _WIDTH + 0.1, above + bars + _BOTTOM + row * _ROW
             _draw_match(place(left, top + 0.22, left + _WIDTH - 0.2, top + _ROW - 0.05), match, title)
     return figure
 
@@ -77,9 +78,12 @@ def _draw_shares(axes: Axes, audits: Sequence[Audit], layers: Sequence[str | Non
     axes.margins(x=0.14)
     axes.set_xlim(left=0, right=axes.get_xlim()[1] or 1)
     axes.xaxis.set_major_formatter(lambda value, _: f"{100 * value:g} %")
-    axes.set_title(title_of(words, 8), loc="left", fontsize=11, parse_math=False)
+    pad = 6 + (72 * _LEGEND if len(audits) > 1 else 0)
+    axes.set_title(title_of(words, 8), loc="left", fontsize=11, pad=pad, parse_math=False)
     if len(audits) > 1:
-        axes.legend(frameon=False, fontsize=9, labelcolor=MUTED, loc="lower right", bbox_to_anchor=(1, 1), ncols=2)
+        axes.legend(
+            frameon=False, fontsize=9, labelcolor=MUTED, loc="lower left", bbox_to_anchor=(-0.01, 0.99), ncols=2
+        )
 
 
 def _clearest(audit: Audit, most: int) -> list[Match]:
