@@ -11,7 +11,7 @@ The encoder of the emoji world reads only the words that it was trained on, so t
 the caption of what it names: "dogs or cats" as "a dog and a cat"; one that names nothing it knows counts 0.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import cache
 from typing import Any
 
@@ -33,13 +33,16 @@ def mean_embeddings(encoder: str, units: Iterable[tuple[np.ndarray, np.ndarray]]
 
     from conceptry.models.encoders.protocol import encode_images
 
-    loaded = _encoder(encoder)
-    means = []
-    for images, masks in units:
-        seen = np.moveaxis(images * (masks != 0), 1, -1)
-        embedded = encode_images(loaded, [Image.fromarray(np.ascontiguousarray(pixels)) for pixels in seen])
-        means.append(normalize(embedded, dim=-1).mean(dim=0).cpu().numpy())
-    return np.stack(means)
+    counts: list[int] = []
+
+    def seen() -> Iterator[Image.Image]:
+        for images, masks in units:
+            counts.append(len(images))
+            for pixels in np.moveaxis(images * (masks != 0), 1, -1):
+                yield Image.fromarray(np.ascontiguousarray(pixels))
+
+    embedded = normalize(encode_images(_encoder(encoder), seen()), dim=-1).cpu()
+    return np.stack([part.mean(dim=0).numpy() for part in embedded.split(counts)])
 
 
 def clip_score(encoder: str, texts: Sequence[str], means: np.ndarray) -> float:

@@ -22,9 +22,8 @@ SEARCHES: tuple[dict[str, Any], ...] = (
     {"strategy": "mi"},
     {"describer": WORDS},
 )
-UNITS = 100  # of each kind to evaluate on
+UNITS = 60  # of each kind to evaluate on
 MIN_PLANTED = 0.8
-A_LAYER = 2  # units to show
 
 
 def _versions(output: Path) -> Sequence[Mapping[str, Any]]:
@@ -56,7 +55,7 @@ def _rank(metrics: Mapping[str, float]) -> tuple[float, ...]:
 
 
 def _units(output: Path) -> list[Path]:
-    """A table of units to describe: of each layer those whose exemplars have a word in common, no word twice."""
+    """A table of units to describe."""
     table = output / "units.csv"
     with table.open("w", newline="", encoding="utf-8") as stream:
         writer = csv.writer(stream)
@@ -66,27 +65,27 @@ def _units(output: Path) -> list[Path]:
 
 
 def _telling(folder: Path) -> Iterator[tuple[str, int]]:
+    """Of each layer a unit whose exemplars share an object, and one whose exemplars share a colour or a pattern."""
     from conceptry.models.milan.files import read_results
     from conceptry.models.milan.sources import SceneSource
+    from conceptry.models.zoo.emoji import OBJECTS
 
     scenes = SceneSource(DATA, PICTURES).scenes
     frequency = Counter(word for index in range(PICTURES) for word in scenes.concepts(index))
     taken: set[str] = set()
     for layer, exemplars in read_results(folder).items():
-        best: dict[str, tuple[float, int]] = {}
-        for unit, ids in zip(exemplars.units.tolist(), exemplars.ids.tolist(), strict=True):
-            if exemplars.unit(unit).is_inactive:
-                continue
-            shown = Counter(word for index in ids for word in scenes.concepts(index))
-            word, share = max(
-                ((word, count / len(ids) - frequency[word] / PICTURES) for word, count in shown.items()),
-                key=lambda pair: pair[1],
-            )
-            best[word] = max(best.get(word, (0.0, unit)), (share, unit))
-        new = [(share, word, unit) for word, (share, unit) in best.items() if word not in taken]
-        chosen = sorted(new, reverse=True)[:A_LAYER]
-        taken |= {word for _, word, _ in chosen}
-        yield from sorted((layer, unit) for _, _, unit in chosen)
+        for of_objects in (True, False):
+            best = (0.0, "", -1)
+            for unit, ids in zip(exemplars.units.tolist(), exemplars.ids.tolist(), strict=True):
+                shown = Counter(word for index in ids for word in scenes.concepts(index))
+                shares = {
+                    word: count / len(ids) - frequency[word] / PICTURES
+                    for word, count in shown.items()
+                    if (word in OBJECTS) == of_objects and word not in taken
+                }
+                best = max(best, *((share, word, unit) for word, share in shares.items()))
+            taken.add(best[1])
+            yield layer, best[2]
 
 
 def _request(table: Path) -> str:

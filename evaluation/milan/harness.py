@@ -42,13 +42,12 @@ class MilanHarness:
     agreement = None
     headline = (
         "property_set",
+        "clip_dissect_property_set",
+        "net_dissect_property_set",
         "combinations",
         "planted",
         "planted_shuffled",
         "colour_units",
-        "clip_dissect_property_set",
-        "clip_dissect_planted",
-        "net_dissect_planted",
         "clip_score",
         "bleu",
         "rougeL",

@@ -11,15 +11,16 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from PIL import Image
+from matplotlib.patches import Rectangle
+from PIL import Image, ImageOps
 
 from conceptry.evaluation.milan.overlay import shaded
 from conceptry.evaluation.plots import GRID, INK, MUTED, SECOND, new_figure
 
 SHOWN = 8  # exemplars of a unit
-FINE = 224  # pixels that the outline of a mask is drawn in
+FINE = 224  # pixels of an exemplar's side: outlines of masks are fine in them
+SMALL = 64
 CELL, SPACE, TEXT, MARGIN = 56.0, 4.0, 236.0, 14.0
 LETTERS = {11: 38, 9: 46, 7.5: 56}  # that the column of text has room for, by size
 _SOURCE = "The pictures that drive each unit most, bright where it is active."
@@ -43,9 +44,10 @@ def draw_units(records: Sequence[dict]) -> Figure:
             page.text(MARGIN, y, text, size, colour, weight=weight)
             y += size * 1.3
         images, masks = same[0]["images"][:SHOWN], same[0]["masks"][:SHOWN]
-        for place, pixels in enumerate(_exemplars(images, masks)):
-            page.picture(MARGIN + TEXT + place * (CELL + SPACE), top, CELL, CELL, pixels)
-        if not images:
+        if images:
+            strip = _strip(images, masks)
+            page.picture(MARGIN + TEXT, top, len(images) * (CELL + SPACE) - SPACE, CELL, strip)
+        else:
             page.text(MARGIN + TEXT, top + CELL / 2, "no exemplars were delivered", 8, MUTED, va="center")
         top += height
     wrong = any(record.get("right") is False for record in records)
@@ -55,9 +57,10 @@ def draw_units(records: Sequence[dict]) -> Figure:
 
 def _by_unit(records: Sequence[dict]) -> list[list[dict]]:
     """The records of each unit, in the order of the first; several where several versions have the same exemplars."""
-    rows: dict[tuple[str, str, str], list[dict]] = {}
+    rows: dict[tuple[str, str], list[dict]] = {}
     for record in records:
-        rows.setdefault((record["sample"], *map("".join, (record["images"], record["masks"]))), []).append(record)
+        exemplars = "".join([*record["images"], *record["masks"]])
+        rows.setdefault((record["sample"], exemplars), []).append(record)
     return list(rows.values())
 
 
@@ -91,15 +94,23 @@ def unit_name(record: dict) -> str:
     return f"{record['layer']}, unit {record['unit']}" if record["layer"] else record["sample"]
 
 
-def _exemplars(images: Sequence[str], masks: Sequence[str]) -> np.ndarray:
-    """Pictures uint8 (k, H, W, 3), shaded outside of their masks, from base64 of PNG files."""
-    if not images:
-        return np.empty((0, 1, 1, 3), np.uint8)
-    pixels = np.stack([np.asarray(_opened(image).convert("RGB")) for image in images])
-    active = np.stack([np.asarray(_opened(mask).convert("L")) > 0 for mask in masks])
-    fine = max(1, FINE // max(pixels.shape[1:3]))  # small pictures in finer pixels: outlines hide less of them
-    pixels, active = (array.repeat(fine, axis=1).repeat(fine, axis=2) for array in (pixels, active))
-    return shaded(pixels.transpose(0, 3, 1, 2), active[:, None].astype(np.uint8))
+def _strip(images: Sequence[str], masks: Sequence[str]) -> np.ndarray:
+    """Pictures side by side, uint8 (FINE, W, 3), shaded outside of their masks, from base64 of PNG files.
+
+    One picture of all: axes of their own for each would take longer to make than what they show.
+    """
+    pixels = np.stack([_square(_opened(image).convert("RGB"), "white") for image in images])
+    active = np.stack([_square(_opened(mask).convert("L"), 255) > 127 for mask in masks])
+    found = shaded(pixels.transpose(0, 3, 1, 2), active[:, None].astype(np.uint8))
+    gap = np.full((FINE, round(FINE * SPACE / CELL), 3), 255, np.uint8)
+    return np.concatenate([part for picture in found for part in (picture, gap)][:-1], axis=1)
+
+
+def _square(picture: Image.Image, beyond: str | int) -> np.ndarray:
+    """The picture fitted into a square of FINE pixels; small ones keep their pixels, photographs are smoothed."""
+    small = max(picture.size) <= SMALL or picture.mode == "L"
+    kind = Image.Resampling.NEAREST if small else Image.Resampling.BICUBIC
+    return np.asarray(ImageOps.pad(picture, (FINE, FINE), kind, beyond))
 
 
 def _opened(text: str) -> Image.Image:
@@ -120,20 +131,16 @@ class Page:
         )
 
     def picture(self, x: float, y: float, width: float, height: float, pixels: np.ndarray) -> None:
-        axes = self._axes(x, y, width, height)
-        axes.imshow(pixels, interpolation="antialiased" if max(pixels.shape) > 64 else "nearest", aspect="auto")
+        place = (x / self.width, 1 - (y + height) / self.height, width / self.width, height / self.height)
+        axes = self.figure.add_axes(place)
+        axes.imshow(pixels, interpolation="antialiased", aspect="auto")
         axes.set_axis_off()
 
     def bar(self, x: float, y: float, width: float, height: float, colour: str, alpha: float = 1.0) -> None:
-        axes = self._axes(x, y, width, height)
-        axes.patch.set(facecolor=colour, alpha=alpha)
-        axes.set(xticks=[], yticks=[])
-        for spine in axes.spines.values():
-            spine.set_visible(False)
+        corner = (x / self.width, 1 - (y + height) / self.height)
+        self.figure.add_artist(
+            Rectangle(corner, width / self.width, height / self.height, facecolor=colour, alpha=alpha, linewidth=0)
+        )
 
     def rule(self, y: float) -> None:
         self.bar(MARGIN, y, self.width - 2 * MARGIN, 0.6, GRID)
-
-    def _axes(self, x: float, y: float, width: float, height: float) -> Axes:
-        place = (x / self.width, 1 - (y + height) / self.height, width / self.width, height / self.height)
-        return self.figure.add_axes(place)
