@@ -48,6 +48,8 @@ def test_all_that_was_stored_comes_back(units: NetworkUnits) -> None:
 
 def test_files_are_the_exemplars_again(units: NetworkUnits) -> None:
     files, expected = units.files("7", 5), LAYERS["7"].unit(5)
+    assert expected.ids is not None
+    assert expected.activations is not None
     assert files.ids == tuple(expected.ids)
     assert files.activations == tuple(expected.activations)
     for content, image in zip(files.images, expected.images, strict=True):
