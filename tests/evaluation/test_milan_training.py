@@ -1,0 +1,110 @@
+"""`conceptry train milan`, made small: the same bytes twice, a folder that describes, a run in MLflow."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import mlflow
+import numpy as np
+import pytest
+
+from conceptry.evaluation.milan_training import EMOJI, EmojiData, run, run_annotations, train_command
+from conceptry.evaluation.training import EXPERIMENT
+from conceptry.models.artifacts import read_json, sha256_file
+from conceptry.models.errors import InputError
+from conceptry.models.milan.describer import load_describer
+from conceptry.models.milan.training_settings import DescriberTraining
+from conceptry.models.zoo.annotated_units import EmojiUnits
+from conceptry.models.zoo.colour_units import COLOUR_UNITS
+from conceptry.models.zoo.planted_units import load_planted_units
+from conceptry.models.zoo.shipped import weights_directory
+
+DATA = EmojiData(units=150, validation=20, held_out=20, n_objects=24, pool=2048, scenes=0)
+SETTINGS = replace(EMOJI, epochs=1, hidden_size=96, embedding_size=32, lm_hidden_size=16, lm_embedding_size=16)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    directory = tmp_path_factory.mktemp("train") / "describer"
+    state = directory.with_name("state")
+    run(SETTINGS, DATA, directory, tracking=False, command="conceptry train milan", state=state)
+    return directory
+
+
+def test_a_small_training_leaves_a_describer_and_its_provenance(folder: Path):
+    provenance = read_json(folder / "provenance.json")
+    assert provenance["scores"].keys() == provenance["score_definitions"].keys()
+    assert 0 <= provenance["scores"]["property_set"] <= 1
+    for name, digest in provenance["sha256"].items():
+        assert sha256_file(folder / name) == digest
+    units = EmojiUnits("heldout", 2, pool=2048, kinds=("object",))
+    exemplars = [unit.exemplars for unit in units]
+    describer = load_describer(f"describer:{folder}", "cpu")
+    found = describer.describe(np.stack([x.images for x in exemplars]), np.stack([x.masks for x in exemplars]))
+    assert [type(description.text) for description in found] == [str, str]  # so short a training says little
+
+
+def test_it_repeats_byte_for_byte_from_kept_features_and_is_logged(folder: Path, tmp_path, store):
+    state = folder.with_name("state")
+    for part in ("decoder", "language_model"):
+        assert (state / part / "state.json").is_file()
+    for part in ("decoder", "language_model"):  # trained anew, from the features that were kept
+        for file in (state / part).iterdir():
+            file.unlink()
+        (state / part).rmdir()
+    run(SETTINGS, DATA, tmp_path / "again", state=state)
+    for file in folder.iterdir():
+        if file.name != "provenance.json":
+            assert file.read_bytes() == (tmp_path / "again" / file.name).read_bytes(), file.name
+    logged = mlflow.search_runs(experiment_names=[EXPERIMENT], output_format="list")[0]
+    assert logged.data.params["epochs"] == "1"
+    assert {"nll", "validation_bleu", "lm_loss", "property_set"} <= logged.data.metrics.keys()
+    with pytest.raises(InputError, match="holds features of other units or another encoder"):
+        run(SETTINGS, replace(DATA, seed=5), tmp_path / "other", tracking=False, state=state)
+    with pytest.raises(InputError, match="exists already"):
+        run(SETTINGS, DATA, folder, tracking=False)
+
+
+def test_any_annotated_units_train_a_describer(tmp_path):
+    units = list(EmojiUnits("train", 20, k=5, pool=2048, kinds=("object", "colour")))
+    settings = DescriberTraining(
+        hidden_size=16, embedding_size=8, epochs=1, lm_hidden_size=8, lm_embedding_size=8, lm_epochs=1
+    )
+    provenance = run_annotations(settings, units, "zoo:emoji-clip", tmp_path / "describer", tracking=False)
+    assert provenance["data"] == "annotated units: 18 units to train on, 2 held out"
+    assert load_describer(f"describer:{tmp_path / 'describer'}", "cpu").encoder.n_features == 976
+    with pytest.raises(InputError, match="at least 2 annotated units, got 1"):
+        run_annotations(settings, units[:1], "zoo:emoji-clip", tmp_path / "other", tracking=False)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"annotations": "x#base"}, "--annotations needs --encoder"),
+        ({"annotations": "x#base", "small": True}, "--small and --units are of the emoji world"),
+        ({"encoder": "zoo:emoji-clip"}, "--encoder and --imagenet go with --annotations"),
+        ({"probes": True, "units": 5}, "it goes with --seed alone"),
+    ],
+)
+def test_options_that_do_not_go_together(options: dict, message: str, tmp_path):
+    with pytest.raises(InputError, match=message):
+        train_command(tmp_path / "describer", **options)
+
+
+def test_what_ships_meets_what_it_is_trained_for():
+    folder = weights_directory("emoji-milan", "describer")
+    scores = read_json(folder / "provenance.json")["scores"]
+    assert scores["property_set"] >= 0.67
+    assert scores["planted"] >= 0.85
+    assert scores["planted_shuffled"] < 0.05
+    assert scores["colour_units"] == 1
+    shipped = [folder, weights_directory("emoji-clip"), weights_directory("emoji-probes", "probes")]
+    assert sum(file.stat().st_size for part in shipped for file in part.iterdir()) < 20e6
+    for part in shipped:
+        for name, digest in read_json(part / "provenance.json")["sha256"].items():
+            assert sha256_file(part / name) == digest
+
+
+def test_planted_neurons_are_of_many_concepts():
+    units = load_planted_units()
+    assert len(set(units.truths.values())) == len(units.truths) >= 131
+    assert set(COLOUR_UNITS) <= set(units.truths.values())
