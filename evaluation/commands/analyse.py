@@ -97,7 +97,8 @@ def analyse(
 def _title(network: str, order: str, words: tuple[str, ...], reverse: bool) -> tuple[str, str]:
     """Of the picture, and of the curve of the described units."""
     if order == "words":
-        named = ", ".join(words[:8]) + (f" and {len(words) - 8} more" if len(words) > 8 else "")
-        return f"{network}: units described by {named} ablated", "described by the words, surest first"
+        from conceptry.evaluation.milan.curves import some_words
+
+        return f"{network}: units described by {some_words(words, 3)}", "described so, surest first"
     first = {"length": ("longest", "shortest"), "score": ("surest", "least sure")}[order][reverse]
-    return f"{network}: units ablated by their descriptions, the {first} first", f"the {first} description first"
+    return f"{network}: units by description, the {first} first", f"the {first} description first"

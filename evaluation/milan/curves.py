@@ -33,6 +33,11 @@ def draw_analysis(layers: Sequence[LayerAnalysis], title: str, order: str) -> Fi
     return figure
 
 
+def some_words(words: Sequence[str], most: int) -> str:
+    """The first words, and how many there are besides."""
+    return ", ".join(words[:most]) + (f" and {len(words) - most} more" if len(words) > most else "")
+
+
 def draw_edit(edit: Edit) -> Figure:
     """Left: each part before, after, and after random ablation. Right: the curves of the part that was worst."""
     figure = new_figure(9.4, 3.9)
@@ -49,9 +54,8 @@ def draw_edit(edit: Edit) -> Figure:
     )  # fmt: skip
     curves.set_xlabel("units silenced", fontsize=9)
     curves.set_title(f"accuracy, {worst.part}", loc="left", fontsize=10)
-    curves.legend(frameon=False, fontsize=8.5, labelcolor=MUTED, loc="best")
-    words = ", ".join(edit.words[:5]) + (f" and {len(edit.words) - 5} more" if len(edit.words) > 5 else "")
-    text = f"{edit.network}: {number} of {edit.n_units} units silenced, described by {words}"
+    curves.legend(frameon=False, fontsize=8.5, labelcolor=MUTED, loc="upper left", bbox_to_anchor=(0, -0.15), ncols=2)
+    text = f"{edit.network}: {number} of {edit.n_units} units silenced, described by {some_words(edit.words, 5)}"
     figure.suptitle(text, x=0.01, ha="left", fontsize=11, color=INK, parse_math=False)
     return figure
 
