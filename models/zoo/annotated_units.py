@@ -1,14 +1,8 @@
 """Annotated units of the emoji world: made-up neurons whose exemplars, masks, captions and properties are known.
 
 Each unit responds to one property or to a combination of two (`conceptry.models.zoo.unit_captions` says which kinds
-there are). Its exemplars are scenes that show it; its masks come about as those of a real unit do: activations on a
-coarse grid, upsampled and cut at a level.
-
-| symbol | meaning |
-|---|---|
-| k | exemplars of a unit |
-| g | cells of the activation grid along a side: 2, 4, 8, 16 or 32 |
-| a | activations (g, g): the share of a cell that the property covers, faded and disturbed |
+there are). Its exemplars are k scenes that show it, but for a few; its masks come about as those of a real unit do
+(unit_masks.py).
 
 Splits, by unit and by combination: the two properties of a combination are held out of training, kept for
 validation, or trained on, by SHA-256 of their words. Single properties are in every split, on other scenes:
@@ -31,10 +25,10 @@ import numpy as np
 
 from conceptry.models.errors import InputError
 from conceptry.models.milan.records import UnitExemplars
-from conceptry.models.zoo.emoji import COLOURS, OBJECTS, PATTERNS
-from conceptry.models.zoo.raster import SCENE_SIZE
+from conceptry.models.zoo.emoji import COLOURS, PATTERNS
 from conceptry.models.zoo.scenes import EmojiScenes, Scene
 from conceptry.models.zoo.unit_captions import unit_captions
+from conceptry.models.zoo.unit_masks import draw_masks, region
 
 UNIT_SPLITS = ("train", "validation", "heldout")
 HELD_OUT_SHARE, VALIDATION_SHARE = 0.10, 0.05  # of the combinations
@@ -48,7 +42,6 @@ KIND_SHARES = {
     "objects": 0.21,
     "colours": 0.04,
 }
-GRID_SHARES = {2: 0.2, 4: 0.25, 8: 0.25, 16: 0.2, 32: 0.1}
 MAX_WRONG = 0.3  # greatest share of a unit's exemplars that do not show it
 
 
@@ -212,22 +205,8 @@ class EmojiUnits(Sequence[AnnotatedUnit]):
         return ids, tuple(regions)
 
     def _masks(self, plan: _Plan) -> np.ndarray:
-        """uint8 (k, 1, 64, 64): upsampled activations above the unit's level."""
-        rng = plan.rng
-        g = list(GRID_SHARES)[rng.choice(len(GRID_SHARES), p=list(GRID_SHARES.values()))]
-        noise, fading, level = rng.uniform(0, 0.2), rng.uniform(0, 0.6), rng.uniform(0.3, 0.8)
-        regions = np.stack(
-            [_region(self._scene(i), words) for i, words in zip(plan.ids.tolist(), plan.regions, strict=True)]
-        )
-        side = SCENE_SIZE // g
-        a = regions.reshape(self.k, g, side, g, side).mean(axis=(2, 4))
-        a = a * (1 - fading * rng.random(a.shape)) + noise * rng.standard_normal(a.shape)
-        up = _upsampling(g)
-        full = up @ a @ up.T
-        strongest = full.max(axis=(1, 2), keepdims=True)
-        # An exemplar is a top image: it exceeds the level somewhere, if only just.
-        least = np.minimum(level * a.max(), strongest - 0.2 * np.abs(strongest))
-        return (full > least).astype(np.uint8)[:, None]
+        scenes = [self._scene(i) for i in plan.ids.tolist()]
+        return draw_masks(plan.rng, [region(*found) for found in zip(scenes, plan.regions, strict=True)])
 
 
 def _draw_words(rng: np.random.Generator, kind: str, objects: tuple[str, ...]) -> tuple[str, ...]:
@@ -237,18 +216,3 @@ def _draw_words(rng: np.random.Generator, kind: str, objects: tuple[str, ...]) -
         first, second = rng.choice(len(words), 2, replace=False)
         return words[first], words[second]
     return tuple(sources[part][rng.integers(len(sources[part]))] for part in kind.split("+"))
-
-
-def _region(scene: Scene, words: Sequence[str]) -> np.ndarray:
-    """bool (64, 64): the pixels of the scene's objects among `words`, and of its ground where a word names that."""
-    parts = [mask for name, mask in zip(scene.objects, scene.masks, strict=True) if name in words]
-    if any(word not in OBJECTS for word in words) or not parts:
-        parts.append(scene.background_mask)
-    return np.logical_or.reduce(parts)
-
-
-@cache
-def _upsampling(g: int) -> np.ndarray:
-    """(64, g): half-pixel bilinear upsampling along one axis, zero beyond the border."""
-    position = (np.arange(SCENE_SIZE) + 0.5) * g / SCENE_SIZE - 0.5
-    return np.maximum(0, 1 - np.abs(position[:, None] - np.arange(g)[None, :]))

@@ -7,11 +7,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from conceptry.models.errors import InputError
-from conceptry.models.zoo import annotated_units
 from conceptry.models.zoo.annotated_units import KIND_SHARES, UNIT_SPLITS, EmojiUnits, combination_split
 from conceptry.models.zoo.colour_units import COLOUR_UNITS, ColourUnits
 from conceptry.models.zoo.emoji import COLOURS, OBJECTS, PATTERNS, VOCABULARY
 from conceptry.models.zoo.unit_captions import WORD_FORMS, plural, unit_captions
+from conceptry.models.zoo.unit_masks import upsampling
 
 UNITS = {split: EmojiUnits(split, 40, seed=3, pool=8192) for split in UNIT_SPLITS}
 
@@ -116,5 +116,5 @@ def test_upsampling_is_that_of_a_map_with_a_border_of_zeros():
     literal = torch.nn.functional.interpolate(padded, size=96, mode="bilinear", align_corners=False)[
         0, 0, 16:-16, 16:-16
     ]
-    up = annotated_units._upsampling(4)
+    up = upsampling(4)
     np.testing.assert_allclose(up @ a[0, 0].numpy() @ up.T, literal.numpy(), atol=1e-6)
