@@ -108,7 +108,7 @@ TOUR = Tour(
     data=_data,
     requirement=Requirement("planted", ">=", MIN_PLANTED),
     rank=_rank,
-    rule=f"most units described by exactly their properties among versions with planted >= {MIN_PLANTED:g}",
+    rule=f"most units described by exactly their two properties among versions with planted >= {MIN_PLANTED:g}",
     samples=_units,
     pictures=[("units.png", None)],
     request=_request,

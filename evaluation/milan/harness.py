@@ -42,9 +42,9 @@ class MilanHarness:
     agreement = None
     headline = (
         "property_set",
-        "clip_dissect_property_set",
-        "net_dissect_property_set",
-        "combinations",
+        "property_set_single",
+        "clip_dissect_property_set_single",
+        "net_dissect_property_set_single",
         "planted",
         "planted_shuffled",
         "colour_units",

@@ -13,8 +13,12 @@ from conceptry.evaluation.milan.text_scores import DEFINITIONS, text_scores
 from conceptry.evaluation.milan.word_sets import planted_score, properties, property_set_score, shuffled_score
 
 METRICS = {
-    "property_set": Metric("higher", ".3f", "share of held-out annotated units described by exactly their properties"),
-    "combinations": Metric("higher", ".3f", "the same for units of two properties, never seen together in training"),
+    "property_set": Metric(
+        "higher",
+        ".3f",
+        "share of units of two properties, not seen together in training, described by exactly the two",
+    ),
+    "property_set_single": Metric("higher", ".3f", "share of units of one property described by exactly that"),
     "planted": Metric("higher", ".3f", "share of planted concepts that the description names"),
     "planted_shuffled": Metric("lower", ".3f", "the same with the truths of other units: chance"),
     "planted_random": Metric("lower", ".3f", "the same with random pictures in place of exemplars: chance"),
@@ -26,7 +30,7 @@ METRICS = {
     "inactive": Metric(None, ".3f", "share of units without any active pixel, which get no description"),
     "units_per_second": Metric("higher", ".1f", "units described in a second, requests of 32 units"),
 }
-NAMED = ("property_set", "combinations", "planted", "colour_units")  # shares of descriptions that are right
+NAMED = ("property_set", "property_set_single", "planted", "colour_units")  # shares of descriptions that are right
 METRICS |= {
     f"{baseline}_{name}": Metric(None, ".3f", f"{name} of {title} on the same units")
     for baseline, title in (("clip_dissect", "CLIP-Dissect"), ("net_dissect", "Network Dissection"))
@@ -40,8 +44,8 @@ def right_names(texts: Sequence[str], described: Sequence[Described]) -> dict[st
     """How often `texts`, one for each unit, say what is true of it, for the groups of units that there are."""
     pairs = [(text, d.case.group, d.case.truth) for text, d in zip(texts, described, strict=True) if d.case.truth]
     found = {}
-    for name, least in (("property_set", 1), ("combinations", 2)):
-        known = [(text, truth) for text, group, truth in pairs if group == ANNOTATED and len(truth) >= least]
+    for name, single in (("property_set", False), ("property_set_single", True)):
+        known = [(text, truth) for text, group, truth in pairs if group == ANNOTATED and (len(truth) == 1) == single]
         if known:
             found[name] = property_set_score([text for text, _ in known], [truth for _, truth in known])
     for name, group in (("planted", PLANTED), ("colour_units", COLOURS)):

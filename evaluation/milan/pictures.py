@@ -18,7 +18,7 @@ from PIL import Image, ImageOps
 from conceptry.evaluation.milan.overlay import shaded
 from conceptry.evaluation.plots import GRID, INK, MUTED, SECOND, new_figure
 
-SHOWN = 8  # exemplars of a unit
+SHOWN = 8  # exemplars of a line
 FINE = 224  # pixels of an exemplar's side: outlines of masks are fine in them
 SMALL = 64
 CELL, SPACE, TEXT, MARGIN = 56.0, 4.0, 236.0, 14.0
@@ -31,7 +31,10 @@ def draw_units(records: Sequence[dict]) -> Figure:
     """One row for each unit: its name, descriptions, and its first exemplars, dark where the unit is not active."""
     rows = _by_unit(records)
     texts = [_lines(same) for same in rows]
-    heights = [max(sum(line[1] * 1.3 for line in lines) + 4, CELL) + 16 for lines in texts]
+    heights = [
+        max(sum(line[1] * 1.3 for line in lines) + 4, _strips(same) * (CELL + SPACE) - SPACE, CELL) + 16
+        for same, lines in zip(rows, texts, strict=True)
+    ]
     shown = max((min(len(same[0]["images"]), SHOWN) for same in rows), default=0)
     width = 2 * MARGIN + TEXT + max(shown * (CELL + SPACE), 170.0)
     page = Page(width, MARGIN + sum(heights) + 20)
@@ -43,11 +46,12 @@ def draw_units(records: Sequence[dict]) -> Figure:
         for text, size, colour, weight in lines:
             page.text(MARGIN, y, text, size, colour, weight=weight)
             y += size * 1.3
-        images, masks = same[0]["images"][:SHOWN], same[0]["masks"][:SHOWN]
-        if images:
-            strip = _strip(images, masks)
-            page.picture(MARGIN + TEXT, top, len(images) * (CELL + SPACE) - SPACE, CELL, strip)
-        else:
+        for line in range(_strips(same)):
+            part = slice(line * SHOWN, (line + 1) * SHOWN)
+            images, masks = same[0]["images"][part], same[0]["masks"][part]
+            place = (MARGIN + TEXT, top + line * (CELL + SPACE), len(images) * (CELL + SPACE) - SPACE, CELL)
+            page.picture(*place, _strip(images, masks))
+        if not same[0]["images"]:
             page.text(MARGIN + TEXT, top + CELL / 2, "no exemplars were delivered", 8, MUTED, va="center")
         top += height
     wrong = any(record.get("right") is False for record in records)
@@ -62,6 +66,12 @@ def _by_unit(records: Sequence[dict]) -> list[list[dict]]:
         exemplars = "".join([*record["images"], *record["masks"]])
         rows.setdefault((record["sample"], exemplars), []).append(record)
     return list(rows.values())
+
+
+def _strips(same: Sequence[dict]) -> int:
+    """Lines of exemplars: two where the descriptions of several versions take their height anyway."""
+    full = -(-len(same[0]["images"]) // SHOWN)
+    return min(full, 2 if len(same) > 2 else 1)
 
 
 def _lines(same: Sequence[dict]) -> list[tuple[str, float, str, str]]:

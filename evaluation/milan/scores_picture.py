@@ -10,8 +10,8 @@ from conceptry.evaluation.plots import ACCENT, GRID, INK, MUTED, SECOND
 BASELINE = "#9fb3c8"
 LINE, BAR, LEFT, WIDTH = 16.0, 10.0, 144.0, 230.0
 _HEADINGS = {
-    "property_set": "Annotated units: exactly their properties",
-    "combinations": "Those of two properties, held out of training together",
+    "property_set": "Units of two properties, held out together: exactly the two named",
+    "property_set_single": "Units of one property: exactly that named",
     "planted": "Planted concepts: named",
     "colour_units": "Arithmetic of colours: the colour named",
 }
