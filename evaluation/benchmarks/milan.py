@@ -89,7 +89,7 @@ def run(
         settings = DecodingSettings(alternatives=0)
         keep(descriptions(describer, features, sizes.rounds, sizes.units, sizes.literal_units, settings))
         progress("training")
-        keep(milan_training.training(sizes.training_units, sizes.rounds))
+        keep(milan_training.training(describer, sizes.training_units, sizes.rounds))
         progress("quality")
         keep(milan_training.quality(describer, sizes.quality_units, sizes.quality_scenes))
     return Benchmark("Descriptions of units", records, targets, notes)

@@ -14,7 +14,7 @@ from conceptry.evaluation.benchmarks import milan, milan_descriptions, milan_exe
 from conceptry.evaluation.benchmarks.measure import Record, Target
 from conceptry.models.errors import InputError
 from conceptry.models.milan.decoder import Decoder
-from conceptry.models.milan.describer import Describer
+from conceptry.models.milan.describer import Describer, load_describer
 from conceptry.models.milan.exemplar_settings import ExemplarSettings
 from conceptry.models.milan.features import load_feature_encoder
 from conceptry.models.milan.language_model import LanguageModel
@@ -114,13 +114,11 @@ def test_exemplars_beside_their_passes(tmp_path: Path, files: tuple[int, int] | 
 
 
 def test_an_epoch_from_the_cache_and_from_pictures_is_measured() -> None:
-    records, (target,) = milan_training.training(6, 1)
-    assert [r.implementation for r in records] == [
-        milan_training.CACHED,
-        milan_training.PICTURES,
-        milan_training.FILLING,
-    ]
+    records, (target,) = milan_training.training(load_describer("zoo:emoji-milan", "cpu"), 6, 1)
+    turns = [milan_training.CACHED, milan_training.PICTURES, milan_training.FILLING]
+    assert [r.implementation for r in records] == 2 * turns
     assert (target.limit, target.direction) == (5, "min")
+    assert target.value == records[1].extra[milan_training.TIMES]
 
 
 def test_the_benchmark_has_all_its_parts(monkeypatch: pytest.MonkeyPatch) -> None:
