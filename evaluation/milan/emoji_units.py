@@ -23,7 +23,7 @@ from conceptry.models.zoo.planted_units import load_planted_units
 from conceptry.models.zoo.scenes import EmojiScenes, Scene
 
 SCENES = 2048  # that exemplars of planted and colour units are chosen from
-CONTROLS = 100
+CONTROLS = 30
 
 
 def emoji_cases(size: int, seed: int) -> tuple[list[UnitCase], list[UnitCase]]:
