@@ -32,7 +32,7 @@ EMOJI = DescriberTraining(
     attention_size=64,
     dropout=0.3,
     learning_rate=3e-3,
-    epochs=7,
+    epochs=12,  # the best of 4, 7 and 12 on validation units
     exemplars=8,
     cosine=True,
     projection=True,
@@ -49,6 +49,8 @@ _PACKAGES = ("torch", "open_clip_torch", "numpy", "pillow", "sacrebleu", "safete
 @dataclass(frozen=True)
 class EmojiData:
     """How many annotated units of the emoji world, of how many objects, from how large pools of scenes.
+
+    The draw of the held-out ones is not the first, which was looked at while the method was chosen.
 
     units: to train on; validation, held_out: to stop and to score by. scenes: that the exemplars of planted neurons and
     of colour arithmetic are chosen from; 0 leaves these scores out. seed: of all of it.
@@ -67,7 +69,7 @@ class EmojiData:
         size = {"train": self.units, "validation": self.validation, "heldout": self.held_out}[name]
         names = tuple(OBJECTS)
         objects = [names[i * len(names) // self.n_objects] for i in range(self.n_objects)]
-        return EmojiUnits(name, size, self.seed, pool=self.pool, objects=objects)
+        return EmojiUnits(name, size, self.seed + (name == "heldout"), pool=self.pool, objects=objects)
 
 
 SMALL = EmojiData(units=1200, validation=150, held_out=200, n_objects=24, pool=4096, scenes=0)
