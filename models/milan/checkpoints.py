@@ -1,24 +1,23 @@
 """The state of a training after its last full epoch: weights, optimiser, the best weights so far; on disk if wanted.
 
-| file | content |
+| part of state.safetensors | content |
 |---|---|
-| state.safetensors | weights (`now.`), the optimiser's moments (`moment.`), a copy of the best weights (`best.`) |
-| state.json | epochs done, best score and its epoch, and the fingerprint of the training |
+| tensors | weights (`now.`), the optimiser's moments (`moment.`), a copy of the best weights (`best.`) |
+| metadata, as JSON | epochs done, best score and its epoch, and the fingerprint of the training |
 
-Both are written to a folder of their own, whose name is swapped in at once: a kill leaves the epoch before.
+The file is replaced as a whole: a kill leaves the epoch before.
 """
 
-import os
-import shutil
+import json
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
-from conceptry.models.artifacts import read_json, write_json
+from conceptry.models.artifacts import replace_atomically
 from conceptry.models.errors import InputError
 
-_WEIGHTS, _STATE = "state.safetensors", "state.json"
+_STATE, _KNOWN = "state.safetensors", "training"
 
 
 class Checkpoint:
@@ -64,34 +63,36 @@ class Checkpoint:
         return {name: tensor.detach().clone() for name, tensor in self._module.state_dict().items()}
 
     def _write(self, directory: Path) -> None:
-        from safetensors.torch import save_file
+        from safetensors.torch import save
 
         tensors = {f"best.{name}": tensor for name, tensor in self._best.items()}
         tensors |= {f"now.{name}": tensor.detach() for name, tensor in self._module.state_dict().items()}
         for number, moments in self._optimizer.state_dict()["state"].items():
             tensors |= {f"moment.{number}.{name}": torch.as_tensor(value) for name, value in moments.items()}
-        fresh, old = (directory.with_name(f".{directory.name}.{os.getpid()}.{part}") for part in ("new", "old"))
-        fresh.mkdir(parents=True)
-        save_file({name: tensor.cpu().contiguous() for name, tensor in tensors.items()}, str(fresh / _WEIGHTS))
         state = {"epoch": self.epoch, "best_score": self.best_score, "best_epoch": self.best_epoch}
-        write_json(fresh / _STATE, state | {"fingerprint": self._fingerprint})
-        if directory.exists():
-            directory.rename(old)
-        fresh.rename(directory)
-        shutil.rmtree(old, ignore_errors=True)
+        known = json.dumps(state | {"fingerprint": self._fingerprint})
+        content = save({name: tensor.cpu().contiguous() for name, tensor in tensors.items()}, {_KNOWN: known})
+        directory.mkdir(parents=True, exist_ok=True)
+        replace_atomically(directory / _STATE, content)
 
     def _read(self, directory: Path) -> None:
-        from safetensors.torch import load_file
+        from safetensors import SafetensorError, safe_open
 
         if not (directory / _STATE).is_file():
+            if all(path.name.startswith(".") for path in directory.iterdir()):
+                return  # killed before it was written for the first time
             raise InputError(f"{directory}: holds no {_STATE}; expected the state of a training, or a new folder")
-        state = read_json(directory / _STATE)
+        try:
+            with safe_open(str(directory / _STATE), framework="pt") as file:
+                state = json.loads((file.metadata() or {})[_KNOWN])
+                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # no mapping
+        except (OSError, SafetensorError, KeyError, ValueError) as error:
+            raise InputError(f"{directory / _STATE}: is no state of a training ({type(error).__name__})") from None
         if state["fingerprint"] != self._fingerprint:
             raise InputError(
                 f"{directory}: holds the state of a training with other settings, captions or words; "
                 "name a new folder, or remove this one first"
             )
-        tensors = load_file(directory / _WEIGHTS)
         self.epoch, self.best_score, self.best_epoch = state["epoch"], state["best_score"], state["best_epoch"]
         self._module.load_state_dict(_part(tensors, "now."))
         self._best = _part(tensors, "best.")

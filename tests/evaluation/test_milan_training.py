@@ -46,7 +46,7 @@ def test_a_small_training_leaves_a_describer_and_its_provenance(folder: Path):
 def test_it_repeats_byte_for_byte_from_kept_features_and_is_logged(folder: Path, tmp_path, store):
     state = folder.with_name("state")
     for part in ("decoder", "language_model"):
-        assert (state / part / "state.json").is_file()
+        assert (state / part / "state.safetensors").is_file()
     for part in ("decoder", "language_model"):  # trained anew, from the features that were kept
         for file in (state / part).iterdir():
             file.unlink()

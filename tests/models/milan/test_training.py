@@ -105,8 +105,11 @@ def test_a_killed_training_goes_on_to_the_same_bytes(data, tmp_path):
     assert bytes_of(resumed) == bytes_of(whole)
     with pytest.raises(InputError, match="holds the state of a training with other settings, captions or words"):
         train_decoder(*data, VOCABULARY, dataclasses.replace(TINY, seed=4), tmp_path / "state")
-    (tmp_path / "state" / "state.json").unlink()
-    with pytest.raises(InputError, match=r"holds no state\.json; expected the state of a training, or a new folder"):
+    (tmp_path / "state" / "state.safetensors").write_bytes(bytes_of(whole))
+    with pytest.raises(InputError, match=r"state\.safetensors: is no state of a training \(KeyError\)"):
+        train_decoder(*data, VOCABULARY, TINY, tmp_path / "state")
+    (tmp_path / "state" / "state.safetensors").rename(tmp_path / "state" / "other.safetensors")
+    with pytest.raises(InputError, match=r"holds no state\.safetensors; expected the state of a training, or a new"):
         train_decoder(*data, VOCABULARY, TINY, tmp_path / "state")
 
 
@@ -233,3 +236,37 @@ def test_a_checkpoint_without_a_folder_is_in_memory():
     assert state.is_over
     state.restore_best()
     assert module.weight.abs().sum() > 0
+
+
+def test_a_checkpoint_holds_the_best_epoch_and_survives_a_kill_while_it_is_written(tmp_path, monkeypatch):
+    module = torch.nn.Linear(2, 2)
+    optimizer = torch.optim.AdamW(module.parameters())
+
+    def state() -> Checkpoint:
+        return Checkpoint(tmp_path / "state", "", module, optimizer, patience=2)
+
+    (tmp_path / "state").mkdir()  # of a run that got no further
+    first = state()
+    best = bytes_of(module)
+    first.finish(1.0)
+    with torch.no_grad():
+        module.weight.zero_()
+    last = bytes_of(module)
+    first.finish(0.5)
+
+    def kill(*_: object) -> None:
+        raise Killed
+
+    monkeypatch.setattr("os.replace", kill)
+    with pytest.raises(Killed):
+        first.finish(2.0)
+    monkeypatch.undo()
+    with torch.no_grad():
+        module.weight.fill_(7)
+    second = state()
+    assert (second.epoch, second.best_epoch, second.best_score, second.is_over) == (2, 1, 1.0, False)
+    assert bytes_of(module) == last
+    second.finish(0.25)
+    assert second.is_over
+    second.restore_best()
+    assert bytes_of(module) == best
