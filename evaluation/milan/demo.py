@@ -22,7 +22,7 @@ SEARCHES: tuple[dict[str, Any], ...] = (
     {"strategy": "mi"},
     {"describer": WORDS},
 )
-UNITS = 50  # of each kind to evaluate on
+UNITS = 100  # of each kind to evaluate on
 MIN_PLANTED = 0.8
 
 

@@ -100,7 +100,7 @@ def test_folders_of_something_else_are_refused(tmp_path: Path):
 
 
 def test_file_names_are_plain_and_distinct():
-    names = file_names(["blocks.9.mlp.fc1", "a b/../c", "A b/../c", "index", "..", "\u5c42"])
+    names = file_names(["blocks.9.mlp.fc1", "a b/\u002e./c", "A b/\u002e./c", "index", "..", "\u5c42"])
     assert list(names.values()) == [
         "blocks.9.mlp.fc1.html", "a_b_.._c.html", "A_b_.._c-2.html", "index-2.html", "layer.html", "_.html"
     ]  # fmt: skip
