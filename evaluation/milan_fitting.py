@@ -19,6 +19,7 @@ from conceptry.models.milan.feature_cache import (
 )
 from conceptry.models.milan.features import FeatureEncoder
 from conceptry.models.milan.language_training import train_language_model
+from conceptry.models.milan.state import module_digest
 from conceptry.models.milan.training import fit_projection, train_decoder, validation_bleu
 from conceptry.models.milan.training_settings import DescriberTraining
 from conceptry.models.milan.vocabulary import Vocabulary
@@ -37,9 +38,13 @@ class Work:
     def cached(
         self, encoder: FeatureEncoder, units: AnnotatedUnits | SharedPictures, name: str, definition: dict[str, Any]
     ) -> FeatureCache:
-        """The features of `units`: those in the state folder where they are of the same definition and encoder."""
+        """The features of `units`: those in the state folder where they are of the same definition and encoder.
+
+        Raises InputError where the folder holds others.
+        """
         folder = self.state / f"features-{name}" if self.state else None
         known = {"encoder": encoder.public_name, "definition": definition}
+        known["encoder_sha256"] = module_digest(encoder.trunk)  # files of one name may hold different weights
         if folder and (folder / _KNOWN).is_file():
             if read_json(folder / _KNOWN) != known:
                 raise InputError(f"{folder}: holds features of other units or another encoder; name a new folder")

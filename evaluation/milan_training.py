@@ -5,6 +5,7 @@ units are computed once; with a state folder they are kept there, beside the sta
 epoch, and a training that was killed goes on from both.
 """
 
+import hashlib
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
@@ -140,8 +141,12 @@ def run_annotations(
     command: str | None = None,
     state: Path | None = None,
     source: str = "annotated units",
+    units_sha256: str = "",
 ) -> dict[str, Any]:
-    """As `run`, on any annotated units: a tenth of them, drawn by the seed, are held out to stop and to score by."""
+    """As `run`, on any annotated units: a tenth of them, drawn by the seed, are held out to stop and to score by.
+
+    source: what provenance calls the units. units_sha256: a digest that tells them from others, for `state`.
+    """
     check_new(directory)
     if len(units) < 2:
         raise InputError(f"{source}: training needs at least 2 annotated units, got {len(units)}")
@@ -150,6 +155,7 @@ def run_annotations(
     parts = {"validation": _Chosen(units, order[:count].tolist()), "train": _Chosen(units, order[count:].tolist())}
     encoder = load_feature_encoder(encoder_name)
     definition = {"source": source, "units": len(units), "seed": settings.seed, "k": len(units[0].exemplars.images)}
+    definition["units_sha256"] = units_sha256
     with (
         new_folder(directory) as partial,
         tracked("milan", asdict(settings) | {"encoder": encoder.public_name}, tracking) as log,
@@ -195,12 +201,13 @@ def train_command(
             raise InputError("--probes fits the planted neurons of the emoji world; it goes with --seed alone")
         found = run_probes(output, **_only(seed=seed))
         return "\n".join([*_lines(found), f"saved {output}"])
-    given = {"units": units, "epochs": epochs, "seed": seed, "annotations": annotations, "encoder": encoder}
+    given = {"units": units, "epochs": epochs, "seed": seed}
+    given |= {"annotations": annotations, "imagenet": imagenet, "encoder": encoder}
     options = [f"--{name} {value}" for name, value in given.items() if value is not None] + ["--small"] * small
     command = " ".join(["conceptry train milan --output FOLDER", *options])
-    training = _only(epochs=epochs, seed=seed)
+    training, notes = _only(epochs=epochs, seed=seed), []
     if annotations:
-        from conceptry.models.milan.annotations import load_annotations
+        from conceptry.models.milan.annotations import CAPTIONS, load_annotations
 
         root, _, key = annotations.partition("#")
         if small or units is not None:
@@ -210,14 +217,18 @@ def train_command(
         annotated = load_annotations(Path(root), key or "base", Path(imagenet) if imagenet else None)
         settings = DescriberTraining(**training)
         name = f"milannotations:{key or 'base'}"
-        provenance = run_annotations(settings, annotated, encoder, output, True, command, state, name)
+        digest = hashlib.sha256(repr(annotated.captions).encode()).hexdigest()
+        provenance = run_annotations(settings, annotated, encoder, output, True, command, state, name, digest)
+        notes = list(annotated.notes)
+        if annotated.n_left_out:
+            notes.append(f"units with fewer than {CAPTIONS} annotations, which are left out: {annotated.n_left_out:,}")
     else:
         if encoder or imagenet:
             raise InputError("--encoder and --imagenet go with --annotations; units of the emoji world have their own")
         data = replace(SMALL if small else EmojiData(), **_only(units=units, seed=seed))
         settings = replace(EMOJI, **(_SMALL_TRAINING if small else {}) | training)
         provenance = run(settings, data, output, True, command, state)
-    return "\n".join([*_lines(provenance), f"saved {output}: use it as describer:{output}"])
+    return "\n".join([*_lines(provenance), *notes, f"saved {output}: use it as describer:{output}"])
 
 
 @dataclass(frozen=True)

@@ -36,6 +36,7 @@ def new_folder(directory: Path) -> Iterator[Path]:
     directory = check_new(directory)
     directory.parent.mkdir(parents=True, exist_ok=True)
     partial = directory.with_name(f".{directory.name}.{os.getpid()}.partial")
+    shutil.rmtree(partial, ignore_errors=True)  # of a run that was killed: numbers of processes come again
     try:
         yield partial
         partial.rename(directory)
@@ -72,7 +73,7 @@ class _MlflowLog(Log):
 
         from conceptry.registry.store import connect, ensure_experiment
 
-        self._client = connect()
+        self._client, self._last = connect(), 0
         experiment = ensure_experiment(self._client, EXPERIMENT)
         self.run_id = self._client.create_run(experiment.experiment_id, run_name=name).info.run_id
         self._client.log_batch(self.run_id, params=[Param(k, str(v)) for k, v in settings.items()])
@@ -81,10 +82,12 @@ class _MlflowLog(Log):
         from mlflow.entities import Metric
 
         now = int(time.time() * 1000)
+        self._last = max(self._last, step)
         self._client.log_batch(self.run_id, metrics=[Metric(name, v, now, step) for name, v in values.items()])
 
     def finish(self, scores: dict[str, float], provenance: Path) -> None:
-        self.losses(0, scores)
+        # MLflow shows the value of the greatest step: a score that curves have too, as that of the epoch that was kept.
+        self.losses(self._last, scores)
         self._client.log_artifact(self.run_id, str(provenance))
 
     def end(self, status: str) -> None:

@@ -7,11 +7,13 @@ import mlflow
 import numpy as np
 import pytest
 
+from conceptry.evaluation.milan_fitting import Work
 from conceptry.evaluation.milan_training import EMOJI, EmojiData, run, run_annotations, train_command
-from conceptry.evaluation.training import EXPERIMENT
+from conceptry.evaluation.training import EXPERIMENT, Log, tracked
 from conceptry.models.artifacts import read_json, sha256_file
 from conceptry.models.errors import InputError
 from conceptry.models.milan.describer import load_describer
+from conceptry.models.milan.features import load_feature_encoder
 from conceptry.models.milan.training_settings import DescriberTraining
 from conceptry.models.zoo.annotated_units import EmojiUnits
 from conceptry.models.zoo.colour_units import COLOUR_UNITS
@@ -69,11 +71,55 @@ def test_any_annotated_units_train_a_describer(tmp_path):
     settings = DescriberTraining(
         hidden_size=16, embedding_size=8, epochs=1, lm_hidden_size=8, lm_embedding_size=8, lm_epochs=1
     )
-    provenance = run_annotations(settings, units, "zoo:emoji-clip", tmp_path / "describer", tracking=False)
+    state = tmp_path / "state"
+    provenance = run_annotations(settings, units, "zoo:emoji-clip", tmp_path / "describer", tracking=False, state=state)
     assert provenance["data"] == "annotated units: 18 units to train on, 2 held out"
     assert load_describer(f"describer:{tmp_path / 'describer'}", "cpu").encoder.n_features == 976
+    with pytest.raises(InputError, match="holds features of other units"):
+        run_annotations(
+            settings, units, "zoo:emoji-clip", tmp_path / "other", tracking=False, state=state, units_sha256="others"
+        )
     with pytest.raises(InputError, match="at least 2 annotated units, got 1"):
         run_annotations(settings, units[:1], "zoo:emoji-clip", tmp_path / "other", tracking=False)
+
+
+def test_kept_features_are_of_the_weights_of_the_encoder(tmp_path):
+    units = list(EmojiUnits("train", 2, k=4, pool=2048, kinds=("object",)))
+    work = Work(tmp_path / "describer", tmp_path / "state", Log(), lambda what, share: None)
+    encoder = load_feature_encoder("zoo:emoji-clip", "cpu")
+    kept = work.cached(encoder, units, "train", {})
+    assert (work.cached(encoder, units, "train", {}).features == kept.features).all()
+    next(encoder.trunk.parameters()).mul_(2)
+    with pytest.raises(InputError, match="or another encoder; name a new folder"):
+        work.cached(encoder, units, "train", {})
+
+
+def test_published_annotations_train_a_describer(tmp_path, store):
+    folder = tmp_path / "alexnet" / "places365"
+    (folder / "conv1").mkdir(parents=True)
+    rng = np.random.default_rng(0)
+    np.save(folder / "conv1" / "masks.npy", rng.integers(0, 2, (5, 2, 1, 32, 32)).astype(np.uint8))
+    np.save(folder / "conv1" / "images.npy", rng.integers(0, 256, (5, 2, 3, 32, 32)).astype(np.uint8))
+    rows = [["conv1", unit, f"text {number}"] for unit in range(4) for number in range(3)]
+    lines = [["layer", "unit", "summary"], *rows, ["conv1", 4, "one only"], ["conv1", 9, "of no exemplars"]]
+    (folder / "annotations.csv").write_text("".join(f"{a},{b},{c}\n" for a, b, c in lines))
+    told = train_command(
+        tmp_path / "describer", annotations=f"{tmp_path}#alexnet/places365", encoder="zoo:emoji-clip", epochs=1
+    )
+    assert "units with fewer than 3 annotations, which are left out: 1" in told
+    assert "1 annotated units have no exemplars, such as unit 9 of layer conv1" in told
+    provenance = read_json(tmp_path / "describer" / "provenance.json")
+    assert provenance["data"] == "milannotations:alexnet/places365: 3 units to train on, 1 held out"
+
+
+def test_a_run_shows_the_scores_of_what_was_kept(tmp_path, store):
+    (tmp_path / "provenance.json").write_text("{}")
+    with tracked("milan", {}, True) as log:
+        log.losses(1, {"validation_bleu": 5.0})
+        log.losses(2, {"validation_bleu": 3.0})
+        log.finish({"validation_bleu": 5.0}, tmp_path / "provenance.json")
+    logged = mlflow.search_runs(experiment_names=[EXPERIMENT], output_format="list")[0]
+    assert logged.data.metrics == {"validation_bleu": 5.0}
 
 
 @pytest.mark.parametrize(
