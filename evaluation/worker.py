@@ -12,6 +12,7 @@ import signal
 import socket
 import sys
 import time
+from contextlib import suppress
 from multiprocessing.connection import Connection
 
 NEEDED = ("mlflow.pyfunc", "pandas", "torch")
@@ -73,7 +74,8 @@ def _fork_on_request(control: socket.socket) -> None:
     while size := int.from_bytes(_exactly(control, 8), "big"):
         message = _exactly(control, size)
         for library in next(libraries, ()):
-            importlib.import_module(library)
+            with suppress(Exception):  # a version that needs it says so itself
+                importlib.import_module(library)
         _, descriptors, _, _ = socket.recv_fds(control, 1, 3)
         if not os.fork():
             control.close()

@@ -3,6 +3,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
@@ -47,6 +48,18 @@ def test_the_environment_is_that_of_the_moment(tiny_version, monkeypatch: pytest
     monkeypatch.setenv("CONCEPTRY_DEVICE", "cuda:77")
     with pytest.raises(Exception, match="cuda:77"), VersionProcess(tiny_version.uri, "cpu"):
         pass
+
+
+@linux
+@pytest.mark.parametrize("name", ["open_clip", "mlflow.pyfunc"])
+def test_what_cannot_be_imported_beforehand_is_left_to_the_version(tiny_version, monkeypatch, tmp_path, name) -> None:
+    script = tmp_path / "worker.py"
+    script.write_text(Path(launch.worker.__file__).read_text("utf-8").replace(f'"{name}"', '"no_such_library"'))
+    monkeypatch.setattr(launch.worker, "__file__", str(script))
+    monkeypatch.setattr(launch, "_started", None)
+    for _ in range(2):
+        with VersionProcess(tiny_version.uri, "cpu") as predict:
+            assert predict.device_in_use == "cpu"
 
 
 def test_closing_ends_the_process_of_the_version(tiny_version) -> None:
