@@ -17,7 +17,6 @@ from types import MappingProxyType
 
 from conceptry.models.zoo.emoji import OBJECTS, UNCOUNTED, VOCABULARY, check_object
 
-_ON = "{plural} on {1} backgrounds"
 _TEMPLATES: Mapping[str, tuple[str, str, str]] = MappingProxyType(
     {
         "object": ("{plural}", "pictures of {plural}", "{plural} of any kind"),
