@@ -174,21 +174,33 @@ class Unfinished:
                 if (self.folder / layer).is_dir():  # else it was moved before the run was killed
                     shutil.rmtree(self.directory / layer, ignore_errors=True)
                     (self.folder / layer).rename(self.directory / layer)
-            path = self.directory / RECORD
-            before = read_json(path)["layers"] if path.is_file() else {}
-            known = record | {"layers": before | record["layers"]}
-            replace_atomically(path, (json.dumps(known, indent=2, sort_keys=True) + "\n").encode())
+            known = record | {"layers": _layers_in(self.directory / RECORD) | record["layers"]}
+            replace_atomically(self.directory / RECORD, (json.dumps(known, indent=2, sort_keys=True) + "\n").encode())
             shutil.rmtree(self.folder)
+
+
+def _layers_in(path: Path) -> dict[str, Any]:
+    """Those of a run's record; none where it is not there."""
+    return read_json(path)["layers"] if path.is_file() else {}
 
 
 def unfinished(directory: Path, record: dict[str, Any]) -> Unfinished:
     """The state of this run, that of a killed one where there is one.
 
-    Raises InputError where a run with other settings, of another network or other data is unfinished there.
+    Raises InputError where a run with other settings, of another network or other data is unfinished there, and where
+    a layer is there that no run has recorded.
     """
     state = Unfinished(directory)
     path = state.folder / _RUN
     with writing(directory):
+        if path.is_file() and not _layers_in(path).keys() - _layers_in(directory / RECORD).keys():
+            shutil.rmtree(state.folder)  # the run was killed when all but this was done
+        foreign = [layer for layer in record["layers"] if (directory / layer).exists()]
+        if foreign and not path.is_file():
+            raise InputError(
+                f"{directory}: holds a folder {foreign[0]} that no run has recorded; "
+                "move it away, or name another folder"
+            )
         state.folder.mkdir(exist_ok=True)
         if not path.is_file() or not state.load_first():  # nothing was done yet, so nothing is lost
             replace_atomically(path, json.dumps(record).encode())
@@ -204,8 +216,8 @@ def unfinished(directory: Path, record: dict[str, Any]) -> Unfinished:
 def forget(directory: Path) -> None:
     """Remove what runs have left and written in `directory`: unfinished state, and the layers of its record."""
     with writing(directory):
+        layers = _layers_in(directory / RECORD) | _layers_in(directory / UNFINISHED / _RUN)
         shutil.rmtree(directory / UNFINISHED, ignore_errors=True)
-        if (directory / RECORD).is_file():
-            for layer in read_json(directory / RECORD)["layers"]:
-                shutil.rmtree(directory / layer, ignore_errors=True)
-            (directory / RECORD).unlink()
+        for layer in layers:
+            shutil.rmtree(directory / layer, ignore_errors=True)
+        (directory / RECORD).unlink(missing_ok=True)

@@ -2,6 +2,7 @@
 
 import math
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -17,7 +18,7 @@ from conceptry.models.errors import ConceptryError, InputError
 from conceptry.models.milan import passes
 from conceptry.models.milan.exemplar_settings import ExemplarSettings
 from conceptry.models.milan.exemplars import compute_exemplars
-from conceptry.models.milan.files import read_results
+from conceptry.models.milan.files import read_results, write_layer
 from conceptry.models.milan.sources import ArraySource, TorchSource
 from conceptry.models.milan.state import UNFINISHED
 from support import environment
@@ -418,3 +419,28 @@ def test_a_run_that_was_killed_goes_on(network: nn.Module, tmp_path: Path) -> No
     assert (killed / UNFINISHED).is_dir()
     compute_exemplars(network, DATA, ["0", "2"], killed, SETTINGS)
     assert content(killed) == content(through)
+
+
+def test_a_run_that_was_killed_when_all_was_done_stands_in_no_way(network, tmp_path: Path, monkeypatch) -> None:
+    def kill(folder: Path, **_: object) -> None:
+        if folder.name == UNFINISHED:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(shutil, "rmtree", kill)
+    with pytest.raises(KeyboardInterrupt):
+        compute_exemplars(network, DATA, ["0"], tmp_path, SETTINGS)
+    monkeypatch.undo()
+    assert (tmp_path / UNFINISHED).is_dir()
+    compute_exemplars(network, DATA, ["0", "2"], tmp_path, SETTINGS)
+    assert set(read_results(tmp_path)) == {"0", "2"}
+    assert not (tmp_path / UNFINISHED).exists()
+
+
+def test_what_no_run_has_written_is_not_replaced(network, tmp_path: Path) -> None:
+    found = compute_exemplars(network, DATA, ["0"], None, SETTINGS)["0"]
+    write_layer(tmp_path, found)
+    before = (tmp_path / "0" / "masks.npy").read_bytes()
+    for resume in (True, False):
+        with pytest.raises(InputError, match="a folder 0 that no run has recorded; move it away, or name another"):
+            compute_exemplars(network, DATA, ["0"], tmp_path, ExemplarSettings(k=2), resume=resume)
+    assert (tmp_path / "0" / "masks.npy").read_bytes() == before
