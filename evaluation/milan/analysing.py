@@ -4,7 +4,7 @@
 |---|---|
 | words | those whose descriptions hold given words, the surest description first |
 | length | all that are active, the longest description first, counted in words |
-| score | all that are active, the surest description first (by PMI, else by score) |
+| score | all that are active, the surest description first (see `DescribedUnit.certainty`) |
 
 Beside each order stand random ones of as many units of the same layer: what lies apart from them is what the
 descriptions know.
@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from conceptry.evaluation.milan.described import DescribedUnit
-from conceptry.evaluation.milan.editing import Scored, clarity, steps
+from conceptry.evaluation.milan.editing import Scored, steps
 from conceptry.evaluation.milan.named_units import NamedUnits
 from conceptry.models.errors import InputError
 from conceptry.models.milan.ablation import Labelled, Unit, accuracy_under_ablation, random_like
@@ -51,7 +51,7 @@ def units_in_order(
         raise InputError("words are what units are chosen by; give them with by words, and with nothing else")
     chosen = [unit for unit in units if unit.active and (by != "words" or matches(unit.description, words))]
     sign = 1 if reverse else -1
-    value = (lambda unit: float(len(unit.description.split()))) if by == "length" else clarity
+    value = (lambda unit: float(len(unit.description.split()))) if by == "length" else (lambda unit: unit.certainty)
     return [(unit.layer, unit.unit) for unit in sorted(chosen, key=lambda unit: (sign * value(unit), unit.unit))]
 
 

@@ -87,12 +87,7 @@ def _draw_shares(axes: Axes, audits: Sequence[Audit], layers: Sequence[str | Non
 
 
 def _clearest(audit: Audit, most: int) -> list[Match]:
-    """Those of the largest PMI, or score, in the order of the network."""
+    """The surest ones, in the order of the network."""
     shown = [match for match in audit.matches if match.strip is not None]
-    ranked = sorted(shown, key=lambda match: -_clarity(match))[:most]
+    ranked = sorted(shown, key=lambda match: -match.unit.certainty)[:most]
     return [match for match in shown if match in ranked]
-
-
-def _clarity(match: Match) -> float:
-    value = match.unit.score if match.unit.pmi is None else match.unit.pmi
-    return float("-inf") if value is None else value

@@ -42,6 +42,14 @@ class DescribedUnit:
     alternatives: tuple[Mapping[str, Any], ...] = ()
     exemplars: UnitExemplars | None = None
 
+    @property
+    def certainty(self) -> float:
+        """How sure the description is: its log-likelihood, else its score, else its PMI, which favours odd texts."""
+        for value in (self.log_likelihood, self.score, self.pmi):
+            if value is not None:
+                return value
+        return float("-inf")
+
 
 def number(value: object) -> float | None:
     """A finite float, or None for what is missing."""

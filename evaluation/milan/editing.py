@@ -55,19 +55,13 @@ class Edit:
         return self.order[: self.counts[self.chosen]]
 
 
-def clarity(unit: DescribedUnit) -> float:
-    """How sure a description is: its PMI, else its score, else nothing is known."""
-    value = unit.score if unit.pmi is None else unit.pmi
-    return float("-inf") if value is None else value
-
-
 def units_to_silence(units: Sequence[DescribedUnit], words: Sequence[str]) -> tuple[Unit, ...]:
     """The units whose description holds any of `words`, in the order of an edit. Raises InputError where none does."""
     depth = {layer: place for place, layer in enumerate(dict.fromkeys(unit.layer for unit in units))}
     found = [unit for unit in units if unit.active and matches(unit.description, words)]
     if not found:
         raise InputError(f"no description holds {', '.join(words)}; `conceptry audit` counts units by words")
-    ranked = sorted(found, key=lambda unit: (-depth[unit.layer], -clarity(unit), unit.unit))
+    ranked = sorted(found, key=lambda unit: (-depth[unit.layer], -unit.certainty, unit.unit))
     return tuple((unit.layer, unit.unit) for unit in ranked)
 
 

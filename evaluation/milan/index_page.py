@@ -85,17 +85,12 @@ def _sample(number: int, entry: LayerEntry) -> str:
 
 
 def clearest(units: Sequence[DescribedUnit], count: int = SHOWN) -> list[DescribedUnit]:
-    """The active units of the largest PMI (or score, where that is not known), no description twice."""
+    """The active units of the surest descriptions, no description twice."""
     chosen: dict[str, DescribedUnit] = {}
-    for unit in sorted((u for u in units if u.active), key=lambda u: -_clarity(u)):
+    for unit in sorted((u for u in units if u.active), key=lambda u: -u.certainty):
         if len(chosen) < count:
             chosen.setdefault(unit.description, unit)
     return list(chosen.values())
-
-
-def _clarity(unit: DescribedUnit) -> float:
-    known = unit.score if unit.pmi is None else unit.pmi
-    return float("-inf") if known is None else known
 
 
 def _quoted(word: str) -> str:

@@ -1,8 +1,8 @@
 """From files and targets on the command line to units, and from a version's answers to records.
 
 A target is LAYER:UNIT, LAYER:FIRST-LAST, or LAYER for all of its units; a file is a table (.csv) of the columns layer
-and unit. Of more units than a picture has room for, the clearest are drawn: those of the largest PMI, from each layer
-in turn, no description twice.
+and unit. Of more units than a picture has room for, the clearest are drawn: those of the greatest log-likelihood, from
+each layer in turn, no description twice.
 """
 
 import difflib
@@ -55,13 +55,13 @@ def explain_request(
 
 
 def clearest(described: Sequence[Described], count: int = CLEAREST) -> list[UnitCase]:
-    """The units of the largest PMI, from each layer in turn, no description twice; in the order they were asked."""
+    """The surest descriptions, from each layer in turn, no description twice; in the order they were asked."""
     layers: dict[str, list[int]] = {}
     for k, d in enumerate(described):
         if d.text:
             layers.setdefault(d.case.layer, []).append(k)
     for ranked in layers.values():
-        ranked.sort(key=lambda k: -described[k].answer["pmi"])
+        ranked.sort(key=lambda k: -described[k].answer["log_likelihood"])
     chosen: list[int] = []
     said: set[str] = set()
     while len(chosen) < count and any(layers.values()):
