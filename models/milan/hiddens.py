@@ -56,15 +56,20 @@ class Hiddens:
         self.copied: set[str] = set()  # layers whose outputs are changed in place by what follows them
         self.runs: dict[str, int] = dict.fromkeys(self.layers, 0)  # in this pass
         self._stops = False
+        self._look: Callable[[str], None] | None = None
         self.once: bool | None = None  # whether each layer runs once in a pass; None until a pass was seen
 
-    def run(self, forward: Callable[[], Any], whole: bool) -> Any:
+    def run(self, forward: Callable[[], Any], whole: bool, look: Callable[[str], None] | None = None) -> Any:
         """The result of `forward`, a call of the module; unless the `whole` of it is asked for, only as far as it takes
         to have seen all layers, and None.
 
-        Where one pass has shown that every layer runs once, later ones stop after the last layer.
+        look: told each layer that `take` can be asked for, once. Where one pass has shown that every layer runs once,
+        it is told as soon as the layer has run: what it puts out is then in the caches still, and its memory serves
+        the next layer; outputs that are kept to the end make the C library ask the system for memory again and again,
+        which took .3 of a small network's time. There, too, later passes stop after the last layer.
         """
         self._stops = bool(self.once) and not whole
+        self._look = look if self.once else None
         while True:
             self.raw.clear()
             self.runs = dict.fromkeys(self.layers, 0)
@@ -76,15 +81,28 @@ class Hiddens:
                 self.once = all(count == 1 for count in self.runs.values())
             changed = {layer for layer, (kept, version) in self.raw.items() if version != _version(kept)}
             if not changed:
-                return output
+                break
             self.copied |= changed  # and the pass is repeated, once
+        for layer in self.layers if look else ():
+            if layer in self.raw or not self.runs[layer]:  # `take` says what is wrong with one that was not run
+                look(layer)
+        return output
 
     def keep(self, layer: str, output: Any) -> None:
         """Take note of what a layer puts out; ends the pass where it was the last one."""
-        kept = _copy(output) if layer in self.copied else output
-        self.raw[layer] = kept, _version(kept)
         self.runs[layer] += 1
-        if self._stops and len(self.raw) == len(self.layers):
+        if self._look:
+            if self.runs[layer] > 1:
+                raise InputError(
+                    f"{self.name}: layer {layer!r} runs once for some pictures and several times for others; "
+                    "expected the same for all"
+                )
+            self.raw[layer] = output, 0
+            self._look(layer)
+        else:
+            kept = _copy(output) if layer in self.copied else output
+            self.raw[layer] = kept, _version(kept)
+        if self._stops and all(self.runs.values()):
             raise _Seen
 
     def listen_to(self, layers: Sequence[str]) -> None:

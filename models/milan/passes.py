@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
@@ -72,26 +73,8 @@ def first_pass(
     done, chosen = _restored(state, hiddens.layers)
     clock = Clock()
     for numbers, batch in feed.batches(np.arange(done, total), feed.batch_size(settings.batch_size)):
-        hiddens.run(partial(feed.run, batch), whole=False)
-        for layer in hiddens.layers:
-            hidden = hiddens.take(layer, len(numbers))
-            if layer not in chosen:
-                chosen[layer] = _nothing(feed.name, layer, hidden.shape[1], units.get(layer), settings.k)
-            known = chosen[layer]
-            if known.all_units and hidden.shape[1] != len(known.units):
-                raise InputError(
-                    f"{feed.name}: layer {layer!r} has {hidden.shape[1]} units for picture {numbers[0]} of "
-                    f"{feed.source.name}, {len(known.units)} before"
-                )
-            assert known.sketch is not None
-            try:
-                best = known.sketch.add(known.of(hidden))
-            except NotFiniteError as error:
-                raise InputError(
-                    f"{feed.name}: layer {layer!r} gives NaN or infinite activations for picture "
-                    f"{numbers[error.picture]} of {feed.source.name}"
-                ) from None
-            known.top.add(best, int(numbers[0]))
+        look = partial(_count, feed, hiddens, settings, units, chosen, numbers)
+        hiddens.run(partial(feed.run, batch), whole=False, look=look)
         done += len(numbers)
         if state and done < total and clock.due():
             state.save_first(_arrays(done, chosen, hiddens.layers))
@@ -103,6 +86,36 @@ def first_pass(
     if state:
         state.save_first(_arrays(done, chosen, hiddens.layers))
     return chosen
+
+
+def _count(
+    feed: Feed,
+    hiddens: Hiddens,
+    settings: ExemplarSettings,
+    units: Mapping[str, Sequence[int]],
+    chosen: dict[str, Chosen],
+    numbers: np.ndarray,
+    layer: str,
+) -> None:
+    """Take in what a layer puts out for the pictures of these numbers."""
+    hidden = hiddens.take(layer, len(numbers))
+    if layer not in chosen:
+        chosen[layer] = _nothing(feed.name, layer, hidden.shape[1], units.get(layer), settings.k)
+    known = chosen[layer]
+    if known.all_units and hidden.shape[1] != len(known.units):
+        raise InputError(
+            f"{feed.name}: layer {layer!r} has {hidden.shape[1]} units for picture {numbers[0]} of "
+            f"{feed.source.name}, {len(known.units)} before"
+        )
+    assert known.sketch is not None
+    try:
+        best = known.sketch.add(known.of(hidden))
+    except NotFiniteError as error:
+        raise InputError(
+            f"{feed.name}: layer {layer!r} gives NaN or infinite activations for picture "
+            f"{numbers[error.picture]} of {feed.source.name}"
+        ) from None
+    known.top.add(best, int(numbers[0]))
 
 
 def second_pass(
@@ -134,10 +147,19 @@ def _second_pass(
     results: dict[str, InMemory | OnDisk] = {}
     done, clock = state.load_second() if state else 0, Clock()
     for numbers, batch in feed.batches(needed[done:], feed.batch_size(settings.batch_size)):
-        output = hiddens.run(partial(feed.run, batch), whole=feed.delivers_outputs)
-        pictures, size = _sized(feed.pictures(batch, output), settings)
-        for layer in hiddens.layers:
+        # Of each layer: the places that its pictures go to, their rows in the batch, and the maps of the units there.
+        found: dict[str, tuple[np.ndarray, np.ndarray, np.ndarray]] = {}
+
+        def look(layer: str, numbers: np.ndarray = numbers, found: dict[str, Any] = found) -> None:
+            begin, end = np.searchsorted(ids[layer], (numbers[0], numbers[-1] + 1))
+            here, rows = places[layer][begin:end], np.searchsorted(numbers, ids[layer][begin:end])
             hidden = hiddens.take(layer, len(numbers))
+            at = [torch.from_numpy(index).to(hidden.device) for index in (rows, here // settings.k)]
+            found[layer] = here, rows, chosen[layer].of(hidden)[at[0], at[1]].float().cpu().numpy()
+
+        output = hiddens.run(partial(feed.run, batch), feed.delivers_outputs, look)
+        pictures, size = _sized(feed.pictures(batch, output), settings)
+        for layer, (here, rows, active) in found.items():
             known = chosen[layer]
             assert known.levels is not None
             if layer not in results:
@@ -146,12 +168,8 @@ def _second_pass(
                     results[layer] = files.enter_context(closing(OnDisk(state.folder / layer, u, k, size)))
                 else:
                     results[layer] = InMemory(u, k, size)
-            begin, end = np.searchsorted(ids[layer], (numbers[0], numbers[-1] + 1))
-            here, rows = places[layer][begin:end], np.searchsorted(numbers, ids[layer][begin:end])
-            which = here // settings.k
-            on_device = (torch.from_numpy(rows).to(hidden.device), torch.from_numpy(which).to(hidden.device))
-            active = known.of(hidden)[on_device].float().cpu().numpy()
-            results[layer].put(here, rows, pictures, masks_of(active, known.levels[which], size))
+            masks = masks_of(active, known.levels[here // settings.k], size)
+            results[layer].put(here, rows, pictures, masks)
         done += len(numbers)
         if state and clock.due():
             for result in results.values():

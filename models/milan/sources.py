@@ -88,7 +88,9 @@ class ArraySource:
 
     @property
     def digest(self) -> str:
-        return hashlib.sha256(f"{self.images.shape}".encode() + np.ascontiguousarray(self.images).data).hexdigest()
+        sha = hashlib.sha256(f"{self.images.shape}".encode())
+        sha.update(np.ascontiguousarray(self.images).data)  # not joined to the above, which would copy all of them
+        return sha.hexdigest()
 
     def pictures(self, indices: Sequence[int]) -> list[np.ndarray]:
         return [self.images[i] for i in indices]
