@@ -4,8 +4,8 @@ MLflow imports this module whenever it is imported itself, so everything else is
 
 `data` is a table of what the method explains. For splice: the column `image` (bytes, or paths of files) and any of
 `label`, `caption` and `concepts` (words separated by ;). For harsanyi: the columns of the explained model. For
-perturbation: the column `image` and any of `label`, `target` and `source` (classes). A column named as `targets` is
-taken as the label.
+perturbation: the column `image` and any of `label`, `target` and `source` (classes). For milan: the columns `layer` and
+`unit` of the registered network, and maybe `reference` (a text). A column named as `targets` is taken as the label.
 """
 
 import logging

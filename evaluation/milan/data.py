@@ -9,6 +9,7 @@
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -34,8 +35,8 @@ _IDENTITY = ("model", "layers", "data", "size", "k", "quantile", "exemplars")  #
 class UnitData(EvaluationData):
     """Units to evaluate on.
 
-    controls: units of random pictures, with the truth of planted ones; encoder: the dual encoder of the CLIP score;
-    title: what summaries call it, "" for its name.
+    controls: units of random pictures, with the truth of planted ones; encoder: the dual encoder of the CLIP score, ""
+    for none; title: what summaries call it, "" for its name.
     """
 
     unit: ClassVar[str] = "units"
@@ -82,7 +83,7 @@ def load_units(name: str | None, params: Mapping[str, str], size: int | None, se
         cases = _annotations(rest, size or DEFAULT_SIZE, seed)
     else:
         raise InputError(f"unknown data {name!r}; expected one of {', '.join(SCHEMES)}")
-    encoder = EMOJI if name == DEFAULT else params.get("clip_encoder", EMOJI)
+    encoder = EMOJI if name == DEFAULT else params.get("clip_encoder", "")
     known = [name, *(params.get(key, "") for key in _IDENTITY)] if name == OWN_UNITS else [name]
     title = f"units of {params['model']}" if name == OWN_UNITS else ""
     return UnitData(name, _digest([*cases, *controls], known), cases, controls, encoder, title)
@@ -113,9 +114,12 @@ def table_units(table: pd.DataFrame, labels: Sequence[object] | None, name: str)
         raise InputError(f"expected the columns layer, unit and maybe reference, got no {missing[0]}: {found}")
     texts = table["reference"].tolist() if "reference" in table.columns else list(labels or [])
     cases = []
-    for row, (layer, unit) in enumerate(zip(table["layer"], table["unit"], strict=True)):
+    for row, (layer, cell) in enumerate(zip(table["layer"], table["unit"], strict=True)):
+        if not re.fullmatch(r"\d{1,9}(\.0)?", str(cell).strip()):
+            raise InputError(f"{name}, row {row}: expected the number of a unit, got {str(cell)!r}")
+        unit = int(float(cell))
         known = (str(texts[row]),) if texts and isinstance(texts[row], str) and texts[row] else ()
-        cases.append(UnitCase(OWN, f"{layer}:{unit}", str(layer), int(unit), references=known))
+        cases.append(UnitCase(OWN, f"{layer}:{unit}", str(layer), unit, references=known))
     return UnitData(name, _digest(cases), cases)
 
 

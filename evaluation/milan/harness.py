@@ -85,7 +85,10 @@ class MilanHarness:
     def _baselines(self, data: UnitData, said: Sequence[Described], report: Report, progress: Progress) -> None:
         progress("baselines", 0.8)
         try:
-            report.metrics["clip_score"] = _clip_score(data, said)
+            if data.encoder:
+                report.metrics["clip_score"] = _clip_score(data, said)
+            else:
+                report.notes.append("clip_score is left out: the version was registered without clip_encoder")
         except ConceptryError as error:  # an encoder that cannot be had, or whose words are others
             report.notes.append(f"clip_score is left out: {error}")
         for name, texts in data.baselines.items():

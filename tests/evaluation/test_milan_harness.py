@@ -147,6 +147,13 @@ def test_own_units_are_measured_without_truth(predict, milan_version) -> None:
     assert set(report.tables["descriptions"]["unit"]) == {0, 1, 2, 3, 5, 11}
 
 
+def test_units_of_a_version_without_a_dual_encoder_get_no_clip_score(predict, milan_version) -> None:
+    params = {name: value for name, value in milan_version.params.items() if name != "clip_encoder"}
+    report = HARNESS.evaluate(predict, HARNESS.load_data("units:own", params, 2, 0), quiet)
+    assert "clip_score" not in report.metrics
+    assert "clip_score is left out: the version was registered without clip_encoder" in report.notes
+
+
 def test_records_come_with_exemplars_and_the_clearest_where_many_are_asked(predict, monkeypatch) -> None:
     asked = HARNESS.check_request([], ["first:0-2", "7:5"], json_params())
     records = HARNESS.records(predict, [], {}, asked)
@@ -241,6 +248,9 @@ def test_data_from_tables_of_mlflow(predict) -> None:
     assert [c.references for c in labelled.cases] == [("red",), ("green",)]
     with pytest.raises(InputError, match="expected the columns layer, unit and maybe reference, got no unit: layer"):
         HARNESS.table_data(table[["layer"]], None, "frame")
+    for unit in ("x", 2.5, -1, float("nan")):
+        with pytest.raises(InputError, match=f"frame, row 0: expected the number of a unit, got '{unit}'"):
+            HARNESS.table_data(pd.DataFrame({"layer": ["a"], "unit": [unit]}), None, "frame")
 
 
 def test_commands_on_a_real_store(milan_version, milan_options, command_line, tmp_path: Path, monkeypatch) -> None:
