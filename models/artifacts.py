@@ -10,9 +10,12 @@ import os
 import uuid
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from conceptry.models.errors import IntegrityError
+from conceptry.models.errors import InputError, IntegrityError
+
+if TYPE_CHECKING:  # slow to import
+    from torch import Tensor
 
 MANIFEST = "manifest.json"
 PACKAGE = "package"  # the name of the package folder among the artifacts of a version
@@ -72,6 +75,17 @@ def verify(directory: Path, manifest_sha256: str) -> None:
 def read_json(path: Path) -> Any:
     """Parse a UTF-8 JSON file."""
     return json.loads(path.read_text(encoding="utf-8"))
+
+
+def read_tensors(path: Path) -> "dict[str, Tensor]":
+    """The tensors of a safetensors file by name, on the CPU. Raises InputError where it cannot be read."""
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        return load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise InputError(f"{path}: cannot be read as safetensors ({error})") from None
 
 
 def write_json(path: Path, value: Any) -> None:

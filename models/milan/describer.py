@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from conceptry.models.artifacts import read_json, write_json
+from conceptry.models.artifacts import read_json, read_tensors, write_json
 from conceptry.models.device import resolve_device
 from conceptry.models.encoders.protocol import PackagedEncoder
 from conceptry.models.errors import InputError, shown
@@ -183,7 +183,7 @@ def read_describer(
     try:
         config = read_json(directory / CONFIG)
         decoder, language_model = Decoder(**config["decoder"]), LanguageModel(**config["language_model"])
-        named, provenance = config["encoder"], config["provenance"]
+        named, provenance = str(config["encoder"]), config["provenance"]
     except (ValueError, KeyError, TypeError) as error:
         raise InputError(f"{directory / CONFIG}: does not describe a describer ({error})") from None
     vocabulary = read_vocabulary(directory / WORDS)
@@ -198,10 +198,8 @@ def read_describer(
 
 
 def _fill(module: nn.Module, path: Path) -> None:
-    from safetensors.torch import load_file
-
     from conceptry.models.explained.checkpoint import fill
 
     if not path.is_file():
         raise InputError(f"{path.parent}: holds no {path.name}; expected the folder of a describer")
-    fill(module, {name: tensor.float() for name, tensor in load_file(path).items()}, str(path))
+    fill(module, {name: tensor.float() for name, tensor in read_tensors(path).items()}, str(path))

@@ -30,7 +30,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from conceptry.models.artifacts import read_json, write_json
+from conceptry.models.artifacts import read_json, read_tensors, write_json
 from conceptry.models.device import resolve_device
 from conceptry.models.errors import InputError, shown
 from conceptry.models.milan.projection import Projection
@@ -169,16 +169,17 @@ def load_feature_encoder(name: str, device: str | torch.device = "auto") -> Feat
 
 def read_feature_encoder(directory: Path, device: str | torch.device = "auto") -> FeatureEncoder:
     """The encoder in a folder that `save` wrote: encoder.json and encoder.safetensors."""
-    from safetensors.torch import load_file
-
     from conceptry.models.explained.checkpoint import fill
 
     for file in (CONFIG, WEIGHTS):
         if not (directory / file).is_file():
             raise InputError(f"{directory}: holds no {file}; expected a folder with a feature encoder")
-    config = read_json(directory / CONFIG)
-    trunk = _trunk(config)
-    fill(trunk, load_file(directory / WEIGHTS), f"{directory / WEIGHTS}")
+    try:
+        config = read_json(directory / CONFIG)
+        trunk = _trunk(config)
+    except (ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{directory / CONFIG}: does not describe a feature encoder ({error})") from None
+    fill(trunk, read_tensors(directory / WEIGHTS), f"{directory / WEIGHTS}")
     return FeatureEncoder(config, trunk, resolve_device(str(device)))
 
 

@@ -21,6 +21,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from conceptry.models.artifacts import read_tensors
 from conceptry.models.errors import InputError
 
 PROJECTION = "projection.safetensors"
@@ -56,13 +57,7 @@ class Projection:
 
 def read_projection(path: Path) -> Projection:
     """The projection that `save` wrote; raises InputError for another file."""
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
-    try:
-        state = load_file(path)
-    except (OSError, SafetensorError) as error:
-        raise InputError(f"{path}: cannot be read as safetensors ({error})") from None
+    state = read_tensors(path)
     if state.keys() != {"mean", "matrix"} or state["matrix"].shape[:1] != state["mean"].shape:
         raise InputError(f"{path}: expected mean (F,) and matrix (F, D), got {', '.join(sorted(state)) or 'nothing'}")
     return Projection(state["mean"].float(), state["matrix"].float())

@@ -22,7 +22,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from conceptry.models.artifacts import read_json, write_json
+from conceptry.models.artifacts import read_json, read_tensors, write_json
 from conceptry.models.errors import InputError
 from conceptry.models.milan.features import FeatureEncoder, load_feature_encoder
 from conceptry.models.zoo.emoji import VOCABULARY
@@ -71,15 +71,13 @@ def load_planted_units() -> PlantedUnits:
 
 def read_planted_units(directory: Path) -> PlantedUnits:
     """The planted neurons in a folder that `save_planted_units` wrote."""
-    from safetensors.torch import load_file
-
     if not (directory / CONFIG).is_file() or not (directory / WEIGHTS).is_file():
         raise InputError(f"{directory}: holds no {CONFIG} and {WEIGHTS}; expected a folder of planted neurons")
     config = read_json(directory / CONFIG)
     units = PlantedUnits(
         load_feature_encoder(config["encoder"], "cpu"), {k: tuple(v) for k, v in config["concepts"].items()}
     )
-    units.probes.load_state_dict({name: value.float() for name, value in load_file(directory / WEIGHTS).items()})
+    units.probes.load_state_dict({name: value.float() for name, value in read_tensors(directory / WEIGHTS).items()})
     return units.eval().requires_grad_(False)
 
 

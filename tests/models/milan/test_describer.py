@@ -12,7 +12,7 @@ from conceptry.models.encoders import load_encoder
 from conceptry.models.errors import InputError
 from conceptry.models.milan.decoder import Decoder
 from conceptry.models.milan.describer import Describer, load_describer, read_describer
-from conceptry.models.milan.features import load_feature_encoder
+from conceptry.models.milan.features import load_feature_encoder, read_feature_encoder
 from conceptry.models.milan.language_model import LanguageModel
 from conceptry.models.milan.settings import STRATEGIES, DecodingSettings
 from conceptry.models.milan.vocabulary import Vocabulary
@@ -165,6 +165,14 @@ def test_what_does_not_fit_is_refused(tmp_path: Path, describer: Describer, exem
     with pytest.raises(InputError, match=r"describer\.json: does not describe a describer"):
         read_describer(tmp_path, "cpu")
     describer.save(tmp_path)
+    (tmp_path / "decoder.safetensors").write_bytes(b"cut off")
+    with pytest.raises(InputError, match=r"decoder\.safetensors: cannot be read as safetensors"):
+        read_describer(tmp_path, "cpu")
+    (tmp_path / "encoder").mkdir()
+    for name, content in (("encoder.json", b"{}"), ("encoder.safetensors", b"")):
+        (tmp_path / "encoder" / name).write_bytes(content)
+    with pytest.raises(InputError, match=r"encoder\.json: does not describe a feature encoder \('kind'\)"):
+        read_feature_encoder(tmp_path / "encoder", "cpu")
     (tmp_path / "decoder.safetensors").unlink()
     with pytest.raises(InputError, match=r"holds no decoder\.safetensors"):
         read_describer(tmp_path, "cpu")
