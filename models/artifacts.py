@@ -89,8 +89,9 @@ def read_tensors(path: Path) -> "dict[str, Tensor]":
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write JSON with sorted keys and a final newline, so that equal values give equal bytes."""
-    path.write_text(json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False) + "\n", encoding="utf-8")
+    """Write JSON with sorted keys and a final newline, so that equal values give equal bytes; as a whole or not."""
+    text = json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
+    replace_atomically(path, text.encode("utf-8"))
 
 
 def write_lines(path: Path, lines: list[str]) -> None:

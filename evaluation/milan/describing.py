@@ -6,6 +6,7 @@
 | LAYER.html | the page of a layer, see `page` |
 | index.html | the layers, and a search over all units |
 | describe.json | what was described and how, and the file of each layer; it lets a run go on where one ended |
+| .lock | held while a run writes |
 
 Every file is replaced as a whole, a layer at a time, so that nothing that was finished is lost when a run is killed.
 """
@@ -54,10 +55,24 @@ def describe_network(
 ) -> list[Path]:
     """Write the files above into `output` for `layers`, or all; returns the paths of the pages, the index first.
 
-    Layers that an earlier run has finished are left as they are. Raises InputError for an unknown layer, and for a
-    folder that holds something else.
+    Layers that an earlier run has finished are left as they are. Raises InputError for an unknown layer, for a folder
+    that holds something else, and for one that another run is writing to.
     """
+    from conceptry.models.milan.state import locked  # torch is slow to import
+
     chosen = _chosen(source, layers)
+    open_output(output, source.identity)
+    with locked(output, "descriptions"):
+        return _describe(source, output, chosen, say, progress)
+
+
+def _describe(
+    source: Source,
+    output: Path,
+    chosen: Sequence[str],
+    say: Callable[[str], None],
+    progress: Callable[[str, float], None],
+) -> list[Path]:
     record = open_output(output, source.identity)
     done: dict[str, str] = record["layers"]
     units = [unit for unit in _read(output) if unit.layer in done]
@@ -89,14 +104,14 @@ def describe_network(
 
 
 def open_output(output: Path, identity: Mapping[str, Any]) -> dict[str, Any]:
-    """The record of a folder that is new, empty, or of the same `identity`; raises InputError for any other."""
+    """The record of a folder of the same `identity`, written where it is new or empty; raises InputError for others."""
     if output.is_file():
         raise InputError(f"--output {output}: expected a folder, this is a file")
     if not (output / RECORD).is_file():
         if output.is_dir() and any(output.iterdir()):
             raise InputError(f"--output {output}: holds other files; expected a new folder, or one of this command")
         output.mkdir(parents=True, exist_ok=True)
-        return {"identity": dict(identity), "layers": {}}
+        write_json(output / RECORD, {"identity": dict(identity), "layers": {}})
     record = read_json(output / RECORD)
     known, wanted = _flat(record["identity"]), _flat(identity)
     for key in dict.fromkeys([*known, *wanted]):

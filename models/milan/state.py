@@ -84,8 +84,11 @@ def module_digest(module: nn.Module) -> str:
 
 
 @contextmanager
-def locked(directory: Path) -> Iterator[None]:
-    """The folder, made where it is not there, for this run alone. Raises InputError where another one has it."""
+def locked(directory: Path, what: str = "exemplars") -> Iterator[None]:
+    """The folder, made where it is not there, for this run alone; what: it writes.
+
+    Raises InputError where another run has it.
+    """
     with writing(directory):
         directory.mkdir(parents=True, exist_ok=True)
         lock = FileLock(directory / LOCK)
@@ -93,7 +96,7 @@ def locked(directory: Path) -> Iterator[None]:
             lock.acquire(timeout=0)
         except Timeout:
             raise InputError(
-                f"{directory}: another run is writing exemplars there; wait for it, or name another folder"
+                f"{directory}: another run is writing {what} there; wait for it, or name another folder"
             ) from None
     try:
         yield

@@ -13,6 +13,7 @@ import pytest
 import torch
 from PIL import Image
 
+from conceptry.evaluation.milan import describing
 from conceptry.evaluation.milan.described import DescribedUnit, read_descriptions, write_descriptions
 from conceptry.evaluation.milan.describing import describe_network, file_names
 from conceptry.evaluation.milan.unit_sources import ask, exemplars_source, registered_units, score_note, version_source
@@ -23,11 +24,12 @@ from conceptry.models.milan import describer
 from conceptry.models.milan.descriptions import Alternative, Description
 from conceptry.models.milan.files import write_layer
 from conceptry.models.milan.settings import DecodingSettings
+from conceptry.models.milan.state import LOCK
 from described import TEXTS, made_exemplars, made_source, made_units
 
 
 def contents(folder: Path) -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
+    return {path.name: path.read_bytes() for path in sorted(folder.iterdir()) if path.name != LOCK}
 
 
 def test_a_network_is_described(tmp_path: Path):
@@ -69,6 +71,30 @@ def test_a_run_goes_on_where_one_was_killed(tmp_path: Path):
     assert said[0] == "layer1: is there already, 7 units"
     assert contents(tmp_path / "out").keys() == contents(tmp_path / "whole").keys()
     assert contents(tmp_path / "out")["descriptions.csv"] == contents(tmp_path / "whole")["descriptions.csv"]
+
+
+def test_a_run_that_was_killed_before_any_layer_was_done_is_gone_on_with(tmp_path: Path, monkeypatch):
+    def kill(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(describing, "write_descriptions", kill)  # when the first page is there
+    with pytest.raises(KeyboardInterrupt):
+        describe_network(made_source(), tmp_path / "out")
+    monkeypatch.undo()
+    describe_network(made_source(), tmp_path / "out")
+    describe_network(made_source(), tmp_path / "whole")
+    assert contents(tmp_path / "out") == contents(tmp_path / "whole")
+
+
+def test_two_runs_do_not_write_one_folder(tmp_path: Path):
+    source = made_source()
+
+    def beside(layer: str):
+        with pytest.raises(InputError, match="another run is writing descriptions there"):
+            describe_network(source, tmp_path / "out")
+        return source.describe(layer)
+
+    describe_network(dataclasses.replace(source, describe=beside), tmp_path / "out")
 
 
 def test_the_same_network_gives_the_same_bytes(tmp_path: Path):
