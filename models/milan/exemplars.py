@@ -21,11 +21,12 @@ import torch
 from torch import Tensor
 
 from conceptry.models.errors import InputError
+from conceptry.models.milan.chosen import Chosen
 from conceptry.models.milan.exemplar_settings import ExemplarSettings
 from conceptry.models.milan.feeding import Feed
 from conceptry.models.milan.files import read_layer, write_tables
 from conceptry.models.milan.hiddens import Hiddens, listening
-from conceptry.models.milan.passes import Chosen, Progress, first_pass, second_pass
+from conceptry.models.milan.passes import Progress, first_pass, second_pass
 from conceptry.models.milan.records import LayerExemplars
 from conceptry.models.milan.results import InMemory
 from conceptry.models.milan.sources import Source

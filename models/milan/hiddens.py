@@ -56,10 +56,10 @@ class Hiddens:
         self.copied: set[str] = set()  # layers whose outputs are changed in place by what follows them
         self.runs: dict[str, int] = dict.fromkeys(self.layers, 0)  # in this pass
         self._stops = False
-        self._look: Callable[[str], None] | None = None
+        self._look: Callable[[str], Any] | None = None
         self.once: bool | None = None  # whether each layer runs once in a pass; None until a pass was seen
 
-    def run(self, forward: Callable[[], Any], whole: bool, look: Callable[[str], None] | None = None) -> Any:
+    def run(self, forward: Callable[[], Any], whole: bool, look: Callable[[str], Any] | None = None) -> Any:
         """The result of `forward`, a call of the module; unless the `whole` of it is asked for, only as far as it takes
         to have seen all layers, and None.
 
@@ -83,9 +83,10 @@ class Hiddens:
             if not changed:
                 break
             self.copied |= changed  # and the pass is repeated, once
-        for layer in self.layers if look else ():
-            if layer in self.raw or not self.runs[layer]:  # `take` says what is wrong with one that was not run
-                look(layer)
+        if look:
+            for layer in self.layers:
+                if layer in self.raw or not self.runs[layer]:  # `take` says what is wrong with one that was not run
+                    look(layer)
         return output
 
     def keep(self, layer: str, output: Any) -> None:

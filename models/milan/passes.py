@@ -6,7 +6,6 @@ What a pass has done is a whole number of batches, so that one that goes on cuts
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, closing
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -15,36 +14,17 @@ import torch
 from torch import Tensor
 
 from conceptry.models.errors import InputError
+from conceptry.models.milan.chosen import Chosen, arrays_of, nothing_chosen, restored
 from conceptry.models.milan.exemplar_settings import ExemplarSettings
 from conceptry.models.milan.feeding import Feed
 from conceptry.models.milan.hiddens import Hiddens
 from conceptry.models.milan.masks import masks_of
-from conceptry.models.milan.quantiles import NotFiniteError, Sketch, sketch_from_state
+from conceptry.models.milan.quantiles import NotFiniteError
 from conceptry.models.milan.results import InMemory, OnDisk
 from conceptry.models.milan.state import Unfinished
-from conceptry.models.milan.top_images import TopImages, no_images
 
 Progress = Callable[[str, float], None]
 CHECKPOINT_SECONDS = 30.0
-
-
-@dataclass
-class Chosen:
-    """What the first pass finds of a layer.
-
-    units: int64 (U,), all of the layer's where `all_units`. sketch: of their activations, None when the pass is over
-    and their levels, float32 (U,), are known.
-    """
-
-    units: np.ndarray
-    all_units: bool
-    top: TopImages
-    sketch: Sketch | None
-    levels: np.ndarray | None = None
-
-    def of(self, hidden: Tensor) -> Tensor:
-        """The maps of the chosen units, (n, U, h, w)."""
-        return hidden if self.all_units else hidden[:, torch.from_numpy(self.units).to(hidden.device)]
 
 
 class Clock:
@@ -70,21 +50,21 @@ def first_pass(
 ) -> dict[str, Chosen]:
     """The best pictures and the level of each unit, by layer."""
     total = len(feed.source)
-    done, chosen = _restored(state, hiddens.layers)
+    done, chosen = restored(state, hiddens.layers)
     clock = Clock()
     for numbers, batch in feed.batches(np.arange(done, total), feed.batch_size(settings.batch_size)):
         look = partial(_count, feed, hiddens, settings, units, chosen, numbers)
         hiddens.run(partial(feed.run, batch), whole=False, look=look)
         done += len(numbers)
         if state and done < total and clock.due():
-            state.save_first(_arrays(done, chosen, hiddens.layers))
+            state.save_first(arrays_of(done, chosen, hiddens.layers))
         tell("activations", 0.5 * done / total)
     for known in chosen.values():
         if known.sketch is not None:
             known.levels = known.sketch.levels(settings.quantile, known.top.values[:, 0])
             known.sketch = None
     if state:
-        state.save_first(_arrays(done, chosen, hiddens.layers))
+        state.save_first(arrays_of(done, chosen, hiddens.layers))
     return chosen
 
 
@@ -100,7 +80,7 @@ def _count(
     """Take in what a layer puts out for the pictures of these numbers."""
     hidden = hiddens.take(layer, len(numbers))
     if layer not in chosen:
-        chosen[layer] = _nothing(feed.name, layer, hidden.shape[1], units.get(layer), settings.k)
+        chosen[layer] = nothing_chosen(feed.name, layer, hidden.shape[1], units.get(layer), settings.k)
     known = chosen[layer]
     if known.all_units and hidden.shape[1] != len(known.units):
         raise InputError(
@@ -188,34 +168,3 @@ def _sized(pictures: Tensor, settings: ExemplarSettings) -> tuple[np.ndarray, tu
     if tuple(pictures.shape[2:]) != (height, width):
         pictures = torch.nn.functional.interpolate(pictures, size=(height, width), mode="nearest")
     return pictures.contiguous().numpy(), (height, width)
-
-
-def _nothing(name: str, layer: str, count: int, asked: Sequence[int] | None, k: int) -> Chosen:
-    units = np.arange(count) if asked is None else np.asarray(asked, np.int64)
-    if asked is not None and (outside := [unit for unit in units.tolist() if not 0 <= unit < count]):
-        raise InputError(f"{name}: layer {layer!r} has units 0 to {count - 1}, none of {outside[0]}")
-    return Chosen(units, asked is None, no_images(len(units), k), Sketch(len(units)))
-
-
-def _arrays(done: int, chosen: Mapping[str, Chosen], layers: Sequence[str]) -> dict[str, np.ndarray]:
-    """All that the first pass has found so far."""
-    arrays = {"done": np.array(done)}
-    for i, layer in enumerate(layers):
-        known = chosen[layer]
-        parts = {"units": known.units, "all": np.array(known.all_units)}
-        parts |= {"values": known.top.values, "ids": known.top.ids}
-        parts |= {"levels": known.levels} if known.levels is not None else {}
-        parts |= known.sketch.state() if known.sketch else {}
-        arrays |= {f"{i}.{name}": part for name, part in parts.items()}
-    return arrays
-
-
-def _restored(state: Unfinished | None, layers: Sequence[str]) -> tuple[int, dict[str, Chosen]]:
-    arrays = state.load_first() if state else {}
-    chosen = {}
-    for i, layer in enumerate(layers if arrays else ()):
-        known = {name.partition(".")[2]: part for name, part in arrays.items() if name.startswith(f"{i}.")}
-        sketch = sketch_from_state(known) if "counts" in known else None
-        top = TopImages(known["values"], known["ids"])
-        chosen[layer] = Chosen(known["units"], bool(known["all"]), top, sketch, known.get("levels"))
-    return int(arrays.get("done", 0)), chosen

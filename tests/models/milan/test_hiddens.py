@@ -100,3 +100,49 @@ def test_layers_that_run_twice_are_always_run_to_the_end() -> None:
         for _ in range(3):
             output = hiddens.run(lambda: model(x), whole=False)
             torch.testing.assert_close(hiddens.take("0", 1), output)
+
+
+def test_layers_are_looked_at_once_as_soon_as_they_have_run() -> None:
+    order: list[str] = []
+
+    class Changing(nn.Module):
+        """Writes over its input, so that who looks later sees zeros."""
+
+        def forward(self, x):
+            order.append("change")
+            return x.mul_(0)
+
+    model = nn.Sequential(nn.Conv2d(2, 2, 1), Changing(), nn.ReLU())
+    x = torch.randn(1, 2, 3, 3)
+    with torch.no_grad():
+        expected = model[0](x)
+    with listening(model, ["0", "2"], "mine") as hiddens:
+
+        def look(layer: str) -> None:
+            order.append(layer)
+            seen = hiddens.take(layer, 1)
+            torch.testing.assert_close(seen, expected if layer == "0" else torch.zeros_like(expected))
+
+        for asked in (["change", "change", "0", "2"], ["0", "change", "2"], ["0", "change", "2"]):
+            order.clear()
+            hiddens.run(lambda: model(x), whole=False, look=look)
+            assert order == asked
+
+
+def test_a_layer_that_later_runs_twice_is_refused() -> None:
+    class Often(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.part, self.last, self.times = nn.Identity(), nn.Identity(), 1
+
+        def forward(self, x):
+            for _ in range(self.times):
+                x = self.part(x)
+            return self.last(x)
+
+    model, x = Often(), torch.ones(1, 2, 3, 3)
+    with listening(model, ["part", "last"], "mine") as hiddens:
+        hiddens.run(lambda: model(x), whole=False, look=lambda layer: hiddens.take(layer, 1))
+        model.times = 2
+        with pytest.raises(InputError, match="'part' runs once for some pictures and several times for others"):
+            hiddens.run(lambda: model(x), whole=False, look=lambda layer: hiddens.take(layer, 1))
