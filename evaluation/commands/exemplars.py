@@ -95,7 +95,10 @@ def exemplars(
         assert exemplars_of.activations is not None  # this command writes both
         assert exemplars_of.levels is not None
         silent = int((exemplars_of.activations[:, 0] <= exemplars_of.levels).sum())
-        say(f"{layer}: {len(exemplars_of)} units" + (f", {silent} of which never vary" if silent else ""))
+        say(
+            f"{layer}: {len(exemplars_of)} units"
+            + (f", {silent} of which never rise above their level" if silent else "")
+        )
     say(f"{k} pictures of each, of the {len(source)} of {data}")
     errors.print(f"saved {directory}")
 

@@ -39,8 +39,8 @@ def emoji_cases(size: int, seed: int) -> tuple[list[UnitCase], list[UnitCase]]:
 
 
 def annotated_cases(size: int, seed: int) -> list[UnitCase]:
-    """Held-out annotated units, with three references each."""
-    units = EmojiUnits("heldout", size, seed)
+    """Held-out annotated units, with three references each; seed 0 is not the draw that choices were looked at with."""
+    units = EmojiUnits("heldout", size, seed + 1)
     cases = []
     for number, unit in enumerate(units):
         found = unit.exemplars

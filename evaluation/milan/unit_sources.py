@@ -12,6 +12,7 @@ import pandas as pd
 from conceptry.evaluation.milan.described import SCORES, DescribedUnit, number
 from conceptry.evaluation.milan.describing import Source
 from conceptry.evaluation.process import Predict
+from conceptry.models.artifacts import digest_of_files, files_in
 from conceptry.models.errors import InputError
 from conceptry.models.images import decode_image, image_bytes
 from conceptry.models.milan.records import LayerExemplars, UnitExemplars
@@ -63,7 +64,7 @@ def exemplars_source(directory: Path, describer: str, params: Mapping[str, Any],
 
     Raises InputError where the folder holds no exemplars, or for an unknown describer or parameter.
     """
-    from conceptry.models.milan.describer import load_describer
+    from conceptry.models.milan.describer import describer_directory, load_describer
     from conceptry.models.milan.files import read_results
     from conceptry.models.milan.settings import DecodingSettings
 
@@ -71,7 +72,7 @@ def exemplars_source(directory: Path, describer: str, params: Mapping[str, Any],
     names = [field.name for field in dataclasses.fields(DecodingSettings)]
     if unknown := sorted(params.keys() - set(names)):
         raise InputError(f"describers have no parameter {unknown[0]!r}; expected one of {', '.join(names)}")
-    loaded = load_describer(describer, device)
+    loaded, folder = load_describer(describer, device), describer_directory(describer)
     settings = dataclasses.replace(loaded.settings, **params)
     if settings.clip:
         raise InputError("clip ranks by a dual encoder, which registered versions have: conceptry register milan")
@@ -92,7 +93,7 @@ def exemplars_source(directory: Path, describer: str, params: Mapping[str, Any],
     identity = {
         "exemplars": {layer: _digest(exemplars) for layer, exemplars in layers.items()},
         "describer": describer,
-        "weights": _weights(loaded),
+        "weights": digest_of_files(folder, files_in(folder)),
         "params": known,
     }
     counts = {layer: len(exemplars) for layer, exemplars in layers.items()}
@@ -156,12 +157,4 @@ def _digest(exemplars: LayerExemplars) -> str:
     sha = hashlib.sha256(repr(exemplars.images.shape).encode())
     for array in (exemplars.units, exemplars.ids, exemplars.activations, exemplars.levels):
         sha.update(b"" if array is None else np.ascontiguousarray(array).tobytes())
-    return sha.hexdigest()
-
-
-def _weights(describer: Any) -> str:
-    sha = hashlib.sha256()
-    for part in (describer.decoder, describer.language_model):
-        for name, tensor in sorted(part.state_dict().items()):
-            sha.update(name.encode() + tensor.detach().cpu().contiguous().numpy().tobytes())
     return sha.hexdigest()

@@ -161,13 +161,18 @@ class Describer:
 
 def load_describer(name: str, device: str | torch.device = "auto", *, clip: PackagedEncoder | None = None) -> Describer:
     """The describer called `name`: `zoo:NAME` or `describer:FOLDER`; raises InputError for another name."""
+    return read_describer(describer_directory(name), device, name=name, clip=clip)
+
+
+def describer_directory(name: str) -> Path:
+    """The folder of the describer called `name`; raises InputError for a name of neither form."""
     scheme, _, rest = name.partition(":")
     if scheme == "zoo" and rest:
         from conceptry.models.zoo.shipped import weights_directory
 
-        return read_describer(weights_directory(rest, "describer"), device, name=name, clip=clip)
+        return weights_directory(rest, "describer")
     if scheme == "describer" and rest:
-        return read_describer(Path(rest), device, name=name, clip=clip)
+        return Path(rest)
     near = difflib.get_close_matches(name, SCHEMES, n=1)
     hint = f"; did you mean {near[0]}?" if near else f"; expected one of {', '.join(SCHEMES)}"
     raise InputError(f"unknown describer {shown(name)}{hint}")

@@ -252,7 +252,7 @@ def test_exemplars_in_a_folder_are_described(tmp_path: Path, monkeypatch: pytest
     monkeypatch.setattr(describer, "load_describer", lambda name, device: Spoken())
     for layer in ("0", "10", "2"):
         write_layer(tmp_path / "net" / "data", made_exemplars(layer, 3))
-    source = exemplars_source(tmp_path / "net" / "data", "zoo:any", {"strategy": "greedy"}, "cpu")
+    source = exemplars_source(tmp_path / "net" / "data", "zoo:emoji-milan", {"strategy": "greedy"}, "cpu")
     assert dict(source.layers) == {"0": 3, "2": 3, "10": 3}
     units = list(source.describe("2"))
     assert [unit.description for unit in units] == ["3 by greedy", "", "3 by greedy"]
@@ -260,7 +260,7 @@ def test_exemplars_in_a_folder_are_described(tmp_path: Path, monkeypatch: pytest
     assert units[0].alternatives == ({"text": "other", "score": -2.0, "log_likelihood": -3.0, "pmi": 1.0},)
     written = describe_network(source, tmp_path / "out")
     assert [path.name for path in written] == ["index.html", "0.html", "2.html", "10.html"]
-    other = exemplars_source(tmp_path / "net" / "data", "zoo:any", {"strategy": "beam"}, "cpu")
+    other = exemplars_source(tmp_path / "net" / "data", "zoo:emoji-milan", {"strategy": "beam"}, "cpu")
     with pytest.raises(InputError, match="holds descriptions with params strategy 'greedy', not 'beam'; give"):
         describe_network(other, tmp_path / "out")
     json.loads((tmp_path / "out" / "describe.json").read_text())
@@ -269,12 +269,12 @@ def test_exemplars_in_a_folder_are_described(tmp_path: Path, monkeypatch: pytest
 def test_what_no_describer_knows_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(describer, "load_describer", lambda name, device: Spoken())
     with pytest.raises(InputError, match="holds no exemplars"):
-        exemplars_source(tmp_path, "zoo:any", {}, "cpu")
+        exemplars_source(tmp_path, "zoo:emoji-milan", {}, "cpu")
     write_layer(tmp_path, made_exemplars("layer1", 2))
     with pytest.raises(InputError, match="describers have no parameter 'beam'; expected one of strategy, temperature"):
-        exemplars_source(tmp_path, "zoo:any", {"beam": 5}, "cpu")
+        exemplars_source(tmp_path, "zoo:emoji-milan", {"beam": 5}, "cpu")
     with pytest.raises(InputError, match="clip ranks by a dual encoder, which registered versions have"):
-        exemplars_source(tmp_path, "zoo:any", {"clip": True}, "cpu")
+        exemplars_source(tmp_path, "zoo:emoji-milan", {"clip": True}, "cpu")
 
 
 def test_what_the_score_is():

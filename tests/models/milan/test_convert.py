@@ -216,7 +216,7 @@ def test_weights_that_do_not_fit_are_refused(tmp_path, light, monkeypatch, spacy
         ({"indexer": {"properties": {"vocab": {"properties": {"tokens": [1, 2]}}}}}, "holds no words"),
         ({"indexer": {"properties": {"vocab": {"properties": {"tokens": ["a", "a"]}}}}, "lm": None}, "is there twice"),
         ({"indexer": {"properties": {"vocab": {"properties": {"tokens": ["a"]}}}}}, "are not those of its decoder"),
-        ({"encoder": {"properties": {"config": "../../x"}}}, "name one by --encoder"),
+        ({"encoder": {"properties": {"config": "a/b.py"}}}, "name one by --encoder"),
         ({"encoder": {"properties": {"config": "vgg11"}}}, "its feature encoder: unknown feature encoder"),
     ],
 )
