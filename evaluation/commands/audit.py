@@ -69,11 +69,13 @@ def audit(
 
 def _audit(name: str, words: tuple[str, ...], params: dict[str, Any], device: str, pictures: bool) -> Any:
     from conceptry.evaluation.milan.auditing import audit_folder, audit_version
+    from conceptry.evaluation.milan.described import expect_version
 
     if Path(name).exists():
         if params:
             raise InputError(f"--params are of a search by a version; {name} holds descriptions already")
         return audit_folder(Path(name), words, pictures)
+    expect_version(name)
     from conceptry.evaluation.process import VersionProcess
     from conceptry.evaluation.progress import bar
     from conceptry.registry import find_version

@@ -122,3 +122,9 @@ def _text(value: float | None) -> str:
 
 def _rounded(alternative: Mapping[str, Any]) -> dict[str, Any]:
     return {name: float(f"{value:.6g}") if isinstance(value, float) else value for name, value in alternative.items()}
+
+
+def expect_version(uri: str) -> None:
+    """Raises InputError where `uri`, which is no path that exists, is not the name of a version either."""
+    if ("/" not in uri and "@" not in uri) or uri.endswith(".csv"):
+        raise InputError(f"{uri}: no such folder or table of descriptions; a version is NAME/NUMBER or NAME@ALIAS")

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from conceptry.evaluation.console import check_params
-from conceptry.evaluation.milan.described import FILE, DescribedUnit, read_descriptions
+from conceptry.evaluation.milan.described import FILE, DescribedUnit, expect_version, read_descriptions
 from conceptry.evaluation.milan.unit_sources import ask, registered_units
 from conceptry.evaluation.process import VersionProcess
 from conceptry.models.errors import InputError, shown
@@ -52,6 +52,7 @@ def named_units(
         return _from_table(Path(uri), params, device, network)
     from conceptry.registry import find_version
 
+    expect_version(uri)
     version = find_version(uri)
     check_params(version.uri, dict(params))
     layers = registered_units(version)

@@ -118,7 +118,10 @@ def read_results(directory: Path) -> dict[str, LayerExemplars]:
             path.parent.parent for depth in ("*/*", "*/*/*") for path in sorted(directory.glob(f"{depth}/{MASKS}"))
         ]
         hint = f"; did you mean {below[0]}?" if below else f"{one}; expected folders of layers, each with {MASKS}"
-        raise InputError(f"{directory}: holds no exemplars{hint}")
+        raise InputError(f"{directory}: {'holds no exemplars' if directory.is_dir() else 'no such folder'}{hint}")
+    for path in sorted(directory.iterdir()):
+        if not path.name.startswith(".") and (path / IMAGES).is_file() and path.name not in layers:
+            raise InputError(f"{path / MASKS}: no such file; expected it beside {IMAGES}")
     return {layer: read_layer(directory, layer) for layer in layers}
 
 

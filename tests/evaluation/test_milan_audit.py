@@ -197,7 +197,7 @@ def test_the_command(command_line, folder: Path, table: Path, tmp_path: Path):
         (("x.csv",), "expected --words such as red,blue, or --words-file; one of the two"),
         (("x.csv", "--words", " ,"), "expected words separated by commas such as red,blue, got ' ,'"),
         (("x.csv", "--words", "red", "--output", "x.txt"), "--output must end in .html, .csv, .png, .svg or .pdf"),
-        (("x", "--words", "red"), "expected models:/NAME/NUMBER"),
+        (("x", "--words", "red"), "x: no such folder or table of descriptions; a version is NAME/NUMBER"),
     ],
 )
 def test_misuse_is_refused(command_line, arguments: tuple[str, ...], sentence: str):

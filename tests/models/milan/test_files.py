@@ -59,11 +59,14 @@ def test_results_hold_layers_by_names_of_text(tmp_path: Path) -> None:
     assert found["10"].layer == "10"
     with pytest.raises(InputError, match=r"holds no exemplars \(it is the folder of one layer\); expected folders"):
         read_results(tmp_path / "9")
-    for missing in (tmp_path / "other", tmp_path / "none"):
-        with pytest.raises(InputError, match=r"holds no exemplars; expected folders of layers, each with masks.npy"):
+    for missing, what in ((tmp_path / "other", "holds no exemplars"), (tmp_path / "none", "no such folder")):
+        with pytest.raises(InputError, match=rf"{what}; expected folders of layers, each with masks.npy"):
             read_results(missing)
     with pytest.raises(InputError, match="11: there is no such folder of exemplars; there are 9, 10, conv1"):
         read_layer(tmp_path, "11")
+    (tmp_path / "9" / "masks.npy").unlink()
+    with pytest.raises(InputError, match=r"9/masks\.npy: no such file; expected it beside images\.npy"):
+        read_results(tmp_path)
 
 
 def test_files_that_do_not_fit(tmp_path: Path) -> None:

@@ -222,7 +222,7 @@ def test_single_words(colour_exemplars: Path, tmp_path: Path) -> None:
         ({"layers": "frist"}, "holds no layer 'frist'; expected one such as 7, first"),
         ({"model": "zoo:wine"}, "zoo:wine: takes table"),
         ({"model": "zoo:scenes"}, "zoo:scenes: has no layer '7'"),
-        ({"exemplars": "/no/such"}, "/no/such: holds no exemplars; expected folders of layers, each with masks.npy"),
+        ({"exemplars": "/no/such"}, "/no/such: no such folder; expected folders of layers, each with masks.npy"),
         ({"exemplars": None, "k": 0}, "k, the pictures of each unit, must be a whole number of at least 1, got 0"),
         ({"exemplars": None, "k": 50, "size": 9}, "k is 50, but zoo:emoji-scenes holds 9 pictures"),
         ({"exemplars": None, "quantile": 1.0}, "quantile must be between 0 and 1"),
