@@ -40,15 +40,23 @@ def test_block(folder: Folder, block: Block) -> None:
 
 
 def demo(folder: Folder, output: str) -> None:
-    for name in ("emoji-splice", "wine-harsanyi", "digits-perturbation"):
+    for name in ("emoji-splice", "wine-harsanyi", "digits-perturbation", "scenes-milan"):
         assert output.count(f"registered models:/{name}/") == 5
         assert f"champion is now models:/{name}/" in output
-    for picture in ("explanations.png", "wine-0.png", "wine-patterns-1.png", "wine-0.html", "perturbations.png"):
+    pictures = (
+        "explanations.png",
+        "wine-0.png",
+        "wine-patterns-1.png",
+        "wine-0.html",
+        "perturbations.png",
+        "units.png",
+    )
+    for picture in pictures:
         assert (folder.path / "conceptry-demo" / picture).stat().st_size > 10_000
     again = folder.run("bash", "conceptry demo")
-    assert again.stdout.count("already registered") == 15
-    assert again.stdout.count("already\n") == 15
-    assert again.stdout.count("champion stays") == 3
+    assert again.stdout.count("already registered") == 20
+    assert again.stdout.count("already\n") == 20
+    assert again.stdout.count("champion stays") == 4
     served = re.search(r"^  (base64 .*)$", output, re.MULTILINE)
     assert served
     assert "curl" in served[1]
@@ -76,11 +84,20 @@ def curl_digits(folder: Folder, output: str) -> None:
     folder.stop()
 
 
+def curl_units(folder: Folder, output: str) -> None:
+    (answer,) = json.loads(output)["predictions"]
+    assert answer["active"]
+    assert answer["description"]
+    assert len(answer["alternatives"]) == 5
+    folder.stop()
+
+
 CHECKS = {
     BLOCKS[0].title: demo,
     "base64-conceptry-demo-train-and-tent-png": curl,
     "curl-s-http-127-0-0-1-5002-invocations-H": curl_wine,
     "curl-s-http-127-0-0-1-5003-invocations-H": curl_digits,
+    "curl-s-http-127-0-0-1-5004-invocations-H": curl_units,
 }
 
 

@@ -12,7 +12,7 @@ import pandas as pd
 from conceptry.evaluation.milan.described import SCORES, DescribedUnit, number
 from conceptry.evaluation.milan.describing import Source
 from conceptry.evaluation.process import Predict
-from conceptry.models.artifacts import digest_of_files, files_in
+from conceptry.models.artifacts import digest_of_files, files_in, read_json
 from conceptry.models.errors import InputError
 from conceptry.models.images import decode_image, image_bytes
 from conceptry.models.milan.records import LayerExemplars, UnitExemplars
@@ -31,7 +31,8 @@ def version_source(predict: Predict, version: Any, params: Mapping[str, Any]) ->
         return ask(predict, [(layer, unit) for unit in units[layer]], params, exemplars=True)
 
     layers = {layer: len(numbers) for layer, numbers in units.items()}
-    return Source(f"Units of {known['model']}", about, [score_note(known)], identity, layers, describe)
+    notes = _notes(known, known["describer"], known["data"])
+    return Source(f"Units of {known['model']}", about, notes, identity, layers, describe)
 
 
 def registered_units(version: Any) -> dict[str, list[int]]:
@@ -67,6 +68,7 @@ def exemplars_source(directory: Path, describer: str, params: Mapping[str, Any],
     from conceptry.models.milan.describer import describer_directory, load_describer
     from conceptry.models.milan.files import read_results
     from conceptry.models.milan.settings import DecodingSettings
+    from conceptry.models.milan.state import RECORD
 
     layers = read_results(directory)
     names = [field.name for field in dataclasses.fields(DecodingSettings)]
@@ -99,7 +101,16 @@ def exemplars_source(directory: Path, describer: str, params: Mapping[str, Any],
     counts = {layer: len(exemplars) for layer, exemplars in layers.items()}
     name = "/".join(directory.resolve().parts[-2:])
     about = f"exemplars in {name}, described by {describer}"
-    return Source(f"Units in {name}", about, [score_note(known)], identity, counts, describe)
+    record = read_json(directory / RECORD) if (directory / RECORD).is_file() else {}
+    notes = _notes(known, describer, record.get("data", "zoo:unknown"))
+    return Source(f"Units in {name}", about, notes, identity, counts, describe)
+
+
+def _notes(known: Mapping[str, Any], describer: str, data: str) -> list[str]:
+    from conceptry.models.milan.network_exemplars import out_of_its_world
+
+    warning = out_of_its_world(describer, data)
+    return [score_note(known), *([warning] if warning else [])]
 
 
 def score_note(known: Mapping[str, Any]) -> str:

@@ -21,7 +21,12 @@ from conceptry.models.errors import InputError
 from conceptry.models.method import Method, Package, option
 from conceptry.models.milan.clip_dissect import ClipDissect, build_clip_dissect
 from conceptry.models.milan.describer import load_describer
-from conceptry.models.milan.network_exemplars import ExemplarSource, NetworkExemplars, network_exemplars
+from conceptry.models.milan.network_exemplars import (
+    ExemplarSource,
+    NetworkExemplars,
+    network_exemplars,
+    out_of_its_world,
+)
 from conceptry.models.milan.network_units import NetworkUnits
 from conceptry.models.milan.package import CLIP_DISSECT, DESCRIBER, OF_WORDS, UNITS, check_words, write_package
 from conceptry.models.milan.settings import GREEDY, MI, RERANK, SAMPLE, DecodingSettings
@@ -106,6 +111,8 @@ def _package(options: MilanOptions, found: NetworkExemplars, directory: Path) ->
     notes = []
     if inactive := len(every) - len(active):
         notes.append(f"{inactive} of {len(every)} units never rise above their level: they are not described")
+    if warning := out_of_its_world(options.describer, found.data):
+        notes.append(warning)
     example = {"layer": [layer], "unit": [unit]}
     return Package({n: v for n, v in params.items() if v is not None}, tags, example, _REQUIREMENTS, notes)
 

@@ -95,6 +95,13 @@ def network_exemplars(source: ExemplarSource) -> Iterator[NetworkExemplars]:
         yield NetworkExemplars(found, model.name, data.name, params, lineage)
 
 
+def out_of_its_world(describer: str, data: str) -> str | None:
+    """A sentence where the describer that ships is to describe other pictures than those of its own small world."""
+    if describer != "zoo:emoji-milan" or data.startswith("zoo:"):
+        return None
+    return f"{describer} has the words of the emoji world alone: what it says of {data} is no finding"
+
+
 def lineage_of(model: Any) -> dict[str, str]:
     """The network's name and digest; that of its module, where it is the half of an encoder."""
     known = getattr(model, "lineage", None)

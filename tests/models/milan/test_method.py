@@ -16,7 +16,7 @@ from conceptry.models.milan.exemplar_settings import ExemplarSettings
 from conceptry.models.milan.exemplars import compute_exemplars
 from conceptry.models.milan.files import write_layer
 from conceptry.models.milan.method import METHOD, MilanOptions, build, units_param
-from conceptry.models.milan.network_exemplars import ExemplarSource, network_exemplars
+from conceptry.models.milan.network_exemplars import ExemplarSource, network_exemplars, out_of_its_world
 from conceptry.models.milan.network_units import NetworkUnits, write_units
 from conceptry.models.milan.networks import load_network
 from conceptry.models.milan.package import read_package
@@ -283,3 +283,9 @@ def test_defaults_are_those_of_the_paper() -> None:
     assert (ExemplarSource().settings().k, ExemplarSource().settings().quantile) == (15, 0.99)
     assert options.encoder_name == "zoo:emoji-clip"
     assert MilanOptions(describer="describer:x").encoder_name is None
+
+
+def test_the_small_describer_is_told_from_one_of_photographs() -> None:
+    assert out_of_its_world("zoo:emoji-milan", "zoo:emoji-scenes") is None
+    assert out_of_its_world("describer:mine", "folder:photos") is None
+    assert "what it says of folder:photos is no finding" in str(out_of_its_world("zoo:emoji-milan", "folder:photos"))
