@@ -43,15 +43,8 @@ def demo(folder: Folder, output: str) -> None:
     for name in ("emoji-splice", "wine-harsanyi", "digits-perturbation", "scenes-milan"):
         assert output.count(f"registered models:/{name}/") == 5
         assert f"champion is now models:/{name}/" in output
-    pictures = (
-        "explanations.png",
-        "wine-0.png",
-        "wine-patterns-1.png",
-        "wine-0.html",
-        "perturbations.png",
-        "units.png",
-    )
-    for picture in pictures:
+    pictures = ("explanations.png", "wine-0.png", "wine-patterns-1.png", "wine-0.html", "perturbations.png")
+    for picture in (*pictures, "units.png"):
         assert (folder.path / "conceptry-demo" / picture).stat().st_size > 10_000
     again = folder.run("bash", "conceptry demo")
     assert again.stdout.count("already registered") == 20
