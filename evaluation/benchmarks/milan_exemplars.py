@@ -55,7 +55,7 @@ NETWORKS = (
     Network("trunk of emoji-clip", "zoo:emoji-clip", 4000),
     Network("classifier of scenes", "zoo:scenes", 4000),
 )
-IMAGENET = Network("EfficientNet-Lite0", "imagenet:efficientnet-lite0", 128, files=(500, 375))
+IMAGENET = Network("EfficientNet-Lite0", "imagenet:efficientnet-lite0", 64, files=(500, 375))
 
 
 def exemplars(network: Network, rounds: int, folder: Path) -> tuple[list[Record], list[Target]]:
