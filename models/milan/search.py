@@ -21,7 +21,7 @@ from conceptry.models.milan.decoder import Decoder
 from conceptry.models.milan.decoding import Hypotheses, greedy, sample
 from conceptry.models.milan.descriptions import Alternative, Description
 from conceptry.models.milan.language_model import LanguageModel
-from conceptry.models.milan.reranking import language_log_likelihood, ranked
+from conceptry.models.milan.reranking import language_log_likelihood, ranked, rerank
 from conceptry.models.milan.settings import GREEDY, MI, RERANK, SAMPLE, DecodingSettings
 from conceptry.models.milan.vocabulary import Vocabulary
 
@@ -60,7 +60,7 @@ def describe_chunk(
         scores = clip_scores(models.clip, *exemplars, texts, settings.clip_weight)
         found, prior = ranked(found, prior, torch.stack(scores).to(prior))
     elif settings.strategy == RERANK:
-        found, prior = ranked(found, prior, found.log_likelihood - settings.temperature * prior)
+        found, prior = rerank(found, prior, settings.temperature)
     return [_description(models.vocabulary, unit, settings.alternatives) for unit in _by_unit(found, prior)]
 
 
