@@ -10,10 +10,11 @@ import numpy as np
 import torch
 
 from conceptry.evaluation.progress import bar
-from conceptry.evaluation.training import LOG_EVERY, Log, check_new, circumstances, new_folder, tracked
+from conceptry.evaluation.training import LOG_EVERY, Log, circumstances, tracked
 from conceptry.models.artifacts import sha256_file, write_json
 from conceptry.models.errors import InputError
 from conceptry.models.explained.protocol import DifferentiableModel, ExplainedModel
+from conceptry.models.folders import check_new, new_folder
 from conceptry.models.zoo import corpora, emoji
 from conceptry.models.zoo.adversarial import l2_attack
 from conceptry.models.zoo.classifier import WEIGHTS, read_classifier

@@ -3,6 +3,7 @@
 import json
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,22 @@ seed_option = click.option(
     "--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Which ones are drawn."
 )
 device_option = click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:INDEX.")
+layers_option = click.option(
+    "--layer",
+    "layers",
+    multiple=True,
+    metavar="NAME",
+    callback=lambda _, __, names: [name for name in names if name],  # an empty text of MLproject says "all"
+    help="Only this layer; may be repeated. [default: all]",
+)
+
+
+def json_option(name: str, help: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """An option that is read as a JSON object."""
+    return click.option(name, default="{}", callback=lambda _, __, text: json_object(text, name), help=help)
+
+
+search_params_option = json_option("--params", 'Parameters of the search as JSON, as {"strategy": "beam"}.')
 
 
 def say(text: str, style: str | None = None) -> None:

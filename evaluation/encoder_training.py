@@ -8,8 +8,9 @@ from typing import Any
 
 from conceptry.evaluation.encoder_scores import DEFINITIONS, L1_PENALTY, distinct_scenes, score_encoder
 from conceptry.evaluation.progress import bar
-from conceptry.evaluation.training import EXPERIMENT, LOG_EVERY, Log, check_new, circumstances, new_folder, tracked
+from conceptry.evaluation.training import EXPERIMENT, LOG_EVERY, Log, circumstances, tracked
 from conceptry.models.artifacts import write_json
+from conceptry.models.folders import check_new, new_folder
 from conceptry.models.zoo.encoder_training import EncoderTraining, train_encoder, training_scenes
 
 __all__ = ["EXPERIMENT", "SMALL", "run", "train_command"]

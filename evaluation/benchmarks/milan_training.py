@@ -14,7 +14,7 @@ from conceptry.evaluation.benchmarks.measure import Record, Target, median_ratio
 from conceptry.evaluation.milan.word_sets import property_set_score
 from conceptry.models.milan.describer import Describer
 from conceptry.models.milan.feature_cache import cache_features
-from conceptry.models.milan.features import load_feature_encoder
+from conceptry.models.milan.feature_encoders import load_feature_encoder
 from conceptry.models.milan.training import FeaturesOfPictures, train_decoder
 from conceptry.models.milan.training_settings import DescriberTraining
 from conceptry.models.zoo.annotated_units import AnnotatedUnit, EmojiUnits

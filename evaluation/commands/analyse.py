@@ -4,23 +4,12 @@ from pathlib import Path
 
 import click
 
-from conceptry.evaluation.console import (
-    Optional,
-    check_picture,
-    device_option,
-    errors,
-    json_object,
-    say,
-    seed_option,
-    size_option,
-)
+from conceptry.evaluation.commands.units import UnitsAsked, described_units
+from conceptry.evaluation.console import Optional, check_picture, errors, say
 from conceptry.models.errors import InputError
-
-_SIZE = 400  # pictures of each part, where no size is given
 
 
 @click.command()
-@click.argument("uri")
 @click.option("--data", required=True, help="Pictures with classes: zoo:scenes, zoo:scenes-spurious, folder:PATH.")
 @click.option("--words", type=Optional(str), help="Ablate units described by any of these, separated by commas.")
 @click.option(
@@ -29,31 +18,11 @@ _SIZE = 400  # pictures of each part, where no size is given
     help="Order of the units: the longest or the surest description first. [default: words]",
 )
 @click.option("--reverse", is_flag=True, help="The shortest or the least sure description first.")
-@click.option("--layer", "layers", multiple=True, help="Only this layer; may be repeated. [default: all]")
-@click.option("--orders", default=5, show_default=True, type=int, help="Random orders to compare with.")
 @click.option(
     "--output", default="analyse.png", show_default=True, type=click.Path(path_type=Path), help="Picture or .csv."
 )
-@click.option("--model", type=Optional(str), help="The network, where URI is a folder or table of descriptions.")
-@click.option("--params", default="{}", help='Parameters of the search as JSON, as {"strategy": "beam"}.')
-@size_option
-@seed_option
-@device_option
-def analyse(
-    uri: str,
-    data: str,
-    words: str | None,
-    by: str | None,
-    reverse: bool,
-    layers: tuple[str, ...],
-    orders: int,
-    output: Path,
-    model: str | None,
-    params: str,
-    size: int | None,
-    seed: int,
-    device: str,
-) -> None:
+@described_units(orders=5, size=400)
+def analyse(asked: UnitsAsked, data: str, words: str | None, by: str | None, reverse: bool, output: Path) -> None:
     """Ablate units in an order that their descriptions give, and plot accuracy against how many.
 
     URI is a registered version of milan, a folder that `conceptry describe` wrote, or a table (.csv) of the columns
@@ -63,20 +32,18 @@ def analyse(
     if (order == "words") != (words is not None):
         raise InputError("expected --words such as red,blue, or --by length or --by score; one of the two")
     check_picture(output, (".png", ".svg", ".pdf", ".csv"))
-    given = json_object(params, "--params")
     from conceptry.evaluation.milan.analysing import analyse_network, write_curves
     from conceptry.evaluation.milan.curves import draw_analysis
     from conceptry.evaluation.milan.labelled import load_parts
-    from conceptry.evaluation.milan.named_units import named_units
     from conceptry.evaluation.progress import bar
     from conceptry.models.milan.words import split_words
 
     wanted = split_words(words) if words is not None else ()
-    with bar(uri) as progress:
-        named = named_units(uri, given, device, model, progress).of([layer for layer in layers if layer])
+    with bar(asked.uri) as progress:
+        named = asked.units(progress)
         progress("reading data", 0.0)
-        parts = load_parts(data, named.model, size or _SIZE, seed)
-        found = analyse_network(named, parts, order, wanted, orders, seed, reverse, progress)
+        parts = load_parts(data, named.model, asked.size, asked.seed)
+        found = analyse_network(named, parts, order, wanted, asked.orders, asked.seed, reverse, progress)
     for each in found:
         # All units of a layer silenced leave nothing, in any order; half of them show what the order knows.
         k = len(each.counts) // 2 if len(each.order) == each.n_units else -1

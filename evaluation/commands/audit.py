@@ -14,8 +14,8 @@ from conceptry.evaluation.console import (
     console,
     device_option,
     errors,
-    json_object,
     say,
+    search_params_option,
 )
 from conceptry.models.errors import InputError
 
@@ -28,7 +28,7 @@ _SUFFIXES = (".html", ".csv", ".png", ".svg", ".pdf")
 @click.option("--words", type=Optional(str), help="Words or phrases to look for, separated by commas.")
 @click.option("--words-file", type=Optional(click.Path(path_type=Path)), help="The same from a file, one a line.")
 @click.option("--output", type=Optional(click.Path(path_type=Path)), help="Save .html, .csv, .png, .svg or .pdf.")
-@click.option("--params", default="{}", help='Parameters of the search as JSON, as {"strategy": "beam"}.')
+@search_params_option
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of text.")
 @device_option
 def audit(
@@ -37,7 +37,7 @@ def audit(
     words: str | None,
     words_file: Path | None,
     output: Path | None,
-    params: str,
+    params: dict[str, Any],
     as_json: bool,
     device: str,
 ) -> None:
@@ -53,9 +53,8 @@ def audit(
         raise InputError("expected --words such as red,blue, or --words-file; one of the two")
     wanted = split_words(words) if words is not None else read_words(words_file or "")
     check_picture(output, _SUFFIXES)
-    given = json_object(params, "--params")
     pictures = output is not None and output.suffix != ".csv"
-    audits = [_audit(name, wanted, given, device, pictures) for name in (uri, beside) if name]
+    audits = [_audit(name, wanted, params, device, pictures) for name in (uri, beside) if name]
     if as_json:
         print(json.dumps([_record(each, wanted) for each in audits], indent=2))
     else:

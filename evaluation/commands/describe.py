@@ -5,15 +5,24 @@ from typing import Any
 
 import click
 
-from conceptry.evaluation.console import Optional, check_params, device_option, errors, json_object, say, say_device
+from conceptry.evaluation.console import (
+    Optional,
+    check_params,
+    device_option,
+    errors,
+    layers_option,
+    say,
+    say_device,
+    search_params_option,
+)
 from conceptry.models.errors import InputError
 
 
 @click.command()
 @click.argument("uri", required=False)
 @click.option("--output", required=True, type=click.Path(path_type=Path), help="Folder to write, or to go on with.")
-@click.option("--layer", "layers", multiple=True, help="Only this layer; may be repeated. [default: all]")
-@click.option("--params", default="{}", help='Parameters of the search as JSON, as {"strategy": "beam"}.')
+@layers_option
+@search_params_option
 @click.option("--describer", type=Optional(str), help="Instead of a version: zoo:emoji-milan or describer:FOLDER.")
 @click.option(
     "--exemplars",
@@ -24,8 +33,8 @@ from conceptry.models.errors import InputError
 def describe(
     uri: str | None,
     output: Path,
-    layers: tuple[str, ...],
-    params: str,
+    layers: list[str],
+    params: dict[str, Any],
     describer: str | None,
     exemplars: Path | None,
     device: str,
@@ -39,11 +48,8 @@ def describe(
     from conceptry.evaluation.milan.unit_sources import exemplars_source, version_source
     from conceptry.evaluation.progress import bar
 
-    given = json_object(params, "--params")
-    chosen = [layer for layer in layers if layer]  # an entry point of MLproject says "all" by an empty text
-
     def run(source: Any, progress: Any) -> None:
-        written = describe_network(source, output, chosen, say, progress)
+        written = describe_network(source, output, layers, say, progress)
         size = sum(path.stat().st_size for path in written) / 1e6
         errors.print(f"saved {written[0]} and {len(written) - 1} pages ({size:.1f} MB)")
 
@@ -54,12 +60,12 @@ def describe(
         from conceptry.registry import find_version
 
         version = find_version(uri)
-        check_params(version.uri, given)
+        check_params(version.uri, params)
         with bar(version.uri) as progress, VersionProcess(version.uri, device) as predict:
             say_device(predict.device_in_use)
-            run(version_source(predict, version, given), progress)
+            run(version_source(predict, version, params), progress)
         return
     if not (describer and exemplars):
         raise InputError("expected the URI of a version of milan, or --describer with --exemplars")
     with bar(describer) as progress:
-        run(exemplars_source(exemplars, describer, given, device), progress)
+        run(exemplars_source(exemplars, describer, params, device), progress)

@@ -5,25 +5,12 @@ from pathlib import Path
 import click
 from rich.table import Table
 
-from conceptry.evaluation.console import (
-    Optional,
-    check_folder,
-    check_picture,
-    console,
-    device_option,
-    errors,
-    json_object,
-    say,
-    seed_option,
-    size_option,
-)
+from conceptry.evaluation.commands.units import UnitsAsked, described_units
+from conceptry.evaluation.console import Optional, check_folder, check_picture, console, errors, say
 from conceptry.models.errors import InputError
-
-_SIZE = 300  # pictures of each part that choose, and at most so many that score, where no size is given
 
 
 @click.command()
-@click.argument("uri")
 @click.option("--words", required=True, help="Words that name the feature, as red,blue,green.")
 @click.option(
     "--data",
@@ -32,30 +19,10 @@ _SIZE = 300  # pictures of each part that choose, and at most so many that score
     help="Pictures on which the feature misleads: zoo:scenes-spurious, zoo:NAME or folder:PATH.",
 )
 @click.option("--clean", type=Optional(str), help="Pictures on which it does not, to be scored too: the same forms.")
-@click.option("--layer", "layers", multiple=True, help="Only this layer; may be repeated. [default: all]")
-@click.option("--orders", default=6, show_default=True, type=int, help="Random ablations to compare with.")
 @click.option("--output", default="edit.png", show_default=True, type=click.Path(path_type=Path), help="Picture.")
 @click.option("--record", "record_file", type=Optional(click.Path(path_type=Path)), help="Write the edit as JSON.")
-@click.option("--model", type=Optional(str), help="The network, where URI is a folder or table of descriptions.")
-@click.option("--params", default="{}", help='Parameters of the search as JSON, as {"strategy": "beam"}.')
-@size_option
-@seed_option
-@device_option
-def edit(
-    uri: str,
-    words: str,
-    data: str,
-    clean: str | None,
-    layers: tuple[str, ...],
-    orders: int,
-    output: Path,
-    record_file: Path | None,
-    model: str | None,
-    params: str,
-    size: int | None,
-    seed: int,
-    device: str,
-) -> None:
+@described_units(orders=6, size=300)
+def edit(asked: UnitsAsked, words: str, data: str, clean: str | None, output: Path, record_file: Path | None) -> None:
     """Silence the units whose descriptions name a spurious feature, and score the network before and after.
 
     URI is a registered version of milan, a folder that `conceptry describe` wrote, or a table (.csv) of the columns
@@ -65,28 +32,27 @@ def edit(
     """
     check_picture(output)
     check_folder(record_file, "--record")
-    given = json_object(params, "--params")
     from conceptry.evaluation.milan.curves import draw_edit
     from conceptry.evaluation.milan.editing import edit_network, write_record
     from conceptry.evaluation.milan.labelled import load_parts, split_parts, unseen_parts
-    from conceptry.evaluation.milan.named_units import named_units
     from conceptry.evaluation.progress import bar
     from conceptry.models.milan.words import split_words
 
     wanted = split_words(words)
-    with bar(uri) as progress:
-        named = named_units(uri, given, device, model, progress).of([layer for layer in layers if layer])
+    size, seed = asked.size, asked.seed
+    with bar(asked.uri) as progress:
+        named = asked.units(progress)
         progress("reading data", 0.0)
-        report = load_parts(data, named.model, size or _SIZE, seed)
-        choose = unseen_parts(data, named.model, size or _SIZE, seed)
+        report = load_parts(data, named.model, size, seed)
+        choose = unseen_parts(data, named.model, size, seed)
         if clean is not None:
             if choose is not None:
                 raise InputError(f"{data} has clean pictures of its own; leave --clean out")
-            extra = load_parts(clean, named.model, size or _SIZE, seed)
+            extra = load_parts(clean, named.model, size, seed)
             report = {"misleading": next(iter(report.values())), **{f"clean {k}": v for k, v in extra.items()}}
         if choose is None:
             choose, report = split_parts(report, seed)
-        result = edit_network(named, wanted, data, choose, report, orders, seed, progress)
+        result = edit_network(named, wanted, data, choose, report, asked.orders, seed, progress)
     console.print(_table(result))
     layers_of = {layer: sum(each == layer for each, _ in result.silenced) for layer, _ in result.silenced}
     where = ", ".join(f"{count} of {layer}" for layer, count in layers_of.items())

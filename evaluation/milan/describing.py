@@ -25,6 +25,7 @@ from conceptry.evaluation.milan.page import Link, layer_page, navigation
 from conceptry.evaluation.milan.unit_html import DrawnUnit, draw_units
 from conceptry.models.artifacts import read_json, write_json
 from conceptry.models.errors import InputError
+from conceptry.models.folders import locked
 
 INDEX, RECORD = "index.html", "describe.json"
 
@@ -58,7 +59,6 @@ def describe_network(
     Layers that an earlier run has finished are left as they are. Raises InputError for an unknown layer, for a folder
     that holds something else, and for one that another run is writing to.
     """
-    from conceptry.models.milan.state import locked  # torch is slow to import
 
     chosen = _chosen(source, layers)
     open_output(output, source.identity)

@@ -14,7 +14,8 @@ from conceptry.models.milan.files import read_results
 from conceptry.models.milan.networks import load_network
 from conceptry.models.milan.records import LayerExemplars, UnitExemplars
 from conceptry.models.milan.settings import DecodingSettings
-from conceptry.models.milan.sources import ArraySource, TorchSource, open_source
+from conceptry.models.milan.sources import ArraySource, open_source
+from conceptry.models.milan.torch_source import TorchSource
 
 __all__ = [
     "Alternative",

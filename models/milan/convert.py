@@ -27,9 +27,11 @@ from torch import Tensor
 from conceptry.models.artifacts import sha256_file
 from conceptry.models.errors import InputError
 from conceptry.models.explained.checkpoint import fill
+from conceptry.models.folders import check_new, new_folder
 from conceptry.models.milan.decoder import Decoder
 from conceptry.models.milan.describer import Describer
-from conceptry.models.milan.features import FeatureEncoder, load_feature_encoder
+from conceptry.models.milan.feature_encoders import load_feature_encoder
+from conceptry.models.milan.features import FeatureEncoder
 from conceptry.models.milan.language_model import LAYERS, LanguageModel
 from conceptry.models.milan.released_file import read_released
 from conceptry.models.milan.vocabulary import SPECIALS, Vocabulary
@@ -65,8 +67,7 @@ def convert_describer(path: str | Path, directory: str | Path, encoder: str | No
     runs. Raises InputError where the folder exists, where the file is of another layout, and where parts do not fit.
     """
     path, directory = Path(path), Path(directory)
-    if directory.exists():
-        raise InputError(f"{directory}: exists already; expected a folder to create")
+    check_new(directory)
     released = read_released(path)
     content = released.content
     state = content.get("state_dict") if isinstance(content, Mapping) else None
@@ -83,7 +84,8 @@ def convert_describer(path: str | Path, directory: str | Path, encoder: str | No
         )
     provenance = {"converted_from": path.name, "sha256": sha256_file(path), "left_out": list(released.foreign)}
     describer = Describer(features, decoder, language_model, vocabulary, provenance=provenance)
-    describer.save(directory)
+    with new_folder(directory) as partial:
+        describer.save(partial)
     return Conversion(describer, released.foreign)
 
 

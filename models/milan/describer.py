@@ -25,7 +25,8 @@ from conceptry.models.errors import InputError, shown
 from conceptry.models.milan.decoder import Decoder
 from conceptry.models.milan.decoding import score_captions
 from conceptry.models.milan.descriptions import NOTHING, Alternative, Description
-from conceptry.models.milan.features import FeatureEncoder, load_feature_encoder, read_feature_encoder
+from conceptry.models.milan.feature_encoders import load_feature_encoder, read_feature_encoder
+from conceptry.models.milan.features import FeatureEncoder
 from conceptry.models.milan.language_model import LanguageModel
 from conceptry.models.milan.projection import PROJECTION, read_projection
 from conceptry.models.milan.reranking import language_log_likelihood

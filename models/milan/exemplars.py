@@ -21,6 +21,7 @@ import torch
 from torch import Tensor
 
 from conceptry.models.errors import InputError
+from conceptry.models.folders import locked
 from conceptry.models.milan.chosen import Chosen
 from conceptry.models.milan.exemplar_settings import ExemplarSettings
 from conceptry.models.milan.feeding import Feed
@@ -30,7 +31,7 @@ from conceptry.models.milan.passes import Progress, first_pass, second_pass
 from conceptry.models.milan.records import LayerExemplars
 from conceptry.models.milan.results import InMemory
 from conceptry.models.milan.sources import Source
-from conceptry.models.milan.state import finished_layers, forget, locked, run_record, unfinished
+from conceptry.models.milan.state import finished_layers, forget, run_record, unfinished
 
 
 def compute_exemplars(
@@ -84,7 +85,7 @@ def compute_exemplars(
         wanted = {layer: asked.get(layer) for layer in layers}
         hooks = (transform_inputs, transform_hiddens, transform_outputs)
         record = run_record(name, feed.module, data, wanted, settings, hooks)
-        with locked(Path(directory)):
+        with locked(Path(directory), "exemplars"):
             _write(Path(directory), feed, hiddens, settings, record, resume, tell)
     return {layer: read_layer(Path(directory), layer) for layer in layers}
 

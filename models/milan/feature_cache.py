@@ -113,8 +113,11 @@ def cache_features(
 ) -> FeatureCache:
     """The features of every unit. progress: called with what is done and the share of it.
 
-    Raises InputError where there is no unit, where a unit has no caption, or where their numbers of exemplars differ.
+    Raises InputError where there is no unit, where a unit has no caption, where their numbers of exemplars differ,
+    where a feature is beyond float16, and for an encoder that projects: projections are fitted to what is cached.
     """
+    if encoder.projection is not None:
+        raise InputError(f"{encoder.name}: projects its features; expected the encoder without its projection")
     if not len(units):
         raise InputError("there is no annotated unit to compute features of")
     if isinstance(units, SharedPictures):
@@ -131,12 +134,20 @@ def cache_features(
                 f"layer {exemplars.layer} unit {exemplars.unit} has {len(exemplars.images)} exemplars, "
                 f"those before it {features.shape[1]}; expected one number"
             )
-        features[index] = encoder(exemplars.images[None], exemplars.masks[None])[0].cpu().numpy()
+        features[index] = _halves(encoder(exemplars.images[None], exemplars.masks[None])[0], encoder)
         captions.append(_checked(index, unit.captions))
         if progress:
             progress("computing features", (index + 1) / len(units))
     assert features is not None  # there is a unit
     return FeatureCache(features, tuple(captions))
+
+
+def _halves(values: Tensor, encoder: FeatureEncoder) -> np.ndarray:
+    """As float16; raises InputError where that is too small, or where a value is none."""
+    found, limit = values.cpu().numpy(), np.finfo(np.float16).max
+    if not (largest := np.abs(found).max()) <= limit:
+        raise InputError(f"{encoder.name}: gives a feature of size {largest:.4g}; expected at most {limit:,.0f}")
+    return found.astype(np.float16)
 
 
 def _shared(encoder: FeatureEncoder, units: SharedPictures, progress: Progress | None) -> FeatureCache:
@@ -153,7 +164,7 @@ def _shared(encoder: FeatureEncoder, units: SharedPictures, progress: Progress |
         masks = torch.from_numpy(flat).reshape(-1, *shape[1:]).to(encoder.device).float()
         source = torch.from_numpy(np.searchsorted(numbers, ids[rows, columns])).to(encoder.device)
         parts = [encoder.pool(values[source], masks) for values in encoder.pyramid(torch.from_numpy(pictures))]
-        features[rows, columns] = torch.cat(parts, dim=-1).cpu().numpy()
+        features[rows, columns] = _halves(torch.cat(parts, dim=-1), encoder)
         if progress:
             progress("computing features", float(numbers[-1] + 1) / (ids.max() + 1))
     return FeatureCache(features, tuple(_checked(i, units.captions(i)) for i in range(len(units))))

@@ -15,7 +15,8 @@ from torch import Tensor, nn
 from conceptry.models.errors import InputError
 from conceptry.models.explained.pixels import as_pixel_model
 from conceptry.models.explained.untouched import module_of
-from conceptry.models.milan.sources import ItemSource, PictureSource, Source, as_bytes, to_bytes
+from conceptry.models.milan.sources import ItemSource, PictureSource, Source
+from conceptry.models.milan.torch_source import as_bytes, to_bytes
 
 _AT_ONCE = 16  # pictures that a worker reads before it asks for more work
 _WORKERS = 4

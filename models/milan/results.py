@@ -5,13 +5,11 @@ error, not a signal.
 """
 
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 
-from conceptry.models.errors import ConceptryError
+from conceptry.models.folders import writing
 from conceptry.models.milan.files import IMAGES, MASKS
 
 
@@ -82,12 +80,3 @@ class _Array:
 
     def close(self) -> None:
         self._file.close()
-
-
-@contextmanager
-def writing(path: Path) -> Iterator[None]:
-    """What the system says against writing at `path`, as a ConceptryError that names it."""
-    try:
-        yield
-    except OSError as error:
-        raise ConceptryError(f"{path}: cannot be written: {error.strerror or error}") from None

@@ -16,23 +16,21 @@ import hashlib
 import io
 import json
 import shutil
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from filelock import FileLock, Timeout
 from torch import Tensor, nn
 
 from conceptry.models.artifacts import read_json, replace_atomically
 from conceptry.models.errors import InputError
+from conceptry.models.folders import writing
 from conceptry.models.milan.exemplar_settings import ExemplarSettings
-from conceptry.models.milan.results import writing
 
-RECORD, LOCK, UNFINISHED = "exemplars.json", ".lock", ".unfinished"
+RECORD, UNFINISHED = "exemplars.json", ".unfinished"
 _RUN, _FIRST, _SECOND = "run.json", "first.npz", "second.json"
 _SAYS = {
     "k": "k",
@@ -81,27 +79,6 @@ def module_digest(module: nn.Module) -> str:
         sha.update(f"{name} {values.dtype} {tuple(values.shape)}".encode())
         sha.update(values.reshape(-1).view(torch.uint8).numpy().data)
     return sha.hexdigest()
-
-
-@contextmanager
-def locked(directory: Path, what: str = "exemplars") -> Iterator[None]:
-    """The folder, made where it is not there, for this run alone; what: it writes.
-
-    Raises InputError where another run has it.
-    """
-    with writing(directory):
-        directory.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(directory / LOCK)
-        try:
-            lock.acquire(timeout=0)
-        except Timeout:
-            raise InputError(
-                f"{directory}: another run is writing {what} there; wait for it, or name another folder"
-            ) from None
-    try:
-        yield
-    finally:
-        lock.release()
 
 
 def finished_layers(directory: Path, record: dict[str, Any]) -> list[str]:

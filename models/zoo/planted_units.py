@@ -24,7 +24,8 @@ from torch import Tensor, nn
 
 from conceptry.models.artifacts import read_json, read_tensors, write_json
 from conceptry.models.errors import InputError
-from conceptry.models.milan.features import FeatureEncoder, load_feature_encoder
+from conceptry.models.milan.feature_encoders import load_feature_encoder
+from conceptry.models.milan.features import FeatureEncoder
 from conceptry.models.zoo.emoji import VOCABULARY
 from conceptry.models.zoo.scenes import EmojiScenes, Scene
 from conceptry.models.zoo.shipped import weights_directory

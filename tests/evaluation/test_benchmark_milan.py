@@ -16,7 +16,7 @@ from conceptry.models.errors import InputError
 from conceptry.models.milan.decoder import Decoder
 from conceptry.models.milan.describer import Describer, load_describer
 from conceptry.models.milan.exemplar_settings import ExemplarSettings
-from conceptry.models.milan.features import load_feature_encoder
+from conceptry.models.milan.feature_encoders import load_feature_encoder
 from conceptry.models.milan.language_model import LanguageModel
 from conceptry.models.milan.settings import DecodingSettings
 from conceptry.models.milan.vocabulary import Vocabulary

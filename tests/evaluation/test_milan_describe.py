@@ -19,12 +19,12 @@ from conceptry.evaluation.milan.describing import describe_network, file_names
 from conceptry.evaluation.milan.unit_sources import ask, exemplars_source, registered_units, score_note, version_source
 from conceptry.evaluation.process import Answer
 from conceptry.models.errors import InputError
+from conceptry.models.folders import LOCK
 from conceptry.models.images import png_bytes
 from conceptry.models.milan import describer
 from conceptry.models.milan.descriptions import Alternative, Description
 from conceptry.models.milan.files import write_layer
 from conceptry.models.milan.settings import DecodingSettings
-from conceptry.models.milan.state import LOCK
 from described import TEXTS, made_exemplars, made_source, made_units
 
 

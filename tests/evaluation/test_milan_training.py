@@ -12,15 +12,16 @@ from conceptry.evaluation.milan_training import EMOJI, EmojiData, run, run_annot
 from conceptry.evaluation.training import EXPERIMENT, Log, tracked
 from conceptry.models.artifacts import read_json, sha256_file
 from conceptry.models.errors import InputError
+from conceptry.models.folders import locked
 from conceptry.models.milan.describer import load_describer
-from conceptry.models.milan.features import load_feature_encoder
+from conceptry.models.milan.feature_encoders import load_feature_encoder
 from conceptry.models.milan.training_settings import DescriberTraining
 from conceptry.models.zoo.annotated_units import EmojiUnits
 from conceptry.models.zoo.colour_units import COLOUR_UNITS
 from conceptry.models.zoo.planted_units import load_planted_units
 from conceptry.models.zoo.shipped import weights_directory
 
-DATA = EmojiData(units=150, validation=20, held_out=20, n_objects=24, pool=2048, scenes=0)
+DATA = EmojiData(units=150, validation=20, held_out=10, draws=2, n_objects=24, pool=2048, scenes=0)
 SETTINGS = replace(EMOJI, epochs=1, hidden_size=96, embedding_size=32, lm_hidden_size=16, lm_embedding_size=16)
 
 
@@ -35,7 +36,10 @@ def folder(tmp_path_factory) -> Path:
 def test_a_small_training_leaves_a_describer_and_its_provenance(folder: Path):
     provenance = read_json(folder / "provenance.json")
     assert provenance["scores"].keys() == provenance["score_definitions"].keys()
-    assert 0 <= provenance["scores"]["property_set"] <= 1
+    draws = [scores["property_set_single"] for scores in provenance["scores_by_draw"]]
+    assert len(draws) == 2
+    assert provenance["scores"]["property_set_single"] == pytest.approx(sum(draws) / 2)
+    assert {"train", "validation", "heldout-1", "heldout-2"} == provenance["data_sha256"].keys()
     for name, digest in provenance["sha256"].items():
         assert sha256_file(folder / name) == digest
     units = EmojiUnits("heldout", 2, pool=2048, kinds=("object",))
@@ -64,6 +68,11 @@ def test_it_repeats_byte_for_byte_from_kept_features_and_is_logged(folder: Path,
         run(SETTINGS, replace(DATA, seed=5), tmp_path / "other", tracking=False, state=state)
     with pytest.raises(InputError, match="exists already"):
         run(SETTINGS, DATA, folder, tracking=False)
+    with (
+        locked(state, "something"),
+        pytest.raises(InputError, match="another run is writing the state of a training there"),
+    ):
+        run(SETTINGS, DATA, tmp_path / "other", tracking=False, state=state)
 
 
 def test_any_annotated_units_train_a_describer(tmp_path):
@@ -110,6 +119,8 @@ def test_published_annotations_train_a_describer(tmp_path, store):
     assert "1 annotated units have no exemplars, such as unit 9 of layer conv1" in told
     provenance = read_json(tmp_path / "describer" / "provenance.json")
     assert provenance["data"] == "milannotations:alexnet/places365: 3 units to train on, 1 held out"
+    options = "--epochs 1 --annotations ROOT#alexnet/places365 --encoder zoo:emoji-clip"
+    assert provenance["command"] == f"conceptry train milan --output FOLDER {options}"
 
 
 def test_a_run_shows_the_scores_of_what_was_kept(tmp_path, store):

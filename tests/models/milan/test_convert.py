@@ -248,7 +248,7 @@ def test_the_command_says_what_was_written_and_left_out(tmp_path, state, monkeyp
 
 
 def test_an_existing_folder_is_not_written_to(tmp_path):
-    with pytest.raises(InputError, match="exists already; expected a folder to create"):
+    with pytest.raises(InputError, match="exists already; name a new folder"):
         convert_describer(tmp_path / "a.pth", tmp_path)
 
 

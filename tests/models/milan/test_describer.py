@@ -12,7 +12,7 @@ from conceptry.models.encoders import load_encoder
 from conceptry.models.errors import InputError
 from conceptry.models.milan.decoder import Decoder
 from conceptry.models.milan.describer import Describer, load_describer, read_describer
-from conceptry.models.milan.features import load_feature_encoder, read_feature_encoder
+from conceptry.models.milan.feature_encoders import load_feature_encoder, read_feature_encoder
 from conceptry.models.milan.language_model import LanguageModel
 from conceptry.models.milan.settings import STRATEGIES, DecodingSettings
 from conceptry.models.milan.vocabulary import Vocabulary

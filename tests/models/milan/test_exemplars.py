@@ -19,8 +19,9 @@ from conceptry.models.milan import passes
 from conceptry.models.milan.exemplar_settings import ExemplarSettings
 from conceptry.models.milan.exemplars import compute_exemplars
 from conceptry.models.milan.files import read_results, write_layer
-from conceptry.models.milan.sources import ArraySource, TorchSource
+from conceptry.models.milan.sources import ArraySource
 from conceptry.models.milan.state import UNFINISHED
+from conceptry.models.milan.torch_source import TorchSource
 from support import environment
 
 N, SIDE = 40, 16

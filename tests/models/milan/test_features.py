@@ -10,7 +10,8 @@ from torchvision.models import alexnet, resnet18
 
 from conceptry.models.encoders import load_encoder
 from conceptry.models.errors import InputError
-from conceptry.models.milan.features import load_feature_encoder, pooled, read_feature_encoder
+from conceptry.models.milan.feature_encoders import load_feature_encoder, read_feature_encoder
+from conceptry.models.milan.features import pooled
 
 
 @pytest.fixture(scope="module")

@@ -145,7 +145,7 @@ def test_exemplars_of_a_network_that_no_name_leads_to(computed: Path, describer,
 def test_a_version_needs_no_zoo(tmp_path: Path, colour_exemplars: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The encoder of a describer that names zoo:emoji-clip is in the package as well."""
     from conceptry.models.milan.decoder import Decoder
-    from conceptry.models.milan.features import load_feature_encoder
+    from conceptry.models.milan.feature_encoders import load_feature_encoder
     from conceptry.models.milan.language_model import LanguageModel
     from conceptry.models.milan.vocabulary import Vocabulary
 

@@ -11,7 +11,8 @@ from torch import nn
 from conceptry.models.errors import InputError
 from conceptry.models.milan.exemplar_settings import ExemplarSettings
 from conceptry.models.milan.exemplars import compute_exemplars
-from conceptry.models.milan.sources import ArraySource, FolderSource, SceneSource, Source, TorchSource, open_source
+from conceptry.models.milan.sources import ArraySource, FolderSource, SceneSource, Source, open_source
+from conceptry.models.milan.torch_source import TorchSource
 
 
 @pytest.fixture

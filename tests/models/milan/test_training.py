@@ -12,7 +12,7 @@ from conceptry.models.milan import training
 from conceptry.models.milan.checkpoints import Checkpoint
 from conceptry.models.milan.decoder import Decoder
 from conceptry.models.milan.feature_cache import FeatureCache, cache_features, read_feature_cache
-from conceptry.models.milan.features import load_feature_encoder
+from conceptry.models.milan.feature_encoders import load_feature_encoder
 from conceptry.models.milan.initialisation import start_from_evidence
 from conceptry.models.milan.language_training import train_language_model
 from conceptry.models.milan.projection import ProjectionFit, read_projection
@@ -199,6 +199,18 @@ def test_cached_features_are_those_of_the_pictures(tmp_path):
         read_feature_cache(tmp_path)
     with pytest.raises(InputError, match="no annotated unit"):
         cache_features(encoder, [])
+    with pytest.raises(InputError, match="projects its features; expected the encoder without its projection"):
+        cache_features(encoder.projected(fit_of(shared)), units)
+
+
+def test_features_beyond_float16_are_refused():
+    units = EmojiUnits("train", 2, k=4, pool=2048, kinds=("object",))
+    encoder = load_feature_encoder("zoo:emoji-clip", "cpu")
+    encoder.trunk[0].weight.data.mul_(1e9)
+    encoder.trunk[1].running_var.fill_(1e-3)
+    for given in (units, list(units)):
+        with pytest.raises(InputError, match=r"zoo:emoji-clip: gives a feature of size .*; expected at most 65,504"):
+            cache_features(encoder, given)
 
 
 def fit_of(cache: FeatureCache):
