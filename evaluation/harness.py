@@ -85,8 +85,10 @@ class Harness(Protocol):
         """
         ...
 
-    def table_data(self, table: pd.DataFrame, labels: Sequence[object] | None, name: str) -> Any:
-        """Data from a table, as `mlflow.models.evaluate` hands it over."""
+    def table_data(
+        self, table: pd.DataFrame, labels: Sequence[object] | None, name: str, params: Mapping[str, str]
+    ) -> Any:
+        """Data from a table, as `mlflow.models.evaluate` hands it over; params: the version's hyperparameters."""
         ...
 
     def evaluate(self, predict: Predict, data: Any, progress: Progress) -> Report:

@@ -43,7 +43,9 @@ class ConceptryEvaluator(ModelEvaluator):
                 logger.info("the conceptry evaluator leaves this model alone: conceptry did not register it")
                 return EvaluationResult(metrics={}, artifacts={})
             harness = harness_of(method)
-            data = harness.table_data(dataset.features_data, dataset.labels_data, dataset.name)
+            model_id = getattr(model, "model_id", None)  # none where it was loaded from a folder
+            params = MlflowClient().get_logged_model(model_id).params if model_id else {}
+            data = harness.table_data(dataset.features_data, dataset.labels_data, dataset.name, params)
             report = harness.evaluate(InProcess(model), data, lambda what, share: None)
         except ConceptryError as error:
             raise MlflowException.invalid_parameter_value(str(error)) from None

@@ -37,7 +37,8 @@ def save_describer(directory: Path) -> Path:
     """Write the describer to `directory`."""
     from conceptry.models.milan.decoder import Decoder
     from conceptry.models.milan.describer import Describer
-    from conceptry.models.milan.features import FeatureEncoder, _trunk
+    from conceptry.models.milan.feature_encoders import build_trunk
+    from conceptry.models.milan.features import FeatureEncoder
     from conceptry.models.milan.language_model import LanguageModel
     from conceptry.models.milan.vocabulary import Vocabulary
 
@@ -50,7 +51,7 @@ def save_describer(directory: Path) -> Path:
         "mean": [0.5] * 3,
         "std": [0.5] * 3,
     }
-    trunk = _trunk(config)
+    trunk = build_trunk(config)
     vocabulary = Vocabulary(WORDS)
     decoder = Decoder(len(vocabulary), 8, hidden_size=4, embedding_size=1)
     language_model = LanguageModel(len(vocabulary), hidden_size=2, embedding_size=2)

@@ -83,7 +83,9 @@ class HarsanyiHarness:
     def load_data(self, name: str | None, params: Mapping[str, str], size: int | None, seed: int) -> SampleData:
         return load_samples(name, params, size, seed)
 
-    def table_data(self, table: pd.DataFrame, labels: Sequence[object] | None, name: str) -> SampleData:
+    def table_data(
+        self, table: pd.DataFrame, labels: Sequence[object] | None, name: str, params: Mapping[str, str]
+    ) -> SampleData:
         return table_samples(table, labels, name)
 
     def evaluate(self, predict: Predict, data: SampleData, progress: Progress) -> Report:

@@ -104,7 +104,7 @@ def own_cases(params: Mapping[str, str]) -> list[UnitCase]:
     ]
 
 
-def table_units(table: pd.DataFrame, labels: Sequence[object] | None, name: str) -> UnitData:
+def table_units(table: pd.DataFrame, labels: Sequence[object] | None, name: str, params: Mapping[str, str]) -> UnitData:
     """Data from a DataFrame with the columns layer and unit, of the registered network, and maybe a reference text.
 
     `labels`, one a row, are reference texts where there is no column reference. Raises InputError for other columns.
@@ -120,7 +120,7 @@ def table_units(table: pd.DataFrame, labels: Sequence[object] | None, name: str)
         unit = int(float(cell))
         known = (str(texts[row]),) if texts and isinstance(texts[row], str) and texts[row] else ()
         cases.append(UnitCase(OWN, f"{layer}:{unit}", str(layer), unit, references=known))
-    return UnitData(name, _digest(cases), cases)
+    return UnitData(name, _digest(cases), cases, encoder=params.get("clip_encoder", ""))
 
 
 def _annotations(rest: str, size: int, seed: int) -> list[UnitCase]:

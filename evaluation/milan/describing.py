@@ -179,7 +179,7 @@ def _chosen(source: Source, layers: Sequence[str]) -> list[str]:
 
     for layer in layers:
         if layer not in source.layers:
-            raise InputError(f"{source.title} has no layer {layer!r}; expected one of {some(list(source.layers))}")
+            raise InputError(f"{source.title}: no layer {layer!r}; expected one of {some(list(source.layers))}")
     return [layer for layer in source.layers if not layers or layer in layers]
 
 

@@ -59,8 +59,10 @@ class MilanHarness:
     def load_data(self, name: str | None, params: Mapping[str, str], size: int | None, seed: int) -> UnitData:
         return load_units(name, params, size, seed)
 
-    def table_data(self, table: pd.DataFrame, labels: Sequence[object] | None, name: str) -> UnitData:
-        return table_units(table, labels, name)
+    def table_data(
+        self, table: pd.DataFrame, labels: Sequence[object] | None, name: str, params: Mapping[str, str]
+    ) -> UnitData:
+        return table_units(table, labels, name, params)
 
     def evaluate(self, predict: Predict, data: UnitData, progress: Progress) -> Report:
         report = Report()

@@ -82,7 +82,9 @@ class PerturbationHarness:
     def load_data(self, name: str | None, params: Mapping[str, str], size: int | None, seed: int) -> CaseData:
         return load_cases(name, params, size, seed)
 
-    def table_data(self, table: pd.DataFrame, labels: Sequence[object] | None, name: str) -> CaseData:
+    def table_data(
+        self, table: pd.DataFrame, labels: Sequence[object] | None, name: str, params: Mapping[str, str]
+    ) -> CaseData:
         return table_cases(table, labels, name)
 
     def evaluate(self, predict: Predict, data: CaseData, progress: Progress) -> Report:

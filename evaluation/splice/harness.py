@@ -95,7 +95,9 @@ class SpliceHarness:
     def load_data(self, name: str | None, params: Mapping[str, str], size: int | None, seed: int) -> PictureData:
         return load_data(name or "zoo:emoji-scenes", size, seed)
 
-    def table_data(self, table: pd.DataFrame, labels: Sequence[object] | None, name: str) -> PictureData:
+    def table_data(
+        self, table: pd.DataFrame, labels: Sequence[object] | None, name: str, params: Mapping[str, str]
+    ) -> PictureData:
         return table_data(table, labels, name)
 
     def evaluate(self, predict: Predict, data: PictureData, progress: Progress) -> Report:

@@ -51,7 +51,7 @@ def read_feature_encoder(directory: Path, device: str | torch.device = "auto") -
             raise InputError(f"{directory}: holds no {file}; expected a folder with a feature encoder")
     try:
         config = read_json(directory / CONFIG)
-        trunk = _trunk(config)
+        trunk = build_trunk(config)
     except (ValueError, KeyError, TypeError) as error:
         raise InputError(f"{directory / CONFIG}: does not describe a feature encoder ({error})") from None
     fill(trunk, read_tensors(directory / WEIGHTS), f"{directory / WEIGHTS}")
@@ -77,7 +77,7 @@ def _emoji_clip(name: str, device: torch.device) -> FeatureEncoder:
         "mean": preprocessing["mean"],
         "std": preprocessing["std"],
     }
-    trunk = _trunk(config)
+    trunk = build_trunk(config)
     state = load_file(folder / CLIP_WEIGHTS)
     wanted = {f"visual.{key}": key for key in trunk.state_dict()}
     fill(trunk, {wanted[key]: value.float() for key, value in state.items() if key in wanted}, name)
@@ -91,14 +91,14 @@ def _torchvision(name: str, architecture: str, file: Path, device: torch.device)
     if architecture == "alexnet":
         levels = [f"features.{i}" for i in (0, 3, 6, 8, 10)]
     config = {"name": name, "kind": "torchvision", "architecture": architecture, "levels": levels, **_IMAGENET}
-    trunk = _trunk(config)
+    trunk = build_trunk(config)
     names = {key.replace("features_", "features."): key for key in trunk.state_dict()}
     state = read_checkpoint(file, names).state
     fill(trunk, {names[key]: value.float() for key, value in state.items() if key in names}, name)
     return FeatureEncoder(config, trunk, device)
 
 
-def _trunk(config: Mapping[str, Any]) -> nn.Sequential:
+def build_trunk(config: Mapping[str, Any]) -> nn.Sequential:
     """The modules up to the last level, in their order, with weights that mean nothing yet."""
     with torch.random.fork_rng(devices=[]):
         if config["kind"] == "open_clip_resnet":

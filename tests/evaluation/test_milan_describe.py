@@ -121,7 +121,7 @@ def test_folders_of_something_else_are_refused(tmp_path: Path):
         describe_network(made_source(), tmp_path)
     with pytest.raises(InputError, match="expected a folder, this is a file"):
         describe_network(made_source(), tmp_path / "notes.txt")
-    with pytest.raises(InputError, match="Units of a net has no layer 'layer9'; expected one of layer1, layer2"):
+    with pytest.raises(InputError, match="Units of a net: no layer 'layer9'; expected one of layer1, layer2"):
         describe_network(made_source(), tmp_path / "new", ["layer9"])
 
 

@@ -4,9 +4,11 @@ import json
 from pathlib import Path
 
 import colours
+import mlflow
 import numpy as np
 import pandas as pd
 import pytest
+from mlflow import MlflowClient
 from PIL import Image
 
 from conceptry.evaluation.harness import harness_of
@@ -241,16 +243,29 @@ def test_a_summary_counts_the_units_of_each_word_by_layer(predict, milan_version
 
 def test_data_from_tables_of_mlflow(predict) -> None:
     table = pd.DataFrame({"layer": ["first", "first"], "unit": [0, 1], "reference": ["red", None]})
-    found = HARNESS.table_data(table, None, "frame")
+    found = HARNESS.table_data(table, None, "frame", {})
     assert [c.references for c in found.cases] == [("red",), ()]
-    assert HARNESS.evaluate(predict, found, quiet).metrics["rouge1"] == 1
-    labelled = HARNESS.table_data(table.drop(columns="reference"), ["red", "green"], "frame")
+    report = HARNESS.evaluate(predict, found, quiet)
+    assert report.metrics["rouge1"] == 1
+    assert "clip_score is left out: the version was registered without clip_encoder" in report.notes
+    labelled = HARNESS.table_data(
+        table.drop(columns="reference"), ["red", "green"], "frame", {"clip_encoder": "zoo:emoji-clip"}
+    )
     assert [c.references for c in labelled.cases] == [("red",), ("green",)]
+    assert labelled.encoder == "zoo:emoji-clip"
     with pytest.raises(InputError, match="expected the columns layer, unit and maybe reference, got no unit: layer"):
-        HARNESS.table_data(table[["layer"]], None, "frame")
+        HARNESS.table_data(table[["layer"]], None, "frame", {})
     for unit in ("x", 2.5, -1, float("nan")):
         with pytest.raises(InputError, match=f"frame, row 0: expected the number of a unit, got '{unit}'"):
-            HARNESS.table_data(pd.DataFrame({"layer": ["a"], "unit": [unit]}), None, "frame")
+            HARNESS.table_data(pd.DataFrame({"layer": ["a"], "unit": [unit]}), None, "frame", {})
+
+
+def test_mlflow_evaluates_units_of_the_network(milan_version) -> None:
+    table = pd.DataFrame({"layer": ["first", "7"], "unit": [0, 2], "reference": ["red", "green"]})
+    with mlflow.start_run(experiment_id=MlflowClient().create_experiment("units")):
+        found = mlflow.models.evaluate(milan_version.uri, table, model_type="explainer", evaluators=["conceptry"])
+    assert found.metrics["rouge1"] == 1
+    assert ("clip_score" in found.metrics) == ("clip_encoder" in milan_version.params)
 
 
 def test_commands_on_a_real_store(milan_version, milan_options, command_line, tmp_path: Path, monkeypatch) -> None:

@@ -129,7 +129,7 @@ def test_what_data_does_not_tell_is_noted(predict, digits) -> None:
         "the data names no class: probes are left out",
     ]
     rows = pd.DataFrame({"image": [digits[0].read_bytes(), digits[1].read_bytes()], "label": ["0", "1"]})
-    report = harness.evaluate(predict, harness.table_data(rows, None, "mine"), quiet)
+    report = harness.evaluate(predict, harness.table_data(rows, None, "mine", {}), quiet)
     assert report.metrics["probe_success"] > 0
     assert report.notes == ["mine has no pictures that judge probes: what 5-NN and SVC see is left out"]
     assert len(report.tables["probes"]) == 20
