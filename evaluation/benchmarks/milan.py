@@ -48,7 +48,7 @@ def run(
     networks: Sequence[Network] = (*NETWORKS, IMAGENET),
     sizes: Sizes | None = None,
 ) -> Benchmark:
-    """Measure; about six minutes, or one and a half if `quick` (fewer rounds, pictures and units).
+    """Measure; six minutes, or one and a half if `quick` (fewer rounds, pictures and units).
 
     `networks` and `sizes` are what the targets are about; less is for trying things out. There is no dictionary here:
     InputError if one is given.
