@@ -113,11 +113,9 @@ def cache_features(
 ) -> FeatureCache:
     """The features of every unit. progress: called with what is done and the share of it.
 
-    Raises InputError where there is no unit, where a unit has no caption, where their numbers of exemplars differ,
-    where a feature is beyond float16, and for an encoder that projects: projections are fitted to what is cached.
+    Raises InputError where there is no unit, where a unit has no caption, where their numbers of exemplars differ, or
+    where a feature is beyond float16.
     """
-    if encoder.projection is not None:
-        raise InputError(f"{encoder.name}: projects its features; expected the encoder without its projection")
     if not len(units):
         raise InputError("there is no annotated unit to compute features of")
     if isinstance(units, SharedPictures):
@@ -164,7 +162,7 @@ def _shared(encoder: FeatureEncoder, units: SharedPictures, progress: Progress |
         masks = torch.from_numpy(flat).reshape(-1, *shape[1:]).to(encoder.device).float()
         source = torch.from_numpy(np.searchsorted(numbers, ids[rows, columns])).to(encoder.device)
         parts = [encoder.pool(values[source], masks) for values in encoder.pyramid(torch.from_numpy(pictures))]
-        features[rows, columns] = _halves(torch.cat(parts, dim=-1), encoder)
+        features[rows, columns] = _halves(encoder.joined(parts), encoder)
         if progress:
             progress("computing features", float(numbers[-1] + 1) / (ids.max() + 1))
     return FeatureCache(features, tuple(_checked(i, units.captions(i)) for i in range(len(units))))

@@ -12,7 +12,7 @@ Differences from the original: `+surroundings`, which lets a description say wha
 projection that an encoder may end in (see projection.py). Both are off unless they are asked for.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from copy import copy
 from pathlib import Path
 from typing import Any
@@ -72,7 +72,11 @@ class FeatureEncoder:
 
     def _unit(self, images: Tensor, masks: Tensor) -> Tensor:
         mask = (masks != 0).to(self.device).float()
-        f = torch.cat([self.pool(values, mask) for values in self.pyramid(images)], dim=-1)
+        return self.joined([self.pool(values, mask) for values in self.pyramid(images)])
+
+    def joined(self, parts: Sequence[Tensor]) -> Tensor:
+        """f (n, F) of what `pool` gives of each level in turn, projected where the encoder projects."""
+        f = torch.cat([*parts], dim=-1)
         return f if self.projection is None else self.projection(f)
 
     def pool(self, values: Tensor, masks: Tensor) -> Tensor:
