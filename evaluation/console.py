@@ -36,14 +36,21 @@ seed_option = click.option(
     "--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Which ones are drawn."
 )
 device_option = click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:INDEX.")
-layers_option = click.option(
-    "--layer",
-    "layers",
-    multiple=True,
-    metavar="NAME",
-    callback=lambda _, __, names: [name for name in names if name],  # an empty text of MLproject says "all"
-    help="Only this layer; may be repeated. [default: all]",
-)
+
+
+def layers_option(help: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """--layer NAME, which may be repeated, as a list of names."""
+    return click.option(
+        "--layer",
+        "layers",
+        multiple=True,
+        metavar="NAME",
+        callback=lambda _, __, names: [name for name in names if name],  # an empty text of MLproject says "none"
+        help=help,
+    )
+
+
+only_layers_option = layers_option("Only this layer; may be repeated. [default: all]")
 
 
 def json_option(name: str, help: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:

@@ -170,6 +170,8 @@ def train_command(
             raise InputError("--probes fits the planted neurons of the emoji world; it goes with --seed alone")
         found = run_probes(output, **_only(seed=seed))
         return "\n".join([*_lines(found), f"saved {output}"])
+    if state and state.resolve() == output.resolve():
+        raise InputError(f"--state {state}: expected another folder than --output, which appears when all is done")
     given = {"units": units, "epochs": epochs, "seed": seed}
     given |= _without_folders(annotations, imagenet, encoder)
     options = [f"--{name} {value}" for name, value in given.items() if value is not None] + ["--small"] * small

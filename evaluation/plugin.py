@@ -43,8 +43,7 @@ class ConceptryEvaluator(ModelEvaluator):
                 logger.info("the conceptry evaluator leaves this model alone: conceptry did not register it")
                 return EvaluationResult(metrics={}, artifacts={})
             harness = harness_of(method)
-            model_id = getattr(model, "model_id", None)  # none where it was loaded from a folder
-            params = MlflowClient().get_logged_model(model_id).params if model_id else {}
+            params = _params_of(model)
             data = harness.table_data(dataset.features_data, dataset.labels_data, dataset.name, params)
             report = harness.evaluate(InProcess(model), data, lambda what, share: None)
         except ConceptryError as error:
@@ -67,3 +66,14 @@ def _method_of(model: Any) -> str | None:
 
     method = (model.metadata.metadata or {}).get("conceptry.method")
     return method if method in METHODS else None
+
+
+def _params_of(model: Any) -> dict[str, str]:
+    """The hyperparameters, none where the store does not know the model: it was copied from another one."""
+    from mlflow import MlflowClient
+    from mlflow.exceptions import MlflowException
+
+    try:
+        return MlflowClient().get_logged_model(model.model_id).params if model.model_id else {}
+    except MlflowException:
+        return {}

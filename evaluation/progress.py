@@ -11,9 +11,9 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 def bar(title: str) -> Iterator:
     """A bar to be fed `(what, share)`; gone from the terminal when it is done, and absent where there is none."""
     columns = (
-        TextColumn("{task.fields[title]}"),
+        TextColumn("{task.fields[title]}", markup=False),  # names may hold what would be markup
         BarColumn(),
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         TimeElapsedColumn(),
     )
     console = Console(stderr=True)

@@ -1,8 +1,4 @@
-"""What every training command shares: a folder that appears at once, an MLflow run, and the record of how it was made.
-
-The folder appears complete or not at all: everything is written beside it and renamed at the end, so a training that
-is killed leaves nothing under its name.
-"""
+"""What every training command shares: an MLflow run, and the record of how it was made."""
 
 import platform
 import time

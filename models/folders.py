@@ -22,9 +22,13 @@ def check_new(directory: Path) -> Path:
 
 @contextmanager
 def new_folder(directory: Path) -> Iterator[Path]:
-    """A path beside `directory` to be made and filled, which takes its name where all went well."""
+    """A path beside `directory` to be made and filled, which takes its name where all went well.
+
+    A run that is killed leaves nothing under that name. Raises InputError where it exists.
+    """
     directory = check_new(directory)
-    directory.parent.mkdir(parents=True, exist_ok=True)
+    with writing(directory):
+        directory.parent.mkdir(parents=True, exist_ok=True)
     partial = directory.with_name(f".{directory.name}.{os.getpid()}.partial")
     shutil.rmtree(partial, ignore_errors=True)  # of a run that was killed: numbers of processes come again
     try:

@@ -95,12 +95,19 @@ def make_options(method: Method, values: Mapping[str, Any]) -> Any:
     fields = {f.name: f for f in dataclasses.fields(method.options)}
     if unknown := sorted(values.keys() - fields.keys()):
         raise InputError(f"unknown option {unknown[0]!r} of {method.name}; expected one of {', '.join(fields)}")
+    check_options(method.options, values)
+    return method.options(**values)
+
+
+def check_options(options: type, values: Mapping[str, Any]) -> None:
+    """Raise InputError for a value of the wrong type, and for one outside the choices."""
+    fields = {f.name: f for f in dataclasses.fields(options)}
     for name, value in values.items():
-        kind = option_type(method.options, name)
+        kind = option_type(options, name)
         accepted = (int, float) if kind is float else kind
-        if value is not None and (not isinstance(value, accepted) or (isinstance(value, bool) and kind is not bool)):
+        left_out = value is None and fields[name].default is None
+        if not left_out and (not isinstance(value, accepted) or (isinstance(value, bool) and kind is not bool)):
             raise InputError(f"{name} must be of type {kind.__name__}, got {value!r}")
         choices = fields[name].metadata.get("choices")
         if choices and value not in choices:
             raise InputError(f"{name} must be one of {', '.join(choices)}, got {value!r}")
-    return method.options(**values)

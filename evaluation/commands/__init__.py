@@ -1,1 +1,1 @@
-"""Commands of `conceptry` beyond the registry's own, one file each; importing one imports neither torch nor MLflow."""
+"""The commands of `conceptry` and what some share; importing them imports neither torch nor MLflow."""

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+from rich.markup import escape
 from rich.table import Table
 
 from conceptry.evaluation.console import (
@@ -71,9 +72,7 @@ def _audit(name: str, words: tuple[str, ...], params: dict[str, Any], device: st
     from conceptry.evaluation.milan.described import expect_version
 
     if Path(name).exists():
-        if params:
-            raise InputError(f"--params are of a search by a version; {name} holds descriptions already")
-        return audit_folder(Path(name), words, pictures)
+        return audit_folder(Path(name), words, params, pictures)
     expect_version(name)
     from conceptry.evaluation.process import VersionProcess
     from conceptry.evaluation.progress import bar
@@ -91,14 +90,14 @@ def _table(audits: list[Any]) -> Table:
 
     table = Table("layer", box=None, header_style="bold", pad_edge=False)
     for each in audits:
-        table.add_column(each.title, justify="right")
+        table.add_column(escape(each.title), justify="right")
         table.add_column("share", justify="right")
     for layer in [*layers_of(audits), None]:
         cells = []
         for each in audits:
             total = sum(each.units.values()) if layer is None else each.units.get(layer, 0)
             cells += [f"{each.count(layer):,} of {total:,}", f"{each.share(layer):.1%}"] if total else ["", ""]
-        table.add_row("all" if layer is None else layer, *cells, style="bold" if layer is None else None)
+        table.add_row("all" if layer is None else escape(layer), *cells, style="bold" if layer is None else None)
     return table
 
 

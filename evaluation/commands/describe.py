@@ -10,7 +10,7 @@ from conceptry.evaluation.console import (
     check_params,
     device_option,
     errors,
-    layers_option,
+    only_layers_option,
     say,
     say_device,
     search_params_option,
@@ -21,7 +21,7 @@ from conceptry.models.errors import InputError
 @click.command()
 @click.argument("uri", required=False)
 @click.option("--output", required=True, type=click.Path(path_type=Path), help="Folder to write, or to go on with.")
-@layers_option
+@only_layers_option
 @search_params_option
 @click.option("--describer", type=Optional(str), help="Instead of a version: zoo:emoji-milan or describer:FOLDER.")
 @click.option(

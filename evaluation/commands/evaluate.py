@@ -4,7 +4,6 @@ import json
 from pathlib import Path
 
 import click
-from rich.markup import escape
 
 from conceptry.evaluation.console import (
     Optional,
@@ -41,7 +40,7 @@ def evaluate(uri: str, data: str | None, size: int | None, seed: int, device: st
     from conceptry.evaluation.reports import comparison_table
     from conceptry.registry.compare import on_shared_data
 
-    with bar(escape(uri)) as progress:
+    with bar(uri) as progress:
         done = evaluate_version(uri, data, size=size, seed=seed, device=device, progress=progress)
     version = done.version
     say_device(done.device)
@@ -89,7 +88,7 @@ def summarise(
     check_picture(output)
     version = find_version(uri)
     harness = harness_of(version.method)
-    with bar(escape(uri)) as progress:
+    with bar(uri) as progress:
         progress("reading data", 0.0)
         known = harness.load_data(data, version.params, size, seed)
         known.check_label(label)

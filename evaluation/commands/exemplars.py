@@ -3,9 +3,17 @@
 from pathlib import Path
 
 import click
-from rich.markup import escape
 
-from conceptry.evaluation.console import Optional, device_option, errors, say, say_device, seed_option, size_option
+from conceptry.evaluation.console import (
+    Optional,
+    device_option,
+    errors,
+    layers_option,
+    say,
+    say_device,
+    seed_option,
+    size_option,
+)
 from conceptry.models.errors import InputError
 
 
@@ -17,9 +25,7 @@ from conceptry.models.errors import InputError
     show_default=True,
     help="zoo:emoji-scenes, zoo:NAME of a data set of pictures, or folder:PATH.",
 )
-@click.option(
-    "--layer", "layers", multiple=True, metavar="NAME", help="May be repeated. [default: the network's stages]"
-)
+@layers_option("May be repeated. [default: the network's stages]")
 @click.option("--unit", "units", multiple=True, metavar="LAYER:NUMBER", help="May be repeated. [default: all units]")
 @click.option("--output", required=True, type=click.Path(path_type=Path), help="Folder of results.")
 @click.option("--k", type=int, default=15, show_default=True, help="Pictures of each unit.")
@@ -39,7 +45,7 @@ from conceptry.models.errors import InputError
 def exemplars(
     model: str,
     data: str,
-    layers: tuple[str, ...],
+    layers: list[str],
     units: tuple[str, ...],
     output: Path,
     k: int,
@@ -73,12 +79,11 @@ def exemplars(
     chosen = _units(units)
     place = resolve_device(device)
     say_device(str(place))
-    with bar(escape(model)) as progress:
+    with bar(model) as progress:
         progress("loading", 0.0)
         network = load_network(model, place)
         source = open_source(data, size, seed)
-        # An entry point of MLproject says "none" by an empty text.
-        named = [layer for layer in layers if layer] or list(chosen) or default_layers(network.module, model)
+        named = layers or list(chosen) or default_layers(network.module, model)
         found = compute_exemplars(
             network,
             source,

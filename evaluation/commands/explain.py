@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 import click
-from rich.markup import escape
 
 from conceptry.evaluation.console import (
     Optional,
@@ -89,7 +88,7 @@ def explain(
     named = harness.check_request(paths, named, version.params)
     records: list[dict] = []
     for each in versions:
-        with bar(escape(each.uri)) as progress, VersionProcess(each.uri, device) as predict:
+        with bar(each.uri) as progress, VersionProcess(each.uri, device) as predict:
             say_device(predict.device_in_use)
             predict.on_progress = progress
             found = harness.records(predict, paths, params, named)

@@ -10,7 +10,7 @@ import click
 from conceptry.evaluation.console import (
     Optional,
     device_option,
-    layers_option,
+    only_layers_option,
     search_params_option,
     seed_option,
 )
@@ -47,7 +47,7 @@ def described_units(orders: int, size: int) -> Callable[[Callable[..., None]], C
     """Options that reach a command as one `UnitsAsked`, before its own. orders, size: their defaults."""
     options = [
         click.argument("uri"),
-        layers_option,
+        only_layers_option,
         click.option("--orders", default=orders, show_default=True, type=int, help="Random orders to compare with."),
         click.option("--model", type=Optional(str), help="The network, where URI is a folder or table."),
         search_params_option,

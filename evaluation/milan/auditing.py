@@ -16,13 +16,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from conceptry.evaluation.milan.described import FILE, DescribedUnit, read_descriptions
+from conceptry.evaluation.milan.described import DescribedUnit, read_descriptions, table_at
 from conceptry.evaluation.milan.describing import RECORD, articles
 from conceptry.evaluation.milan.overlay import CELL, Strip, strip
 from conceptry.evaluation.milan.unit_sources import ask, registered_units
 from conceptry.evaluation.process import Predict
 from conceptry.models.artifacts import read_json
-from conceptry.models.errors import InputError
 from conceptry.models.milan.words import FUNCTION_WORDS, matched, word_counts
 
 COLUMNS = ("audited", "layer", "unit", "description", "score", "pmi", "words")
@@ -74,15 +73,14 @@ def audit_version(
     return _audit(version.uri.removeprefix("models:/"), version.params["model"], units, matches)
 
 
-def audit_folder(path: Path, words: Sequence[str], pictures: bool = True) -> Audit:
+def audit_folder(
+    path: Path, words: Sequence[str], params: Mapping[str, Any] | None = None, pictures: bool = True
+) -> Audit:
     """A folder that `conceptry describe` wrote, or a table of descriptions; a table has no exemplars.
 
     Raises InputError where it is neither.
     """
-    table = path / FILE if path.is_dir() else path
-    if not table.is_file():
-        raise InputError(f"{path}: expected a folder with {FILE} in it, or such a table")
-    units = read_descriptions(table)
+    units = read_descriptions(table_at(path, params or {}))
     matches = find_matches(units, words)
     if pictures and (path / RECORD).is_file():
         files = read_json(path / RECORD)["layers"]

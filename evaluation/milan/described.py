@@ -94,6 +94,19 @@ def read_descriptions(path: Path) -> list[DescribedUnit]:
     return units
 
 
+def table_at(path: Path, params: Mapping[str, Any]) -> Path:
+    """The table of descriptions that `path` is, or that lies in that folder.
+
+    Raises InputError where there is none, and where there are `params` of a search: it holds descriptions already.
+    """
+    if params:
+        raise InputError(f"--params are of a search by a version; {path} holds descriptions already")
+    table = path / FILE if path.is_dir() else path
+    if not table.is_file():
+        raise InputError(f"{path}: expected a folder with {FILE} in it, or such a table")
+    return table
+
+
 def summary(units: Sequence[DescribedUnit]) -> str:
     """Counts in words: units, different descriptions, units that are never active."""
     active = [unit for unit in units if unit.active]
@@ -108,8 +121,12 @@ def _parsed(row: dict[str, str | None], where: str) -> DescribedUnit:
         scores: dict[str, Any] = {name: number(row.get(name)) for name in (*SCORES, "activation")}
         alternatives = json.loads(row.get("alternatives") or "[]")
         unit = int(row["unit"] or "")
+        if not isinstance(alternatives, list) or not all(isinstance(each, dict) for each in alternatives):
+            raise ValueError
     except (ValueError, TypeError):
-        raise InputError(f"{where}: unit and scores must be numbers and alternatives JSON, got {row}") from None
+        raise InputError(
+            f"{where}: expected numbers for unit and scores, a JSON list for alternatives, got {row}"
+        ) from None
     description = row["description"] or ""
     active = (row.get("active") or str(bool(description))).lower() == "true"
     known: dict[str, Any] = {"active": active, "alternatives": tuple(alternatives)}

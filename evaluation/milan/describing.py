@@ -25,7 +25,7 @@ from conceptry.evaluation.milan.page import Link, layer_page, navigation
 from conceptry.evaluation.milan.unit_html import DrawnUnit, draw_units
 from conceptry.models.artifacts import read_json, write_json
 from conceptry.models.errors import InputError
-from conceptry.models.folders import locked
+from conceptry.models.folders import locked, writing
 
 INDEX, RECORD = "index.html", "describe.json"
 
@@ -59,7 +59,6 @@ def describe_network(
     Layers that an earlier run has finished are left as they are. Raises InputError for an unknown layer, for a folder
     that holds something else, and for one that another run is writing to.
     """
-
     chosen = _chosen(source, layers)
     open_output(output, source.identity)
     with locked(output, "descriptions"):
@@ -110,9 +109,12 @@ def open_output(output: Path, identity: Mapping[str, Any]) -> dict[str, Any]:
     if not (output / RECORD).is_file():
         if output.is_dir() and any(output.iterdir()):
             raise InputError(f"--output {output}: holds other files; expected a new folder, or one of this command")
-        output.mkdir(parents=True, exist_ok=True)
-        write_json(output / RECORD, {"identity": dict(identity), "layers": {}})
+        with writing(output):
+            output.mkdir(parents=True, exist_ok=True)
+            write_json(output / RECORD, {"identity": dict(identity), "layers": {}})
     record = read_json(output / RECORD)
+    if not record["layers"]:  # a run was ended before it described anything
+        return {"identity": dict(identity), "layers": {}}
     known, wanted = _flat(record["identity"]), _flat(identity)
     for key in dict.fromkeys([*known, *wanted]):
         if known.get(key) != wanted.get(key):

@@ -90,7 +90,7 @@ class MilanHarness:
             if data.encoder:
                 report.metrics["clip_score"] = _clip_score(data, said)
             else:
-                report.notes.append("clip_score is left out: the version was registered without clip_encoder")
+                report.notes.append("clip_score is left out: the version has no clip_encoder, or it is not known here")
         except ConceptryError as error:  # an encoder that cannot be had, or whose words are others
             report.notes.append(f"clip_score is left out: {error}")
         for name, texts in data.baselines.items():

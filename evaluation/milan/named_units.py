@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from conceptry.evaluation.console import check_params
-from conceptry.evaluation.milan.described import FILE, DescribedUnit, expect_version, read_descriptions
+from conceptry.evaluation.milan.described import DescribedUnit, expect_version, read_descriptions, table_at
 from conceptry.evaluation.milan.unit_sources import ask, registered_units
 from conceptry.evaluation.process import VersionProcess
 from conceptry.models.errors import InputError, shown
@@ -68,13 +68,9 @@ def named_units(
 
 
 def _from_table(path: Path, params: Mapping[str, Any], device: str, network: str | None) -> NamedUnits:
-    if params:
-        raise InputError(f"--params are of a search by a version; {path} holds descriptions already")
+    table = table_at(path, params)
     if not network:
         raise InputError(f"{path}: holds descriptions alone; name the network with --model, as zoo:scenes")
-    table = path / FILE if path.is_dir() else path
-    if not table.is_file():
-        raise InputError(f"{path}: expected a folder with {FILE} in it, or such a table")
     return NamedUnits(path.resolve().name, read_descriptions(table), load_network(network, device))
 
 

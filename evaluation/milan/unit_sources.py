@@ -65,6 +65,7 @@ def exemplars_source(directory: Path, describer: str, params: Mapping[str, Any],
 
     Raises InputError where the folder holds no exemplars, or for an unknown describer or parameter.
     """
+    from conceptry.models.method import check_options
     from conceptry.models.milan.describer import describer_directory, load_describer
     from conceptry.models.milan.files import read_results
     from conceptry.models.milan.settings import DecodingSettings
@@ -74,6 +75,7 @@ def exemplars_source(directory: Path, describer: str, params: Mapping[str, Any],
     names = [field.name for field in dataclasses.fields(DecodingSettings)]
     if unknown := sorted(params.keys() - set(names)):
         raise InputError(f"describers have no parameter {unknown[0]!r}; expected one of {', '.join(names)}")
+    check_options(DecodingSettings, params)
     loaded, folder = load_describer(describer, device), describer_directory(describer)
     settings = dataclasses.replace(loaded.settings, **params)
     if settings.clip:

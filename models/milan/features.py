@@ -35,8 +35,8 @@ class FeatureEncoder:
     Call it with images uint8 (n, k, 3, H, W) and masks uint8 or bool (n, k, 1, H, W), arrays or tensors, for float32
     features (n, k, F). A unit's pictures are a batch of their own, so its features do not depend on the others.
 
-    config: what the folder says, see `read_feature_encoder`. projection: None, or what f is projected by; F is then its
-    number of outputs.
+    config: what the folder says, see `feature_encoders.read_feature_encoder`. projection: None, or what f is projected
+    by; F is then its number of outputs.
     """
 
     def __init__(self, config: Mapping[str, Any], trunk: nn.Sequential, device: torch.device) -> None:
@@ -126,7 +126,7 @@ class FeatureEncoder:
         return without_folders(self.name)
 
     def save(self, directory: Path) -> None:
-        """Write all that `read_feature_encoder` needs: the trunk's weights and how pictures come to it."""
+        """Write what `feature_encoders.read_feature_encoder` needs: weights, and how pictures come to them."""
         from safetensors.torch import save_file
 
         directory.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""A run that writes into a folder: one at a time, gone on with after it was killed, and known again when it is done.
+"""A run that writes into a folder: gone on with after it was killed, and known again when it is done.
 
 | file | content |
 |---|---|

@@ -1,12 +1,14 @@
 """The networks that ship with conceptry: one folder each, of weights, configuration and provenance."""
 
 import difflib
+from importlib import metadata
 from pathlib import Path
 from typing import Literal
 
 from conceptry.models.errors import InputError
 
 _WEIGHTS = Path(__file__).parent / "weights"
+_INSTALLED = "conceptry/models/zoo/weights"
 
 Kind = Literal["encoder", "classifier", "describer", "probes"]
 _DESCRIBED_BY = {
@@ -19,7 +21,7 @@ _DESCRIBED_BY = {
 
 def shipped_names(kind: Kind = "encoder") -> list[str]:
     """The names of the networks of a kind that ship, as in `zoo:NAME`."""
-    folders = [path for path in _WEIGHTS.iterdir() if (path / "provenance.json").is_file()]
+    folders = [path for path in _weights().iterdir() if (path / "provenance.json").is_file()]
     return sorted(path.name for path in folders if (path / _DESCRIBED_BY[kind]).is_file())
 
 
@@ -32,4 +34,17 @@ def weights_directory(name: str, kind: Kind = "encoder") -> Path:
         near = difflib.get_close_matches(name, names, n=1)
         hint = f"; did you mean {near[0]}?" if near else ""
         raise InputError(f"the zoo has no network {name!r} among its {kind}s; they are {', '.join(names)}{hint}")
-    return _WEIGHTS / name
+    return _weights() / name
+
+
+def _weights() -> Path:
+    """The folder of all: beside this file, or where this is the copy of the code in a version, as it is installed."""
+    if _WEIGHTS.is_dir():
+        return _WEIGHTS
+    try:
+        installed = Path(str(metadata.distribution("conceptry").locate_file(_INSTALLED)))
+    except metadata.PackageNotFoundError:
+        installed = None
+    if installed is None or not installed.is_dir():
+        raise InputError("the networks that ship with conceptry are not here; install it: pip install conceptry")
+    return installed

@@ -15,10 +15,10 @@ from PIL import Image
 
 from conceptry.evaluation.milan import describing
 from conceptry.evaluation.milan.described import DescribedUnit, read_descriptions, write_descriptions
-from conceptry.evaluation.milan.describing import describe_network, file_names
+from conceptry.evaluation.milan.describing import RECORD, describe_network, file_names, open_output
 from conceptry.evaluation.milan.unit_sources import ask, exemplars_source, registered_units, score_note, version_source
 from conceptry.evaluation.process import Answer
-from conceptry.models.errors import InputError
+from conceptry.models.errors import ConceptryError, InputError
 from conceptry.models.folders import LOCK
 from conceptry.models.images import png_bytes
 from conceptry.models.milan import describer
@@ -84,6 +84,17 @@ def test_a_run_that_was_killed_before_any_layer_was_done_is_gone_on_with(tmp_pat
     describe_network(made_source(), tmp_path / "out")
     describe_network(made_source(), tmp_path / "whole")
     assert contents(tmp_path / "out") == contents(tmp_path / "whole")
+
+
+def test_a_run_that_described_nothing_does_not_keep_its_folder(tmp_path: Path):
+    open_output(tmp_path / "out", {"version": "milan/1"})
+    describe_network(made_source(version="milan/2"), tmp_path / "out")
+    assert json.loads((tmp_path / "out" / RECORD).read_text())["identity"]["version"] == "milan/2"
+
+
+def test_a_folder_that_cannot_be_made_is_named():
+    with pytest.raises(ConceptryError, match="/proc/nothing: cannot be written"):
+        describe_network(made_source(), Path("/proc/nothing"))
 
 
 def test_two_runs_do_not_write_one_folder(tmp_path: Path):
@@ -155,8 +166,10 @@ def test_tables_of_the_original_are_read(tmp_path: Path):
     [
         ("layer,unit\na,1\n", "has no column description; expected at least layer, unit, description"),
         ("", "has no column layer"),
-        ("layer,unit,description\na,x,y\n", "line 2: unit and scores must be numbers and alternatives JSON"),
-        ("layer,unit,description,score\na,1,y,high\n", "line 2: unit and scores must be numbers"),
+        ("layer,unit,description\na,x,y\n", "line 2: expected numbers for unit and scores, a JSON list"),
+        ("layer,unit,description,alternatives\na,1,y,5\n", "line 2: expected numbers for unit and scores, a JSON list"),
+        ('layer,unit,description,alternatives\na,1,y,"[1, 2]"\n', "a JSON list for alternatives, got "),
+        ("layer,unit,description,score\na,1,y,high\n", "line 2: expected numbers for unit and scores"),
         ("layer,unit,description\na,1,y\na,1,z\n", "layer a, unit 1 is there twice"),
     ],
 )
@@ -273,6 +286,14 @@ def test_what_no_describer_knows_is_refused(tmp_path: Path, monkeypatch: pytest.
     write_layer(tmp_path, made_exemplars("layer1", 2))
     with pytest.raises(InputError, match="describers have no parameter 'beam'; expected one of strategy, temperature"):
         exemplars_source(tmp_path, "zoo:emoji-milan", {"beam": 5}, "cpu")
+    for params, message in (
+        ({"beam_size": "x"}, "beam_size must be of type int, got 'x'"),
+        ({"beam_size": 2.5}, r"beam_size must be of type int, got 2\.5"),
+        ({"temperature": None}, "temperature must be of type float, got None"),
+        ({"seed": True}, "seed must be of type int, got True"),
+    ):
+        with pytest.raises(InputError, match=message):
+            exemplars_source(tmp_path, "zoo:emoji-milan", params, "cpu")
     with pytest.raises(InputError, match="clip ranks by a dual encoder, which registered versions have"):
         exemplars_source(tmp_path, "zoo:emoji-milan", {"clip": True}, "cpu")
 

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from unittest.mock import Mock
 
 import colours
 import mlflow
@@ -9,6 +10,8 @@ import numpy as np
 import pandas as pd
 import pytest
 from mlflow import MlflowClient
+from mlflow.exceptions import MlflowException
+from mlflow.protos.databricks_pb2 import RESOURCE_DOES_NOT_EXIST
 from PIL import Image
 
 from conceptry.evaluation.harness import harness_of
@@ -17,6 +20,7 @@ from conceptry.evaluation.milan.asking import describe_cases
 from conceptry.evaluation.milan.cases import ANNOTATED, COLOURS, PLANTED, UnitCase, own_case
 from conceptry.evaluation.milan.clip_scores import clip_score, emoji_caption, mean_embeddings
 from conceptry.evaluation.milan.data import UnitData
+from conceptry.evaluation.plugin import _params_of
 from conceptry.evaluation.process import InProcess
 from conceptry.models.encoders.load import load_encoder
 from conceptry.models.encoders.protocol import encode_images, encode_texts
@@ -153,7 +157,7 @@ def test_units_of_a_version_without_a_dual_encoder_get_no_clip_score(predict, mi
     params = {name: value for name, value in milan_version.params.items() if name != "clip_encoder"}
     report = HARNESS.evaluate(predict, HARNESS.load_data("units:own", params, 2, 0), quiet)
     assert "clip_score" not in report.metrics
-    assert "clip_score is left out: the version was registered without clip_encoder" in report.notes
+    assert "clip_score is left out: the version has no clip_encoder, or it is not known here" in report.notes
 
 
 def test_records_come_with_exemplars_and_the_clearest_where_many_are_asked(predict, monkeypatch) -> None:
@@ -247,7 +251,7 @@ def test_data_from_tables_of_mlflow(predict) -> None:
     assert [c.references for c in found.cases] == [("red",), ()]
     report = HARNESS.evaluate(predict, found, quiet)
     assert report.metrics["rouge1"] == 1
-    assert "clip_score is left out: the version was registered without clip_encoder" in report.notes
+    assert "clip_score is left out: the version has no clip_encoder, or it is not known here" in report.notes
     labelled = HARNESS.table_data(
         table.drop(columns="reference"), ["red", "green"], "frame", {"clip_encoder": "zoo:emoji-clip"}
     )
@@ -266,6 +270,17 @@ def test_mlflow_evaluates_units_of_the_network(milan_version) -> None:
         found = mlflow.models.evaluate(milan_version.uri, table, model_type="explainer", evaluators=["conceptry"])
     assert found.metrics["rouge1"] == 1
     assert ("clip_score" in found.metrics) == ("clip_encoder" in milan_version.params)
+
+
+def test_mlflow_evaluates_a_copy_that_the_store_does_not_know(milan_version, tmp_path: Path, monkeypatch) -> None:
+    copy = mlflow.artifacts.download_artifacts(milan_version.uri, dst_path=str(tmp_path))
+    loaded = mlflow.pyfunc.load_model(copy)
+    refused = MlflowException("Logged model not found", error_code=RESOURCE_DOES_NOT_EXIST)
+    monkeypatch.setattr(MlflowClient, "get_logged_model", Mock(side_effect=refused))
+    assert _params_of(loaded) == {}
+    monkeypatch.undo()
+    assert _params_of(loaded).items() <= milan_version.params.items()
+    assert _params_of(loaded)["clip_encoder"] == milan_version.params["clip_encoder"]
 
 
 def test_commands_on_a_real_store(milan_version, milan_options, command_line, tmp_path: Path, monkeypatch) -> None:

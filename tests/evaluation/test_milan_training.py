@@ -140,11 +140,15 @@ def test_a_run_shows_the_scores_of_what_was_kept(tmp_path, store):
         ({"annotations": "x#base", "small": True}, "--small and --units are of the emoji world"),
         ({"encoder": "zoo:emoji-clip"}, "--encoder and --imagenet go with --annotations"),
         ({"probes": True, "units": 5}, "it goes with --seed alone"),
+        ({"small": True, "state": "SAME"}, "expected another folder than --output"),
     ],
 )
 def test_options_that_do_not_go_together(options: dict, message: str, tmp_path):
+    if options.get("state"):
+        options = options | {"state": tmp_path / "describer"}
     with pytest.raises(InputError, match=message):
         train_command(tmp_path / "describer", **options)
+    assert not (tmp_path / "describer").exists()
 
 
 def test_what_ships_meets_what_it_is_trained_for():

@@ -10,6 +10,7 @@ from conceptry.evaluation.encoder_scores import DEFINITIONS, score_encoder
 from conceptry.models.artifacts import read_json, sha256_file
 from conceptry.models.encoders.load import load_encoder
 from conceptry.models.errors import InputError
+from conceptry.models.zoo import shipped
 from conceptry.models.zoo.emoji import ATTRIBUTION, VOCABULARY
 from conceptry.models.zoo.encoder_training import EncoderTraining, training_scenes
 from conceptry.models.zoo.scenes import EmojiScenes
@@ -62,6 +63,21 @@ def test_open_clip_reads_it_and_its_trunk_has_convolutional_units(folder: Path):
     assert all(len(shape) == 4 for shape in shapes.values())
     encoder = load_encoder("zoo:emoji-clip", "cpu")
     assert torch.allclose(encoder.encode_image(pixels), z, atol=1e-5)
+
+
+def test_code_of_a_version_finds_what_is_installed(folder: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    from importlib import metadata
+
+    class Installed:
+        def locate_file(self, path: str) -> Path:
+            return folder.parent if path == "conceptry/models/zoo/weights" else tmp_path
+
+    monkeypatch.setattr(shipped, "_WEIGHTS", tmp_path / "none")  # versions carry the code alone
+    monkeypatch.setattr(metadata, "distribution", lambda name: Installed())
+    assert weights_directory("emoji-clip") == folder
+    monkeypatch.setattr(Installed, "locate_file", lambda self, path: tmp_path / "none")
+    with pytest.raises(InputError, match="the networks that ship with conceptry are not here; install it"):
+        weights_directory("emoji-clip")
 
 
 def test_words_it_never_learnt_are_refused():
