@@ -85,7 +85,7 @@ class EmojiData:
         return found | {f"{_HELD_OUT}-{draw}": units(_HELD_OUT, self.held_out, self.seed + draw) for draw in draws}
 
 
-SMALL = EmojiData(units=1200, validation=150, held_out=200, draws=1, n_objects=24, pool=4096, scenes=0)
+SMALL = EmojiData(units=800, validation=100, held_out=100, draws=1, n_objects=24, pool=2048, scenes=0)
 _HELD_OUT = "heldout"
 _SMALL_TRAINING = {"epochs": 3, "lm_epochs": 1, "hidden_size": 128}
 
