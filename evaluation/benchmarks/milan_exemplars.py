@@ -35,7 +35,7 @@ CASE, MEMORY, TIMES = "exemplars", "memory of exemplars", "x passes"
 LIMIT, MEMORY_LIMIT = 1.2, 1.05
 _THRESHOLD = "MALLOC_MMAP_THRESHOLD_"
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # of mallopt
-USUAL, SMALL = ExemplarSettings(batch_size=128), ExemplarSettings(batch_size=32)  # of a small network, of a large one
+USUAL = ExemplarSettings(batch_size=128)
 
 
 @dataclass(frozen=True)
