@@ -18,7 +18,7 @@ class Chosen:
     """What the first pass finds of a layer.
 
     units: int64 (U,), all of the layer's where `all_units`. sketch: of their activations, None when the pass is over
-    and their levels, float32 (U,), are known.
+    and their levels, float32 (U,), are known. maps: see `kept_maps`.
     """
 
     units: np.ndarray
@@ -26,6 +26,7 @@ class Chosen:
     top: TopImages
     sketch: Sketch | None
     levels: np.ndarray | None = None
+    maps: np.ndarray | None = None
 
     def of(self, hidden: Tensor) -> Tensor:
         """The maps of the chosen units, (n, U, h, w)."""
@@ -46,8 +47,9 @@ def arrays_of(done: int, chosen: Mapping[str, Chosen], layers: Sequence[str]) ->
     for i, layer in enumerate(layers):
         known = chosen[layer]
         parts = {"units": known.units, "all": np.array(known.all_units)}
-        parts |= {"values": known.top.values, "ids": known.top.ids}
+        parts |= {"values": known.top.values, "ids": known.top.ids, "slots": known.top.slots}
         parts |= {"levels": known.levels} if known.levels is not None else {}
+        parts |= {"maps": known.maps} if known.maps is not None else {}
         parts |= known.sketch.state() if known.sketch else {}
         arrays |= {f"{i}.{name}": part for name, part in parts.items()}
     return arrays
@@ -60,6 +62,8 @@ def restored(state: Unfinished | None, layers: Sequence[str]) -> tuple[int, dict
     for i, layer in enumerate(layers if arrays else ()):
         known = {name.partition(".")[2]: part for name, part in arrays.items() if name.startswith(f"{i}.")}
         sketch = sketch_from_state(known) if "counts" in known else None
-        top = TopImages(known["values"], known["ids"])
-        chosen[layer] = Chosen(known["units"], bool(known["all"]), top, sketch, known.get("levels"))
+        top = TopImages(known["values"], known["ids"], known["slots"])
+        chosen[layer] = Chosen(
+            known["units"], bool(known["all"]), top, sketch, known.get("levels"), known.get("maps")
+        )
     return int(arrays.get("done", 0)), chosen

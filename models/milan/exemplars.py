@@ -9,8 +9,9 @@ Hernandez et al., "Natural Language Descriptions of Deep Visual Features", ICLR 
 | level_u | quantile of a_u over all positions of all pictures, see `quantiles` |
 | mask | a_u(x), enlarged to the picture (see `masks`), above level_u |
 
-Pass 1 finds E_u and level_u of all units of all layers; pass 2 runs over the pictures in any E_u alone. What is held
-does not grow with the number of pictures.
+Pass 1 finds E_u and level_u of all units of all layers, and keeps a_u(x) of the pictures in E_u so far; pass 2 reads
+the pictures in any E_u once more, and runs the network on them only where their maps were too large to be kept (see
+`kept_maps`). What is held does not grow with the number of pictures.
 """
 
 from collections.abc import Callable, Mapping, Sequence

@@ -18,6 +18,7 @@ from conceptry.models.milan.chosen import Chosen, arrays_of, nothing_chosen, res
 from conceptry.models.milan.exemplar_settings import ExemplarSettings
 from conceptry.models.milan.feeding import Feed
 from conceptry.models.milan.hiddens import Hiddens
+from conceptry.models.milan.kept_maps import keep, kept, maps_at, start
 from conceptry.models.milan.masks import masks_of
 from conceptry.models.milan.quantiles import NotFiniteError
 from conceptry.models.milan.results import InMemory, OnDisk
@@ -78,24 +79,27 @@ def _count(
     layer: str,
 ) -> None:
     """Take in what a layer puts out for the pictures of these numbers."""
-    hidden = hiddens.take(layer, len(numbers))
+    hidden, first = hiddens.take(layer, len(numbers)), int(numbers[0])
     if layer not in chosen:
         chosen[layer] = nothing_chosen(feed.name, layer, hidden.shape[1], units.get(layer), settings.k)
+        start(chosen, layer, (hidden.shape[2], hidden.shape[3]))
     known = chosen[layer]
     if known.all_units and hidden.shape[1] != len(known.units):
         raise InputError(
-            f"{feed.name}: layer {layer!r} has {hidden.shape[1]} units for picture {numbers[0]} of "
+            f"{feed.name}: layer {layer!r} has {hidden.shape[1]} units for picture {first} of "
             f"{feed.source.name}, {len(known.units)} before"
         )
     assert known.sketch is not None
+    maps = known.of(hidden)
     try:
-        best = known.sketch.add(known.of(hidden))
+        best = known.sketch.add(maps)
     except NotFiniteError as error:
         raise InputError(
             f"{feed.name}: layer {layer!r} gives NaN or infinite activations for picture "
             f"{numbers[error.picture]} of {feed.source.name}"
         ) from None
-    known.top.add(best, int(numbers[0]))
+    known.top.add(best, first)
+    keep(chosen, layer, maps, first)
 
 
 def second_pass(
@@ -121,26 +125,26 @@ def _second_pass(
     files: ExitStack,
 ) -> dict[str, InMemory | OnDisk]:
     needed = np.unique(np.concatenate([known.top.ids.ravel() for known in chosen.values()]))
-    # The places of each layer by the number of the picture there.
-    places = {layer: np.argsort(known.top.ids, axis=None, kind="stable") for layer, known in chosen.items()}
-    ids = {layer: known.top.ids.ravel()[places[layer]] for layer, known in chosen.items()}
+    places = {layer: Places(known.top.ids) for layer, known in chosen.items()}
+    have_maps = all(known.maps is not None for known in chosen.values())
     results: dict[str, InMemory | OnDisk] = {}
     done, clock = state.load_second() if state else 0, Clock()
     for numbers, batch in feed.batches(needed[done:], feed.batch_size(settings.batch_size)):
-        # Of each layer: the places that its pictures go to, their rows in the batch, and the maps of the units there.
-        found: dict[str, tuple[np.ndarray, np.ndarray, np.ndarray]] = {}
+        found = {layer: of_layer.of(numbers) for layer, of_layer in places.items()}
+        maps: dict[str, np.ndarray] = {}
 
-        def look(layer: str, numbers: np.ndarray = numbers, found: dict[str, Any] = found) -> None:
-            begin, end = np.searchsorted(ids[layer], (numbers[0], numbers[-1] + 1))
-            here, rows = places[layer][begin:end], np.searchsorted(numbers, ids[layer][begin:end])
-            hidden = hiddens.take(layer, len(numbers))
-            at = [torch.from_numpy(index).to(hidden.device) for index in (rows, here // settings.k)]
-            found[layer] = here, rows, chosen[layer].of(hidden)[at[0], at[1]].float().cpu().numpy()
+        def look(layer: str, found: Any = found, maps: dict[str, np.ndarray] = maps, n: int = len(numbers)) -> None:
+            here, rows = found[layer]
+            maps[layer] = maps_at(chosen[layer].of(hiddens.take(layer, n)), rows, here // settings.k)
 
-        output = hiddens.run(partial(feed.run, batch), feed.delivers_outputs, look)
+        output = None
+        if not have_maps:
+            output = hiddens.run(partial(feed.run, batch), feed.delivers_outputs, look)
+        elif feed.delivers_outputs:
+            output = hiddens.run(partial(feed.run, batch), whole=True)
         pictures, size = _sized(feed.pictures(batch, output), settings)
-        for layer, (here, rows, active) in found.items():
-            known = chosen[layer]
+        for layer, known in chosen.items():
+            here, rows = found[layer]
             assert known.levels is not None
             if layer not in results:
                 u, k = known.top.ids.shape
@@ -148,6 +152,7 @@ def _second_pass(
                     results[layer] = files.enter_context(closing(OnDisk(state.folder / layer, u, k, size)))
                 else:
                     results[layer] = InMemory(u, k, size)
+            active = kept(known, here) if have_maps else maps[layer]
             masks = masks_of(active, known.levels[here // settings.k], size)
             results[layer].put(here, rows, pictures, masks)
         done += len(numbers)
@@ -161,6 +166,19 @@ def _second_pass(
             result.settle()
         state.save_second(done)
     return results
+
+
+class Places:
+    """The places of a layer's exemplars, rows of ids (U k), found by the numbers of pictures."""
+
+    def __init__(self, ids: np.ndarray) -> None:
+        self._places = np.argsort(ids, axis=None, kind="stable")
+        self._ids = ids.ravel()[self._places]
+
+    def of(self, numbers: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The places of pictures (n,), ascending, that follow each other in the ids; and the row of n of each."""
+        begin, end = np.searchsorted(self._ids, (numbers[0], numbers[-1] + 1))
+        return self._places[begin:end], np.searchsorted(numbers, self._ids[begin:end])
 
 
 def _sized(pictures: Tensor, settings: ExemplarSettings) -> tuple[np.ndarray, tuple[int, int]]:

@@ -5,7 +5,7 @@
 | exemplars.json | what the exemplars of the folder's layers were computed from and with |
 | .lock | held while a run writes |
 | .unfinished/run.json | the same of a run that is not done |
-| .unfinished/first.npz | how far the first pass is, and its sketches and best pictures |
+| .unfinished/first.npz | how far the first pass is, its sketches, best pictures and their maps |
 | .unfinished/second.json | how far the second pass is |
 | .unfinished/LAYER/ | pictures and masks so far |
 
@@ -13,7 +13,6 @@ Each of these is replaced as a whole, so a run that is killed at any moment leav
 """
 
 import hashlib
-import io
 import json
 import shutil
 from collections.abc import Sequence
@@ -25,7 +24,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from conceptry.models.artifacts import read_json, replace_atomically
+from conceptry.models.artifacts import read_json, replace_atomically, replacing
 from conceptry.models.errors import InputError
 from conceptry.models.folders import writing
 from conceptry.models.milan.exemplar_settings import ExemplarSettings
@@ -127,10 +126,8 @@ class Unfinished:
         return self.directory / UNFINISHED
 
     def save_first(self, arrays: dict[str, np.ndarray]) -> None:
-        stream = io.BytesIO()
-        np.savez(stream, allow_pickle=False, **arrays)  # type: ignore[arg-type]  # the stubs take arrays as names only
-        with writing(self.folder):
-            replace_atomically(self.folder / _FIRST, stream.getbuffer())  # type: ignore[arg-type]  # bytes or a view of them
+        with writing(self.folder), replacing(self.folder / _FIRST) as path, path.open("wb") as stream:
+            np.savez(stream, allow_pickle=False, **arrays)  # type: ignore[arg-type]  # the stubs take arrays as names only
 
     def load_first(self) -> dict[str, np.ndarray]:
         path = self.folder / _FIRST
