@@ -23,6 +23,7 @@ from conceptry.evaluation.commands.train import train
 from conceptry.evaluation.commands.versions import compare, list_command, promote, show
 from conceptry.evaluation.console import check_folder, console, errors
 from conceptry.models.errors import ConceptryError, InputError
+from conceptry.models.memory import keep_freed_memory
 from conceptry.models.method import METHODS
 
 
@@ -124,6 +125,7 @@ def _quiet_libraries() -> None:
 def main(arguments: list[str] | None = None, command: Callable[..., Any] = cli) -> None:
     """Run the command line; exits with 0, 1 (refused) or 2 (misuse)."""
     _quiet_libraries()
+    keep_freed_memory()
     try:
         command.main(arguments, standalone_mode=False)  # type: ignore[attr-defined]  # a click command
     except click.exceptions.Abort:

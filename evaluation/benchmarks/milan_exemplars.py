@@ -2,16 +2,16 @@
 
 The floor: the network alone, in evaluation mode and without gradients, over all pictures once (pass 1) and once more
 over those that are an exemplar of some unit (pass 2), in the same batches. Its inputs are prepared beforehand, ours
-come from bytes as a user's do. Ours writes its files.
+come from bytes as a user's do. Ours writes its files, and keeps the maps of the best pictures instead of passing them
+again.
 """
 
-import ctypes
 import os
 import statistics
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -30,12 +30,10 @@ from conceptry.models.milan.networks import default_layers, load_network
 from conceptry.models.milan.records import LayerExemplars
 from conceptry.models.milan.sources import ArraySource, FolderSource, SceneSource, Source
 
-BARE, OURS, READ = "forward passes", "conceptry", "forward passes, files read"
+BARE, OURS = "forward passes", "conceptry"
 CASE, MEMORY, TIMES = "exemplars", "memory of exemplars", "x passes"
 LIMIT, MEMORY_LIMIT = 1.2, 1.05
 _THRESHOLD = "MALLOC_MMAP_THRESHOLD_"
-_TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # of mallopt
-USUAL = ExemplarSettings(batch_size=128)
 
 
 @dataclass(frozen=True)
@@ -45,7 +43,7 @@ class Network:
     title: str
     name: str
     pictures: int
-    settings: ExemplarSettings = USUAL
+    settings: ExemplarSettings = field(default_factory=ExemplarSettings)
     files: tuple[int, int] | None = None
 
     @property
@@ -57,19 +55,18 @@ NETWORKS = (
     Network("trunk of emoji-clip", "zoo:emoji-clip", 4000),
     Network("classifier of scenes", "zoo:scenes", 4000),
 )
-IMAGENET = Network("EfficientNet-Lite0", "imagenet:efficientnet-lite0", 64, files=(500, 375))
+IMAGENET = Network("EfficientNet-Lite0", "imagenet:efficientnet-lite0", 128, files=(500, 375))
 
 
 def exemplars(network: Network, rounds: int, folder: Path) -> tuple[list[Record], list[Target]]:
     """Seconds of all layers of a network, beside the forward passes; files go to the empty `folder`."""
-    _keep_freed_memory()
     source = _source(network, folder)
     model = load_network(network.name, "cpu")
     layers = default_layers(model.module)
-    written = iter(range(10**6))
 
     def ours() -> dict[str, LayerExemplars]:
-        return compute_exemplars(model, source, layers, folder / f"{next(written)}", network.settings)
+        # In place of those before: files that pile up would take fresh memory of the system, a gigabyte each time.
+        return compute_exemplars(model, source, layers, folder / "found", network.settings, resume=False)
 
     found = ours()
     chosen = np.unique(np.concatenate([layer.ids.ravel() for layer in found.values()]))
@@ -77,29 +74,14 @@ def exemplars(network: Network, rounds: int, folder: Path) -> tuple[list[Record]
     inputs = _inputs(model, source)
     size = Feed(model, source, network.name, None, None, None).batch_size(network.settings.batch_size)
     turns: dict[str, Callable[[], Any]] = {BARE: partial(passes, model, inputs, chosen, size), OURS: ours}
-    if network.files:
-        turns[READ] = partial(read_and_pass, model, source, chosen, size)
     seconds = rounds_side_by_side(turns, rounds)
     case = f"{CASE}, {network.title}, {n_units:,} units, {len(source):,} and {len(chosen):,} pictures"
-    base = READ if network.files else BARE
     records = [
-        Record(case, name, statistics.median(taken), extra={TIMES: median_ratio(taken, seconds[base])})
+        Record(case, name, statistics.median(taken), extra={TIMES: median_ratio(taken, seconds[BARE])})
         for name, taken in seconds.items()
     ]
-    title = f"exemplars of {network.title}, times {base}"
-    return records, [Target(title, median_ratio(seconds[OURS], seconds[base]), LIMIT, "max")]
-
-
-def _keep_freed_memory() -> None:
-    """Have glibc keep what is freed, from here on and for everyone.
-
-    By default it maps the larger maps of layers anew in every pass, or by chance does not, which doubles the time of
-    the smallest network and moves the ratio between 1.0 and 1.5.
-    """
-    with suppress(AttributeError, OSError, TypeError):  # another C library
-        libc = ctypes.CDLL(None)
-        for option, value in ((_MMAP_THRESHOLD, 2**30), (_TRIM_THRESHOLD, 2**31 - 1)):
-            libc.mallopt(option, value)
+    title = f"exemplars of {network.title}, times {BARE}"
+    return records, [Target(title, median_ratio(seconds[OURS], seconds[BARE]), LIMIT, "max")]
 
 
 def passes(model: Any, inputs: Tensor, chosen: np.ndarray, batch_size: int) -> None:
@@ -110,18 +92,9 @@ def passes(model: Any, inputs: Tensor, chosen: np.ndarray, batch_size: int) -> N
                 model.from_pixels(inputs[batch])
 
 
-def read_and_pass(model: Any, source: Source, chosen: np.ndarray, batch_size: int) -> None:
-    """The same from files: each batch is read, brought to the network's size and passed, one after the other."""
-    with torch.no_grad():
-        for rows in (np.arange(len(source)), chosen):
-            for start in range(0, len(rows), batch_size):
-                model.from_pixels(_inputs(model, source, rows[start : start + batch_size]))
-
-
-def _inputs(model: Any, source: Any, rows: np.ndarray | None = None) -> Tensor:
+def _inputs(model: Any, source: Any) -> Tensor:
     """What the network sees of the pictures, (n, C, H, W) in [0, 1]."""
-    numbers = range(len(source)) if rows is None else rows.tolist()
-    return torch.cat([model.to_pixels(source.pictures([i])[0][None]) for i in numbers])
+    return torch.cat([model.to_pixels(source.pictures([i])[0][None]) for i in range(len(source))])
 
 
 def _source(network: Network, folder: Path) -> Source:

@@ -63,7 +63,5 @@ def restored(state: Unfinished | None, layers: Sequence[str]) -> tuple[int, dict
         known = {name.partition(".")[2]: part for name, part in arrays.items() if name.startswith(f"{i}.")}
         sketch = sketch_from_state(known) if "counts" in known else None
         top = TopImages(known["values"], known["ids"], known["slots"])
-        chosen[layer] = Chosen(
-            known["units"], bool(known["all"]), top, sketch, known.get("levels"), known.get("maps")
-        )
+        chosen[layer] = Chosen(known["units"], bool(known["all"]), top, sketch, known.get("levels"), known.get("maps"))
     return int(arrays.get("done", 0)), chosen

@@ -15,10 +15,11 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from conceptry.models.errors import ConceptryError, InputError
-from conceptry.models.milan import passes
+from conceptry.models.milan import kept_maps, passes
 from conceptry.models.milan.exemplar_settings import ExemplarSettings
 from conceptry.models.milan.exemplars import compute_exemplars
 from conceptry.models.milan.files import read_results, write_layer
+from conceptry.models.milan.masks import masks_of
 from conceptry.models.milan.sources import ArraySource
 from conceptry.models.milan.state import UNFINISHED
 from conceptry.models.milan.torch_source import TorchSource
@@ -74,6 +75,42 @@ def test_several_layers_in_one_pass(network: nn.Module, batch_size: int | None) 
         for layer, exemplars in found.items():
             check(exemplars, network[: int(layer) + 1](pixels()), settings)
     assert list(found) == ["0", "1", "2"]
+
+
+@pytest.mark.parametrize(
+    ("budget", "again"),
+    [(4 * 4 * (8 * 8 * 8 + 6 * 4 * 4), False), (4 * 4 * 8 * 8 * 8, True), (0, True)],  # both layers, one, none
+)
+def test_the_network_runs_again_only_for_maps_that_were_not_kept(
+    network, monkeypatch, budget: int, again: bool
+) -> None:
+    monkeypatch.setattr(kept_maps, "BUDGET", budget)
+    seen: list[int] = []
+    handle = network[0].register_forward_pre_hook(lambda _, arguments: seen.append(len(arguments[0])))
+    found = compute_exemplars(network, DATA, ["0", "2"], settings=SETTINGS)
+    handle.remove()
+    with torch.no_grad():
+        check(found["0"], network[:1](pixels()))
+        check(found["2"], network[:3](pixels()))
+    chosen = np.unique(np.concatenate([layer.ids.ravel() for layer in found.values()]))
+    assert sum(seen) == N + (len(chosen) if again else 0)
+
+
+def test_pictures_of_several_sizes() -> None:
+    """One at a time; the mask of each is that of its own map."""
+    sides = [8 + 4 * (i % 3) for i in range(12)]
+    items = [torch.rand(3, side, side, generator=torch.Generator().manual_seed(i)) for i, side in enumerate(sides)]
+    torch.manual_seed(0)
+    model = nn.Conv2d(3, 2, 1)
+    settings = ExemplarSettings(k=5, quantile=0.5, image_size=24, batch_size=1)
+    found = compute_exemplars(nn.Sequential(model), TorchSource(items, "sizes"), ["0"], settings=settings)["0"]
+    assert found.levels is not None
+    for unit in range(2):
+        for place, number in enumerate(found.ids[unit].tolist()):
+            with torch.no_grad():
+                of_unit = model(items[number][None])[0, unit : unit + 1].numpy()
+            expected = masks_of(of_unit, found.levels[unit : unit + 1], (24, 24))[0]
+            np.testing.assert_array_equal(found.masks[unit, place, 0], expected)
 
 
 def test_a_subset_of_units(network: nn.Module, tmp_path: Path) -> None:
@@ -156,7 +193,9 @@ def test_transformers_of_libraries(library: str) -> None:
         assert exemplars.masks.any((1, 2, 3, 4)).all()
 
 
-def test_a_generator_delivers_what_it_makes(tmp_path: Path) -> None:
+@pytest.mark.parametrize("budget", [kept_maps.BUDGET, 0])
+def test_a_generator_delivers_what_it_makes(tmp_path: Path, monkeypatch, budget: int) -> None:
+    monkeypatch.setattr(kept_maps, "BUDGET", budget)
     torch.manual_seed(0)
 
     class Generator(nn.Module):
@@ -309,8 +348,10 @@ def stopping_at(share: float):
     return progress
 
 
+@pytest.mark.parametrize("budget", [kept_maps.BUDGET, 0])
 @pytest.mark.parametrize("share", [0.2, 0.45, 0.5, 0.6, 0.95])
-def test_a_run_that_was_stopped_goes_on(network: nn.Module, tmp_path: Path, monkeypatch, share: float) -> None:
+def test_a_run_that_was_stopped_goes_on(network, tmp_path: Path, monkeypatch, share: float, budget: int) -> None:
+    monkeypatch.setattr(kept_maps, "BUDGET", budget)
     monkeypatch.setattr(passes, "CHECKPOINT_SECONDS", 0.0)
     through, stopped = tmp_path / "through", tmp_path / "stopped"
     compute_exemplars(network, DATA, ["0", "2"], through, SETTINGS)

@@ -29,6 +29,18 @@ def test_it_is_the_sort_of_all(ties: bool, k: int, batch: int) -> None:
     np.testing.assert_array_equal(top.values, np.take_along_axis(values.T, expected, axis=1))
 
 
+def test_a_slot_stays_with_its_picture() -> None:
+    values = best(2, 40, 3, ties=True)
+    top, kept = no_images(3, 6), np.full((3, 6), -1)
+    for first in range(0, 40, 5):
+        top.add(values[first : first + 5], first)
+        units, places = np.nonzero(top.ids >= first)  # those that are new
+        kept[units, top.slots[units, places]] = top.ids[units, places]
+        there = top.ids >= 0
+        np.testing.assert_array_equal(np.take_along_axis(kept, top.slots, axis=1)[there], top.ids[there])
+    np.testing.assert_array_equal(np.sort(top.slots, axis=1), np.tile(np.arange(6), (3, 1)))
+
+
 def test_the_order_of_batches_does_not_matter() -> None:
     values = best(1, 30, 9, ties=True)
     top = no_images(9, 5)
