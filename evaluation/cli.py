@@ -22,6 +22,7 @@ from conceptry.evaluation.commands.register import register
 from conceptry.evaluation.commands.train import train
 from conceptry.evaluation.commands.versions import compare, list_command, promote, show
 from conceptry.evaluation.console import check_folder, console, errors
+from conceptry.evaluation.launch import ahead
 from conceptry.models.errors import ConceptryError, InputError
 from conceptry.models.memory import keep_freed_memory
 from conceptry.models.method import METHODS
@@ -84,6 +85,7 @@ def benchmark(name: str, dictionary: Path | None, json_file: Path | None, quick:
 @click.option("--size", default=256, show_default=True, type=int, help="Held-out pictures to evaluate on.")
 def demo(output: Path, size: int) -> None:
     """For each method register, evaluate, compare and promote a handful of versions, and explain two samples."""
+    ahead()
     from conceptry.evaluation.demo import run
 
     run(output, size, console)

@@ -1,8 +1,7 @@
 """Start the processes that hold versions.
 
-On Linux the first one takes seconds, for the libraries that it imports; the next are forked from a process that has
-imported them, and nothing else: none of conceptry, whose code each version brings itself. Elsewhere forking is not safe
-enough, and each is started anew.
+On Linux they are forked from a process that has imported the libraries, which takes seconds, and nothing else: none of
+conceptry, whose code each version brings itself. Elsewhere forking is not safe enough, and each is started anew.
 """
 
 import atexit
@@ -17,8 +16,6 @@ import threading
 from contextlib import suppress
 from typing import Protocol
 
-import mlflow
-
 from conceptry.evaluation import worker
 
 
@@ -31,15 +28,23 @@ class Child(Protocol):
     def kill(self) -> None: ...
 
 
+def ahead() -> None:
+    """Have the libraries of versions imported from now on, while this process does other things."""
+    if sys.platform == "linux":
+        _forks()
+
+
 def start(uri: str, device: str, pipe: int, log: int) -> Child:
     """Start a process that loads `uri` on `device`, answers on the descriptor `pipe` and prints to `log`."""
+    import mlflow
+
     # by variables, not arguments: a URI may hold a password, and arguments are seen by everybody
     environ = os.environ | {
         "MLFLOW_TRACKING_URI": mlflow.get_tracking_uri(),
         "MLFLOW_REGISTRY_URI": mlflow.get_registry_uri(),
     }
     if sys.platform == "linux":
-        return _forks(log).start(uri, device, environ, pipe, log)
+        return _forks().start(uri, device, environ, pipe, log)
     return _run([str(pipe), uri, device], environ, [pipe], log)
 
 
@@ -79,11 +84,11 @@ class _Forked:
 class _Forks:
     """The process that has imported the libraries; it ends with this one, which holds the other end of its socket."""
 
-    def __init__(self, log: int) -> None:
+    def __init__(self) -> None:
         self._control, theirs = socket.socketpair()
         self._lock = threading.Lock()
         self.owner = os.getpid()
-        self.process = _run(["fork", str(theirs.fileno())], dict(os.environ), [theirs.fileno()], log)
+        self.process = _run(["fork", str(theirs.fileno())], dict(os.environ), [theirs.fileno()], subprocess.DEVNULL)
         theirs.close()
 
     def start(self, uri: str, device: str, environ: dict[str, str], pipe: int, log: int) -> _Forked:
@@ -99,6 +104,7 @@ class _Forks:
     def close(self) -> None:
         self._control.close()
         if self.owner == os.getpid():
+            self.process.kill()  # it may be importing still, and ends nothing that is worth waiting for
             self.process.wait()
 
 
@@ -106,11 +112,11 @@ _started: _Forks | None = None
 _starting = threading.Lock()
 
 
-def _forks(log: int) -> _Forks:
+def _forks() -> _Forks:
     """This process's own; a new one where it has ended, or belongs to the process that this one was forked from."""
     global _started
     with _starting:
         if _started is None or _started.owner != os.getpid() or _started.process.poll() is not None:
-            _started = _Forks(log)
+            _started = _Forks()
             atexit.register(_started.close)
         return _started

@@ -2,7 +2,8 @@
 
 Run as a script, by `conceptry.evaluation.process`. It imports libraries alone, so the version's own code is what runs,
 whatever conceptry is installed beside it. Importing them takes seconds, so the script can also stay as it is after
-that, and fork a process for each version that it is asked for: `worker.py fork SOCKET`.
+that, and fork a process for each version that it is asked for: `worker.py fork SOCKET`. It imports what all of them
+need before it is asked, while the process that started it is busy with its own imports.
 """
 
 import importlib
@@ -12,6 +13,7 @@ import signal
 import socket
 import sys
 import time
+from collections.abc import Iterable
 from contextlib import suppress
 from multiprocessing.connection import Connection
 
@@ -27,6 +29,7 @@ def main() -> None:
     """Arguments: "fork" and a socket; or file descriptor of the pipe, model URI, device. Stores come by variables."""
     if sys.argv[1] == "fork":
         _fork_on_request(socket.socket(fileno=int(sys.argv[2])))
+        os._exit(0)  # libraries take a second or two to end in order, and nothing here needs it
     else:
         descriptor, uri, device = sys.argv[1:]
         serve(Connection(int(descriptor)), uri, device)
@@ -63,25 +66,30 @@ def _sentence(error: Exception) -> str:
 
 
 def _fork_on_request(control: socket.socket) -> None:
-    """Fork for every request on `control` until it closes, after importing what versions need.
+    """Import what versions need, then fork for every request on `control` until it closes.
 
     A request is JSON {uri, device, environ, folder} with three file descriptors: the pipe, the log, and a status file,
     to which the process that waits for the version's writes its number, and when it ended its exit code.
     """
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody here waits for those who wait
-    libraries = iter((NEEDED, OFTEN_NEEDED))
+    _import(NEEDED)
+    more = iter(((), OFTEN_NEEDED))
     while size := int.from_bytes(_exactly(control, 8), "big"):
         message = _exactly(control, size)
-        for library in next(libraries, ()):
-            with suppress(Exception):  # a version that needs it says so itself
-                importlib.import_module(library)
+        _import(next(more, ()))
         _, descriptors, _, _ = socket.recv_fds(control, 1, 3)
         if not os.fork():
             control.close()
             _wait_for_version(json.loads(message), *descriptors)
         for descriptor in descriptors:
             os.close(descriptor)
+
+
+def _import(libraries: Iterable[str]) -> None:
+    for library in libraries:
+        with suppress(Exception):  # a version that needs it says so itself
+            importlib.import_module(library)
 
 
 def _exactly(control: socket.socket, size: int) -> bytes:

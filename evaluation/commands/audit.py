@@ -18,6 +18,7 @@ from conceptry.evaluation.console import (
     say,
     search_params_option,
 )
+from conceptry.evaluation.launch import ahead
 from conceptry.models.errors import InputError
 
 _SUFFIXES = (".html", ".csv", ".png", ".svg", ".pdf")
@@ -74,6 +75,7 @@ def _audit(name: str, words: tuple[str, ...], params: dict[str, Any], device: st
     if Path(name).exists():
         return audit_folder(Path(name), words, params, pictures)
     expect_version(name)
+    ahead()
     from conceptry.evaluation.process import VersionProcess
     from conceptry.evaluation.progress import bar
     from conceptry.registry import find_version

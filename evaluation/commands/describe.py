@@ -15,6 +15,7 @@ from conceptry.evaluation.console import (
     say_device,
     search_params_option,
 )
+from conceptry.evaluation.launch import ahead
 from conceptry.models.errors import InputError
 
 
@@ -56,6 +57,7 @@ def describe(
     if uri:
         if describer or exemplars:
             raise InputError("a version has a describer and exemplars of its own; give URI, or the two options")
+        ahead()
         from conceptry.evaluation.process import VersionProcess
         from conceptry.registry import find_version
 

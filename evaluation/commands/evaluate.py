@@ -16,6 +16,7 @@ from conceptry.evaluation.console import (
     seed_option,
     size_option,
 )
+from conceptry.evaluation.launch import ahead
 
 _DATA = (
     "splice: zoo:emoji-scenes, folder:PATH or csv:PATH; harsanyi: zoo:NAME, csv:, texts:, folder: or npy:PATH, or "
@@ -35,6 +36,7 @@ def evaluate(uri: str, data: str | None, size: int | None, seed: int, device: st
 
     URI is NAME/NUMBER, NAME@ALIAS, or either with models:/ in front.
     """
+    ahead()
     from conceptry.evaluation.harness import evaluate as evaluate_version
     from conceptry.evaluation.progress import bar
     from conceptry.evaluation.reports import comparison_table
@@ -80,6 +82,7 @@ def summarise(
     with the pixels that the sparsest change toward it takes. milan: words, each with the units described by it; of
     units:own, --label is a layer. --size limits the data before the class is picked.
     """
+    ahead()
     from conceptry.evaluation.harness import harness_of
     from conceptry.evaluation.process import VersionProcess
     from conceptry.evaluation.progress import bar

@@ -16,6 +16,7 @@ from conceptry.evaluation.console import (
     json_option,
     say_device,
 )
+from conceptry.evaluation.launch import ahead
 from conceptry.models.errors import InputError
 
 
@@ -64,6 +65,7 @@ def explain(
     classes. milan takes units of its network, each --target or tables (.csv) of the columns layer and unit; of more
     than 20 units, or where none is named, it draws the 8 that it describes most clearly.
     """
+    ahead()
     from conceptry.evaluation.harness import check_beside, harness_of, version_title
     from conceptry.evaluation.process import VersionProcess
     from conceptry.evaluation.progress import bar

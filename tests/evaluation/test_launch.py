@@ -33,12 +33,12 @@ def _is_running(pid: int) -> bool:
 @linux
 def test_a_version_starts_where_the_process_that_forks_was_killed(tiny_version) -> None:
     with VersionProcess(tiny_version.uri, "cpu"):
-        first = launch._forks(-1)
+        first = launch._forks()
     first.process.send_signal(signal.SIGKILL)
     first.process.wait()
     with VersionProcess(tiny_version.uri, "cpu") as predict:
         assert predict.device_in_use == "cpu"
-    assert launch._forks(-1) is not first
+    assert launch._forks() is not first
 
 
 @linux
