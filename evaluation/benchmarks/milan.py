@@ -59,7 +59,7 @@ def run(
     notes = [
         "one thread; workers that read pictures ahead have threads of their own",
         f"'{milan_exemplars.BARE}': the network alone over inputs prepared before, all of them and then the exemplars",
-        "for exemplars the C library keeps what is freed: else pages of large maps are made anew, or not, by chance",
+        "exemplars are written to files; they run the network once over each picture and keep the maps of the best",
         "memory is resident memory, with what is freed handed back at once by the C library",
         "'a hypothesis at a time' is the literal loop; 'a unit at a time' takes the hypotheses of one unit together",
     ]
