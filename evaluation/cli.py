@@ -75,6 +75,7 @@ def benchmark(name: str, dictionary: Path | None, json_file: Path | None, quick:
 
 
 @cli.command()
+@click.argument("methods", nargs=-1, type=click.Choice(METHODS))
 @click.option(
     "--output",
     default="conceptry-demo",
@@ -83,12 +84,12 @@ def benchmark(name: str, dictionary: Path | None, json_file: Path | None, quick:
     help="Folder for pictures.",
 )
 @click.option("--size", default=256, show_default=True, type=int, help="Held-out pictures to evaluate on.")
-def demo(output: Path, size: int) -> None:
-    """For each method register, evaluate, compare and promote a handful of versions, and explain two samples."""
+def demo(methods: tuple[str, ...], output: Path, size: int) -> None:
+    """For each method, or METHODS alone, register, evaluate, compare and promote versions, and explain samples."""
     ahead()
     from conceptry.evaluation.demo import run
 
-    run(output, size, console)
+    run(output, size, console, list(dict.fromkeys(methods)) or METHODS)
 
 
 for _command in (

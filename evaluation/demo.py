@@ -50,13 +50,13 @@ class Tour:
     attribution: str | None = None
 
 
-def run(output: Path, size: int, console: Console) -> None:
-    """Do the whole tour in MLflow's store; pictures go to the folder `output`."""
+def run(output: Path, size: int, console: Console, methods: Sequence[str] = METHODS) -> None:
+    """Do the tour of `methods` in MLflow's store; pictures go to the folder `output`."""
     connect()
     console.print(f"MLflow store: {_without_password(mlflow.get_tracking_uri())}\n", markup=False)
     output.mkdir(parents=True, exist_ok=True)
     requests = {}
-    for method in METHODS:
+    for method in methods:
         tour: Tour = importlib.import_module(f"conceptry.evaluation.{method}.demo").TOUR
         requests[tour.name] = _tour(tour, output, size, console)
     _say_what_next(requests, console)

@@ -88,7 +88,7 @@ def test_errors_are_one_line(command_line, tiny_version, arguments, code: int, s
 
 @pytest.mark.parametrize(
     ("arguments", "code"),
-    [(("show", "absent/1"), 2), (("--tracking-uri", "http://127.0.0.1:9", "list"), 1)],
+    [(("show", "absent/1"), 2), (("list", "absent"), 2), (("--tracking-uri", "http://127.0.0.1:9", "list"), 1)],
 )
 def test_errors_are_one_line_for_the_installed_command(conceptry, arguments: tuple[str, ...], code: int) -> None:
     done = conceptry(*arguments, MLFLOW_HTTP_REQUEST_MAX_RETRIES="0")
