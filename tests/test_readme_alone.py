@@ -32,9 +32,9 @@ def quadratic(folder: Folder, output: str) -> None:
 
 
 def trained(folder: Folder, output: str) -> None:
-    """A training of a minute on 24 objects beats chance by far.
+    """A training of half a minute on 16 objects beats chance by far.
 
-    By chance: retrieval 1/200, an object 1/24, both objects of a scene among 6 of 39 words in 1 of 50, a colour 1/11.
+    By chance: retrieval 1/200, an object 1/16, both objects of a scene among 6 of 31 words in 1 of 31, a colour 1/11.
     """
     scores = json.loads((folder.path / "my-encoder" / "provenance.json").read_text())["scores"]
     assert scores["retrieval_r_at_1"] > 0.7

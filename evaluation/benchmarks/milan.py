@@ -60,6 +60,7 @@ def run(
         "one thread; workers that read pictures ahead have threads of their own",
         f"'{milan_exemplars.BARE}': the network alone over inputs prepared before, all of them and then the exemplars",
         "exemplars are written to files; they run the network once over each picture and keep the maps of the best",
+        "as in every command, the C library keeps what is freed: else the pages of large maps are made anew each time",
         "memory is resident memory, with what is freed handed back at once by the C library",
         "'a hypothesis at a time' is the literal loop; 'a unit at a time' takes the hypotheses of one unit together",
     ]

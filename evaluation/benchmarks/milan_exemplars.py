@@ -71,6 +71,7 @@ def exemplars(network: Network, rounds: int, folder: Path) -> tuple[list[Record]
     found = ours()
     chosen = np.unique(np.concatenate([layer.ids.ravel() for layer in found.values()]))
     n_units = sum(map(len, found.values()))
+    del found  # which holds its files
     inputs = _inputs(model, source)
     size = Feed(model, source, network.name, None, None, None).batch_size(network.settings.batch_size)
     turns: dict[str, Callable[[], Any]] = {BARE: partial(passes, model, inputs, chosen, size), OURS: ours}

@@ -17,7 +17,7 @@ def train() -> None:
 @click.option("--output", required=True, type=click.Path(path_type=Path), help="Folder to write; must not exist.")
 @click.option("--steps", type=int, help="Optimiser steps. [default: as the shipped weights]")
 @click.option("--seed", type=int, help="Seed of weights and scenes. [default: as the shipped weights]")
-@click.option("--small", is_flag=True, help="A two-minute training on few objects, to try things out.")
+@click.option("--small", is_flag=True, help="A training of under a minute on few objects, to try things out.")
 def train_encoder(output: Path, steps: int | None, seed: int | None, small: bool) -> None:
     """Train the CLIP of the emoji world; log the run to MLflow; write weights and provenance."""
     from conceptry.evaluation.encoder_training import train_command

@@ -63,8 +63,10 @@ def list_command(name: str | None, as_json: bool) -> None:
 
     versions = list_versions(name)
     if name and not versions:
-        known = sorted({version.name for version in list_versions()})
-        raise InputError(f"no version of {name!r} is registered; there is {', '.join(known) or 'none of any name yet'}")
+        known = ", ".join(sorted({version.name for version in list_versions()}))
+        raise InputError(
+            f"no version of {name!r} is registered; there is {known or 'none yet: conceptry register splice'}"
+        )
     if as_json:
         print(json.dumps([dataclasses.asdict(v) for v in versions], indent=2, default=str))
     elif versions:

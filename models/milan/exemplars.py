@@ -10,8 +10,8 @@ Hernandez et al., "Natural Language Descriptions of Deep Visual Features", ICLR 
 | mask | a_u(x), enlarged to the picture (see `masks`), above level_u |
 
 Pass 1 finds E_u and level_u of all units of all layers, and keeps a_u(x) of the pictures in E_u so far; pass 2 reads
-the pictures in any E_u once more, and runs the network on them only where their maps were too large to be kept (see
-`kept_maps`). What is held does not grow with the number of pictures.
+the pictures in any E_u once more, and runs the network on them only where their maps were not kept (see `kept_maps`).
+What is held does not grow with the number of pictures.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -55,7 +55,8 @@ def compute_exemplars(
 
     model: a torch module, or a `PixelModel`, of which `load_network` knows many. A module takes pictures as float
     (n, 3, H, W) in [0, 1], or the items of its data. It is used in evaluation mode and left as it was found.
-    data: where the pictures come from; see `sources`. Their numbers are the ids of exemplars.
+    data: where the pictures come from; see `sources`. Their numbers are the ids of exemplars. An item must be the same
+    each time that it is read: no random crops.
     directory: the folder that a folder for each layer is written into, see `files` and `results_directory`; the
     result then reads from there. A run that was killed goes on where it was, to the same bytes; layers that are there
     already are not computed again. None keeps everything in memory.

@@ -1,7 +1,8 @@
 """The activation maps of the pictures that are best so far: with them, the second pass need not run the network.
 
-They take 4 U k h w bytes of each layer. Either all layers keep theirs or, where that would be more than BUDGET, none:
-the network has to run again for the first one that does not.
+They take 4 U k h w bytes of each layer. Either all layers keep theirs or none: the network has to run again for the
+first one that does not. None do where they would take more than BUDGET, where maps differ in size, and where the
+network makes the pictures that are delivered.
 """
 
 from collections.abc import Mapping

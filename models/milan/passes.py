@@ -82,7 +82,8 @@ def _count(
     hidden, first = hiddens.take(layer, len(numbers)), int(numbers[0])
     if layer not in chosen:
         chosen[layer] = nothing_chosen(feed.name, layer, hidden.shape[1], units.get(layer), settings.k)
-        start(chosen, layer, (hidden.shape[2], hidden.shape[3]))
+        if not feed.delivers_outputs:  # else the network runs again, and masks shall fit what it then puts out
+            start(chosen, layer, (hidden.shape[2], hidden.shape[3]))
     known = chosen[layer]
     if known.all_units and hidden.shape[1] != len(known.units):
         raise InputError(
@@ -137,11 +138,7 @@ def _second_pass(
             here, rows = found[layer]
             maps[layer] = maps_at(chosen[layer].of(hiddens.take(layer, n)), rows, here // settings.k)
 
-        output = None
-        if not have_maps:
-            output = hiddens.run(partial(feed.run, batch), feed.delivers_outputs, look)
-        elif feed.delivers_outputs:
-            output = hiddens.run(partial(feed.run, batch), whole=True)
+        output = None if have_maps else hiddens.run(partial(feed.run, batch), feed.delivers_outputs, look)
         pictures, size = _sized(feed.pictures(batch, output), settings)
         for layer, known in chosen.items():
             here, rows = found[layer]

@@ -179,7 +179,9 @@ def unfinished(directory: Path, record: dict[str, Any]) -> Unfinished:
                 "move it away, or name another folder"
             )
         state.folder.mkdir(exist_ok=True)
-        if not path.is_file() or not state.load_first():  # nothing was done yet, so nothing is lost
+        for part in state.folder.glob(".*.part"):  # of a run that was killed while it wrote
+            part.unlink()
+        if not path.is_file() or not (state.folder / _FIRST).is_file():  # nothing was done yet, so nothing is lost
             replace_atomically(path, json.dumps(record).encode())
     there = read_json(path)
     if differs := [key for key in _SAYS if there.get(key) != json.loads(json.dumps(record[key]))]:

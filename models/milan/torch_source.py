@@ -11,7 +11,7 @@ from conceptry.models.errors import InputError
 
 
 class TorchSource:
-    """Any torch data set with a length, its items a tensor or a tuple that starts with one.
+    """Any torch data set with a length, its items a tensor or a tuple that starts with one, the same each time.
 
     mean, std: of the channels, where the data set normalises its pictures; without them its pictures must be uint8 or
     lie in [0, 1]. digest: of what fixes the content; by default that of the name, the length and the first items.

@@ -9,6 +9,7 @@ import pytest
 
 from conceptry.evaluation import launch
 from conceptry.evaluation.process import VersionProcess
+from conceptry.models.errors import ConceptryError
 from support import environment
 
 linux = pytest.mark.skipif(sys.platform != "linux", reason="versions are forked on Linux only")
@@ -19,6 +20,19 @@ from conceptry.evaluation.process import VersionProcess
 process = VersionProcess(sys.argv[1], "cpu").__enter__()
 print(launch._started.process.pid, process._child.pid, flush=True)
 os._exit(0)
+"""
+AHEAD = """
+import time
+from conceptry.evaluation import launch
+launch.ahead()
+pid = launch._started.process.pid
+def has_torch():
+    with open(f"/proc/{pid}/maps") as stream:
+        return "libtorch" in stream.read()
+until = time.monotonic() + 60
+while not has_torch() and time.monotonic() < until:
+    time.sleep(0.05)
+print(pid, has_torch())
 """
 
 
@@ -59,6 +73,25 @@ def test_what_cannot_be_imported_beforehand_is_left_to_the_version(tiny_version,
     for _ in range(2):  # it is imported for the second one
         with VersionProcess(tiny_version.uri, "cpu") as predict:
             assert predict.device_in_use == "cpu"
+
+
+@linux
+def test_why_nothing_can_be_forked_is_told(tiny_version, monkeypatch, tmp_path) -> None:
+    script = tmp_path / "worker.py"
+    script.write_text("raise SystemExit('no room for libraries')")
+    monkeypatch.setattr(launch.worker, "__file__", str(script))
+    monkeypatch.setattr(launch, "_started", None)
+    with pytest.raises(ConceptryError, match=r"ended with code .*: no room for libraries"):
+        VersionProcess(tiny_version.uri, "cpu").__enter__()
+
+
+@linux
+def test_libraries_are_imported_before_a_version_is_asked_for() -> None:
+    command = [sys.executable, "-c", AHEAD]
+    done = subprocess.run(command, env=environment(), capture_output=True, text=True, timeout=120, check=True)
+    pid, torch_there = done.stdout.split()
+    assert torch_there == "True"
+    assert not _is_running(int(pid))  # it ended with the process that started it
 
 
 def test_closing_ends_the_process_of_the_version(tiny_version) -> None:

@@ -9,12 +9,12 @@ import pytest
 from support import environment
 
 _FREED = """
-import ctypes, sys
+import ctypes, resource, sys
 from conceptry.models.memory import keep_freed_memory
 
 def resident():
     with open("/proc/self/statm") as stream:
-        return int(stream.read().split()[1]) * 4096 / 2**20
+        return int(stream.read().split()[1]) * resource.getpagesize() / 2**20
 
 if sys.argv[1] == "kept":
     keep_freed_memory()
