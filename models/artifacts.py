@@ -102,16 +102,19 @@ def write_lines(path: Path, lines: list[str]) -> None:
 
 def replace_atomically(path: Path, content: bytes) -> None:
     """Write a file so that readers see the old content or the new, never a part."""
-    with replacing(path) as temporary:
-        temporary.write_bytes(content)
+    with replacing(path, uuid.uuid4().hex) as partial:
+        partial.write_bytes(content)
 
 
 @contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """A path beside `path` to write to; what is there at the end of the block takes the place of `path` as a whole."""
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.part")
+def replacing(path: Path, writer: str = "") -> Iterator[Path]:
+    """A path beside `path` to write to; what is there at the end of the block takes the place of `path` as a whole.
+
+    writer: tells those apart that may write at once. Without it, the next one writes over what a killed one left.
+    """
+    partial = path.with_name(f".{path.name}.{writer}.part" if writer else f".{path.name}.part")
     try:
-        yield temporary
-        os.replace(temporary, path)
+        yield partial
+        os.replace(partial, path)
     finally:
-        temporary.unlink(missing_ok=True)
+        partial.unlink(missing_ok=True)

@@ -4,7 +4,7 @@ from conceptry.registry.compare import Comparison, compare
 from conceptry.registry.promote import Promotion, Requirement, promote, promotions
 from conceptry.registry.register import Registration, register
 from conceptry.registry.store import connect
-from conceptry.registry.versions import Version, find_version, list_versions, load
+from conceptry.registry.versions import Version, find_version, list_versions, load, registered_names
 
 __all__ = [
     "Comparison",
@@ -20,4 +20,5 @@ __all__ = [
     "promote",
     "promotions",
     "register",
+    "registered_names",
 ]

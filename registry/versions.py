@@ -86,17 +86,13 @@ class Version:
 def list_versions(name: str | None = None, method: str | None = None) -> list[Version]:
     """All versions, or those of one registered model or one method, ordered by name and number."""
     client = connect()
-    filters = [f"name = '{_quotable(name)}'"] if name else []
-    found: list[ModelVersion] = []
-    token = None
-    while True:
-        page = client.search_model_versions(" and ".join(filters), page_token=token)
-        found += page
-        token = page.token
-        if not token:
-            break
-    kept = [v for v in found if _is_complete(v) and method in (None, v.tags[METHOD_TAG])]
+    kept = [v for v in _complete(client, name) if method in (None, v.tags[METHOD_TAG])]
     return sorted((_version(client, v) for v in kept), key=lambda v: (v.name, v.version))
+
+
+def registered_names() -> list[str]:
+    """The names that conceptry has registered versions under, in order."""
+    return sorted({v.name for v in _complete(connect(), None)})
 
 
 def find_version(uri: str) -> Version:
@@ -205,12 +201,24 @@ def _aliases(client: MlflowClient, found: ModelVersion) -> list[str]:
     return [alias for alias, number in aliases.items() if str(number) == str(found.version)]
 
 
+def _complete(client: MlflowClient, name: str | None) -> list[ModelVersion]:
+    """What the store holds of versions that conceptry has registered, of `name` or of all."""
+    filters = f"name = '{_quotable(name)}'" if name else ""
+    found: list[ModelVersion] = []
+    token = None
+    while True:
+        page = client.search_model_versions(filters, page_token=token)
+        found += page
+        token = page.token
+        if not token:
+            return [v for v in found if _is_complete(v)]
+
+
 def _not_found(client: MlflowClient, uri: str, name: str) -> str:
     try:
         model = client.get_registered_model(name)
     except MlflowException:
-        known = sorted({v.name for v in client.search_model_versions() if _is_complete(v)})
-        return f"{uri}: no registered model {name!r}; there is {', '.join(known) or 'none yet'}"
+        return f"{uri}: no registered model {name!r}; there is {', '.join(registered_names()) or 'none yet'}"
     numbers = ", ".join(str(v.version) for v in list_versions(name)) or "none"
     return f"{uri}: no such version; versions: {numbers}; aliases: {', '.join(sorted(model.aliases)) or 'none'}"
 

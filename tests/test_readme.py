@@ -46,10 +46,10 @@ def demo(folder: Folder, output: str) -> None:
     pictures = ("explanations.png", "wine-0.png", "wine-patterns-1.png", "wine-0.html", "perturbations.png")
     for picture in (*pictures, "units.png"):
         assert (folder.path / "conceptry-demo" / picture).stat().st_size > 10_000
-    again = folder.run("bash", "conceptry demo milan harsanyi milan")
-    assert again.stdout.count("already registered") == 10
-    assert again.stdout.count("already\n") == 10
-    assert again.stdout.count("champion stays") == 2
+    again = folder.run("bash", "conceptry demo milan harsanyi perturbation splice milan")
+    assert again.stdout.count("already registered") == 20
+    assert again.stdout.count("already\n") == 20
+    assert again.stdout.count("champion stays") == 4
     assert again.stdout.index("scenes-milan") < again.stdout.index("wine-harsanyi")
     served = re.search(r"^  (base64 .*)$", output, re.MULTILINE)
     assert served

@@ -74,8 +74,7 @@ def exemplars(network: Network, rounds: int, folder: Path) -> tuple[list[Record]
     del found  # which holds its files
     inputs = _inputs(model, source)
     size = Feed(model, source, network.name, None, None, None).batch_size(network.settings.batch_size)
-    turns: dict[str, Callable[[], Any]] = {BARE: partial(passes, model, inputs, chosen, size), OURS: ours}
-    seconds = rounds_side_by_side(turns, rounds)
+    seconds = rounds_side_by_side({BARE: partial(passes, model, inputs, chosen, size), OURS: ours}, rounds)
     case = f"{CASE}, {network.title}, {n_units:,} units, {len(source):,} and {len(chosen):,} pictures"
     records = [
         Record(case, name, statistics.median(taken), extra={TIMES: median_ratio(taken, seconds[BARE])})

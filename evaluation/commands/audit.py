@@ -48,6 +48,8 @@ def audit(
     URI is a registered version of milan, a folder that `conceptry describe` wrote, or a table (.csv) of the columns
     layer, unit and description. Words are found as a whole, in the singular or the plural.
     """
+    if not all(Path(name).exists() for name in (uri, beside) if name):
+        ahead()
     from conceptry.evaluation.milan.auditing import unknown_words
     from conceptry.models.milan.words import read_words, split_words
 
@@ -75,7 +77,6 @@ def _audit(name: str, words: tuple[str, ...], params: dict[str, Any], device: st
     if Path(name).exists():
         return audit_folder(Path(name), words, params, pictures)
     expect_version(name)
-    ahead()
     from conceptry.evaluation.process import VersionProcess
     from conceptry.evaluation.progress import bar
     from conceptry.registry import find_version

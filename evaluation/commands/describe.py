@@ -45,6 +45,8 @@ def describe(
     URI is a registered version of milan; without it, --describer describes the units in --exemplars. Writes
     descriptions.csv, a page for each layer and index.html. A run that was ended goes on where it was.
     """
+    if uri:
+        ahead()
     from conceptry.evaluation.milan.describing import describe_network
     from conceptry.evaluation.milan.unit_sources import exemplars_source, version_source
     from conceptry.evaluation.progress import bar
@@ -57,7 +59,6 @@ def describe(
     if uri:
         if describer or exemplars:
             raise InputError("a version has a describer and exemplars of its own; give URI, or the two options")
-        ahead()
         from conceptry.evaluation.process import VersionProcess
         from conceptry.registry import find_version
 

@@ -3,6 +3,7 @@
 import functools
 from collections.abc import Callable
 from dataclasses import dataclass, fields
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -14,6 +15,7 @@ from conceptry.evaluation.console import (
     search_params_option,
     seed_option,
 )
+from conceptry.evaluation.launch import ahead
 
 if TYPE_CHECKING:
     from conceptry.evaluation.milan.named_units import NamedUnits
@@ -62,6 +64,8 @@ def described_units(orders: int, size: int) -> Callable[[Callable[..., None]], C
             if values["size"] is None:
                 values["size"] = size
             asked = UnitsAsked(**{field.name: values.pop(field.name) for field in fields(UnitsAsked)})
+            if not Path(asked.uri).exists():
+                ahead()
             command(asked, **values)
 
         return functools.reduce(lambda made, option: option(made), reversed(options), run)

@@ -59,11 +59,11 @@ def promote(name: str, version: int, alias: str, require: tuple[str, ...], data:
 def list_command(name: str | None, as_json: bool) -> None:
     """List registered versions, of NAME or of all."""
     from conceptry.evaluation.reports import versions_table
-    from conceptry.registry import list_versions
+    from conceptry.registry import list_versions, registered_names
 
     versions = list_versions(name)
     if name and not versions:
-        known = ", ".join(sorted({version.name for version in list_versions()}))
+        known = ", ".join(registered_names())
         raise InputError(
             f"no version of {name!r} is registered; there is {known or 'none yet: conceptry register splice'}"
         )

@@ -6,12 +6,12 @@ Its first three columns, layer, unit and description, are those of the original'
 import csv
 import json
 import math
-import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from conceptry.models.artifacts import replacing
 from conceptry.models.errors import InputError
 from conceptry.models.milan.records import UnitExemplars
 
@@ -61,8 +61,7 @@ def number(value: object) -> float | None:
 
 def write_descriptions(units: Iterable[DescribedUnit], path: Path) -> None:
     """Write the table; a reader sees the old or the new one, never a part."""
-    partial = path.with_name(f".{path.name}.part")
-    with partial.open("w", encoding="utf-8", newline="") as stream:
+    with replacing(path) as partial, partial.open("w", encoding="utf-8", newline="") as stream:
         writer = csv.writer(stream, lineterminator="\n")
         writer.writerow(COLUMNS)
         for unit in units:
@@ -70,7 +69,6 @@ def write_descriptions(units: Iterable[DescribedUnit], path: Path) -> None:
             scores = [_text(getattr(unit, name)) for name in (*SCORES, "activation")]
             active = "true" if unit.active else "false"
             writer.writerow([unit.layer, unit.unit, unit.description, *scores, active, alternatives])
-    os.replace(partial, path)
 
 
 def read_descriptions(path: Path) -> list[DescribedUnit]:

@@ -11,7 +11,6 @@
 Every file is replaced as a whole, a layer at a time, so that nothing that was finished is lost when a run is killed.
 """
 
-import os
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -23,7 +22,7 @@ from conceptry.evaluation.milan.described import FILE, DescribedUnit, read_descr
 from conceptry.evaluation.milan.index_page import LayerEntry, clearest, index_page
 from conceptry.evaluation.milan.page import Link, layer_page, navigation
 from conceptry.evaluation.milan.unit_html import DrawnUnit, draw_units
-from conceptry.models.artifacts import read_json, write_json
+from conceptry.models.artifacts import read_json, replacing, write_json
 from conceptry.models.errors import InputError
 from conceptry.models.folders import locked, writing
 
@@ -190,6 +189,5 @@ def _read(output: Path) -> list[DescribedUnit]:
 
 
 def _replace(path: Path, text: str) -> None:
-    partial = path.with_name(f".{path.name}.part")
-    pages.write(text, partial)
-    os.replace(partial, path)
+    with replacing(path) as partial:
+        pages.write(text, partial)

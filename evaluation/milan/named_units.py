@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 from conceptry.evaluation.console import check_params
-from conceptry.evaluation.launch import ahead
 from conceptry.evaluation.milan.described import DescribedUnit, expect_version, read_descriptions, table_at
 from conceptry.evaluation.milan.unit_sources import ask, registered_units
 from conceptry.evaluation.process import VersionProcess
@@ -54,7 +53,6 @@ def named_units(
     from conceptry.registry import find_version
 
     expect_version(uri)
-    ahead()
     version = find_version(uri)
     check_params(version.uri, dict(params))
     layers = registered_units(version)

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-from conceptry.models.artifacts import replace_atomically
+from conceptry.models.artifacts import replace_atomically, replacing
 from conceptry.models.errors import InputError
 from conceptry.models.milan.records import LayerExemplars
 
@@ -47,10 +47,8 @@ def write_layer(directory: Path, exemplars: LayerExemplars) -> None:
     folder = Path(directory) / exemplars.layer
     folder.mkdir(parents=True, exist_ok=True)
     for name, array in ((IMAGES, exemplars.images), (MASKS, exemplars.masks)):
-        part = folder / f".{name}.part"
-        with part.open("wb") as stream:
+        with replacing(folder / name) as partial, partial.open("wb") as stream:
             np.lib.format.write_array(stream, np.ascontiguousarray(array, np.uint8), allow_pickle=False)
-        part.replace(folder / name)
     write_tables(folder, exemplars.units, exemplars.ids, exemplars.activations, exemplars.levels)
 
 

@@ -21,7 +21,7 @@ def start(chosen: Mapping[str, Chosen], layer: str, size: tuple[int, int]) -> No
     known = chosen[layer]
     others = [other.maps for name, other in chosen.items() if name != layer]
     shape = (*known.top.ids.shape, *size)
-    used = sum(0 if maps is None else maps.nbytes for maps in others)
+    used = sum(maps.nbytes for maps in others if maps is not None)
     if any(maps is None for maps in others) or used + 4 * int(np.prod(shape)) > BUDGET:
         forget(chosen)
     else:
