@@ -19,7 +19,8 @@ import numpy as np
 from PIL import Image
 
 from conceptry.evaluation.milan.word_sets import properties
-from conceptry.models.zoo.emoji import COLOURS, OBJECTS, PATTERNS, with_article
+from conceptry.models.zoo.emoji import COLOURS as COLOUR_WORDS
+from conceptry.models.zoo.emoji import OBJECTS, PATTERNS, with_article
 
 EMOJI = "zoo:emoji-clip"
 
@@ -65,7 +66,7 @@ def emoji_caption(text: str) -> str:
     """What a description names, in words of the emoji encoder: "red stripes" as "a red striped background"."""
     named = properties(text)
     nouns = " and ".join(with_article(word) for word in OBJECTS if word in named)
-    ground = " ".join(word for word in (*COLOURS, *PATTERNS) if word in named)
+    ground = " ".join(word for word in (*COLOUR_WORDS, *PATTERNS) if word in named)
     ground = f"{'an' if ground[:1] in set('aeiou') else 'a'} {ground} background" if ground else ""
     return " on ".join(filter(None, (nouns, ground)))
 
