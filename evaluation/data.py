@@ -17,9 +17,9 @@ from typing import Any, ClassVar, Protocol, TypeVar
 
 import pandas as pd
 
-from conceptry.models.artifacts import sha256_file
 from conceptry.models.errors import InputError
 from conceptry.models.images import image_files
+from conceptry.models.manifest import sha256_file
 
 SCHEMES = ("zoo:emoji-scenes", "folder:PATH", "csv:PATH")
 DEFAULT_SIZE = 512
@@ -128,7 +128,7 @@ def _emoji_scenes(size: int, seed: int) -> list[Picture]:
     from PIL import Image
 
     from conceptry.models.images import png_bytes
-    from conceptry.models.zoo.scenes import EmojiScenes
+    from conceptry.models.zoo.emoji_world.scenes import EmojiScenes
 
     halves = [
         EmojiScenes("heldout", size - size // 2, seed, n_objects=1),

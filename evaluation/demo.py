@@ -16,9 +16,9 @@ from rich.console import Console
 
 from conceptry.evaluation.data import EvaluationData
 from conceptry.evaluation.harness import agreement, evaluate, harness_of, is_evaluated, version_title
-from conceptry.evaluation.process import VersionProcess
+from conceptry.evaluation.isolation.client import VersionProcess
 from conceptry.evaluation.progress import bar
-from conceptry.evaluation.reports import agreement_table, comparison_table
+from conceptry.evaluation.tables import agreement_table, comparison_table
 from conceptry.models.errors import ConceptryError
 from conceptry.models.method import METHODS
 from conceptry.registry import Requirement, Version, compare, connect, promote, register

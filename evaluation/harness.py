@@ -26,10 +26,10 @@ from mlflow.exceptions import MlflowException
 from rich.console import RenderableType
 
 from conceptry.evaluation.data import EvaluationData
-from conceptry.evaluation.process import Predict, VersionProcess
+from conceptry.evaluation.isolation.client import Predict, VersionProcess
 from conceptry.models.errors import ConceptryError, InputError
 from conceptry.models.method import METHODS
-from conceptry.registry.compare import Comparison
+from conceptry.registry.comparison import Comparison
 from conceptry.registry.store import connect
 from conceptry.registry.versions import Version, find_version
 

@@ -8,8 +8,8 @@ import urllib.request
 from dataclasses import dataclass
 from pathlib import Path
 
-from conceptry.models.artifacts import replace_atomically, sha256_file
 from conceptry.models.errors import ConceptryError, IntegrityError
+from conceptry.models.manifest import replace_atomically, sha256_file
 
 logger = logging.getLogger(__name__)
 TIMEOUT_SECONDS = 60

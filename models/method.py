@@ -5,7 +5,7 @@ A method NAME is a folder `conceptry/models/NAME` with
 | module | holds |
 |---|---|
 | `method.py` | `METHOD`, an instance of `Method` |
-| `pyfunc.py` | a subclass of `conceptry.models.serving.Explainer`, named by `METHOD.explainer` |
+| `pyfunc.py` | a subclass of `conceptry.models.explainer.Explainer`, named by `METHOD.explainer` |
 | the rest | algorithm files, plain PyTorch, which never import MLflow |
 
 and a harness in `conceptry.evaluation.NAME`. Adding its name to `METHODS` puts it into every command.

@@ -1,8 +1,8 @@
 """Package, register, list, compare, promote and load explainers through MLflow."""
 
-from conceptry.registry.compare import Comparison, compare
-from conceptry.registry.promote import Promotion, Requirement, promote, promotions
-from conceptry.registry.register import Registration, register
+from conceptry.registry.comparison import Comparison, compare
+from conceptry.registry.promotion import Promotion, Requirement, promote, promotions
+from conceptry.registry.registration import Registration, register
 from conceptry.registry.store import connect
 from conceptry.registry.versions import Version, find_version, list_versions, load, registered_names
 

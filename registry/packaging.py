@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import conceptry.models
-from conceptry.models.artifacts import MANIFEST, digest_of_files, files_in, read_json, write_manifest
+from conceptry.models.manifest import MANIFEST, digest_of_files, files_in, read_json, write_manifest
 from conceptry.models.method import Method, Package
 
 

@@ -95,8 +95,8 @@ def tiny_version(store: str, tiny_options: dict[str, str]):
 def tiny_classifier(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An untrained network over five columns, one of them categorical, in the folder of a classifier."""
     from conceptry.models.explained.protocol import Column
-    from conceptry.models.zoo.architectures import Shape, build_network
-    from conceptry.models.zoo.classifier import Classifier, Description
+    from conceptry.models.zoo.classifiers.architectures import Shape, build_network
+    from conceptry.models.zoo.classifiers.classifier import Classifier, Description
 
     numeric = [
         Column(name, "numeric", 1.0, 1.5, 2.0, -4.0, 6.0, mode=1.0) for name in ("age", "height", "weight", "dose")
@@ -171,16 +171,16 @@ def milan_version(store: str, milan_options: dict[str, str]):
 @pytest.fixture
 def command_line(store: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch):
     """Run the command line in this process, which saves the seconds that imports take; returns (code, out, err)."""
-    from conceptry.evaluation import cli
+    from conceptry.evaluation.cli import app
 
-    monkeypatch.setattr(cli, "_quiet_libraries", lambda: None)
+    monkeypatch.setattr(app, "_quiet_libraries", lambda: None)
     monkeypatch.setenv("COLUMNS", "120")
 
     def run(*arguments: str) -> tuple[int, str, str]:
         capsys.readouterr()
         code = 0
         try:
-            cli.main(list(arguments))
+            app.main(list(arguments))
         except SystemExit as stop:
             code = int(stop.code or 0)
         out, err = capsys.readouterr()

@@ -16,18 +16,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from conceptry.evaluation.benchmarks.measure import (
-    Benchmark,
-    Record,
-    Target,
-    one_thread,
-    peak_mb,
-    seconds_side_by_side,
-)
+from conceptry.evaluation.benchmarks.measure import Benchmark, Record, Target, one_thread, peak_mb, seconds_side_by_side
 from conceptry.evaluation.benchmarks.serving import REPEATS, measure_serving
 from conceptry.models.errors import InputError
-from conceptry.models.splice.duality import duality_gap
-from conceptry.models.splice.solve import decompose
+from conceptry.models.splice.decomposition import decompose
+from conceptry.models.splice.solvers.duality import duality_gap
 
 L1_PENALTY = 0.25
 BATCH = 512

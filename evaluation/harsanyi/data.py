@@ -25,7 +25,7 @@ from conceptry.evaluation.data import EvaluationData, sampled
 from conceptry.evaluation.data import load_data as load_pictures
 from conceptry.models.errors import InputError
 from conceptry.models.images import png_bytes
-from conceptry.models.zoo.recipes import data_of
+from conceptry.models.training.recipes import data_of
 
 DEFAULT_SIZE = 32
 SCHEMES = ("zoo:NAME", "csv:PATH", "texts:PATH", "npy:PATH", "folder:PATH", "census:FOLDER",
@@ -173,7 +173,7 @@ def _folder(rest: str) -> tuple[str, list[Sample]]:
 
 
 def _heldout(name: str) -> tuple[str, list[Sample]]:
-    from conceptry.models.zoo.datasets import load_dataset
+    from conceptry.models.zoo.classifiers.datasets import load_dataset
 
     data = load_dataset(name)
     samples = []

@@ -16,12 +16,11 @@ from rich.console import RenderableType
 from conceptry.evaluation.harness import Metric, Progress, Report, check_given
 from conceptry.evaluation.harsanyi import metrics as m
 from conceptry.evaluation.harsanyi import plots
-from conceptry.evaluation.harsanyi.asking import Explained, explain_samples, record_of
+from conceptry.evaluation.harsanyi.client import Explained, explain_samples, record_of
 from conceptry.evaluation.harsanyi.data import SampleData, file_samples, load_samples, table_samples
-from conceptry.evaluation.harsanyi.saving import STYLES, VIEWS, picture_of, save_records
-from conceptry.evaluation.harsanyi.summary import describe_summary, draw_summary, summarise
-from conceptry.evaluation.harsanyi.text import describe
-from conceptry.evaluation.process import Predict
+from conceptry.evaluation.harsanyi.plots import STYLES, VIEWS, picture_of, save_records
+from conceptry.evaluation.harsanyi.summary import describe, describe_summary, draw_summary, summarise
+from conceptry.evaluation.isolation.client import Predict
 from conceptry.models.errors import InputError
 
 CURVE = 80  # patterns, as many as denoising keeps at most

@@ -17,7 +17,7 @@ from matplotlib.font_manager import FontProperties, findfont, get_font
 from matplotlib.textpath import text_to_path
 from matplotlib.ticker import FixedLocator, NullLocator, StrMethodFormatter
 
-from conceptry.evaluation.plots import ACCENT, GRID, INK, MUTED, SECOND, new_figure, quiet
+from conceptry.evaluation.drawing.style import ACCENT, GRID, INK, MUTED, SECOND, new_figure, quiet
 
 POSITIVE, NEGATIVE = ACCENT, SECOND
 # Colour and dash of each group of lines, so that no two look alike to colour-blind eyes or in grey.

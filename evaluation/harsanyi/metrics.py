@@ -10,9 +10,9 @@ from collections.abc import Collection, Hashable, Sequence
 
 import numpy as np
 
-from conceptry.models.harsanyi.indices import salient, strengths
-from conceptry.models.harsanyi.interactions import residual
-from conceptry.models.harsanyi.moebius import subset_sizes
+from conceptry.models.harsanyi.interactions.indices import salient, strengths
+from conceptry.models.harsanyi.interactions.moebius import subset_sizes
+from conceptry.models.harsanyi.interactions.record import residual
 
 __all__ = [
     "error_curve",

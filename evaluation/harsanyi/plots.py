@@ -2,15 +2,24 @@
 
 Every function takes arrays and returns a figure. Entry 0 of a table of interactions is the empty pattern, which is
 no interaction and is left out.
+
+Write explanations as files: And-Or graphs, pattern pictures, overviews, and pages to explore a graph in.
 """
 
-from collections.abc import Sequence
+import base64
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, NullLocator, PercentFormatter, StrMethodFormatter
 
+from conceptry.evaluation.drawing.style import ACCENT, INK, MUTED, SECOND, new_figure, quiet
+from conceptry.evaluation.harsanyi.data import Sample
+from conceptry.evaluation.harsanyi.graph.figure import draw_graph, save_graph
+from conceptry.evaluation.harsanyi.graph.page import write_page
 from conceptry.evaluation.harsanyi.marks import (
     beside,
     count_axis,
@@ -24,9 +33,11 @@ from conceptry.evaluation.harsanyi.marks import (
     shortened,
     text_width,
 )
-from conceptry.evaluation.plots import ACCENT, INK, MUTED, SECOND, new_figure, quiet
+from conceptry.evaluation.harsanyi.patterns import draw_explanation, draw_patterns
 from conceptry.models.errors import InputError
-from conceptry.models.harsanyi.indices import SALIENT_SHARE
+from conceptry.models.harsanyi.graph import AndOrGraph
+from conceptry.models.harsanyi.interactions.indices import SALIENT_SHARE
+from conceptry.models.images import decode_image
 
 AND_COLOUR, OR_COLOUR = "#3d4b5c", "#c3ccd6"  # kinds are told in grey: blue and orange mean signs
 HALO = {"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 1}
@@ -247,3 +258,55 @@ def _descending(interactions_by_row: Sequence[np.ndarray]) -> np.ndarray:
     for target, row in zip(table, rows, strict=True):
         target[: len(row)] = row
     return table
+
+
+VIEWS = ("graph", "patterns", "explanation")
+# of the view graph; see `draw_graph`
+STYLES: dict[str, type] = {"title": str, "highlight": str, "colours": str, "max_patterns": int, "rows": int}
+
+
+def save_records(records: list[dict], output: Path, view: str, style: Mapping[str, Any]) -> list[Path]:
+    """Write each record to a file, numbered where there are several; returns the files.
+
+    Suffix .html gives a page, any other a picture of the kind `view`. `style` holds options of `draw_graph`, of which a
+    page takes the title only. Raises InputError for a style that does not go with the file.
+    """
+    _check_style(style, view, output.suffix)
+    numbered = [output.with_stem(f"{output.stem}-{k}") for k in range(len(records))]
+    files = [output] if len(records) == 1 else numbered
+    for record, file in zip(records, files, strict=True):
+        record = record | {"file": Path(record["file"]).name}
+        title = style.get("title") or f"{record['target']}: {record['file']}"
+        options: dict[str, Any] = {**style, "title": title}
+        if file.suffix == ".html":
+            write_page(AndOrGraph.from_json(record["graph"]), file, title)
+        elif view == "graph":
+            figure = draw_graph(AndOrGraph.from_json(record["graph"]), **options)
+            save_graph(figure, file)
+        else:
+            save_graph(_drawn(record, view), file)
+    return files
+
+
+def picture_of(sample: Sample) -> dict[str, str]:
+    """The picture of a sample that is one, as base64 of its file, so that a record can be written as JSON."""
+    content = sample.values.get("image")
+    return {"picture": base64.b64encode(content).decode()} if isinstance(content, bytes) else {}
+
+
+def _drawn(record: dict, view: str) -> Figure:
+    if "picture" in record:
+        segments = np.asarray(record["sample"]["segments"])
+        picture = decode_image(base64.b64decode(record["picture"])).resize(segments.shape[::-1])
+        record = record | {"sample": record["sample"] | {"picture": picture, "segments": segments}}
+    return draw_patterns(record) if view == "patterns" else draw_explanation(record)
+
+
+def _check_style(style: Mapping[str, Any], view: str, suffix: str) -> None:
+    allowed = ("title",) if suffix == ".html" else tuple(STYLES) if view == "graph" else ()
+    for name, value in style.items():
+        if name not in allowed:
+            what = "an HTML page" if suffix == ".html" else f"the view {view}"
+            raise InputError(f"{what} has no style {name!r}; expected {', '.join(allowed) or 'none'}")
+        if not isinstance(value, STYLES[name]) or isinstance(value, bool):
+            raise InputError(f"the style {name} must be of type {STYLES[name].__name__}, got {value!r}")

@@ -5,6 +5,8 @@
 | weight | mean |effect| of a pattern over all samples, those that do not keep it included |
 | effect | mean effect over the samples that keep it |
 | share | share of samples that keep it |
+
+Harsanyi explanations for the terminal.
 """
 
 import math
@@ -18,13 +20,39 @@ from rich.markup import escape
 from rich.table import Table
 
 from conceptry.evaluation.data import labelled
-from conceptry.evaluation.harsanyi.asking import explain_samples
+from conceptry.evaluation.drawing.style import INK, MUTED, new_figure, quiet
+from conceptry.evaluation.harsanyi.client import explain_samples
 from conceptry.evaluation.harsanyi.data import SampleData
 from conceptry.evaluation.harsanyi.marks import plain, shortened, sign_colour, signed
-from conceptry.evaluation.harsanyi.text import pattern_name
-from conceptry.evaluation.plots import INK, MUTED, new_figure, quiet
-from conceptry.evaluation.process import Predict
-from conceptry.evaluation.reports import summary_title
+from conceptry.evaluation.isolation.client import Predict
+from conceptry.evaluation.tables import summary_title
+
+SHOWN = 12  # patterns of each sample
+
+
+def describe(records: list[dict]) -> RenderableType:
+    """For each sample what is explained, then its strongest patterns, one a line."""
+    return Group(*(_described(record) for record in records))
+
+
+def _described(record: dict) -> RenderableType:
+    target, patterns = escape(record["target"]), record["patterns"]
+    title = (
+        f"{escape(record['file'])}: {target} {record['v_full']:+.3f}, {record['v_empty']:+.3f} at the baseline; "
+        f"{record['n_kept']} patterns kept, explain ratio {record['explain_ratio']:.3f}, "
+        f"squared error {record['square_error']:.2%}"
+    )
+    table = Table(show_header=False, box=None, padding=(0, 1, 0, 2))
+    for pattern in patterns[:SHOWN]:
+        table.add_row(f"{pattern['effect']:+.3f}", escape(pattern_name(pattern)))
+    if len(patterns) > SHOWN:
+        table.add_row("", f"and {len(patterns) - SHOWN} more", style="dim")
+    return Group(title, table, "")
+
+
+def pattern_name(pattern: dict) -> str:
+    """The players of a pattern, joined by its kind."""
+    return f" {pattern['kind'].upper()} ".join(pattern["players"])
 
 
 def summarise(predict: Predict, data: SampleData, label: str | None, progress: Callable[[float], None]) -> dict:

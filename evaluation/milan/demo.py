@@ -33,10 +33,10 @@ def _versions(output: Path) -> Sequence[Mapping[str, Any]]:
 
 def _exemplars(output: Path) -> Path:
     """The exemplars of all units of the network, computed where they are not there yet."""
-    from conceptry.models.milan.exemplars import compute_exemplars  # torch is slow to import
-    from conceptry.models.milan.files import layers_in, results_directory
-    from conceptry.models.milan.networks import default_layers, load_network
-    from conceptry.models.milan.sources import open_source
+    from conceptry.models.milan.exemplars.compute import compute_exemplars  # torch is slow to import
+    from conceptry.models.milan.exemplars.records import layers_in, results_directory
+    from conceptry.models.milan.exemplars.sources import open_source
+    from conceptry.models.milan.network import default_layers, load_network
 
     folder = results_directory(output / EXEMPLARS, MODEL, DATA)
     network = load_network(MODEL, "cpu")
@@ -66,9 +66,9 @@ def _units(output: Path) -> list[Path]:
 
 def _telling(folder: Path) -> Iterator[tuple[str, int]]:
     """Of each layer a unit whose exemplars share an object, and one whose exemplars share a colour or a pattern."""
-    from conceptry.models.milan.files import read_results
-    from conceptry.models.milan.sources import SceneSource
-    from conceptry.models.zoo.emoji import OBJECTS
+    from conceptry.models.milan.exemplars.records import read_results
+    from conceptry.models.milan.exemplars.sources import SceneSource
+    from conceptry.models.zoo.emoji_world.emoji import OBJECTS
 
     scenes = SceneSource(DATA, PICTURES).scenes
     frequency = Counter(word for index in range(PICTURES) for word in scenes.concepts(index))

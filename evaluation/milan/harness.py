@@ -14,17 +14,14 @@ from matplotlib.figure import Figure
 from rich.console import RenderableType
 
 from conceptry.evaluation.harness import Metric, Progress, Report
+from conceptry.evaluation.isolation.client import Predict
 from conceptry.evaluation.milan import metrics as m
-from conceptry.evaluation.milan.asking import Described, describe_cases, exemplars_of, record_of
-from conceptry.evaluation.milan.clip_scores import clip_score, mean_embeddings
+from conceptry.evaluation.milan.cli_requests import EXEMPLARS, check_request, explain_request
+from conceptry.evaluation.milan.client import Described, describe_cases, exemplars_of, record_of
 from conceptry.evaluation.milan.data import UnitData, load_units, table_units
-from conceptry.evaluation.milan.pictures import draw_units
-from conceptry.evaluation.milan.requests import EXEMPLARS, check_request, explain_request
-from conceptry.evaluation.milan.saving import SUFFIXES, VIEWS, save_records
-from conceptry.evaluation.milan.scores_picture import draw_scores
-from conceptry.evaluation.milan.summary import describe_summary, draw_summary, summarise
-from conceptry.evaluation.milan.text import describe
-from conceptry.evaluation.process import Predict
+from conceptry.evaluation.milan.metrics import clip_score, mean_embeddings
+from conceptry.evaluation.milan.plots import SUFFIXES, VIEWS, draw_scores, draw_units, save_records
+from conceptry.evaluation.milan.summary import describe, describe_summary, draw_summary, summarise
 from conceptry.models.errors import ConceptryError
 
 DRAWN = 8

@@ -1,16 +1,51 @@
-"""Metrics of milan versions: what is right, how it is worded, how much of a vocabulary is used, and how fast."""
+"""Metrics of milan versions: what is right, how it is worded, how much of a vocabulary is used, and how fast.
+
+CLIP score: how near a description is to what the unit is active on, to a dual encoder that had no part in it.
+
+| symbol | meaning | shape |
+|---|---|---|
+| v_j | embedding of exemplar j, black outside of its mask, of unit norm | (d,) |
+| u | embedding of the description, of unit norm | (d,) |
+
+    score = mean_j v_j . u,    over units the mean; a unit that is not described counts 0
+
+The encoder of the emoji world reads only the words that it was trained on, so that a description is handed to it as
+the caption of what it names: "dogs or cats" as "a dog and a cat"; one that names nothing it knows counts 0.
+
+What baselines say of the same units, asked of the data alone: it is the same for every version.
+
+| baseline | needs | says |
+|---|---|---|
+| net_dissect | the pixels of every concept | the concept of the largest IoU with the masks |
+| clip_dissect | the encoder zoo:emoji-clip, its vocabulary | the word that a unit's exemplars share beyond others |
+"""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from functools import cache
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
+from PIL import Image
 
 from conceptry.evaluation.harness import Metric
-from conceptry.evaluation.milan.asking import Described
-from conceptry.evaluation.milan.cases import ANNOTATED, COLOURS, PLANTED
-from conceptry.evaluation.milan.text_scores import DEFINITIONS, text_scores
-from conceptry.evaluation.milan.word_sets import planted_score, properties, property_set_score, shuffled_score
+from conceptry.evaluation.milan.client import ANNOTATED, COLOURS, PLANTED, Described, UnitCase
+from conceptry.evaluation.milan.text_scores import (
+    DEFINITIONS,
+    planted_score,
+    properties,
+    property_set_score,
+    shuffled_score,
+    text_scores,
+)
+from conceptry.models.zoo.emoji_world.emoji import COLOURS as COLOUR_WORDS
+from conceptry.models.zoo.emoji_world.emoji import OBJECTS, PATTERNS, VOCABULARY, with_article
+
+if TYPE_CHECKING:
+    from conceptry.models.milan.baselines.clip_dissect import ClipDissect
+    from conceptry.models.zoo.emoji_world.scenes import Scene
+
 
 METRICS = {
     "property_set": Metric(
@@ -111,3 +146,112 @@ def is_right(described: Described) -> bool | None:
 def _only(truth: frozenset[str] | None) -> str:
     (concept,) = truth or ("",)
     return concept
+
+
+EMOJI = "zoo:emoji-clip"
+
+
+def mean_embeddings(encoder: str, units: Iterable[tuple[np.ndarray, np.ndarray]]) -> np.ndarray:
+    """mean_j v_j (n, d) of units, each images uint8 (k, 3, H, W) and masks (k, 1, H, W).
+
+    Raises ConceptryError where the encoder cannot be had.
+    """
+    from torch.nn.functional import normalize  # torch is slow to import
+
+    from conceptry.models.encoders.protocol import encode_images
+
+    counts: list[int] = []
+
+    def seen() -> Iterator[Image.Image]:
+        for images, masks in units:
+            counts.append(len(images))
+            for pixels in np.moveaxis(images * (masks != 0), 1, -1):
+                yield Image.fromarray(np.ascontiguousarray(pixels))
+
+    embedded = normalize(encode_images(_encoder(encoder), seen()), dim=-1).cpu()
+    return np.stack([part.mean(dim=0).numpy() for part in embedded.split(counts)])
+
+
+def clip_score(encoder: str, texts: Sequence[str], means: np.ndarray) -> float:
+    """The mean score of descriptions, given mean_j v_j (n, d) of their units."""
+    from torch.nn.functional import normalize
+
+    from conceptry.models.encoders.protocol import encode_texts
+
+    read = [emoji_caption(text) if encoder == EMOJI else text for text in texts]
+    distinct = sorted(set(filter(None, read)))
+    if not distinct:
+        return 0.0
+    embedded = normalize(encode_texts(_encoder(encoder), distinct), dim=-1).cpu().numpy()
+    rows = {text: row for row, text in enumerate(distinct)}
+    scores = [float(means[k] @ embedded[rows[text]]) if text else 0.0 for k, text in enumerate(read)]
+    return float(np.mean(scores))
+
+
+def emoji_caption(text: str) -> str:
+    """What a description names, in words of the emoji encoder: "red stripes" as "a red striped background"."""
+    named = properties(text)
+    nouns = " and ".join(with_article(word) for word in OBJECTS if word in named)
+    ground = " ".join(word for word in (*COLOUR_WORDS, *PATTERNS) if word in named)
+    ground = f"{'an' if ground[:1] in set('aeiou') else 'a'} {ground} background" if ground else ""
+    return " on ".join(filter(None, (nouns, ground)))
+
+
+@cache
+def _encoder(name: str) -> Any:
+    from conceptry.models.encoders.load import load_encoder
+
+    return load_encoder(name)
+
+
+REFERENCE_PICTURES = 1000  # by which the baselines know how frequent words and concepts are
+
+
+def baselines(cases: Sequence[UnitCase]) -> dict[str, list[str]]:
+    """By baseline a text for each unit, "" where it names none.
+
+    Only for units of the emoji world: elsewhere neither the pixels of concepts nor a fitting vocabulary is known.
+    """
+    if not all(case.segmentations for case in cases):
+        return {}
+    return {"clip_dissect": _clip_dissected(cases), "net_dissect": _dissected(cases)}
+
+
+def _dissected(cases: Sequence[UnitCase]) -> list[str]:
+    from conceptry.models.milan.baselines.network_dissection import dissect  # the package imports torch
+
+    shares = _shares()
+    return [
+        dissect(masks, case.segmentations, shares).concept or "" for case in cases if (masks := case.masks) is not None
+    ]
+
+
+def _clip_dissected(cases: Sequence[UnitCase]) -> list[str]:
+    describer = _describer()
+    units = [(case.images, case.masks) for case in cases if case.images is not None and case.masks is not None]
+    return [describer.describe(images[None], masks[None])[0].text for images, masks in units]
+
+
+@cache
+def _reference() -> "list[Scene]":
+    from conceptry.models.zoo.emoji_world.scenes import EmojiScenes
+
+    scenes = EmojiScenes("train", REFERENCE_PICTURES)
+    return [scenes[index] for index in range(REFERENCE_PICTURES)]
+
+
+@cache
+def _shares() -> dict[str, float]:
+    """The share of all pixels that each concept of the emoji world covers."""
+    from conceptry.models.milan.baselines.network_dissection import concept_shares
+
+    return dict.fromkeys(VOCABULARY, 0.0) | concept_shares([scene.segments for scene in _reference()])
+
+
+@cache
+def _describer() -> "ClipDissect":
+    from conceptry.models.encoders.load import load_encoder
+    from conceptry.models.milan.baselines.clip_dissect import build_clip_dissect
+
+    pictures = (Image.fromarray(np.ascontiguousarray(scene.image)) for scene in _reference())
+    return build_clip_dissect(load_encoder("zoo:emoji-clip"), VOCABULARY, pictures)

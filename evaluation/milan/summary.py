@@ -5,9 +5,11 @@
 | units | units whose description holds the word, singular or plural |
 | share | the same as a share of all units that are described |
 | layers | those units by layer, or by group of units |
+
+Descriptions for the terminal.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from matplotlib.colors import LinearSegmentedColormap, to_rgb
 from matplotlib.figure import Figure
@@ -16,11 +18,12 @@ from rich.markup import escape
 from rich.table import Table
 
 from conceptry.evaluation.data import labelled
-from conceptry.evaluation.milan.asking import describe_cases
+from conceptry.evaluation.drawing.style import ACCENT, INK, MUTED, new_figure, quiet
+from conceptry.evaluation.isolation.client import Predict
+from conceptry.evaluation.milan.client import describe_cases
 from conceptry.evaluation.milan.data import UnitData
-from conceptry.evaluation.plots import ACCENT, INK, MUTED, new_figure, quiet
-from conceptry.evaluation.process import Predict
-from conceptry.evaluation.reports import summary_title
+from conceptry.evaluation.milan.plots import unit_name
+from conceptry.evaluation.tables import summary_title
 
 MOST_LAYERS = 8  # that bars are stacked of
 
@@ -113,3 +116,27 @@ def _shades(count: int) -> list[tuple[float, float, float]]:
         return [to_rgb(ACCENT)]
     ramp = LinearSegmentedColormap.from_list("depth", ["#bcd3f8", ACCENT, "#12295c"])
     return [ramp(k / (count - 1))[:3] for k in range(count)]
+
+
+OTHERS = 2
+
+
+def describe(records: Sequence[dict]) -> RenderableType:
+    """One line for each unit: what is said of it, how surely, and the next best descriptions; a table a version."""
+    versions = list(dict.fromkeys(record.get("version", "") for record in records))
+    parts: list[RenderableType] = []
+    for version in versions:
+        table = Table(box=None, header_style="dim", padding=(0, 1, 0, 2))
+        table.add_column("", no_wrap=True)
+        table.add_column("description")
+        table.add_column("score", justify="right", no_wrap=True)
+        table.add_column("PMI", justify="right", no_wrap=True)
+        table.add_column("or")
+        for record in records:
+            if record.get("version", "") == version:
+                others = "; ".join(entry["text"] for entry in record["alternatives"][:OTHERS])
+                numbers = (f"{record['score']:.2f}", f"{record['pmi']:.2f}") if record["description"] else ("", "")
+                said = escape(record["description"]) or "[dim]inactive[/dim]"
+                table.add_row(escape(unit_name(record)), said, *numbers, f"[dim]{escape(others)}[/dim]")
+        parts += [escape(version), table] if version else [table]
+    return Group(*parts, "")

@@ -10,6 +10,17 @@ whole corpus (sacrebleu); ROUGE (torchmetrics) and BERTScore are means over unit
 BERTScore (Zhang, Kishore, Wu, Weinberger, Artzi, "BERTScore: Evaluating Text Generation with BERT", ICLR 2020):
 precision is the mean over tokens of x of the largest cosine with a token of y, recall the same with x and y exchanged,
 and F1 their harmonic mean. Without inverse document frequencies and without rescaling, start and end tokens left out.
+
+Scores of descriptions by the properties they name, rather than by their wording.
+
+| symbol | meaning |
+|---|---|
+| P(text) | properties that a text names: words of the emoji vocabulary, plurals and close synonyms folded |
+| property set score | share of units with P(description) equal to the unit's properties |
+| planted score | share of units whose description names their true concept |
+| shuffled | the planted score with every truth replaced by another unit's (a seeded derangement): a control |
+
+BLEU rewards the right template around a wrong word; these scores do not.
 """
 
 import functools
@@ -24,6 +35,10 @@ from conceptry.models.errors import InputError
 
 if TYPE_CHECKING:  # torch and transformers are slow to import
     from torch import Tensor
+import re
+from collections.abc import Iterable
+
+from conceptry.models.milan.emoji_units.captions import WORD_FORMS
 
 MODEL_VARIABLE = "CONCEPTRY_BERTSCORE_MODEL"
 LAYER_VARIABLE = "CONCEPTRY_BERTSCORE_LAYER"
@@ -156,3 +171,52 @@ def _hidden_tokens(tokenizer: Any, model: Any, layer: int, texts: Sequence[str])
             hidden = model(**given, output_hidden_states=True).hidden_states[layer]
         found += [tokens[kept] for tokens, kept in zip(hidden, inside, strict=True)]
     return found
+
+
+_WORD = re.compile(r"[a-z]+")
+
+
+def properties(text: str) -> frozenset[str]:
+    """The words of the emoji vocabulary that a text names, each in the vocabulary's own form; any case."""
+    return frozenset(WORD_FORMS[word] for word in _WORD.findall(text.lower()) if word in WORD_FORMS)
+
+
+def property_set_score(descriptions: Sequence[str], truths: Sequence[Iterable[str]]) -> float:
+    """Share of descriptions that name exactly the true properties. Raises InputError where lengths differ or are 0."""
+    _check(descriptions, truths)
+    pairs = zip(descriptions, truths, strict=True)
+    return sum(properties(text) == frozenset(truth) for text, truth in pairs) / len(truths)
+
+
+def planted_score(descriptions: Sequence[str], truths: Sequence[str]) -> float:
+    """Share of descriptions that name the true concept, whatever else they name. Raises InputError as above."""
+    _check(descriptions, truths)
+    return sum(truth in properties(text) for text, truth in zip(descriptions, truths, strict=True)) / len(truths)
+
+
+def shuffled_score(descriptions: Sequence[str], truths: Sequence[str], seed: int = 0, repeats: int = 20) -> float:
+    """The planted score with truths that are another unit's, a mean over `repeats` derangements: the chance level."""
+    return float(
+        np.mean([planted_score(descriptions, derangement(truths, seed + repeat)) for repeat in range(repeats)])
+    )
+
+
+def derangement(truths: Sequence[str], seed: int = 0) -> list[str]:
+    """The truths in another order, such that no unit has its own position's (a random cyclic shift of a shuffle).
+
+    Raises InputError for fewer than two.
+    """
+    if len(truths) < 2:
+        raise InputError(f"truths must be at least 2 to be shuffled, got {len(truths)}")
+    order = np.random.default_rng(np.random.SeedSequence([seed, 23])).permutation(len(truths))
+    shuffled = list(truths)
+    for position, source in zip(order, np.roll(order, 1), strict=True):
+        shuffled[position] = truths[source]
+    return shuffled
+
+
+def _check(descriptions: Sequence[str], truths: Sequence[object]) -> None:
+    if len(descriptions) != len(truths) or not truths:
+        raise InputError(
+            f"expected as many descriptions as truths, at least 1, got {len(descriptions)} and {len(truths)}"
+        )

@@ -14,16 +14,14 @@ from matplotlib.figure import Figure
 from rich.console import RenderableType
 
 from conceptry.evaluation.harness import Metric, Progress, Report
+from conceptry.evaluation.isolation.client import Predict
 from conceptry.evaluation.perturbation import metrics as m
-from conceptry.evaluation.perturbation.asking import PROBE, Explained, explain_cases, record_of, with_mean
+from conceptry.evaluation.perturbation.cli_requests import check_request, explain_request
+from conceptry.evaluation.perturbation.client import PROBE, Explained, explain_cases, record_of, with_mean
 from conceptry.evaluation.perturbation.data import Case, CaseData, load_cases, table_cases
 from conceptry.evaluation.perturbation.judges import Judgement
-from conceptry.evaluation.perturbation.pictures import draw_grid
-from conceptry.evaluation.perturbation.requests import check_request, explain_request
-from conceptry.evaluation.perturbation.saving import VIEWS, save_records
-from conceptry.evaluation.perturbation.summary import describe_summary, draw_summary, summarise
-from conceptry.evaluation.perturbation.text import describe
-from conceptry.evaluation.process import Predict
+from conceptry.evaluation.perturbation.plots import VIEWS, draw_grid, save_records
+from conceptry.evaluation.perturbation.summary import describe, describe_summary, draw_summary, summarise
 from conceptry.models.errors import ConceptryError, InputError
 
 PROBES_A_CLASS, MAX_CLASSES = 20, 10

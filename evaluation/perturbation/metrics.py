@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from conceptry.evaluation.perturbation.asking import Explained
+from conceptry.evaluation.perturbation.client import Explained
 from conceptry.evaluation.perturbation.data import grey_of
 from conceptry.evaluation.perturbation.judges import Judgement, Reference, judge
 
@@ -25,7 +25,7 @@ def attack(picture: Any) -> dict[str, Any]:
     All pixels may change and nothing stops it early, whatever the version was registered with; but `clip`, `use_best`
     and, of a version by l2_projected itself, `restarts` are its own, as no request can change them.
     """
-    from conceptry.models.perturbation.projected import usual_lr  # torch is slow to import
+    from conceptry.models.perturbation.optimizers.projected import usual_lr  # torch is slow to import
 
     radius = _RADII.get(max(picture.size), _RADIUS)
     return {

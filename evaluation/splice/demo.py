@@ -35,7 +35,7 @@ def _rank(metrics: Mapping[str, float]) -> tuple[float, ...]:
 
 
 def _scenes(output: Path) -> list[Path]:
-    from conceptry.models.zoo.scenes import EmojiScenes
+    from conceptry.models.zoo.emoji_world.scenes import EmojiScenes
 
     scenes = EmojiScenes("heldout", 16, seed=7, n_objects=2)
     files = []

@@ -11,9 +11,9 @@ import pandas as pd
 from mlflow.exceptions import MlflowException
 
 from conceptry.evaluation.data import Picture
-from conceptry.evaluation.process import Predict
+from conceptry.evaluation.isolation.client import Predict
 from conceptry.evaluation.splice import metrics as m
-from conceptry.evaluation.splice.asking import BATCH, Explained, embed_texts, recompose_without
+from conceptry.evaluation.splice.client import BATCH, Explained, embed_texts, recompose_without
 from conceptry.models.errors import ConceptryError
 
 PROMPT = "a photo of a {}"

@@ -17,11 +17,11 @@ from rich.table import Table
 
 from conceptry.evaluation.data import PictureData, load_data, table_data
 from conceptry.evaluation.harness import Metric, Progress, Report, check_given
-from conceptry.evaluation.process import Predict
+from conceptry.evaluation.isolation.client import Predict
 from conceptry.evaluation.splice import experiments
 from conceptry.evaluation.splice import metrics as m
-from conceptry.evaluation.splice.asking import explain_pictures
-from conceptry.evaluation.splice.pictures import draw_explanations, draw_frontier, draw_summary
+from conceptry.evaluation.splice.client import explain_pictures
+from conceptry.evaluation.splice.plots import draw_explanations, draw_frontier, draw_summary
 from conceptry.evaluation.splice.summary import describe_summary, summarise
 from conceptry.models.images import open_image
 

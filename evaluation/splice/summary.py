@@ -15,9 +15,9 @@ from rich.markup import escape
 from rich.table import Table
 
 from conceptry.evaluation.data import PictureData, labelled
-from conceptry.evaluation.process import Predict
-from conceptry.evaluation.reports import summary_title
-from conceptry.evaluation.splice.asking import answers
+from conceptry.evaluation.isolation.client import Predict
+from conceptry.evaluation.splice.client import answers
+from conceptry.evaluation.tables import summary_title
 
 
 def summarise(predict: Predict, data: PictureData, label: str | None, progress: Callable[[float], None]) -> dict:

@@ -9,9 +9,9 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from conceptry.models.artifacts import write_json
 from conceptry.models.encoders.processing import CONFIG, Processing, read_processing
 from conceptry.models.errors import ConceptryError, InputError
+from conceptry.models.manifest import write_json
 
 WEIGHTS = "open_clip_model.safetensors"
 

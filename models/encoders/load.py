@@ -13,10 +13,10 @@ from pathlib import Path
 
 import torch
 
-from conceptry.models.artifacts import read_json, write_json
-from conceptry.models.device import resolve_device
+from conceptry.models.devices import resolve_device
 from conceptry.models.encoders.protocol import PackagedEncoder
 from conceptry.models.errors import InputError
+from conceptry.models.manifest import read_json, write_json
 
 DESCRIPTION = "encoder.json"
 RUNTIMES = ("torch", "onnx")

@@ -1,9 +1,9 @@
 """What is explained: any model by name, seen through one small protocol; importing this does not import MLflow."""
 
-from conceptry.models.explained.columns import check_row, columns_of
+from conceptry.models.explained.image_inputs import as_pixel_model
 from conceptry.models.explained.load import load_explained, read_explained
-from conceptry.models.explained.pixels import as_pixel_model
 from conceptry.models.explained.protocol import Column, DifferentiableModel, ExplainedModel, PackagedModel, PixelModel
+from conceptry.models.explained.tables import check_row, columns_of
 
 __all__ = [
     "Column",

@@ -10,22 +10,46 @@
 | `torchvision:NAME@FILE` | one of torchvision's architectures with the weights of a checkpoint, see `checkpoint` |
 | `timm:NAME`, `timm:NAME@FILE` | the same by timm, where that is installed |
 | `imagenet:efficientnet-lite0` | a small classifier of ImageNet from the packages of the extra `imagenet`, offline |
+
+Networks of the zoo as packaged models: the folder of a classifier, and beside it the name that it goes by.
+
+Which model is explained, as options of a method's registration.
 """
 
+from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
 import torch
 
-from conceptry.models.artifacts import read_json
-from conceptry.models.device import resolve_device
+from conceptry.models.devices import resolve_device
 from conceptry.models.errors import InputError
-from conceptry.models.explained.description import (
-    EXPLAINED,
-    check_outputs_option,
-    description_from_json,
-)
-from conceptry.models.explained.protocol import PackagedModel
+from conceptry.models.explained.base import EXPLAINED, check_outputs_option, description_from_json, without_folders
+from conceptry.models.explained.protocol import FORMS, PackagedModel
+from conceptry.models.manifest import read_json, write_json
+from conceptry.models.method import option
+from conceptry.models.zoo.classifiers.classifier import Classifier, read_classifier
+
+KIND = "classifier"
+
+
+class PackagedClassifier(Classifier):
+    """A `Classifier` whose folder says what it is."""
+
+    requirements = ("safetensors", "torch")
+
+    def save(self, directory: Path, dtype: torch.dtype = torch.float32) -> None:
+        super().save(directory, dtype)
+        write_json(directory / EXPLAINED, {"kind": KIND, "name": without_folders(self.name)})
+
+
+def packaged_classifier(directory: Path, device: torch.device, name: str, outputs: str = "auto") -> PackagedClassifier:
+    """The classifier in a folder; raises InputError where its outputs are of another form than `outputs`."""
+    read = read_classifier(directory, device, name)
+    if outputs not in ("auto", read.form):
+        raise InputError(f"{name}: its outputs are {read.form}, not {outputs}")
+    return PackagedClassifier(name, read.description, read.network, device)
+
 
 SCHEMES = (
     "zoo:NAME",
@@ -65,27 +89,26 @@ def load_explained(
     if not rest or scheme not in {known.partition(":")[0] for known in SCHEMES}:
         raise InputError(f"unknown model {name!r}; expected one of {', '.join(SCHEMES)}")
     if scheme in ("models", "runs"):
-        from conceptry.models.explained.mlflow_model import load_mlflow
+        from conceptry.models.explained.loaders.mlflow import load_mlflow
 
         return load_mlflow(name, device, statistics, outputs, allow_pickle)
     if scheme == "onnx":
-        from conceptry.models.explained.onnx_model import load_onnx
+        from conceptry.models.explained.loaders.onnx import load_onnx
 
         return load_onnx(name, Path(rest), device, statistics, outputs)
     if statistics is not None:
         raise InputError(f"{name}: statistics are for tables of models that do not bring their own")
     if scheme in ("zoo", "classifier"):
-        from conceptry.models.explained.classifier import packaged_classifier
         from conceptry.models.zoo.shipped import weights_directory
 
         directory = weights_directory(rest, "classifier") if scheme == "zoo" else Path(rest)
         return packaged_classifier(directory, device, name, outputs)
     if scheme == "imagenet":
-        from conceptry.models.explained.efficientnet_lite import load_imagenet as load
+        from conceptry.models.explained.loaders.efficientnet_lite import load_imagenet as load
     elif scheme == "timm":
-        from conceptry.models.explained.timm_model import load_timm as load
+        from conceptry.models.explained.loaders.timm import load_timm as load
     else:
-        from conceptry.models.explained.torchvision_model import load_torchvision as load
+        from conceptry.models.explained.loaders.torchvision import load_torchvision as load
     return load(rest, device, outputs)
 
 
@@ -96,20 +119,44 @@ def read_explained(directory: str | Path, device: str | torch.device = "auto") -
         raise InputError(f"{directory}: holds no {EXPLAINED}; expected a folder that an explained model was saved to")
     own = read_json(directory / EXPLAINED)
     if own["kind"] == "classifier":
-        from conceptry.models.explained.classifier import packaged_classifier
-
         return packaged_classifier(directory, device, own["name"])
     description = description_from_json(own)
     if own["kind"] == "mlflow":
-        from conceptry.models.explained.mlflow_model import read_mlflow
+        from conceptry.models.explained.loaders.mlflow import read_mlflow
 
         return read_mlflow(directory, description, own, device)
     if own["kind"] == "onnx":
-        from conceptry.models.explained.onnx_model import read_onnx
+        from conceptry.models.explained.loaders.onnx import read_onnx
 
         return read_onnx(directory, description, device)
-    from conceptry.models.explained.vision import KINDS, read_vision
+    from conceptry.models.explained.loaders.vision import KINDS, read_vision
 
     if own["kind"] in KINDS:
         return read_vision(directory, description, own, device)
     raise InputError(f"{directory}: kind {own['kind']!r} is not known to this version of conceptry")
+
+
+@dataclass(frozen=True)
+class ExplainedSource:
+    """The explained model and what has to be said to load it."""
+
+    model: str = option(
+        "zoo:wine",
+        "Explained model: zoo:NAME, classifier:FOLDER, models:/NAME/VERSION, models:/NAME@ALIAS, runs:/RUN/PATH, "
+        "onnx:FILE, torchvision:NAME@WEIGHTS, torchvision:NAME@FILE, timm:NAME[@FILE] or imagenet:efficientnet-lite0.",
+    )
+    outputs: str = option("auto", "What its outputs are, where it does not say.", ("auto", *FORMS))
+    statistics: str | None = option(
+        None, "CSV of background rows (as the training data) for the baseline of a table model that has none."
+    )
+    allow_pickle: bool = option(False, "Load a model that is stored as a pickle: that runs code from its file.")
+
+    def load(self, device: torch.device) -> PackagedModel:
+        """The model. Raises InputError where it cannot be found or loaded."""
+        return load_explained(
+            self.model,
+            device,
+            statistics=self.statistics,
+            outputs=self.outputs,
+            allow_pickle=self.allow_pickle,
+        )

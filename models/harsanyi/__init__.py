@@ -1,13 +1,13 @@
 """Harsanyi interactions: which groups of inputs a model uses together."""
 
 from conceptry.models.errors import ConvergenceWarning
-from conceptry.models.harsanyi.aggregate import Aggregation, aggregate
-from conceptry.models.harsanyi.and_or import AndOrSplit, inverse_or, or_interactions, split
-from conceptry.models.harsanyi.denoise import Denoised, denoise
-from conceptry.models.harsanyi.game import rewards_of
+from conceptry.models.harsanyi.baseline import Sparsified, sparsify
+from conceptry.models.harsanyi.game import REWARDS, Reward, rewards_of
 from conceptry.models.harsanyi.graph import AndOrGraph, Pattern, build_graph
-from conceptry.models.harsanyi.images import ImageMasker, grid_segments, image_baseline, slic_segments
-from conceptry.models.harsanyi.indices import (
+from conceptry.models.harsanyi.interactions.aggregate import Aggregation, aggregate
+from conceptry.models.harsanyi.interactions.and_or import AndOrSplit, inverse_or, or_interactions, split
+from conceptry.models.harsanyi.interactions.denoise import Denoised, denoise
+from conceptry.models.harsanyi.interactions.indices import (
     counts_by_order,
     salient,
     shapley_interactions,
@@ -15,9 +15,7 @@ from conceptry.models.harsanyi.indices import (
     strength_by_order,
     truncate,
 )
-from conceptry.models.harsanyi.interactions import Interactions
-from conceptry.models.harsanyi.model import Harsanyi
-from conceptry.models.harsanyi.moebius import (
+from conceptry.models.harsanyi.interactions.moebius import (
     MAX_PLAYERS,
     inverse_moebius,
     moebius,
@@ -28,13 +26,14 @@ from conceptry.models.harsanyi.moebius import (
     subset_masks,
     subset_sizes,
 )
-from conceptry.models.harsanyi.points import PointMasker, cluster_points
-from conceptry.models.harsanyi.rewards import REWARDS, Reward
+from conceptry.models.harsanyi.interactions.record import Interactions
+from conceptry.models.harsanyi.maskers.images import ImageMasker, grid_segments, image_baseline, slic_segments
+from conceptry.models.harsanyi.maskers.points import PointMasker, cluster_points
+from conceptry.models.harsanyi.maskers.tabular import TabularMasker, tabular_baseline
+from conceptry.models.harsanyi.maskers.tensors import TensorMasker
+from conceptry.models.harsanyi.maskers.text import TextMasker, group_words, split_words
+from conceptry.models.harsanyi.model import Harsanyi
 from conceptry.models.harsanyi.settings import Settings
-from conceptry.models.harsanyi.sparsify import Sparsified, sparsify
-from conceptry.models.harsanyi.tabular import TabularMasker, tabular_baseline
-from conceptry.models.harsanyi.tensors import TensorMasker
-from conceptry.models.harsanyi.text import TextMasker, group_words, split_words
 
 __all__ = [
     "MAX_PLAYERS",

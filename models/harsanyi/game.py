@@ -6,9 +6,37 @@
 |---|---|---|
 | n | number of players, at most 20 | scalar |
 | v | rewards, row k the subset with bits binary_repr(k, n) | (2^n,) float64 |
+
+Rewards: the number that v(S) is made of, from a row of the model's outputs.
+
+Ren, Li, Chen, Deng, Zhang, "Defining and Quantifying the Emergence of Sparse Concepts in DNNs", CVPR 2023,
+arXiv:2111.06206.
+
+| symbol | meaning | shape |
+|---|---|---|
+| z | logits | (batch, k) |
+| p | probabilities; of logits softmax(z / T) | (batch, k) |
+| t | target: an output, or a class | scalar |
+| T | temperature | scalar |
+
+| kind | reward | of logits | of probabilities |
+|---|---|---|---|
+| log_odds | log(p_t / (1 - p_t)) | z_t / T - logsumexp_{j != t} z_j / T | log p_t - log sum_{j != t} p_j |
+| log_odds_eps | log((p_t + e) / (1 - p_t + e)), e = 1e-7 | p = softmax(z / T) | as it says |
+| logit | z_t | as it says | refused |
+| probability | p_t | p = softmax(z / T) | as it says |
+| output | the column as the model gives it, values of a regressor included | | |
+
+1 - p_t is the sum of the other probabilities, so log_odds never forms it: it stays exact where p_t rounds to 1, at
+logits of +-1000 too. log_odds_eps is the form of the published code, which ends near +-16.1; it is there for parity.
+
+A binary model may have one output, which then speaks of class 1: its logits are (0, z), its probabilities (1 - p, p).
+So the log-odds are z / T for class 1 and -z / T for class 0, and the logit is z for class 1 and -z for class 0.
 """
 
+import math
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
@@ -16,9 +44,126 @@ import torch
 from torch import Tensor
 
 from conceptry.models.errors import InputError
-from conceptry.models.harsanyi.moebius import subset_masks
-from conceptry.models.harsanyi.players import Masker, check_players
-from conceptry.models.harsanyi.rewards import Reward
+from conceptry.models.explained.protocol import FORMS
+from conceptry.models.harsanyi.interactions.moebius import subset_masks
+from conceptry.models.harsanyi.maskers.base import Masker, check_players
+
+REWARDS = ("log_odds", "log_odds_eps", "logit", "probability", "output")
+EPSILON = 1e-7
+_SOFTMAX = ("log_odds", "log_odds_eps", "probability")
+_ROUNDING = 1e-3  # by how much probabilities in half precision may miss [0, 1], or their sum 1
+
+
+@dataclass(frozen=True)
+class Reward:
+    """A kind of REWARDS, with the temperature that divides logits.
+
+    Raises InputError for another kind, a temperature that is not a finite number above 0, or one that differs from 1
+    for a kind that has none.
+    """
+
+    kind: str = "log_odds"
+    temperature: float = 1.0
+
+    def __post_init__(self) -> None:
+        if self.kind not in REWARDS:
+            raise InputError(f"reward is {self.kind!r}; expected one of {', '.join(REWARDS)}")
+        if not (math.isfinite(self.temperature) and self.temperature > 0):
+            raise InputError(f"temperature must be a finite number above 0, got {self.temperature}")
+        if self.temperature != 1 and self.kind not in _SOFTMAX:
+            raise InputError(f"reward {self.kind} has no temperature, got {self.temperature}")
+
+    def __call__(self, outputs: Tensor, form: str, target: int) -> Tensor:
+        """Rewards (batch,) float64, differentiable in `outputs`.
+
+        Args:
+            outputs: (batch, k), what the model returned for `batch` masked inputs, of any real dtype.
+            form: what they are: "logits", "probabilities" or "values".
+            target: the output 0 to k - 1; class 0 or 1 where a classifier has one output.
+
+        Raises:
+            InputError: if outputs are NaN or infinite, are no probabilities although form says so, or have infinite
+                log-odds; if there is no such target; if outputs of this form have no such reward.
+        """
+        self._check_form(form)
+        outputs = outputs.to(torch.float64)
+        _check_outputs(outputs, form)
+        single = outputs.shape[1] == 1 and form != "values"
+        _check_target(target, 2 if single else outputs.shape[1])
+        if self.kind == "output":
+            if single and target == 0:
+                raise InputError("the one output of this model speaks of class 1; reward output has none for class 0")
+            return outputs[:, 0 if single else target]
+        if self.kind == "logit":
+            return (outputs[:, 0] if target else -outputs[:, 0]) if single else outputs[:, target]
+        if form == "logits":
+            # log-odds and softmax depend on differences alone: (-z / 2, z / 2) is as good as (0, z)
+            return self._of_logits(torch.cat([-outputs, outputs], 1) / 2 if single else outputs, target)
+        return self._of_probabilities(torch.cat([1 - outputs, outputs], 1) if single else outputs, target)
+
+    def _check_form(self, form: str) -> None:
+        if form not in FORMS:
+            raise InputError(f"form of the outputs is {form!r}; expected one of {', '.join(FORMS)}")
+        if self.kind != "output" and form == "values":
+            raise InputError(f"reward {self.kind} needs a classifier, but the model gives values; use reward output")
+        if self.kind == "logit" and form == "probabilities":
+            raise InputError("reward logit needs logits, but the model gives probabilities; use reward log_odds")
+        if self.temperature != 1 and form != "logits":
+            raise InputError(f"a temperature needs logits, but the model gives {form}; expected temperature 1")
+
+    def _of_logits(self, z: Tensor, target: int) -> Tensor:
+        z = z / self.temperature
+        if self.kind == "log_odds":
+            return z[:, target] - torch.logsumexp(_others(z, target), dim=1)
+        p = torch.softmax(z, dim=1)[:, target]
+        return p if self.kind == "probability" else _log_odds_eps(p)
+
+    def _of_probabilities(self, p: Tensor, target: int) -> Tensor:
+        if self.kind == "probability":
+            return p[:, target]
+        if self.kind == "log_odds_eps":
+            return _log_odds_eps(p[:, target])
+        return _log_odds(p[:, target], _others(p, target).sum(dim=1))
+
+
+def _others(columns: Tensor, target: int) -> Tensor:
+    return torch.cat([columns[:, :target], columns[:, target + 1 :]], dim=1)
+
+
+def _log_odds(p: Tensor, rest: Tensor) -> Tensor:
+    certain = int(((p <= 0) | (rest <= 0)).sum())
+    if certain:
+        raise InputError(
+            f"the log-odds are infinite for {certain} of {len(p)} masked inputs, where the probability is exactly 0 "
+            "or 1; use reward probability or log_odds_eps"
+        )
+    if ((p + rest).detach() - 1).abs().max() > _ROUNDING:
+        raise InputError("reward log_odds needs probabilities that sum to 1 in each row; use log_odds_eps")
+    return p.log() - rest.log()
+
+
+def _log_odds_eps(p: Tensor) -> Tensor:
+    return ((p + EPSILON) / (1 - p + EPSILON)).log()
+
+
+def _check_outputs(outputs: Tensor, form: str) -> None:
+    if outputs.ndim != 2 or 0 in outputs.shape:
+        raise InputError(f"the model must return (batch, outputs) numbers, got shape {tuple(outputs.shape)}")
+    values = outputs.detach()
+    if bad := int((~values.isfinite()).any(dim=1).sum()):
+        raise InputError(f"the model returned NaN or infinite outputs for {bad} of {len(values)} masked inputs")
+    if form == "probabilities":
+        outside = (values < 0) | (values > 1 + _ROUNDING)
+        if outside.any():
+            raise InputError(
+                f"the model returned {values[outside][0].item():.6g} where a probability in [0, 1] was expected"
+            )
+
+
+def _check_target(target: int, n: int) -> None:
+    if not 0 <= target < n:
+        raise InputError(f"target is {target}, but the model has the outputs 0 to {n - 1}")
+
 
 Progress = Callable[[str, float], Any]
 

@@ -12,23 +12,79 @@ arXiv:2111.06206. The graph states v(S) = v(empty) + the sum of the effects of t
 | root | the sum of the effects | - |
 
 A coalition is present when *all* of its players are, so only "and" patterns are written with coalitions.
+
+Reading the fields of a record that came as JSON: each by its type, or one sentence that says which is wrong.
 """
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from conceptry.models.errors import InputError
-from conceptry.models.harsanyi import graph_json as read
-from conceptry.models.harsanyi.aggregate import aggregate
+from conceptry.models.harsanyi.interactions.aggregate import aggregate
 
 if TYPE_CHECKING:
     import networkx
+
+
+def _parse(text: str) -> Any:
+    """The value of the JSON `text`."""
+    try:
+        return json.loads(text)
+    except (ValueError, TypeError, RecursionError) as error:
+        raise InputError(f"graph: not JSON ({error}).") from None
+
+
+def _field(record: Any, key: str, where: str) -> Any:
+    if not isinstance(record, Mapping):
+        raise InputError(f"graph: {where} is {_shown(record)}; expected a JSON object.")
+    if key not in record:
+        raise InputError(f"graph: {where} has no {key!r}.")
+    return record[key]
+
+
+def _entries(record: Any, key: str, where: str) -> list:
+    value = _field(record, key, where)
+    if not isinstance(value, list):
+        raise InputError(f"graph: {key} of {where} is {_shown(value)}; expected a list.")
+    return value
+
+
+def _indices(record: Any, key: str, where: str) -> tuple[int, ...]:
+    return _integers(_entries(record, key, where), f"{key} of {where}")
+
+
+def _integers(value: Any, what: str) -> tuple[int, ...]:
+    if not isinstance(value, list) or not all(type(entry) is int for entry in value):  # True is no index
+        raise InputError(f"graph: {what}: got {_shown(value)}; expected a list of integers.")
+    return tuple(value)
+
+
+def _number(record: Any, key: str, where: str) -> float:
+    value = _field(record, key, where)
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise InputError(f"graph: {key} of {where} is {_shown(value)}; expected a number.")
+    try:
+        return float(value)
+    except OverflowError:
+        raise InputError(f"graph: {key} of {where} is too large a number.") from None
+
+
+def _text(value: Any, what: str) -> str:
+    if not isinstance(value, str):
+        raise InputError(f"graph: {what}: got {_shown(value)}; expected a text.")
+    return value
+
+
+def _shown(value: Any) -> str:
+    shown = json.dumps(value)
+    return shown if len(shown) <= 60 else shown[:57] + "..."
+
 
 KINDS = ("and", "or")
 
@@ -76,7 +132,7 @@ class AndOrGraph:
             seen.add((pattern.players, pattern.kind))
         if {c for pattern in self.patterns for c in pattern.coalitions} != set(range(len(self.coalitions))):
             raise InputError("graph: every coalition must be used by a pattern.")
-        if not all(math.isfinite(number) for number in (self.v_full, self.v_empty)):
+        if not all(math.isfinite(_number) for _number in (self.v_full, self.v_empty)):
             raise InputError(f"graph: v_full and v_empty must be finite, got {self.v_full} and {self.v_empty}.")
 
     def _check_players(self, players: tuple[int, ...], where: str, least: int = 1) -> None:
@@ -148,23 +204,23 @@ class AndOrGraph:
     @classmethod
     def from_json(cls, text: str) -> "AndOrGraph":
         """Read what `to_json` wrote. Raises InputError that names what is missing or of the wrong type."""
-        record = read.parse(text)
+        record = _parse(text)
         patterns = tuple(
             Pattern(
-                read.indices(p, "players", where := f"pattern {place}"),
-                read.indices(p, "coalitions", where),
-                read.number(p, "effect", where),
-                read.text(read.field(p, "kind", where), f"kind of {where}"),
+                _indices(p, "players", where := f"pattern {place}"),
+                _indices(p, "coalitions", where),
+                _number(p, "effect", where),
+                _text(_field(p, "kind", where), f"kind of {where}"),
             )
-            for place, p in enumerate(read.entries(record, "patterns", "the graph"))
+            for place, p in enumerate(_entries(record, "patterns", "the graph"))
         )
         return cls(
-            tuple(read.text(name, "players of the graph") for name in read.entries(record, "players", "the graph")),
-            tuple(read.integers(c, "coalitions of the graph") for c in read.entries(record, "coalitions", "the graph")),
+            tuple(_text(name, "players of the graph") for name in _entries(record, "players", "the graph")),
+            tuple(_integers(c, "coalitions of the graph") for c in _entries(record, "coalitions", "the graph")),
             tuple(sorted(patterns, key=lambda pattern: -abs(pattern.effect))),
-            read.number(record, "v_full", "the graph"),
-            read.number(record, "v_empty", "the graph"),
-            read.text(read.field(record, "target", "the graph"), "target of the graph"),
+            _number(record, "v_full", "the graph"),
+            _number(record, "v_empty", "the graph"),
+            _text(_field(record, "target", "the graph"), "target of the graph"),
         )
 
     def to_networkx(self) -> "networkx.DiGraph":

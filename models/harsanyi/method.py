@@ -15,13 +15,12 @@ import numpy as np
 import pandas as pd
 import torch
 
-from conceptry.models.artifacts import read_json, write_json
 from conceptry.models.errors import InputError
-from conceptry.models.explained.load import read_explained
+from conceptry.models.explained.load import ExplainedSource, read_explained
 from conceptry.models.explained.protocol import ExplainedModel
-from conceptry.models.explained.source import ExplainedSource
 from conceptry.models.harsanyi.model import Harsanyi
 from conceptry.models.harsanyi.settings import ROW, Settings
+from conceptry.models.manifest import read_json, write_json
 from conceptry.models.method import Method, Package
 
 CONFIG, EXPLAINED = "config.json", "explained"

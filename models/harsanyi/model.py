@@ -21,13 +21,12 @@ from torch import Tensor
 from conceptry.models.errors import InputError
 from conceptry.models.explained.protocol import DifferentiableModel, ExplainedModel
 from conceptry.models.harsanyi import problem as p
-from conceptry.models.harsanyi.and_or import split
-from conceptry.models.harsanyi.game import rewards_of
-from conceptry.models.harsanyi.interactions import Interactions
-from conceptry.models.harsanyi.moebius import moebius
-from conceptry.models.harsanyi.rewards import Reward
+from conceptry.models.harsanyi.baseline import Sparsified, sparsify
+from conceptry.models.harsanyi.game import Reward, rewards_of
+from conceptry.models.harsanyi.interactions.and_or import split
+from conceptry.models.harsanyi.interactions.moebius import moebius
+from conceptry.models.harsanyi.interactions.record import Interactions
 from conceptry.models.harsanyi.settings import PREDICTED, Settings
-from conceptry.models.harsanyi.sparsify import Sparsified, sparsify
 
 # Numbers in the masked inputs of one model call: what a network keeps of a large picture is many times the picture.
 MAX_BATCH_NUMBERS = 2**22

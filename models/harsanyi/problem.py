@@ -18,15 +18,21 @@ import torch
 from torch import Tensor
 
 from conceptry.models.errors import InputError
-from conceptry.models.explained.columns import check_row
 from conceptry.models.explained.protocol import DifferentiableModel, ExplainedModel
-from conceptry.models.harsanyi.images import ImageMasker, grid_names, grid_segments, image_baseline, slic_segments
-from conceptry.models.harsanyi.moebius import MAX_PLAYERS
-from conceptry.models.harsanyi.players import Masker
-from conceptry.models.harsanyi.points import PointMasker, cluster_points
+from conceptry.models.explained.tables import check_row
+from conceptry.models.harsanyi.interactions.moebius import MAX_PLAYERS
+from conceptry.models.harsanyi.maskers.base import Masker
+from conceptry.models.harsanyi.maskers.images import (
+    ImageMasker,
+    grid_names,
+    grid_segments,
+    image_baseline,
+    slic_segments,
+)
+from conceptry.models.harsanyi.maskers.points import PointMasker, cluster_points
+from conceptry.models.harsanyi.maskers.tabular import TabularMasker, tabular_baseline
+from conceptry.models.harsanyi.maskers.text import TextMasker, group_words, split_words
 from conceptry.models.harsanyi.settings import LEARNED, ROW, Settings
-from conceptry.models.harsanyi.tabular import TabularMasker, tabular_baseline
-from conceptry.models.harsanyi.text import TextMasker, group_words, split_words
 
 POINTS_SEED = 0
 _WAY_OUT = {

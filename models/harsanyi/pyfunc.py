@@ -36,12 +36,12 @@ from mlflow.types.schema import AnyType, Array, Object, Property
 
 from conceptry.models.errors import InputError
 from conceptry.models.explained.protocol import ExplainedModel
-from conceptry.models.harsanyi.and_or import split
-from conceptry.models.harsanyi.interactions import Interactions
+from conceptry.models.explainer import Explainer, at, is_given
+from conceptry.models.harsanyi.interactions.and_or import split
+from conceptry.models.harsanyi.interactions.record import Interactions
 from conceptry.models.harsanyi.method import read_package
 from conceptry.models.harsanyi.model import Harsanyi
 from conceptry.models.images import decode_image, image_bytes
-from conceptry.models.serving import Explainer, at, is_given
 
 _PATTERN = Object(
     [

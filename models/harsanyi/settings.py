@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 from conceptry.models.errors import InputError
 from conceptry.models.explained.protocol import ExplainedModel
-from conceptry.models.harsanyi.moebius import MAX_PLAYERS
-from conceptry.models.harsanyi.rewards import REWARDS
+from conceptry.models.harsanyi.game import REWARDS
+from conceptry.models.harsanyi.interactions.moebius import MAX_PLAYERS
 from conceptry.models.method import option
 
 INTERACTIONS = ("and", "and-or")

@@ -5,17 +5,14 @@ ICLR 2022. Importing this does not import MLflow.
 """
 
 from conceptry.models.milan.ablation import ablated
-from conceptry.models.milan.annotations import load_annotations
-from conceptry.models.milan.describer import Describer, load_describer, read_describer
-from conceptry.models.milan.descriptions import Alternative, Description
-from conceptry.models.milan.exemplar_settings import ExemplarSettings
-from conceptry.models.milan.exemplars import compute_exemplars
-from conceptry.models.milan.files import read_results
-from conceptry.models.milan.networks import load_network
-from conceptry.models.milan.records import LayerExemplars, UnitExemplars
-from conceptry.models.milan.settings import DecodingSettings
-from conceptry.models.milan.sources import ArraySource, open_source
-from conceptry.models.milan.torch_source import TorchSource
+from conceptry.models.milan.annotations.annotations import load_annotations
+from conceptry.models.milan.describer.describer import Describer, load_describer, read_describer
+from conceptry.models.milan.describer.ranking import Alternative, Description
+from conceptry.models.milan.exemplars.compute import compute_exemplars
+from conceptry.models.milan.exemplars.records import LayerExemplars, UnitExemplars, read_results
+from conceptry.models.milan.exemplars.sources import ArraySource, TorchSource, open_source
+from conceptry.models.milan.network import load_network
+from conceptry.models.milan.settings import DecodingSettings, ExemplarSettings
 
 __all__ = [
     "Alternative",

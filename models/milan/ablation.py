@@ -21,9 +21,8 @@ import torch
 from torch import Tensor, nn
 
 from conceptry.models.errors import InputError
-from conceptry.models.explained.layers import find_layer
+from conceptry.models.explained.hooks import find_layer, untouched
 from conceptry.models.explained.protocol import PixelModel
-from conceptry.models.explained.untouched import untouched
 
 Unit = tuple[str, int]  # a layer and the number of a unit in it
 

@@ -19,16 +19,16 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 
-from conceptry.models.artifacts import read_json, write_json
 from conceptry.models.encoders.load import read_encoder, save_encoder
 from conceptry.models.encoders.protocol import PackagedEncoder
 from conceptry.models.errors import InputError
-from conceptry.models.milan import clip_dissect
-from conceptry.models.milan.clip_dissect import ClipDissect, read_clip_dissect
-from conceptry.models.milan.describer import ENCODER, Describer, read_describer
-from conceptry.models.milan.descriptions import Description
-from conceptry.models.milan.network_units import NetworkUnits, write_units
-from conceptry.models.milan.records import LayerExemplars
+from conceptry.models.manifest import read_json, write_json
+from conceptry.models.milan.baselines import clip_dissect
+from conceptry.models.milan.baselines.clip_dissect import ClipDissect, read_clip_dissect
+from conceptry.models.milan.describer.describer import ENCODER, Describer, read_describer
+from conceptry.models.milan.describer.ranking import Description
+from conceptry.models.milan.exemplars.records import LayerExemplars
+from conceptry.models.milan.exemplars.unit_store import NetworkUnits, write_units
 from conceptry.models.milan.settings import DecodingSettings
 
 CONFIG, DESCRIBER, UNITS, CLIP = "config.json", "describer", "units", "clip"

@@ -1,13 +1,18 @@
 """Sparse perturbations: what would have to change, and what a class looks like to a model."""
 
-from conceptry.models.explained.untouched import untouched
-from conceptry.models.perturbation.ascent import gradient_ascent, random_restart
-from conceptry.models.perturbation.classifier import ClassScores
+from conceptry.models.explained.hooks import untouched
+from conceptry.models.perturbation.class_scores import ClassScores
 from conceptry.models.perturbation.explanation import Explanation, PathPoint
-from conceptry.models.perturbation.frank_wolfe import L1FrankWolfe, L1qFrankWolfe, L2FrankWolfe, LinfFrankWolfe
-from conceptry.models.perturbation.projected import L2Projected, LinfProjected
+from conceptry.models.perturbation.optimizers.frank_wolfe import (
+    L1FrankWolfe,
+    L1qFrankWolfe,
+    L2FrankWolfe,
+    LinfFrankWolfe,
+)
+from conceptry.models.perturbation.optimizers.projected import L2Projected, LinfProjected
 from conceptry.models.perturbation.settings import Settings
-from conceptry.models.perturbation.solver import Solution, solve
+from conceptry.models.perturbation.solvers.ascent import gradient_ascent, random_restart
+from conceptry.models.perturbation.solvers.gradient import Solution, solve
 from conceptry.models.perturbation.tasks import counterfactual, explain_error, invert, probe
 
 __all__ = [

@@ -14,16 +14,15 @@ import numpy as np
 import torch
 from PIL import Image
 
-from conceptry.models.artifacts import read_json, write_json
-from conceptry.models.explained.load import read_explained
-from conceptry.models.explained.source import ExplainedSource
+from conceptry.models.explained.load import ExplainedSource, read_explained
 from conceptry.models.images import png_bytes
+from conceptry.models.manifest import read_json, write_json
 from conceptry.models.method import Method, Package, option
-from conceptry.models.perturbation.classifier import ClassScores
-from conceptry.models.perturbation.layers import layer_to_match
+from conceptry.models.perturbation.class_scores import ClassScores
+from conceptry.models.perturbation.model import noise
+from conceptry.models.perturbation.representation import layer_to_match
 from conceptry.models.perturbation.settings import COUNTERFACTUAL, EXPLAIN_ERROR, INVERT, L1Q, PROBE, Settings
-from conceptry.models.perturbation.starts import noise
-from conceptry.models.perturbation.support import check_kept, pixel_budget
+from conceptry.models.perturbation.solvers.budget import check_kept, pixel_budget
 
 CONFIG, EXPLAINED = "config.json", "explained"
 EXAMPLE_SIZE = (224, 224)  # of an example for a network that takes any size

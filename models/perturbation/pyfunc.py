@@ -30,9 +30,16 @@ Pictures are bytes in this process; the server makes base64 of them. MLflow's `s
 would fail, so there they are base64 as well, which Spark's `unbase64` undoes, and the signature calls them strings.
 
 With `details` also `start` (PNG), `history` (losses of the steps) and `path` (attempts of the sparsest search).
+
+One row of an answer: an explanation in names, numbers and PNG files.
+
+One row of a request, checked cell by cell: pictures to pixels, classes to indices.
 """
 
+import base64
+import dataclasses
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -42,17 +49,152 @@ import torch
 from mlflow.models import ModelSignature
 from mlflow.types import ColSpec, DataType, ParamSchema, ParamSpec, Schema
 from mlflow.types.schema import AnyType, Array, Object, Property
+from PIL import Image
+from torch import Tensor
 
-from conceptry.models.perturbation.answers import answer
-from conceptry.models.perturbation.classifier import ClassScores
+from conceptry.models.errors import InputError
+from conceptry.models.explainer import Explainer, at, in_spark, is_given
+from conceptry.models.images import decode_image, image_bytes, png_bytes
+from conceptry.models.perturbation.class_scores import ClassScores
 from conceptry.models.perturbation.explanation import Explanation
-from conceptry.models.perturbation.layers import layer_to_match
 from conceptry.models.perturbation.method import read_package
-from conceptry.models.perturbation.requests import Row, read_row
-from conceptry.models.perturbation.settings import EXPLAIN_ERROR, INVERT, PROBE, Settings
-from conceptry.models.perturbation.sparsest import SLOTS
-from conceptry.models.perturbation.tasks import counterfactual, explain_error, invert, probe
-from conceptry.models.serving import Explainer, at, in_spark
+from conceptry.models.perturbation.representation import layer_to_match
+from conceptry.models.perturbation.settings import COUNTERFACTUAL, EXPLAIN_ERROR, INVERT, PROBE, Settings
+from conceptry.models.perturbation.solvers.sparsest import SLOTS
+from conceptry.models.perturbation.tasks import as_pixels, counterfactual, explain_error, invert, pixel_shape, probe
+
+TOP = 5  # classes that are listed
+
+
+def answer(
+    scores: ClassScores, explanations: Sequence[Explanation], row: int, *, details: bool = False, text: bool = False
+) -> dict[str, Any]:
+    """Row `row` of the first explanation; that of a second one, toward the wrong class, is its `other`.
+
+    text: pictures as base64 instead of bytes.
+    """
+    first, *others = explanations
+    gap = float(first.gap[row])
+    values = _result(scores, first, row, text) | {
+        "source": scores.classes[first.sources[row]],
+        "before": _top(scores, first.before[row]),
+        "gap": 0.0 if gap != gap else gap,
+        "q": float(first.q[row]),
+        "epsilon": float(first.epsilon[row]),
+        "clipped": first.clipped,
+        "other": [_result(scores, other, row, text) for other in others],
+    }
+    if details:
+        history = first.history[row]
+        values |= {
+            "start": _png(scores, first.start[row], text),
+            "history": history[~history.isnan()].tolist(),
+            "path": [dataclasses.asdict(point) for point in first.path[row]] if first.path else [],
+        }
+    return values
+
+
+def amplified(delta: Tensor) -> Tensor:
+    """1/2 + delta / (2 max |delta|): pixels (C, H, W) in which grey is no change."""
+    return 0.5 + delta / (2 * delta.abs().max().clamp_min(torch.finfo(delta.dtype).tiny))
+
+
+def _result(scores: ClassScores, explanation: Explanation, row: int, text: bool) -> dict[str, Any]:
+    return {
+        "target": scores.classes[explanation.targets[row]],
+        "image": _png(scores, explanation.perturbed[row], text),
+        "delta": _png(scores, amplified(explanation.delta[row]), text),
+        "after": _top(scores, explanation.after[row]),
+        "changed": float(explanation.changed[row]),
+        "l1": float(explanation.l1[row]),
+        "l2": float(explanation.l2[row]),
+        "loss": float(explanation.loss[row]),
+        "success": bool(explanation.success[row]),
+        "steps": int(explanation.steps[row]),
+    }
+
+
+def _top(scores: ClassScores, probabilities: Tensor) -> list[dict[str, Any]]:
+    top = probabilities.topk(min(TOP, len(probabilities)))
+    pairs = zip(top.indices.tolist(), top.values.tolist(), strict=True)
+    return [{"class": scores.classes[i], "probability": p} for i, p in pairs]
+
+
+def _png(scores: ClassScores, pixels: Tensor, text: bool) -> bytes | str:
+    content = png_bytes(Image.fromarray(scores.model.to_pictures(pixels[None])[0]))
+    return base64.b64encode(content).decode() if text else content
+
+
+# What a mode makes of a column: needed, optional, or (where it is not listed) refused.
+_NEEDED = {PROBE: ("target",), COUNTERFACTUAL: ("image",), EXPLAIN_ERROR: ("image", "target"), INVERT: ("image",)}
+_OPTIONAL = {PROBE: ("image",), COUNTERFACTUAL: ("target", "source"), EXPLAIN_ERROR: ("source",), INVERT: ("source",)}
+_WHAT = {"image": "a picture", "target": "a class", "source": "a class"}
+
+
+@dataclass(frozen=True)
+class Row:
+    """A row that can be answered. number: its place in the request, from 0; shape: (C, H, W) of its pixels.
+
+    image: pixels (1, C, H, W) of the picture that the mode is about; start: those to start from, None for noise or
+    grey (a probe) and for the picture itself.
+    """
+
+    number: int
+    shape: tuple[int, ...]
+    image: Tensor | None = None
+    start: Tensor | None = None
+    target: int | None = None
+    source: int | None = None
+
+    @property
+    def kind(self) -> tuple:
+        """Rows of one kind can be in one batch."""
+        return self.shape, self.image is None, self.start is None
+
+
+def read_row(scores: ClassScores, settings: Settings, number: int, cells: Mapping[Any, Any]) -> Row:
+    """Raises InputError naming row and column for a cell that is missing, not wanted, or not what it has to be."""
+    mode = settings.mode
+    given = {name: cells[name] for name in _WHAT if is_given(cells.get(name))}
+    for name in _NEEDED[mode]:
+        if name not in given:
+            raise at(number, name, f"is not given; {mode} needs {_WHAT[name]} in every row")
+    for name in given:
+        if name not in (*_NEEDED[mode], *_OPTIONAL[mode]):
+            taken = " and ".join((*_NEEDED[mode], *_OPTIONAL[mode]))
+            raise at(number, name, f"is given, and {mode} takes {taken} only")
+
+    def read(name: str, reader: Any) -> Any:
+        try:
+            return reader(given[name]) if name in given else None
+        except InputError as error:
+            raise at(number, name, error) from None
+
+    def pixels(value: object) -> Tensor:
+        picture = np.asarray(decode_image(image_bytes(value)))
+        return as_pixels(scores, picture[None], settings)
+
+    image = read("image", pixels)
+    if mode == PROBE:
+        shape = tuple(image.shape[1:]) if image is not None else _own_shape(scores, number)
+        return Row(number, shape, start=image, target=read("target", scores.index_of))
+    shape = tuple(image.shape[1:])
+    if mode == INVERT:
+        start = read("source", pixels)
+        if start is not None and tuple(start.shape[1:]) != shape:
+            height, width = start.shape[2:]
+            raise at(number, "source", f"is {width} x {height} pixels, and image is {shape[2]} x {shape[1]}")
+        return Row(number, shape, image, start)
+    target, source = read("target", scores.index_of), read("source", scores.index_of)
+    return Row(number, shape, image, target=target, source=source)
+
+
+def _own_shape(scores: ClassScores, number: int) -> tuple[int, ...]:
+    try:
+        return pixel_shape(scores.model)
+    except InputError as error:
+        raise at(number, "image", error) from None
+
 
 MAX_ROWS = 64  # of one batch
 MAX_NUMBERS = 2**20  # pixels times channels of one batch: what a network keeps of a large picture is many times that

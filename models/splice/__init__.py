@@ -1,13 +1,8 @@
 """SpLiCE: sparse nonnegative decompositions of CLIP embeddings into words."""
 
 from conceptry.models.errors import ConvergenceWarning
-from conceptry.models.splice.decomposition import Decomposition
-from conceptry.models.splice.dictionary import (
-    build_dictionary,
-    load_image_mean,
-    load_text_mean,
-    mean_embedding,
-)
+from conceptry.models.splice.decomposition import Decomposition, decompose
+from conceptry.models.splice.dictionary import build_dictionary, load_image_mean, load_text_mean, mean_embedding
 from conceptry.models.splice.loaders import (
     ConceptSummary,
     available_models,
@@ -20,7 +15,6 @@ from conceptry.models.splice.loaders import (
     load,
 )
 from conceptry.models.splice.model import Explanation, Splice
-from conceptry.models.splice.solve import decompose
 from conceptry.models.splice.vocabulary import load_vocabulary
 
 __all__ = [

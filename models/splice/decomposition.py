@@ -9,15 +9,34 @@ Objective that the weights solve, for each embedding: min_{w >= 0} ||v - C^T w||
 | w | concept weights, w >= 0; only those above 0 are stored | (batch, n_concepts) |
 | l0 | number of weights above 0 | (batch,) |
 | gap | duality gap: the objective is at most this far above its minimum | (batch,) |
+
+Decompose embeddings into sparse non-negative concept weights, by one of three solvers of one problem.
+
+Bhalla et al., "Interpreting CLIP with Sparse Linear Concept Embeddings (SpLiCE)", 2024, arXiv:2402.10376.
+
+Objective, for each row: min_{w >= 0} ||v - C^T w||^2 + l1_penalty ||w||_1.
+
+| symbol | meaning | shape |
+|---|---|---|
+| v | centred, unit-norm embedding | (batch, d) |
+| C | dictionary: centred, unit-norm embedding of each concept | (n_concepts, d) |
+| w | concept weights | (batch, n_concepts) |
+
+Differences from the paper's code: `l1_penalty` has one meaning for every solver; every result carries the
+duality gap of its weights; ADMM starts from zero and says when it did not converge.
 """
 
+import importlib
+import math
+import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from functools import cached_property
 
 import torch
 
-from conceptry.models.errors import InputError
+from conceptry.models.errors import ConvergenceWarning, InputError
+from conceptry.models.splice.solvers.duality import duality_gap
 
 
 @dataclass(frozen=True, eq=False)
@@ -129,3 +148,119 @@ class Decomposition:
 
 def _as_list(values: Iterable[int] | torch.Tensor) -> list[int]:
     return [int(v) for v in (values.tolist() if isinstance(values, torch.Tensor) else values)]
+
+
+_MODULES = {"active_set": "active_set", "admm": "admm", "sklearn": "coordinate_descent"}
+SOLVERS = tuple(_MODULES)
+
+
+def decompose(
+    embeddings: torch.Tensor,
+    dictionary: torch.Tensor,
+    l1_penalty: float = 0.25,
+    solver: str = "active_set",
+    *,
+    tolerance: float = 1e-6,
+    max_iterations: int | None = None,
+) -> Decomposition:
+    """Minimise ||v - C^T w||^2 + l1_penalty ||w||_1 over w >= 0 for each embedding v.
+
+    Args:
+        embeddings: (batch, d), centred, of unit norm; any real floating dtype. A zero row gives w = 0.
+        dictionary: (n_concepts, d), centred, on the same device. Rows of any norm are solved correctly; the
+            penalty has its published meaning for unit norm.
+        l1_penalty: finite, above 0. From 2 max_i <c_i, v> on, w = 0.
+        solver: "active_set" (exact, fastest), "admm" (plain torch) or "sklearn" (the reference; slow).
+        tolerance: on the duality gap of each row, absolute: the objective of a unit-norm row is at most 1.
+        max_iterations: None for the solver's own; rounds, iterations or sweeps respectively.
+
+    Returns:
+        A Decomposition on the device of the embeddings, float64 where one of the inputs is, else float32.
+        The gap is certified in float64; for float32 it is that of the weights before they are rounded.
+        torch.autocast has no influence.
+
+    Raises:
+        InputError: naming the argument, what it must be and what it was.
+
+    Warns:
+        ConvergenceWarning: once, if rows did not reach the tolerance; `converged` says which.
+    """
+    _check_options(l1_penalty, solver, tolerance, max_iterations)
+    _check_matrix("embeddings", embeddings, "(batch, d)")
+    _check_matrix("dictionary", dictionary, "(n_concepts, d)")
+    d, (n_concepts, dictionary_d) = embeddings.shape[1], dictionary.shape
+    if n_concepts == 0 or dictionary_d == 0:
+        raise InputError(f"dictionary must hold at least one concept, got shape {tuple(dictionary.shape)}")
+    if d != dictionary_d:
+        raise InputError(f"embeddings have {d} dimensions, but the dictionary has {dictionary_d}")
+    if embeddings.device != dictionary.device:
+        raise InputError(f"embeddings are on {embeddings.device}, but the dictionary is on {dictionary.device}")
+    dtype = torch.promote_types(torch.promote_types(embeddings.dtype, dictionary.dtype), torch.float32)
+    V, C = embeddings.detach().to(dtype), dictionary.detach().to(dtype)
+    _check_rows("embeddings", V)
+    _check_rows("dictionary", C)
+
+    solver_module = importlib.import_module(f"{__package__}.{_MODULES[solver]}")
+    l1_penalty = float(l1_penalty)
+    with torch.autocast(V.device.type, enabled=False):  # its bfloat16 products would void the certificate
+        solution = solver_module.solve(V, C, l1_penalty, tolerance, max_iterations)
+    l0, indices, weights, gap, iterations = (field.to(V.device) for field in solution)
+    result = Decomposition(
+        row_starts=torch.cat([l0.new_zeros(1), l0.cumsum(0)]),
+        concept_indices=indices,
+        concept_weights=weights,
+        n_concepts=n_concepts,
+        gap=gap,
+        converged=gap <= tolerance,
+        iterations=iterations,
+        solver=solver,
+        l1_penalty=l1_penalty,
+    )
+    if not bool(result.converged.all()):
+        with torch.autocast(V.device.type, enabled=False):
+            result = _certified(result, V, C, tolerance)
+    return replace(result, concept_weights=result.concept_weights.to(dtype))
+
+
+def _certified(result: Decomposition, V: torch.Tensor, C: torch.Tensor, tolerance: float) -> Decomposition:
+    """With the exact gap where the solver's bound does not suffice, and a warning if that does not either."""
+    uncertain = (~result.converged).nonzero().squeeze(1)
+    gap = result.gap.clone()
+    gap[uncertain] = duality_gap(V[uncertain], C, result.weights.index_select(0, uncertain), result.l1_penalty)
+    result = replace(result, gap=gap, converged=gap <= tolerance)
+    failed = int((~result.converged).sum())
+    if failed:
+        warnings.warn(
+            f"{failed} of {len(result)} rows did not converge: solver {result.solver} reached a duality gap of "
+            f"{float(gap.max()):.1e} at worst, tolerance {tolerance:.1e}; raise max_iterations or tolerance",
+            ConvergenceWarning,
+            stacklevel=3,
+        )
+    return result
+
+
+def _check_options(l1_penalty: float, solver: str, tolerance: float, max_iterations: int | None) -> None:
+    if solver not in SOLVERS:
+        raise InputError(f"solver is {solver!r}; expected one of {', '.join(SOLVERS)}")
+    for name, value in (("l1_penalty", l1_penalty), ("tolerance", tolerance)):
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < math.inf:
+            raise InputError(f"{name} must be a finite number above 0, got {value!r}")
+    if max_iterations is not None and (isinstance(max_iterations, bool) or max_iterations < 1):
+        raise InputError(f"max_iterations must be None or at least 1, got {max_iterations!r}")
+
+
+def _check_matrix(name: str, matrix: torch.Tensor, shape: str) -> None:
+    if not isinstance(matrix, torch.Tensor):
+        raise InputError(f"{name} must be a torch tensor {shape}, got {type(matrix).__name__}")
+    if matrix.ndim != 2:
+        raise InputError(f"{name} must have shape {shape}, got {tuple(matrix.shape)}")
+    if not matrix.is_floating_point():
+        raise InputError(f"{name} must have a real floating dtype, got {matrix.dtype}")
+
+
+def _check_rows(name: str, matrix: torch.Tensor) -> None:
+    norms = torch.linalg.vector_norm(matrix, dim=1)  # one fast pass; not finite if an entry is not
+    bad = (~norms.isfinite()).nonzero()
+    if len(bad):
+        row = int(bad[0])
+        raise InputError(f"{name} row {row} must hold finite numbers, but its norm is {float(norms[row])}")

@@ -11,11 +11,12 @@ from pathlib import Path
 
 import torch
 
-from conceptry.models.artifacts import read_json, sha256_file, write_json, write_lines
 from conceptry.models.encoders.load import RUNTIMES, load_encoder, read_encoder, save_encoder
 from conceptry.models.errors import InputError
 from conceptry.models.images import example_picture
+from conceptry.models.manifest import read_json, sha256_file, write_json, write_lines
 from conceptry.models.method import Method, Package, option
+from conceptry.models.splice.decomposition import SOLVERS
 from conceptry.models.splice.dictionary import (
     centred_dictionary,
     default_image_mean,
@@ -25,7 +26,6 @@ from conceptry.models.splice.dictionary import (
 )
 from conceptry.models.splice.loaders import ALIASES
 from conceptry.models.splice.model import Splice
-from conceptry.models.splice.solve import SOLVERS
 from conceptry.models.splice.vocabulary import load_vocabulary
 
 CONFIG, VOCABULARY, TENSORS, ENCODER = "config.json", "vocabulary.txt", "splice.safetensors", "encoder"

@@ -26,8 +26,7 @@ from torch.nn.functional import normalize
 
 from conceptry.models.encoders.protocol import DualEncoder
 from conceptry.models.errors import InputError
-from conceptry.models.splice.decomposition import Decomposition
-from conceptry.models.splice.solve import decompose
+from conceptry.models.splice.decomposition import Decomposition, decompose
 
 Modality = Literal["image", "text"]
 

@@ -26,8 +26,8 @@ from torch import Tensor
 
 from conceptry.models.encoders.protocol import encode_images, encode_texts
 from conceptry.models.errors import InputError
+from conceptry.models.explainer import Explainer, at, is_given
 from conceptry.models.images import decode_image, image_bytes
-from conceptry.models.serving import Explainer, at, is_given
 from conceptry.models.splice.method import read_package
 from conceptry.models.splice.model import Explanation, Splice
 

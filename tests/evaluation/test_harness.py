@@ -13,7 +13,7 @@ from PIL import Image
 
 from conceptry.evaluation.data import load_data
 from conceptry.evaluation.harness import evaluate, harness_of, is_evaluated
-from conceptry.evaluation.process import InProcess, VersionProcess
+from conceptry.evaluation.isolation.client import InProcess, VersionProcess
 from conceptry.models.errors import ConceptryError
 from conceptry.models.images import png_bytes
 from conceptry.registry import find_version, load, register

@@ -76,9 +76,10 @@ def test_spark_gives_pictures_back_as_base64(spark, perturbation_version, pictur
 
 
 def test_spark_describes_units_by_number_and_by_pictures(spark, milan_version) -> None:
-    import colours
     from pyspark.sql import functions
     from pyspark.sql.types import ArrayType, BinaryType, LongType, StringType, StructField, StructType
+
+    import colours
 
     pairs = [colours.scene("green", seed) for seed in range(2)]
     images = [png_bytes(Image.fromarray(image.transpose(1, 2, 0))) for image, _ in pairs]

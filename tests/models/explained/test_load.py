@@ -15,7 +15,7 @@ from torch import nn
 
 from conceptry.models.errors import InputError
 from conceptry.models.explained import DifferentiableModel, PackagedModel, load_explained, read_explained
-from conceptry.models.explained.description import without_folders
+from conceptry.models.explained.base import without_folders
 from support import environment
 
 ROWS = pd.DataFrame(np.random.default_rng(0).normal(size=(30, 4)), columns=list("abcd"))

@@ -9,11 +9,10 @@ import torch
 
 from conceptry.models.errors import InputError
 from conceptry.models.explained.protocol import Column
-from conceptry.models.harsanyi.game import rewards_of
-from conceptry.models.harsanyi.moebius import moebius
-from conceptry.models.harsanyi.rewards import Reward
-from conceptry.models.harsanyi.tabular import TabularMasker
-from conceptry.models.harsanyi.tensors import TensorMasker
+from conceptry.models.harsanyi.game import Reward, rewards_of
+from conceptry.models.harsanyi.interactions.moebius import moebius
+from conceptry.models.harsanyi.maskers.tabular import TabularMasker
+from conceptry.models.harsanyi.maskers.tensors import TensorMasker
 
 COLUMNS = tuple(Column(name, "numeric") for name in ("a", "b", "c"))
 

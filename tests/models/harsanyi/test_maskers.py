@@ -12,12 +12,18 @@ from hypothesis import strategies as st
 
 from conceptry.models.errors import InputError
 from conceptry.models.explained.protocol import Column
-from conceptry.models.harsanyi.images import ImageMasker, grid_names, grid_segments, image_baseline, slic_segments
-from conceptry.models.harsanyi.players import check_players, distinct, presence
-from conceptry.models.harsanyi.points import PointMasker, cluster_points
-from conceptry.models.harsanyi.tabular import TabularMasker, tabular_baseline
-from conceptry.models.harsanyi.tensors import TensorMasker
-from conceptry.models.harsanyi.text import TextMasker, group_words, split_words
+from conceptry.models.harsanyi.maskers.base import check_players, distinct, presence
+from conceptry.models.harsanyi.maskers.images import (
+    ImageMasker,
+    grid_names,
+    grid_segments,
+    image_baseline,
+    slic_segments,
+)
+from conceptry.models.harsanyi.maskers.points import PointMasker, cluster_points
+from conceptry.models.harsanyi.maskers.tabular import TabularMasker, tabular_baseline
+from conceptry.models.harsanyi.maskers.tensors import TensorMasker
+from conceptry.models.harsanyi.maskers.text import TextMasker, group_words, split_words
 
 COLUMNS = (
     Column("age", "numeric", mean=38.5, median=37.0, std=1.0, minimum=17.0, maximum=90.0, mode=36, dtype="int64"),

@@ -11,7 +11,7 @@ from mlflow.exceptions import MlflowException
 
 from conceptry.models.errors import InputError
 from conceptry.models.harsanyi.graph import AndOrGraph
-from conceptry.models.harsanyi.moebius import inverse_moebius, moebius
+from conceptry.models.harsanyi.interactions.moebius import inverse_moebius, moebius
 from conceptry.registry import load, register
 
 

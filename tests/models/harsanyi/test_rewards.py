@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from conceptry.models.errors import InputError
-from conceptry.models.harsanyi.rewards import REWARDS, Reward
+from conceptry.models.harsanyi.game import REWARDS, Reward
 
 getcontext().prec = 60
 EPS = Decimal("1e-7")

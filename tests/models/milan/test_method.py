@@ -4,25 +4,30 @@ import json
 from pathlib import Path
 from typing import Any
 
-import colours
 import numpy as np
 import pytest
 import torch
 from mlflow import MlflowClient
 
+import colours
 from conceptry.models.errors import InputError, IntegrityError
-from conceptry.models.milan.describer import Describer
-from conceptry.models.milan.exemplar_settings import ExemplarSettings
-from conceptry.models.milan.exemplars import compute_exemplars
-from conceptry.models.milan.files import write_layer
-from conceptry.models.milan.method import METHOD, MilanOptions, build, units_param
-from conceptry.models.milan.network_exemplars import ExemplarSource, network_exemplars, out_of_its_world
-from conceptry.models.milan.network_units import NetworkUnits, write_units
-from conceptry.models.milan.networks import load_network
+from conceptry.models.milan.describer.describer import Describer
+from conceptry.models.milan.exemplars.compute import compute_exemplars
+from conceptry.models.milan.exemplars.records import LayerExemplars, write_layer
+from conceptry.models.milan.exemplars.sources import open_source
+from conceptry.models.milan.exemplars.unit_store import NetworkUnits, write_units
+from conceptry.models.milan.method import (
+    METHOD,
+    ExemplarSource,
+    MilanOptions,
+    build,
+    network_exemplars,
+    out_of_its_world,
+    units_param,
+)
+from conceptry.models.milan.network import load_network
 from conceptry.models.milan.package import read_package
-from conceptry.models.milan.records import LayerExemplars
-from conceptry.models.milan.settings import DecodingSettings
-from conceptry.models.milan.sources import open_source
+from conceptry.models.milan.settings import DecodingSettings, ExemplarSettings
 from conceptry.registry import load, register
 from conceptry.registry.versions import fetch_artifacts
 
@@ -144,10 +149,10 @@ def test_exemplars_of_a_network_that_no_name_leads_to(computed: Path, describer,
 
 def test_a_version_needs_no_zoo(tmp_path: Path, colour_exemplars: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The encoder of a describer that names zoo:emoji-clip is in the package as well."""
-    from conceptry.models.milan.decoder import Decoder
-    from conceptry.models.milan.feature_encoders import load_feature_encoder
-    from conceptry.models.milan.language_model import LanguageModel
-    from conceptry.models.milan.vocabulary import Vocabulary
+    from conceptry.models.milan.describer.decoder import Decoder
+    from conceptry.models.milan.describer.features import load_feature_encoder
+    from conceptry.models.milan.describer.language_model import LanguageModel
+    from conceptry.models.milan.describer.vocabulary import Vocabulary
 
     torch.manual_seed(0)
     encoder, vocabulary = load_feature_encoder("zoo:emoji-clip", "cpu"), Vocabulary(["a", "dog", "red"])

@@ -8,9 +8,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from conceptry.models.explained.image_inputs import to_pictures
 from conceptry.models.explained.load import load_explained
-from conceptry.models.explained.pixels import to_pictures
-from conceptry.models.zoo.datasets import load_dataset
+from conceptry.models.zoo.classifiers.datasets import load_dataset
 
 
 class UserNetwork:

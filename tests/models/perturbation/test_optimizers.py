@@ -18,10 +18,9 @@ from conceptry.models.perturbation import (
     L2Projected,
     LinfFrankWolfe,
     LinfProjected,
-    frank_wolfe,
-    oracles,
 )
-from conceptry.models.perturbation.oracles import kept_entries, l1q_direction
+from conceptry.models.perturbation.optimizers import frank_wolfe, oracles
+from conceptry.models.perturbation.optimizers.oracles import kept_entries, l1q_direction
 
 FRANK_WOLFE = {
     L1qFrankWolfe: {"q": 0.7, "epsilon": 3.0},

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from conceptry.models.errors import InputError
 from conceptry.models.perturbation.explanation import Explanation
-from conceptry.models.perturbation.layers import relative_distance, representation
+from conceptry.models.perturbation.representation import relative_distance, representation
 from conceptry.models.perturbation.settings import OPTIMIZER_NAMES, Settings
 from conceptry.models.perturbation.tasks import counterfactual, explain_error, invert, probe
 

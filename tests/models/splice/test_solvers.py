@@ -11,9 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from conceptry.models.errors import ConvergenceWarning, InputError
-from conceptry.models.splice import active_set, duality
-from conceptry.models.splice.duality import duality_gap
-from conceptry.models.splice.solve import SOLVERS, decompose
+from conceptry.models.splice.decomposition import SOLVERS, decompose
+from conceptry.models.splice.solvers import active_set, duality
+from conceptry.models.splice.solvers.duality import duality_gap
 
 
 def unit(x):
@@ -279,7 +279,7 @@ def test_rows_are_shared_among_the_threads_torch_may_use():
 
 
 def test_selection_on_a_device_promises_the_same(monkeypatch):
-    from conceptry.models.splice import selection
+    from conceptry.models.splice.solvers import _kernels as selection
 
     V, C = problem(17, batch=9, n_concepts=700, d=24, dtype=torch.float32)
     expected = decompose(V, C, 0.1).to_dense()

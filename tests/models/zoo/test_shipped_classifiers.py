@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 import torch
 
-from conceptry.evaluation.classifier_training import SHIPPED, score_classifier
-from conceptry.models.artifacts import read_json, sha256_file
+from conceptry.evaluation.training.classifiers import SHIPPED, score_classifier
 from conceptry.models.errors import InputError
+from conceptry.models.manifest import read_json, sha256_file
 from conceptry.models.perturbation import L1qFrankWolfe, gradient_ascent
-from conceptry.models.zoo.classifier import Classifier, read_classifier
-from conceptry.models.zoo.datasets import load_dataset
-from conceptry.models.zoo.recipes import RECIPES, ClassifierTraining, data_of
+from conceptry.models.training.recipes import RECIPES, ClassifierTraining, data_of
+from conceptry.models.zoo.classifiers.classifier import Classifier, read_classifier
+from conceptry.models.zoo.classifiers.datasets import load_dataset
 from conceptry.models.zoo.shipped import shipped_names, weights_directory
 
 NAMES = (*SHIPPED, "movie-reviews")

@@ -6,14 +6,14 @@ import pytest
 import torch
 from PIL import Image
 
-from conceptry.evaluation.encoder_scores import DEFINITIONS, score_encoder
-from conceptry.models.artifacts import read_json, sha256_file
+from conceptry.evaluation.training.encoder import DEFINITIONS, score_encoder
 from conceptry.models.encoders.load import load_encoder
 from conceptry.models.errors import InputError
+from conceptry.models.manifest import read_json, sha256_file
+from conceptry.models.training.encoder import EncoderTraining, training_scenes
 from conceptry.models.zoo import shipped
-from conceptry.models.zoo.emoji import ATTRIBUTION, VOCABULARY
-from conceptry.models.zoo.encoder_training import EncoderTraining, training_scenes
-from conceptry.models.zoo.scenes import EmojiScenes
+from conceptry.models.zoo.emoji_world.emoji import ATTRIBUTION, VOCABULARY
+from conceptry.models.zoo.emoji_world.scenes import EmojiScenes
 from conceptry.models.zoo.shipped import weights_directory
 
 

@@ -1,0 +1,1 @@
+"""Speed and growth of Harsanyi interactions beside other implementations."""

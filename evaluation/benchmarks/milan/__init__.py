@@ -1,0 +1,1 @@
+"""Speed of exemplars, descriptions and training of MILAN beside literal implementations."""

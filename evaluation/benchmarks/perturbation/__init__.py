@@ -1,0 +1,1 @@
+"""Speed and growth of perturbations beside the bare passes and other implementations."""

@@ -1,0 +1,159 @@
+"""The `conceptry` command. Errors are one line on standard error; exit code 2 for misuse, 1 for a refusal."""
+
+import logging
+import os
+import sys
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+from conceptry.evaluation.cli.ablate import analyse, edit
+from conceptry.evaluation.cli.audit import audit
+from conceptry.evaluation.cli.describe import describe
+from conceptry.evaluation.cli.evaluate import evaluate, summarise
+from conceptry.evaluation.cli.exemplars import exemplars
+from conceptry.evaluation.cli.explain import explain
+from conceptry.evaluation.cli.options import check_folder, console, errors
+from conceptry.evaluation.cli.registry import compare, list_command, promote, register, show
+from conceptry.evaluation.cli.train import convert, train
+from conceptry.evaluation.isolation.launcher import ahead
+from conceptry.models.errors import ConceptryError, InputError
+from conceptry.models.memory import keep_freed_memory
+from conceptry.models.method import METHODS
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.option(
+    "--tracking-uri",
+    metavar="URI",
+    help="MLflow store. [default: MLflow's own: MLFLOW_TRACKING_URI or ./mlflow.db]",
+)
+@click.version_option(package_name="conceptry")
+def cli(tracking_uri: str | None) -> None:
+    """Register, evaluate, compare and serve concept explainers through MLflow.
+
+    \b
+    A first tour:   conceptry demo
+    Then:           conceptry register splice --l1-penalty 0.2
+                    conceptry register harsanyi --model zoo:wine
+                    conceptry register perturbation --model zoo:digits-16-robust
+                    conceptry register milan --model zoo:scenes
+                    conceptry evaluate harsanyi/1
+                    conceptry compare harsanyi
+    """
+    # `mlflow run` hands its own run to its children; versions have runs of their own.
+    os.environ.pop("MLFLOW_RUN_ID", None)
+    if tracking_uri:
+        os.environ["MLFLOW_TRACKING_URI"] = tracking_uri
+
+
+@cli.command()
+@click.argument("name", type=click.Choice(METHODS))
+@click.option(
+    "--dictionary",
+    type=click.Path(path_type=Path),
+    help="splice: an .npz with `dictionary` and `targets`. [default: generated]",
+)
+@click.option("--json", "json_file", type=click.Path(path_type=Path), help="Also write records and targets as JSON.")
+@click.option("--quick", is_flag=True, help="Fewer repeats and sizes.")
+def benchmark(name: str, dictionary: Path | None, json_file: Path | None, quick: bool) -> None:
+    """Measure the speed of a method beside other implementations, in one run."""
+    import importlib
+
+    check_folder(json_file, "--json")
+    module = importlib.import_module(f"conceptry.evaluation.benchmarks.{name}")
+    result = module.run(dictionary=dictionary, quick=quick, progress=lambda what: errors.print(what))
+    result.print(console)
+    if json_file:
+        json_file.write_text(result.to_json(), encoding="utf-8")
+
+
+@cli.command()
+@click.argument("methods", nargs=-1, type=click.Choice(METHODS))
+@click.option(
+    "--output",
+    default="conceptry-demo",
+    show_default=True,
+    type=click.Path(path_type=Path),
+    help="Folder for pictures.",
+)
+@click.option("--size", default=256, show_default=True, type=int, help="Held-out pictures to evaluate on.")
+def demo(methods: tuple[str, ...], output: Path, size: int) -> None:
+    """For each method, or METHODS alone, register, evaluate, compare and promote versions, and explain samples."""
+    ahead()
+    from conceptry.evaluation.demo import run
+
+    run(output, size, console, list(dict.fromkeys(methods)) or METHODS)
+
+
+for _command in (
+    register,
+    evaluate,
+    compare,
+    promote,
+    list_command,
+    show,
+    explain,
+    summarise,
+    train,
+    exemplars,
+    describe,
+    audit,
+    analyse,
+    edit,
+    convert,
+):
+    cli.add_command(_command)
+
+
+def _quiet_libraries() -> None:
+    """Keep other libraries' progress notes off the terminal; their warnings and errors stay.
+
+    MLflow reads these variables when it is imported, which happens after this.
+    """
+    os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+    for name in ("alembic", "onnxscript", "onnx_ir", "torch.onnx", "root"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    logging.basicConfig(level=logging.WARNING, format="%(message)s")
+    warnings.showwarning = lambda message, *_, **__: errors.print(f"note: {message}", style="dim")
+
+
+def main(arguments: list[str] | None = None, command: Callable[..., Any] = cli) -> None:
+    """Run the command line; exits with 0, 1 (refused) or 2 (misuse)."""
+    _quiet_libraries()
+    keep_freed_memory()
+    try:
+        command.main(arguments, standalone_mode=False)  # type: ignore[attr-defined]  # a click command
+    except click.exceptions.Abort:
+        errors.print("interrupted")
+        sys.exit(130)
+    except click.exceptions.Exit as stop:
+        sys.exit(stop.exit_code)
+    except click.exceptions.NoArgsIsHelpError as error:
+        error.show()
+        sys.exit(2)
+    except click.ClickException as error:
+        errors.print(f"conceptry: {error.format_message()}")
+        sys.exit(2)
+    except InputError as error:
+        errors.print(f"conceptry: {error}")
+        sys.exit(2)
+    except ConceptryError as error:
+        errors.print(f"conceptry: {error}")
+        sys.exit(1)
+    except BrokenPipeError:
+        sys.exit(1)
+    except Exception as error:  # the store is out of reach, the disk is full, or a bug: one line all the same
+        if os.environ.get("CONCEPTRY_DEBUG"):
+            raise
+        line = (str(error).strip().splitlines() or [""])[0]
+        errors.print(f"conceptry: {type(error).__name__}: {line} (CONCEPTRY_DEBUG=1 shows where)")
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""What the figures and pages of all methods share."""

@@ -1,0 +1,1 @@
+"""And-Or graphs: their layout, their figure and their page."""

@@ -1,0 +1,22 @@
+"""The And-Or graph as one interactive HTML file that needs no network: `graph_page.html` filled with a graph.
+
+Names of players come from outside. They reach the page as JSON alone, in which no character can end the element that
+holds it, and the page shows them as text.
+"""
+
+from pathlib import Path
+
+from conceptry.evaluation.drawing import html
+from conceptry.models.harsanyi.graph import AndOrGraph
+
+
+def page(graph: AndOrGraph, title: str | None = None) -> str:
+    """The page as text; `title` None shows the target."""
+    title = f"Patterns behind {graph.target}" if title is None else title
+    parts = {"title": html.shown(title), "graph": html.embedded(graph.to_json())}
+    return html.fill("conceptry.evaluation.harsanyi.graph", "page.html", parts)
+
+
+def write_page(graph: AndOrGraph, path: str | Path, title: str | None = None) -> None:
+    """Write the page of `graph` to the file `path`."""
+    html.write(page(graph, title), path)

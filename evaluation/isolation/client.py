@@ -1,0 +1,97 @@
+"""Ask a version for answers, each version in a process of its own.
+
+Two versions that differ in code cannot share a process: the second would silently run the first one's code.
+"""
+
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from multiprocessing import Pipe
+from typing import Any, NamedTuple, Protocol
+
+import pandas as pd
+
+from conceptry.evaluation.isolation.launcher import start
+from conceptry.models.errors import ConceptryError
+
+
+class Answer(NamedTuple):
+    """A version's answer (a row for each row of the request) and the seconds that `predict` took."""
+
+    rows: pd.DataFrame
+    seconds: float
+
+
+class Predict(Protocol):
+    """How a harness asks a version."""
+
+    def __call__(self, rows: pd.DataFrame, params: Mapping[str, Any] | None = None) -> Answer: ...
+
+
+class InProcess:
+    """`Predict` over a model that is loaded in this process already."""
+
+    def __init__(self, model: Any) -> None:
+        self.model = model
+
+    def __call__(self, rows: pd.DataFrame, params: Mapping[str, Any] | None = None) -> Answer:
+        start = time.perf_counter()
+        answer = self.model.predict(rows, params=dict(params or {}))
+        return Answer(answer, time.perf_counter() - start)
+
+
+class VersionProcess:
+    """`Predict` over a version in a child process; a context manager that ends the child.
+
+    `device` is what is asked for, `device_in_use` what the version was loaded on; `on_progress` hears what a long
+    answer is doing and the share done so far, from versions that say it.
+
+    Raises ConceptryError where the version cannot be loaded (with its reason), where it refuses a request, and
+    where the child dies.
+    """
+
+    def __init__(self, uri: str, device: str = "auto") -> None:
+        self.uri, self.device = uri, device
+        self.on_progress: Callable[[str, float], None] = lambda what, share: None
+
+    def __enter__(self) -> "VersionProcess":
+        self._pipe, theirs = Pipe()
+        self._log = tempfile.TemporaryFile()
+        self._child = start(self.uri, self.device, theirs.fileno(), self._log.fileno())
+        theirs.close()
+        try:
+            self.device_in_use = str(self._receive())
+        except BaseException:
+            self.__exit__()
+            raise
+        return self
+
+    def __call__(self, rows: pd.DataFrame, params: Mapping[str, Any] | None = None) -> Answer:
+        with suppress(OSError):  # the child is gone; _receive says how it ended
+            self._pipe.send((rows, dict(params or {})))
+        return Answer(*self._receive())
+
+    def __exit__(self, *_: object) -> None:
+        self._pipe.close()
+        try:
+            self._child.wait(timeout=5)
+        except subprocess.TimeoutExpired:
+            self._child.kill()
+            self._child.wait()
+        self._log.close()
+
+    def _receive(self) -> Any:
+        try:
+            while (message := self._pipe.recv())[0] == "progress":
+                self.on_progress(*message[1])
+        except (EOFError, OSError):
+            code = self._child.wait()
+            self._log.seek(0)
+            last = self._log.read().decode(errors="replace").strip().splitlines()[-1:]
+            raise ConceptryError(f"the process of {self.uri} ended with code {code}: {' '.join(last)}") from None
+        kind, content = message
+        if kind == "error":
+            raise ConceptryError(f"{self.uri}: {content}")
+        return content

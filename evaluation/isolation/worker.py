@@ -1,0 +1,130 @@
+"""The process that holds one version: load it, then answer requests until the pipe closes.
+
+Run as a script, by `conceptry.evaluation.isolation.client`. It imports libraries alone, so the version's own
+code is what runs, whatever conceptry is installed beside it. Importing them takes seconds, so the script can also stay
+as it is after that, and fork a process for each version that it is asked for: `worker.py fork SOCKET`. It imports what
+all of them need before it is asked, while the process that started it is busy with its own imports.
+"""
+
+import importlib
+import json
+import os
+import signal
+import socket
+import sys
+import time
+from collections.abc import Iterable
+from contextlib import suppress
+from multiprocessing.connection import Connection
+
+NEEDED = ("mlflow.pyfunc", "pandas", "torch")
+# What some versions need, or MLflow's stores: worth it once a second version is asked for.
+OFTEN_NEEDED = (
+    *("numba", "open_clip", "torchvision"),
+    *("mlflow.store.tracking.sqlalchemy_store", "mlflow.store.model_registry.sqlalchemy_store"),
+)
+
+
+def main() -> None:
+    """Arguments: "fork" and a socket; or file descriptor of the pipe, model URI, device. Stores come by variables."""
+    if sys.argv[1] == "fork":
+        _fork_on_request(socket.socket(fileno=int(sys.argv[2])))
+        os._exit(0)  # libraries take a second or two to end in order, and nothing here needs it
+    else:
+        descriptor, uri, device = sys.argv[1:]
+        serve(Connection(int(descriptor)), uri, device)
+
+
+def serve(pipe: Connection, uri: str, device: str) -> None:
+    """Load the version and answer on `pipe` until it closes."""
+    import mlflow
+
+    try:
+        model = mlflow.pyfunc.load_model(uri, model_config={"device": device})
+    except Exception as error:
+        pipe.send(("error", _sentence(error)))
+        return
+    explainer = model.unwrap_python_model()
+    explainer.progress = lambda what, share: pipe.send(("progress", (what, share)))
+    pipe.send(("ready", str(getattr(explainer, "device", "unknown"))))
+    while True:
+        try:
+            frame, params = pipe.recv()
+        except EOFError:
+            return
+        start = time.perf_counter()
+        try:
+            answer = model.predict(frame, params=params)
+        except Exception as error:
+            pipe.send(("error", _sentence(error)))
+        else:
+            pipe.send(("answer", (answer, time.perf_counter() - start)))
+
+
+def _sentence(error: Exception) -> str:
+    return str(getattr(error, "message", error)).strip() or type(error).__name__
+
+
+def _fork_on_request(control: socket.socket) -> None:
+    """Import what versions need, then fork for every request on `control` until it closes.
+
+    A request is JSON {uri, device, environ, folder} with three file descriptors: the pipe, the log, and a status file,
+    to which the process that waits for the version's writes its number, and when it ended its exit code.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody here waits for those who wait
+    _import(NEEDED)
+    more = iter(((), OFTEN_NEEDED))
+    while size := int.from_bytes(_exactly(control, 8), "big"):
+        message = _exactly(control, size)
+        _import(next(more, ()))
+        _, descriptors, _, _ = socket.recv_fds(control, 1, 3)
+        if not os.fork():
+            control.close()
+            _wait_for_version(json.loads(message), *descriptors)
+        for descriptor in descriptors:
+            os.close(descriptor)
+
+
+def _import(libraries: Iterable[str]) -> None:
+    for library in libraries:
+        with suppress(Exception):  # a version that needs it says so itself
+            importlib.import_module(library)
+
+
+def _exactly(control: socket.socket, size: int) -> bytes:
+    """`size` bytes; fewer, so that their number reads as 0, where the other side is gone."""
+    parts = b""
+    while len(parts) < size and (part := control.recv(size - len(parts))):
+        parts += part
+    return parts if len(parts) == size else b""
+
+
+def _wait_for_version(request: dict, pipe: int, log: int, status: int) -> None:
+    """Fork the version's process and report on it; never returns."""
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    child = os.fork()
+    if child:
+        os.close(pipe)
+        os.write(status, f"{child}\n".encode())
+        _, code = os.waitpid(child, 0)
+        os.write(status, f"{os.waitstatus_to_exitcode(code)}\n".encode())
+        os._exit(0)
+    os.close(status)
+    os.dup2(log, 1)
+    os.dup2(log, 2)
+    os.environ.clear()
+    os.environ.update(request["environ"])
+    os.chdir(request["folder"])
+    try:
+        serve(Connection(pipe), request["uri"], request["device"])
+    except BaseException as error:
+        print(f"{type(error).__name__}: {error}", file=sys.stderr, flush=True)
+        os._exit(1)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(0)
+
+
+if __name__ == "__main__":
+    main()

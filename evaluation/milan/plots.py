@@ -1,0 +1,222 @@
+"""Units as pictures: a row each, what is said of it beside the exemplars that drive it most.
+
+Records are those of `asking.record_of`; with `version` in them, those of several versions to the same unit share its
+row. Lengths are points, from the top left corner of the page.
+
+How often descriptions are right, as bars by kind of unit, beside the baselines and the chance levels.
+
+Write descriptions as files: a picture, or a table.
+"""
+
+import base64
+import csv
+import io
+import textwrap
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+from PIL import Image, ImageOps
+
+from conceptry.evaluation.drawing.strips import shaded
+from conceptry.evaluation.drawing.style import ACCENT, GRID, INK, MUTED, SECOND, new_figure
+
+SHOWN = 8  # exemplars of a line
+FINE = 224  # pixels of an exemplar's side: outlines of masks are fine in them
+SMALL = 64
+CELL, SPACE, TEXT, MARGIN = 56.0, 4.0, 236.0, 14.0
+LETTERS = {11: 38, 9: 46, 7.5: 56}  # that the column of text has room for, by size
+_SOURCE = "The pictures that drive each unit most, bright where it is active."
+_WRONG = " Orange: not what the unit is known to be."
+
+
+def draw_units(records: Sequence[dict]) -> Figure:
+    """One row for each unit: its name, descriptions, and its first exemplars, dark where the unit is not active."""
+    rows = _by_unit(records)
+    texts = [_lines(same) for same in rows]
+    heights = [
+        max(sum(line[1] * 1.3 for line in lines) + 4, _strips(same) * (CELL + SPACE) - SPACE, CELL) + 16
+        for same, lines in zip(rows, texts, strict=True)
+    ]
+    shown = max((min(len(same[0]["images"]), SHOWN) for same in rows), default=0)
+    width = 2 * MARGIN + TEXT + max(shown * (CELL + SPACE), 170.0)
+    page = Page(width, MARGIN + sum(heights) + 20)
+    top = MARGIN
+    for number, (same, lines, height) in enumerate(zip(rows, texts, heights, strict=True)):
+        if number:
+            page.rule(top - 8)
+        y = top
+        for text, size, colour, weight in lines:
+            page.text(MARGIN, y, text, size, colour, weight=weight)
+            y += size * 1.3
+        for line in range(_strips(same)):
+            part = slice(line * SHOWN, (line + 1) * SHOWN)
+            images, masks = same[0]["images"][part], same[0]["masks"][part]
+            place = (MARGIN + TEXT, top + line * (CELL + SPACE), len(images) * (CELL + SPACE) - SPACE, CELL)
+            page.picture(*place, _strip(images, masks))
+        if not same[0]["images"]:
+            page.text(MARGIN + TEXT, top + CELL / 2, "no exemplars were delivered", 8, MUTED, va="center")
+        top += height
+    wrong = any(record.get("right") is False for record in records)
+    page.text(MARGIN, top, _SOURCE + wrong * _WRONG, 7, MUTED)
+    return page.figure
+
+
+def _by_unit(records: Sequence[dict]) -> list[list[dict]]:
+    """The records of each unit, in the order of the first; several where several versions have the same exemplars."""
+    rows: dict[tuple[str, str], list[dict]] = {}
+    for record in records:
+        exemplars = "".join([*record["images"], *record["masks"]])
+        rows.setdefault((record["sample"], exemplars), []).append(record)
+    return list(rows.values())
+
+
+def _strips(same: Sequence[dict]) -> int:
+    """Lines of exemplars: two where the descriptions of several versions take their height anyway."""
+    full = -(-len(same[0]["images"]) // SHOWN)
+    return min(full, 2 if len(same) > 2 else 1)
+
+
+def _lines(same: Sequence[dict]) -> list[tuple[str, float, str, str]]:
+    """(text, size, colour, weight) of each line beside the exemplars of a unit."""
+    first = same[0]
+    lines = [(unit_name(first), 8.0, MUTED, "normal")]
+    if first.get("truth"):
+        lines[0] = (f"{unit_name(first)}: {', '.join(first['truth'])}", 8.0, MUTED, "normal")
+    for record in same:
+        said = record["description"] or "inactive: no exemplar drives it above its level"
+        colour = INK if record["description"] else MUTED
+        if record.get("right") is False:
+            colour = SECOND
+        lines += [(part, 11.0, colour, "bold") for part in textwrap.wrap(said, LETTERS[11])]
+        known = f"score {record['score']:.2f}   PMI {record['pmi']:.2f}" if record["description"] else ""
+        note = "   ".join(filter(None, (record.get("version"), known)))
+        if note:
+            lines.append((note, 7.5, MUTED, "normal"))
+        if record is not same[-1]:
+            lines.append(("", 3.0, MUTED, "normal"))
+        others = [entry["text"] for entry in record["alternatives"]][: 3 if len(same) == 1 else 0]
+        if others:
+            also = textwrap.shorten(f"or: {'; '.join(others)}", 2 * LETTERS[7.5], placeholder=" …")
+            lines += [(part, 7.5, MUTED, "normal") for part in textwrap.wrap(also, LETTERS[7.5])]
+    return lines
+
+
+def unit_name(record: dict) -> str:
+    """How a unit is named in pictures and tables: its layer and number, or what the data calls it."""
+    return f"{record['layer']}, unit {record['unit']}" if record["layer"] else record["sample"]
+
+
+def _strip(images: Sequence[str], masks: Sequence[str]) -> np.ndarray:
+    """Pictures side by side, uint8 (FINE, W, 3), shaded outside of their masks, from base64 of PNG files.
+
+    One picture of all: axes of their own for each would take longer to make than what they show.
+    """
+    pixels = np.stack([_square(_opened(image).convert("RGB"), "white") for image in images])
+    active = np.stack([_square(_opened(mask).convert("L"), 255) > 127 for mask in masks])
+    found = shaded(pixels.transpose(0, 3, 1, 2), active[:, None].astype(np.uint8))
+    gap = np.full((FINE, round(FINE * SPACE / CELL), 3), 255, np.uint8)
+    return np.concatenate([part for picture in found for part in (picture, gap)][:-1], axis=1)
+
+
+def _square(picture: Image.Image, beyond: str | int) -> np.ndarray:
+    """The picture fitted into a square of FINE pixels; small ones keep their pixels, photographs are smoothed."""
+    small = max(picture.size) <= SMALL or picture.mode == "L"
+    kind = Image.Resampling.NEAREST if small else Image.Resampling.BICUBIC
+    return np.asarray(ImageOps.pad(picture, (FINE, FINE), kind, beyond))
+
+
+def _opened(text: str) -> Image.Image:
+    return Image.open(io.BytesIO(base64.b64decode(text)))
+
+
+class Page:
+    """A figure of `width` x `height` points."""
+
+    def __init__(self, width: float, height: float) -> None:
+        self.width, self.height = width, height
+        self.figure = new_figure(width / 72, height / 72)
+        self.figure.set_layout_engine("none")
+
+    def text(self, x: float, y: float, text: str, size: float, colour: str, va: str = "top", **how: Any) -> None:
+        self.figure.text(
+            x / self.width, 1 - y / self.height, text, fontsize=size, color=colour, va=va, parse_math=False, **how
+        )
+
+    def picture(self, x: float, y: float, width: float, height: float, pixels: np.ndarray) -> None:
+        place = (x / self.width, 1 - (y + height) / self.height, width / self.width, height / self.height)
+        axes = self.figure.add_axes(place)
+        axes.imshow(pixels, interpolation="antialiased", aspect="auto")
+        axes.set_axis_off()
+
+    def bar(self, x: float, y: float, width: float, height: float, colour: str, alpha: float = 1.0) -> None:
+        corner = (x / self.width, 1 - (y + height) / self.height)
+        self.figure.add_artist(
+            Rectangle(corner, width / self.width, height / self.height, facecolor=colour, alpha=alpha, linewidth=0)
+        )
+
+    def rule(self, y: float) -> None:
+        self.bar(MARGIN, y, self.width - 2 * MARGIN, 0.6, GRID)
+
+
+BASELINE = "#9fb3c8"
+LINE, BAR, LEFT, WIDTH = 16.0, 10.0, 144.0, 230.0
+_HEADINGS = {
+    "property_set": "Units of two properties, held out together: exactly the two named",
+    "property_set_single": "Units of one property: exactly that named",
+    "planted": "Planted concepts: named",
+    "colour_units": "Arithmetic of colours: the colour named",
+}
+_BARS = {
+    "{}": ("this version", ACCENT),
+    "clip_dissect_{}": ("CLIP-Dissect", BASELINE),
+    "net_dissect_{}": ("Network Dissection", BASELINE),
+    "{}_shuffled": ("truths shuffled", SECOND),
+    "{}_random": ("random pictures", SECOND),
+}
+
+
+def draw_scores(metrics: Mapping[str, float]) -> Figure:
+    """Bars from 0 to 1 for each kind of unit that `metrics` has a score of."""
+    groups = {
+        heading: [(name, metrics[key.format(kind)], colour) for key, (name, colour) in _BARS.items()
+                  if key.format(kind) in metrics]
+        for kind, heading in _HEADINGS.items()
+        if kind in metrics
+    }  # fmt: skip
+    page = Page(430, 24 + sum(LINE * len(bars) + 30 for bars in groups.values()))
+    y = MARGIN
+    for heading, bars in groups.items():
+        page.text(MARGIN, y, heading, 9, INK, weight="bold")
+        y += 17
+        for name, score, colour in bars:
+            ink = INK if colour == ACCENT else MUTED
+            page.text(LEFT - 8, y + BAR / 2 + 1, name, 8, ink, ha="right", va="center")
+            page.bar(LEFT, y + 1, WIDTH, BAR, GRID, 0.45)
+            page.bar(LEFT, y + 1, max(WIDTH * score, 1.0), BAR, colour)
+            page.text(LEFT + WIDTH + 6, y + BAR / 2 + 1, f"{score:.2f}", 8, ink, va="center")
+            y += LINE
+        y += 13
+    page.text(MARGIN, y, "Blue: this version. Grey: baselines on the same units. Orange: chance.", 7, MUTED)
+    return page.figure
+
+
+VIEWS = ("units",)
+SUFFIXES = (".png", ".svg", ".pdf", ".csv")
+COLUMNS = ("layer", "unit", "description", "score", "log_likelihood", "pmi", "active")
+
+
+def save_records(records: Sequence[dict], output: Path) -> list[Path]:
+    """One picture of all records, or as .csv one row for each; with the column version where there are several."""
+    if output.suffix == ".csv":
+        columns = ["version", *COLUMNS] if any("version" in record for record in records) else list(COLUMNS)
+        with output.open("w", newline="", encoding="utf-8") as stream:
+            writer = csv.DictWriter(stream, columns, extrasaction="ignore")
+            writer.writeheader()
+            writer.writerows(records)
+    else:
+        draw_units(records).savefig(output, dpi=200)
+    return [output]

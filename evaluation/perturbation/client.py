@@ -1,0 +1,115 @@
+"""Ask a perturbation version about cases, some rows at a time, with all details."""
+
+import base64
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from mlflow.exceptions import MlflowException
+from PIL import Image
+
+from conceptry.evaluation.isolation.client import Predict
+from conceptry.evaluation.perturbation.data import Case
+from conceptry.models.errors import ConceptryError
+from conceptry.models.images import decode_image, png_bytes
+
+# The search is of counterfactuals: a version that was registered with it probes without.
+PROBE: Mapping[str, Any] = {"mode": "probe", "sparsest": False}
+ROWS = 64  # of a request: a bounded number of pictures is in memory at once
+_SIDE = ("target", "changed", "l1", "l2", "loss", "success", "steps")
+_FIELDS = (*_SIDE, "source", "gap", "q", "epsilon", "clipped")
+
+
+@dataclass(frozen=True)
+class Explained:
+    """What a version said of one case; `answer` by output column, `seconds`: its share of the request's time."""
+
+    case: Case
+    answer: Mapping[str, Any]
+    seconds: float
+
+    @cached_property
+    def picture(self) -> Image.Image:
+        """The picture that it delivered."""
+        return decode_image(self.answer["image"])
+
+    @property
+    def starts_from_noise(self) -> bool:
+        """Whether another seed would give another result: grey is the same for all."""
+        return bool(np.ptp(np.asarray(decode_image(self.answer["start"]))))
+
+    @property
+    def confidence(self) -> float:
+        """Probability of the target after it; of an untargeted one, that it is not the class that was to be left.
+
+        The loss is the cross-entropy, so it is known also where the class is not among those that are listed.
+        """
+        probability = float(np.exp(-self.answer["loss"]))
+        return probability if self.case.target else 1.0 - probability
+
+
+def explain_cases(
+    predict: Predict,
+    cases: Sequence[Case],
+    params: Mapping[str, Any] | None = None,
+    progress: Callable[[float], None] = lambda share: None,
+    rows: int = ROWS,
+) -> list[Explained]:
+    """Explanations of all cases, in their order. Raises ConceptryError naming the row that is refused."""
+    explained = []
+    for start in range(0, len(cases), rows):
+        batch = cases[start : start + rows]
+        table = pd.DataFrame(
+            [{"image": c.content, "target": c.target, "source": c.source} for c in batch], dtype=object
+        )
+        # A column that no case has is left out: the version then takes it as not given.
+        table = table.loc[:, table.notna().any()] if table.notna().any().any() else table
+        try:
+            answer = predict(table, {"details": True} | dict(params or {}))
+        except (ConceptryError, MlflowException) as error:  # of a process of its own, and of one in this process
+            raise ConceptryError(_renumbered(getattr(error, "message", str(error)), start)) from None
+        for case, row in zip(batch, answer.rows.to_dict("records"), strict=True):
+            explained.append(Explained(case, row, answer.seconds / len(batch)))
+        progress(len(explained) / len(cases))
+    return explained
+
+
+def record_of(explained: Explained, source: str) -> dict[str, Any]:
+    """One explanation for printing and drawing, JSON-ready; pictures are base64 of PNG files."""
+    answer = explained.answer
+    return {
+        "file": source,
+        "probe": explained.case.image is None,
+        **{name: answer[name] for name in _FIELDS},
+        "start": _text(answer["start"]),
+        **_pictures(answer),
+        "before": [dict(entry) for entry in answer["before"]],
+        "other": [{name: side[name] for name in _SIDE} | _pictures(side) for side in answer["other"]],
+        "history": list(answer["history"]),
+        "path": [dict(point) for point in answer["path"]],
+    }
+
+
+def with_mean(record: dict[str, Any], probes: Sequence[Explained]) -> dict[str, Any]:
+    """The record of a probe, with the mean of probes of the same class from several noises: what they share."""
+    mean = np.mean([np.asarray(probe.picture, dtype=np.float64) for probe in probes], axis=0)
+    picture = png_bytes(Image.fromarray(np.rint(mean).astype(np.uint8)))
+    return record | {"mean": _text(picture), "mean_of": len(probes)}
+
+
+def _pictures(answer: Mapping[str, Any]) -> dict[str, Any]:
+    after = [dict(entry) for entry in answer["after"]]
+    return {"image": _text(answer["image"]), "delta": _text(answer["delta"]), "after": after}
+
+
+def _text(content: bytes) -> str:
+    return base64.b64encode(content).decode()
+
+
+def _renumbered(sentence: str, start: int) -> str:
+    """A row's number within a request becomes the one among all cases."""
+    return re.sub(r"\brow (\d+)", lambda found: f"row {int(found[1]) + start}", sentence, count=1)

@@ -1,0 +1,67 @@
+"""Ask a SpLiCE version about pictures, texts and embeddings, batch by batch; pictures are read as their batch comes."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from conceptry.evaluation.data import Picture
+from conceptry.evaluation.isolation.client import Predict
+
+BATCH = 64
+
+
+@dataclass(frozen=True)
+class Explained:
+    """What a version said of n pictures: unit embeddings z and z_hat (n, d), words, and certificates."""
+
+    z: np.ndarray
+    z_hat: np.ndarray
+    words: list[list[str]]
+    l0: np.ndarray
+    cosine: np.ndarray
+    gap: np.ndarray
+
+
+def answers(
+    predict: Predict,
+    column: str,
+    values: Sequence[Any] | np.ndarray,
+    params: Mapping[str, Any] | None = None,
+    progress: Callable[[float], None] = lambda share: None,
+) -> Iterator[pd.DataFrame]:
+    """Answers to `values` (of type Picture: to what they contain) of one column, at most BATCH rows each."""
+    for start in range(0, len(values), BATCH):
+        batch = [v.content() if isinstance(v, Picture) else v for v in values[start : start + BATCH]]
+        yield predict(pd.DataFrame({column: batch}), params).rows
+        progress(min(1.0, (start + BATCH) / len(values)))
+
+
+def explain_pictures(predict: Predict, pictures: Sequence[Picture], progress: Callable[[float], None]) -> Explained:
+    """Words, certificates and embeddings of all pictures."""
+    asked = answers(predict, "image", pictures, {"return_embedding": True}, progress)
+    rows = pd.concat(list(asked), ignore_index=True)
+    return Explained(
+        z=np.stack(rows["embedding"].tolist()),
+        z_hat=np.stack(rows["recomposed"].tolist()),
+        words=[[entry["concept"] for entry in concepts] for concepts in rows["concepts"]],
+        l0=rows["l0"].to_numpy(float),
+        cosine=rows["cosine"].to_numpy(float),
+        gap=rows["gap"].to_numpy(float),
+    )
+
+
+def embed_texts(predict: Predict, texts: Sequence[str]) -> np.ndarray:
+    """Unit embeddings (texts, d)."""
+    return _stacked(answers(predict, "text", texts, {"return_embedding": True}), "embedding")
+
+
+def recompose_without(predict: Predict, z: np.ndarray, word: str) -> np.ndarray:
+    """z_hat (n, d) of image embeddings (n, d) with the weight of `word` set to zero."""
+    return _stacked(answers(predict, "embedding", z, {"suppress": [word], "return_embedding": True}), "recomposed")
+
+
+def _stacked(parts: Iterator[pd.DataFrame], column: str) -> np.ndarray:
+    return np.stack([vector for part in parts for vector in part[column]])

@@ -1,0 +1,128 @@
+"""Pictures of SpLiCE: an image beside its words, and how fidelity falls as words are taken away."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FixedLocator, NullLocator, ScalarFormatter
+from PIL import Image
+
+from conceptry.evaluation.drawing.style import ACCENT, GRID, INK, MUTED, SECOND, new_figure, quiet
+from conceptry.evaluation.splice.summary import facts
+from conceptry.evaluation.tables import summary_title
+
+MAX_BARS = 8
+
+
+def draw_explanations(pictures: Sequence[Image.Image], records: Sequence[dict]) -> Figure:
+    """One row for each picture: the picture, its words as bars in descending order, and how faithful they are."""
+    rows = [min(len(record["concepts"]), MAX_BARS) for record in records]
+    heights = [max(2.4, 0.34 * count + 1.0) for count in rows]
+    figure = new_figure(7.6, sum(heights))
+    figure.get_layout_engine().set(w_pad=0.12, h_pad=0.12)  # type: ignore[union-attr]  # constrained, as made
+    grid = figure.subplots(len(records), 2, squeeze=False, height_ratios=heights, width_ratios=[1, 1.9])
+    widest = max((c["weight"] for record in records for c in record["concepts"][:1]), default=1.0)
+    for (left, right), picture, record in zip(grid, pictures, records, strict=True):
+        # Small pictures keep their pixels; photographs are smoothed.
+        left.imshow(picture, interpolation="nearest" if max(picture.size) <= 128 else "antialiased")
+        left.set_axis_off()
+        _bars(right, record["concepts"][:MAX_BARS], widest)
+        hidden = len(record["concepts"]) - MAX_BARS
+        more = f"  (+{hidden} more)" if hidden > 0 else ""
+        right.set_title(
+            f"{record['l0']} words, cosine {record['cosine']:.2f}{more}", loc="left", fontsize=10, color=MUTED
+        )
+    return figure
+
+
+def _bars(axes: Axes, concepts: Sequence[dict], widest: float, notes: Sequence[str] = ()) -> None:
+    quiet(axes, grid="")
+    words = [entry["concept"] for entry in concepts]
+    weights = [entry["weight"] for entry in concepts]
+    axes.barh(range(len(words)), weights, color=ACCENT, height=0.62)
+    axes.set_yticks(range(len(words)), words, fontsize=12, color=INK, parse_math=False)
+    axes.set_ylim(max(len(words), 3) - 0.5, -0.5)
+    axes.set_xlim(0, widest * 1.15)
+    axes.set_xticks([])
+    for position, weight in enumerate(weights):
+        text = f"{weight:.3f}   {notes[position]}" if notes else f"{weight:.3f}"
+        axes.text(weight + widest * 0.015, position, text, va="center", fontsize=9, color=MUTED)
+    if not words:
+        axes.text(0, 0, "no word: the penalty outweighs every one of them", va="center", fontsize=10, color=MUTED)
+
+
+def draw_summary(record: dict) -> Figure:
+    """The words of a data set or class as bars of their mean weight, with the share of pictures that name each."""
+    entries = record["concepts"]
+    figure = new_figure(6.8, 0.27 * max(len(entries), 3) + 0.9)
+    axes = figure.subplots()
+    widest = max((entry["weight"] for entry in entries), default=1.0)
+    shares = [f"in {entry['share']:.0%}" for entry in entries]
+    if shares:  # the first says what the others mean
+        shares[0] += " of the pictures"
+    _bars(axes, entries, widest, shares)
+    axes.set_xlim(0, widest * 1.45)
+    axes.set_title(summary_title(record), loc="left", fontsize=12, pad=24, parse_math=False)
+    axes.annotate(
+        f"mean weight of each word; {facts(record)}",
+        (0, 1),
+        xycoords="axes fraction",
+        textcoords="offset points",
+        xytext=(0, 8),
+        fontsize=9,
+        color=MUTED,
+    )
+    return figure
+
+
+def draw_frontier(frontier: pd.DataFrame, l0: float, cosine: float) -> Figure:
+    """Mean cosine against mean l0 over the penalties, with the registered setting marked."""
+    figure = new_figure(6.4, 4.2)
+    axes = quiet(figure.subplots(), grid="both")
+    shown = frontier.loc[frontier["l0"] > 0]
+    axes.plot(shown["l0"], shown["cosine"], color=ACCENT, marker="o", markersize=5, linewidth=1.8)
+    for penalty, x, y in _labelled(shown):
+        axes.annotate(
+            f"{penalty:g}",
+            (x, y),
+            textcoords="offset points",
+            xytext=(5, -11),
+            fontsize=8,
+            color=MUTED,
+        )
+    axes.scatter([l0], [cosine], s=130, facecolors="none", edgecolors=SECOND, linewidths=2.2, zorder=3)
+    axes.annotate(
+        "as registered",
+        (l0, cosine),
+        textcoords="offset points",
+        xytext=(-8, 10),
+        ha="right",
+        fontsize=9,
+        color=SECOND,
+    )
+    axes.set_xscale("log")
+    axes.margins(x=0.08)
+    low, high = float(np.min(shown["l0"])), float(np.max(shown["l0"]))
+    ticks = [t for t in (0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100, 200, 500) if low * 0.8 <= t <= high * 1.25]
+    axes.xaxis.set_major_locator(FixedLocator(ticks))
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.xaxis.set_major_formatter(ScalarFormatter())
+    axes.set_xlabel("words per picture (mean l0, log scale)")
+    axes.set_ylabel("cosine of z and z_hat (mean)")
+    axes.set_title("Fewer words or a closer recomposition: one point per l1_penalty", loc="left", fontsize=11)
+    axes.spines["bottom"].set_visible(True)
+    axes.spines["bottom"].set_color(GRID)
+    return figure
+
+
+def _labelled(shown: pd.DataFrame, apart: float = 0.07) -> list[tuple[float, float, float]]:
+    """(penalty, l0, cosine) of the points that get a label: each `apart` (a share of the axes) from the one before."""
+    x, y = np.log(shown["l0"].to_numpy(float)), shown["cosine"].to_numpy(float)
+    width, height = max(np.ptp(x), 1e-9), max(np.ptp(y), 1e-9)
+    kept: list[int] = []
+    for i in range(len(shown)):
+        if not kept or np.hypot((x[i] - x[kept[-1]]) / width, (y[i] - y[kept[-1]]) / height) >= apart:
+            kept.append(i)
+    return [tuple(shown[["l1_penalty", "l0", "cosine"]].iloc[i]) for i in kept]

@@ -1,0 +1,174 @@
+"""Tables for the terminal and for files: comparisons, listings, single versions."""
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+import pandas as pd
+from rich.box import SIMPLE_HEAD
+from rich.console import Group, RenderableType
+from rich.markup import escape
+from rich.table import Table
+
+from conceptry.evaluation.harness import EVALUATION_TAG, Metric, harness_of
+from conceptry.registry.comparison import Comparison
+from conceptry.registry.promotion import Promotion
+from conceptry.registry.versions import Version
+
+_ARROWS = {"higher": "↑", "lower": "↓", None: ""}
+
+
+def comparison_table(comparison: Comparison, everything: bool = False) -> Table:
+    """One column for each version: hyperparameters that differ, then metrics, the best of each row in bold."""
+    first = comparison.versions[0]
+    table = Table(
+        title=f"{escape(first.name)} ({first.method})", title_justify="left", header_style="", box=SIMPLE_HEAD
+    )
+    table.add_column("")
+    for version in comparison.versions:
+        table.add_column(escape(_heading(version)), justify="right")
+    for key in comparison.differing:
+        table.add_row(escape(key), *(escape(_short(v.params.get(key, ""))) for v in comparison.versions))
+    table.add_section()
+    for name in _shown_metrics(comparison, everything):
+        metric = _metric(first.method, name)
+        values = [comparison.scores[version.version].get(name) for version in comparison.versions]
+        table.add_row(
+            f"{escape(name)} {_ARROWS[metric.better]}".strip(), *_cells(values, metric, comparison.comparable)
+        )
+    if comparison.data:
+        table.caption = f"measured on {escape(comparison.data)} (SHA-256 {(comparison.digest or '')[:8]})"
+    elif not comparison.comparable:
+        table.caption = "measured on different data: not to be ranked; evaluate all of them on the same"
+    table.caption_justify = "left"
+    return table
+
+
+def agreement_table(agreed: pd.DataFrame) -> RenderableType:
+    """How far the versions agree in pairs, one row and one column for each."""
+    table = Table(header_style="", box=SIMPLE_HEAD)
+    for heading in ("", *(f"v{number}" for number in agreed.columns)):
+        table.add_column(heading, justify="right")
+    for number, row in agreed.iterrows():
+        table.add_row(f"v{number}", *(f"{value:.2f}" for value in row))
+    return Group("agreement of the kept patterns (mean Jaccard index)", table)
+
+
+def comparison_records(comparison: Comparison, agreed: pd.DataFrame | None = None) -> list[dict[str, Any]]:
+    """The same as data: one record for each version, with its agreement with the others where that is known."""
+    return [
+        {
+            "name": v.name,
+            "version": v.version,
+            "aliases": list(v.aliases),
+            "params": {key: v.params.get(key) for key in comparison.differing},
+            "data": comparison.data,
+            "metrics": comparison.scores[v.version],
+            **({} if agreed is None else {"agreement": agreed.loc[v.version].to_dict()}),
+        }
+        for v in comparison.versions
+    ]
+
+
+def summary_title(record: dict[str, Any]) -> str:
+    """What a summary is of: the data, or a class of it."""
+    return f"{record['label']} ({record['data']})" if record["label"] else record["data"]
+
+
+def versions_table(versions: Sequence[Version]) -> Table:
+    """One row for each version."""
+    table = Table(header_style="", box=SIMPLE_HEAD)
+    for heading in ("version", "method", "aliases", "registered", "evaluated", "what"):
+        table.add_column(heading)
+    for v in versions:
+        evaluated = sum(key.startswith(EVALUATION_TAG) for key in v.tags)
+        what = ", ".join(f"{key}={value}" for key, value in list(v.params.items())[:4])
+        table.add_row(
+            escape(f"{v.name}/{v.version}"),
+            v.method,
+            escape(", ".join(v.aliases)),
+            f"{v.created:%Y-%m-%d %H:%M}",
+            f"{evaluated} data set{'s' * (evaluated != 1)}" if evaluated else "no",
+            escape(what),
+        )
+    return table
+
+
+def version_tables(version: Version, history: Sequence[Promotion]) -> list[Table]:
+    """All that is known of one version: identity, hyperparameters, metrics, digests, promotions."""
+    identity = {
+        "uri": version.uri,
+        "method": version.method,
+        "aliases": ", ".join(version.aliases) or "none",
+        "registered": f"{version.created:%Y-%m-%d %H:%M:%S} UTC",
+        "run": version.run_id,
+        "logged model": version.model_id,
+        "fingerprint": version.fingerprint,
+    }
+    metrics = {}
+    for name, value in sorted(version.metrics.items()):
+        metric = _metric(version.method, name)
+        metrics[name] = f"{value:{metric.format}}  {metric.meaning}"
+    lineage = {k.removeprefix("conceptry."): v for k, v in sorted(version.tags.items()) if _is_lineage(k)}
+    evaluations = {
+        record["data"]: f"{record['count']} {record['unit']}, {record['at']}, SHA-256 {record['digest'][:16]}"
+        for record in (json.loads(v) for k, v in version.tags.items() if k.startswith(EVALUATION_TAG))
+    }
+    promoted = {
+        p.at: f"{p.alias}: {p.previous or 'none'} -> {p.version} by {p.by} ({p.rule}; data: {p.data or 'none'})"
+        for p in history
+        if version.version in (p.version, p.previous)
+    }
+    parts = {
+        "version": identity,
+        "hyperparameters": version.params,
+        "metrics": metrics,
+        "evaluated on": evaluations,
+        "lineage and digests": lineage,
+        "promotions": promoted,
+    }
+    return [_pairs(title, values) for title, values in parts.items() if values]
+
+
+def _pairs(title: str, values: dict[str, str]) -> Table:
+    table = Table(title=title, title_justify="left", title_style="bold", show_header=False, box=None, pad_edge=False)
+    table.add_column(no_wrap=True)
+    table.add_column(overflow="fold")
+    for key, value in values.items():
+        table.add_row(escape(key), escape(str(value)))
+    return table
+
+
+def _is_lineage(tag: str) -> bool:
+    return tag.startswith("conceptry.") and not tag.startswith(EVALUATION_TAG)
+
+
+def _heading(version: Version) -> str:
+    return "\n".join([f"v{version.version}", *version.aliases])
+
+
+def _shown_metrics(comparison: Comparison, everything: bool) -> list[str]:
+    headline = harness_of(comparison.versions[0].method).headline
+    shown = [name for name in headline if name in comparison.metrics]
+    return shown + [name for name in comparison.metrics if name not in shown] if everything else shown
+
+
+def _metric(method: str, name: str) -> Metric:
+    return harness_of(method).metrics.get(name, Metric(None, ".4g", ""))
+
+
+def _cells(values: Sequence[float | None], metric: Metric, ranked: bool) -> list[str]:
+    present = [value for value in values if value is not None]
+    best = (
+        {"higher": max, "lower": min, None: lambda _: None}[metric.better](present)
+        if ranked and len(present) > 1
+        else None
+    )
+    texts = ["" if value is None else f"{value:{metric.format}}" for value in values]
+    # Equal as printed counts as equal: bold marks a difference that the reader can see.
+    bold = f"{best:{metric.format}}" if best is not None and len(set(filter(None, texts))) > 1 else None
+    return [f"[bold]{text}[/bold]" if text and text == bold else text for text in texts]
+
+
+def _short(value: str, width: int = 28) -> str:
+    return value if len(value) <= width else f"…{value[1 - width :]}"

@@ -1,0 +1,255 @@
+"""Analyse a network: how its accuracy falls as units are ablated in an order that their descriptions give.
+
+| by | which units, in which order |
+|---|---|
+| words | those whose descriptions hold given words, the surest description first |
+| length | all that are active, the longest description first, counted in words |
+| score | all that are active, the surest description first (see `DescribedUnit.certainty`) |
+
+Beside each order stand random ones of as many units of the same layer: what lies apart from them is what the
+descriptions know.
+
+Edit a network: silence the units whose descriptions name a spurious feature, and see what accuracy comes back.
+
+Units are ordered from the last layer to the first, within a layer the surest description first. How many of them are
+silenced is chosen on pictures that nothing else is scored on; the accuracies reported are those of the others. The
+control silences as many units of the same layers, drawn at random.
+"""
+
+import csv
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from conceptry.evaluation.units.records import DescribedUnit
+from conceptry.evaluation.units.sources import NamedUnits
+from conceptry.models.errors import InputError
+from conceptry.models.explained.protocol import PixelModel
+from conceptry.models.manifest import read_json, write_json
+from conceptry.models.milan.ablation import Labelled, Unit, accuracy_under_ablation, by_layer, random_like
+from conceptry.models.milan.words import matches
+
+STEPS = 10  # counts tried, from none to all
+
+
+@dataclass(frozen=True)
+class Scored:
+    """Accuracies on one part of the data: described float64 (counts,), random float64 (orders, counts)."""
+
+    part: str
+    n_pictures: int
+    described: np.ndarray
+    random: np.ndarray
+
+
+@dataclass(frozen=True)
+class Edit:
+    """order: the units that match, the first to silence first; counts: how many were tried; validation float64
+    (counts,): mean accuracy over the parts, on the pictures that chose; chosen: the position of that count."""
+
+    title: str
+    network: str
+    data: str
+    words: tuple[str, ...]
+    order: tuple[Unit, ...]
+    n_units: int
+    counts: tuple[int, ...]
+    validation: np.ndarray
+    chosen: int
+    parts: tuple[Scored, ...]
+
+    @property
+    def silenced(self) -> tuple[Unit, ...]:
+        """The units that the edit silences."""
+        return self.order[: self.counts[self.chosen]]
+
+
+def units_to_silence(units: Sequence[DescribedUnit], words: Sequence[str]) -> tuple[Unit, ...]:
+    """The units whose description holds any of `words`, in the order of an edit. Raises InputError where none does."""
+    depth = {layer: place for place, layer in enumerate(dict.fromkeys(unit.layer for unit in units))}
+    found = [unit for unit in units if unit.active and matches(unit.description, words)]
+    if not found:
+        raise InputError(f"no description holds {', '.join(words)}; `conceptry audit` counts units by words")
+    ranked = sorted(found, key=lambda unit: (-depth[unit.layer], -unit.certainty, unit.unit))
+    return tuple((unit.layer, unit.unit) for unit in ranked)
+
+
+def steps(n: int, power: float = 1.0) -> tuple[int, ...]:
+    """Counts from 0 to n, `STEPS` of them or fewer: evenly, or the closer to 0 the denser for a `power` above 1."""
+    return tuple(sorted({round(n * share**power) for share in np.linspace(0, 1, STEPS)}))
+
+
+def edit_network(
+    named: NamedUnits,
+    words: Sequence[str],
+    data: str,
+    choose: Mapping[str, Labelled],
+    report: Mapping[str, Labelled],
+    orders: int,
+    seed: int = 0,
+    progress: Callable[[str, float], None] = lambda what, share: None,
+) -> Edit:
+    """Choose how many units to silence on the parts `choose`, and score that on the parts `report`.
+
+    Parts have equal weight in the choice; of equally good counts the least is taken. orders: random ones, at least 2.
+    """
+    if orders < 2:
+        raise InputError(f"expected 2 or more random orders, whose spread is shown, got {orders}")
+    model, order = named.model, units_to_silence(named.units, words)
+    counts = steps(len(order), power=1.5)  # few units of the last layer often suffice
+    total, done = len(counts) * (len(choose) + (orders + 1) * len(report)), 0
+
+    def curve(part: Labelled, of: Sequence[Unit]) -> np.ndarray:
+        def on_count(_: int) -> None:
+            nonlocal done
+            done += 1
+            progress("ablating", done / total)
+
+        return accuracy_under_ablation(model, part, of, counts, on_count=on_count)
+
+    validation = np.mean([curve(part, order) for part in choose.values()], axis=0)
+    rng = np.random.default_rng(seed)
+    controls = [random_like(order, named.numbers(), rng) for _ in range(orders)]
+    parts = [
+        Scored(name, len(part.labels), curve(part, order), np.stack([curve(part, other) for other in controls]))
+        for name, part in report.items()
+    ]
+    return Edit(
+        named.title, model.name, data, tuple(words), order, len(named.units), counts, validation,
+        int(validation.argmax()), tuple(parts),
+    )  # fmt: skip
+
+
+def record(edit: Edit, model: PixelModel) -> dict[str, object]:
+    """What the edit silences and what came of it, JSON-ready."""
+    k = edit.chosen
+    lineage = getattr(model, "lineage", None) or {}
+    return {
+        "network": edit.network,
+        "network_sha256": lineage.get("explained_sha256"),
+        "described_by": edit.title,
+        "words": list(edit.words),
+        "data": edit.data,
+        "units": by_layer(edit.silenced),
+        "accuracy": {
+            part.part: {
+                "pictures": part.n_pictures,
+                "before": round(float(part.described[0]), 4),
+                "after": round(float(part.described[k]), 4),
+                "random_mean": round(float(part.random[:, k].mean()), 4),
+                "random_sd": round(float(part.random[:, k].std(ddof=1)), 4),
+            }
+            for part in edit.parts
+        },
+    }
+
+
+def write_record(edit: Edit, model: PixelModel, path: Path) -> None:
+    """Write `record` as JSON; `read_units` reads back what to silence."""
+    write_json(path, record(edit, model))
+
+
+def read_units(path: Path) -> dict[str, list[int]]:
+    """The units of a record, as `conceptry.models.milan.ablation.ablated` takes them; raises InputError for others."""
+    try:
+        units = read_json(path)["units"]
+        return {str(layer): [int(number) for number in numbers] for layer, numbers in units.items()}
+    except (OSError, json.JSONDecodeError, KeyError, TypeError, ValueError, AttributeError) as error:
+        raise InputError(f"{path}: expected the record of an edit, with its units ({error!r})") from None
+
+
+BY = ("words", "length", "score")
+COLUMNS = ("layer", "part", "order", "ablated", "accuracy")
+
+
+@dataclass(frozen=True)
+class LayerAnalysis:
+    """One layer: the units in their order, the counts that were ablated, and accuracies on each part of the data."""
+
+    layer: str
+    n_units: int
+    order: tuple[Unit, ...]
+    counts: tuple[int, ...]
+    parts: tuple[Scored, ...]
+
+
+def units_in_order(
+    units: Sequence[DescribedUnit], by: str, words: Sequence[str] = (), reverse: bool = False
+) -> list[Unit]:
+    """The units of a layer to ablate, the first first (see the table); inactive ones have no description and are left
+    out. reverse: the other end first. Ties: the lower number first.
+    """
+    if by not in BY:
+        raise InputError(f"by must be one of {', '.join(BY)}, got {by!r}")
+    if (by == "words") != bool(words):
+        raise InputError("words are what units are chosen by; give them with by words, and with nothing else")
+    chosen = [unit for unit in units if unit.active and (by != "words" or matches(unit.description, words))]
+    sign = 1 if reverse else -1
+    value = (lambda unit: float(len(unit.description.split()))) if by == "length" else (lambda unit: unit.certainty)
+    return [(unit.layer, unit.unit) for unit in sorted(chosen, key=lambda unit: (sign * value(unit), unit.unit))]
+
+
+def analyse_network(
+    named: NamedUnits,
+    data: Mapping[str, Labelled],
+    by: str,
+    words: Sequence[str],
+    orders: int,
+    seed: int = 0,
+    reverse: bool = False,
+    progress: Callable[[str, float], None] = lambda what, share: None,
+) -> list[LayerAnalysis]:
+    """Ablate units of each layer on its own. Layers without a unit to ablate are left out.
+
+    Raises InputError where no layer has any, and for fewer than 2 random orders.
+    """
+    if orders < 2:
+        raise InputError(f"expected 2 or more random orders, whose spread is shown, got {orders}")
+    known = named.numbers()
+    chosen = {
+        layer: units_in_order([u for u in named.units if u.layer == layer], by, words, reverse) for layer in known
+    }
+    chosen = {layer: order for layer, order in chosen.items() if order}
+    if not chosen:
+        raise InputError(
+            f"no description holds {', '.join(words)}; `conceptry audit` counts units by words"
+            if words
+            else f"{named.title}: has no active units"
+        )
+    rng = np.random.default_rng(seed)
+    found = []
+    total, done = sum(len(steps(len(order))) for order in chosen.values()) * len(data) * (orders + 1), 0
+    for layer, order in chosen.items():
+        counts = steps(len(order))
+        controls = [random_like(order, known, rng) for _ in range(orders)]
+
+        def curve(part: Labelled, of: Sequence[Unit], layer: str = layer, counts: tuple = counts) -> np.ndarray:
+            def on_count(_: int) -> None:
+                nonlocal done
+                done += 1
+                progress(layer, done / total)
+
+            return accuracy_under_ablation(named.model, part, of, counts, on_count=on_count)
+
+        parts = [
+            Scored(name, len(part.labels), curve(part, order), np.stack([curve(part, other) for other in controls]))
+            for name, part in data.items()
+        ]
+        found.append(LayerAnalysis(layer, len(known[layer]), tuple(order), counts, tuple(parts)))
+    return found
+
+
+def write_curves(layers: Sequence[LayerAnalysis], by: str, path: Path) -> None:
+    """A table of all accuracies: `COLUMNS`; order is `by`, or random with its number from 1."""
+    with path.open("w", encoding="utf-8", newline="") as stream:
+        writer = csv.writer(stream, lineterminator="\n")
+        writer.writerow(COLUMNS)
+        for each in layers:
+            for part in each.parts:
+                names = [by, *(f"random {k}" for k in range(1, len(part.random) + 1))]
+                for name, accuracies in zip(names, [part.described, *part.random], strict=True):
+                    for count, accuracy in zip(each.counts, accuracies, strict=True):
+                        writer.writerow([each.layer, part.part, name, count, f"{accuracy:.6g}"])

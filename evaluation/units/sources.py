@@ -1,0 +1,255 @@
+"""Where descriptions of a network's units come from: a registered version, or a describer and a folder of exemplars.
+
+The described units of a network and the network itself, for what is done to units by their descriptions.
+"""
+
+import dataclasses
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from conceptry.evaluation.cli.options import check_params
+from conceptry.evaluation.isolation.client import Predict, VersionProcess
+from conceptry.evaluation.units.describe import Source
+from conceptry.evaluation.units.records import (
+    SCORES,
+    DescribedUnit,
+    expect_version,
+    number,
+    read_descriptions,
+    table_at,
+)
+from conceptry.models.errors import InputError, shown
+from conceptry.models.explained.hooks import some
+from conceptry.models.explained.protocol import PixelModel
+from conceptry.models.images import decode_image, image_bytes
+from conceptry.models.manifest import digest_of_files, files_in, read_json
+from conceptry.models.milan.exemplars.records import LayerExemplars, UnitExemplars
+from conceptry.models.milan.network import load_network
+
+ROWS = 64  # units of a request, with their pictures
+
+
+def version_source(predict: Predict, version: Any, params: Mapping[str, Any]) -> Source:
+    """The registered units of `version` (of `registry.find_version`), asked of `predict` with `params`."""
+    units = registered_units(version)
+    known = {**version.params, **params}
+    about = f"{known['model']}, exemplars of {known['data']}, described by {known['describer']} ({version.uri})"
+    identity = {"version": version.uri, "model_id": version.model_id, "params": dict(params)}
+
+    def describe(layer: str) -> Iterator[DescribedUnit]:
+        return ask(predict, [(layer, unit) for unit in units[layer]], params, exemplars=True)
+
+    layers = {layer: len(numbers) for layer, numbers in units.items()}
+    notes = _notes(known, known["describer"], known["data"])
+    return Source(f"Units of {known['model']}", about, notes, identity, layers, describe)
+
+
+def registered_units(version: Any) -> dict[str, list[int]]:
+    """The numbers of the units of each layer of a version. Raises InputError for a version of another method."""
+    from conceptry.evaluation.milan.data import own_ranges
+
+    if version.method != "milan":
+        raise InputError(f"{version.uri} is a version of {version.method}; units are described by versions of milan")
+    ranges = own_ranges(version.params)
+    return {layer: [unit for first, last in runs for unit in range(first, last + 1)] for layer, runs in ranges.items()}
+
+
+def ask(
+    predict: Predict, units: Sequence[tuple[str, int]], params: Mapping[str, Any], *, exemplars: bool
+) -> Iterator[DescribedUnit]:
+    """What a version says of units of its network, some at a time, with their exemplars where asked for.
+
+    Raises ConceptryError where the version refuses.
+    """
+    given = {**params, "exemplars": exemplars}
+    for start in range(0, len(units), ROWS):
+        rows = pd.DataFrame(units[start : start + ROWS], columns=["layer", "unit"]).astype(object)
+        for row in predict(rows, given).rows.to_dict("records"):
+            yield _from_answer(row)
+
+
+def exemplars_source(directory: Path, describer: str, params: Mapping[str, Any], device: str) -> Source:
+    """The exemplars in a results folder, described by the describer of that name ("zoo:emoji-milan",
+    "describer:FOLDER"); params: fields of DecodingSettings.
+
+    Raises InputError where the folder holds no exemplars, or for an unknown describer or parameter.
+    """
+    from conceptry.models.method import check_options
+    from conceptry.models.milan.describer.describer import describer_directory, load_describer
+    from conceptry.models.milan.exemplars.checkpoint import RECORD
+    from conceptry.models.milan.exemplars.records import read_results
+    from conceptry.models.milan.settings import DecodingSettings
+
+    layers = read_results(directory)
+    names = [field.name for field in dataclasses.fields(DecodingSettings)]
+    if unknown := sorted(params.keys() - set(names)):
+        raise InputError(f"describers have no parameter {unknown[0]!r}; expected one of {', '.join(names)}")
+    check_options(DecodingSettings, params)
+    loaded, folder = load_describer(describer, device), describer_directory(describer)
+    settings = dataclasses.replace(loaded.settings, **params)
+    if settings.clip:
+        raise InputError("clip ranks by a dual encoder, which registered versions have: conceptry register milan")
+
+    def describe(layer: str) -> Iterator[DescribedUnit]:
+        exemplars = layers[layer]
+        for start in range(0, len(exemplars), ROWS):
+            units = [exemplars.unit(int(unit)) for unit in exemplars.units[start : start + ROWS]]
+            active = [unit for unit in units if not unit.is_inactive]
+            said: Iterator[Any] = iter(())
+            if active:
+                images, masks = (np.stack([getattr(unit, name) for unit in active]) for name in ("images", "masks"))
+                said = iter(loaded.describe(images, masks, settings))
+            for unit in units:
+                yield _from_description(unit, None if unit.is_inactive else next(said))
+
+    known = dataclasses.asdict(settings)
+    identity = {
+        "exemplars": {layer: _digest(exemplars) for layer, exemplars in layers.items()},
+        "describer": describer,
+        "weights": digest_of_files(folder, files_in(folder)),
+        "params": known,
+    }
+    counts = {layer: len(exemplars) for layer, exemplars in layers.items()}
+    name = "/".join(directory.resolve().parts[-2:])
+    about = f"exemplars in {name}, described by {describer}"
+    record = read_json(directory / RECORD) if (directory / RECORD).is_file() else {}
+    notes = _notes(known, describer, record.get("data", "zoo:unknown"))
+    return Source(f"Units in {name}", about, notes, identity, counts, describe)
+
+
+def _notes(known: Mapping[str, Any], describer: str, data: str) -> list[str]:
+    from conceptry.models.milan.method import out_of_its_world
+
+    warning = out_of_its_world(describer, data)
+    return [score_note(known), *([warning] if warning else [])]
+
+
+def score_note(known: Mapping[str, Any]) -> str:
+    """What the score of descriptions is, by the settings of their search (hyperparameters are texts)."""
+    strategy, weight = str(known.get("strategy", "")), known.get("temperature")
+    if known.get("describer") == "clip-dissect":
+        return "Score: PMI, log p(word | pictures) \N{MINUS SIGN} log p(word), by the similarity of words and pictures."
+    if str(known.get("clip", False)).lower() == "true":
+        return "Score: the sum of the cosines of the description with the exemplars, whole and masked."
+    if strategy in ("mi", "rerank"):
+        return (
+            f"Score: log p(text | pictures) \N{MINUS SIGN} {float(weight or 0):g} log p(text), by which the "
+            "description was chosen; PMI: log p(text | pictures) \N{MINUS SIGN} log p(text)."
+        )
+    return "Score: log p(text | pictures); PMI: log p(text | pictures) \N{MINUS SIGN} log p(text)."
+
+
+def _from_answer(row: Mapping[str, Any]) -> DescribedUnit:
+    active = bool(row["active"])
+    layer, unit = str(row["layer"]), int(row["unit"])
+    images, masks = (_files(row[name]) for name in ("images", "masks"))
+    activations = np.array(row["activations"], np.float32) if len(row["activations"]) else None
+    ids = np.array(row["ids"], np.int64) if len(row["ids"]) else None
+    exemplars = None
+    if images:
+        pictures = np.stack([np.moveaxis(np.asarray(image), -1, 0) for image in images])
+        inside = np.stack([np.asarray(mask.convert("L"))[None] > 127 for mask in masks]).astype(np.uint8)
+        exemplars = UnitExemplars(layer, unit, pictures, inside, ids, activations)
+    scores: dict[str, Any] = {name: number(row[name]) if active else None for name in SCORES}
+    scores["activation"] = None if activations is None else float(activations[0])
+    alternatives = tuple(dict(each) for each in row["alternatives"])
+    said: dict[str, Any] = {"active": active, "alternatives": alternatives, "exemplars": exemplars}
+    return DescribedUnit(layer, unit, str(row["description"]), **scores, **said)
+
+
+def _from_description(unit: UnitExemplars, said: Any) -> DescribedUnit:
+    """said: a `Description`, or None for a unit that is never active."""
+    strongest = None if unit.activations is None else float(unit.activations[0])
+    if said is None:
+        return DescribedUnit(unit.layer, unit.unit, "", activation=strongest, active=False, exemplars=unit)
+    scores: dict[str, Any] = {name: number(getattr(said, name)) for name in SCORES}
+    scores["activation"] = strongest
+    alternatives = tuple(
+        {"text": each.text, **{name: number(getattr(each, name)) for name in SCORES}} for each in said.alternatives
+    )
+    return DescribedUnit(unit.layer, unit.unit, said.text, **scores, alternatives=alternatives, exemplars=unit)
+
+
+def _files(cells: Sequence[Any]) -> list[Any]:
+    return [decode_image(image_bytes(cell)) for cell in cells]
+
+
+def _digest(exemplars: LayerExemplars) -> str:
+    """Of which pictures each unit has, and how strongly it responds."""
+    sha = hashlib.sha256(repr(exemplars.images.shape).encode())
+    for array in (exemplars.units, exemplars.ids, exemplars.activations, exemplars.levels):
+        sha.update(b"" if array is None else np.ascontiguousarray(array).tobytes())
+    return sha.hexdigest()
+
+
+@dataclass(frozen=True)
+class NamedUnits:
+    """title: what described them; units: of all layers, in the order of the network; model: the network."""
+
+    title: str
+    units: Sequence[DescribedUnit]
+    model: PixelModel
+
+    def numbers(self) -> dict[str, list[int]]:
+        """The numbers of the units of each layer, in order."""
+        found: dict[str, list[int]] = {}
+        for unit in self.units:
+            found.setdefault(unit.layer, []).append(unit.unit)
+        return found
+
+    def of(self, layers: Sequence[str]) -> "NamedUnits":
+        """Those of `layers`, or all where none is named. Raises InputError for a layer that has none."""
+        known = self.numbers()
+        if unknown := [layer for layer in layers if layer not in known]:
+            raise InputError(f"{self.title}: has no units of layer {shown(unknown[0])}; expected {some(list(known))}")
+        kept = [unit for unit in self.units if not layers or unit.layer in layers]
+        return NamedUnits(self.title, kept, self.model)
+
+
+def named_units(
+    uri: str, params: Mapping[str, Any], device: str, network: str | None = None, progress: Any = None
+) -> NamedUnits:
+    """Ask a version of milan for its units, or read a folder or table of descriptions, and load the network.
+
+    uri: of a version; or the path of what `conceptry describe` wrote, or of a table of layer, unit, description.
+    network: its name; a version knows it. Raises InputError where the network is not known, or where the version is of
+    other weights.
+    """
+    if Path(uri).exists():
+        return _from_table(Path(uri), params, device, network)
+    from conceptry.registry import find_version
+
+    expect_version(uri)
+    version = find_version(uri)
+    check_params(version.uri, dict(params))
+    layers = registered_units(version)
+    name = network or version.params["model"]
+    model = load_network(name, device)
+    _check_weights(version, model, name)
+    wanted = [(layer, number) for layer, numbers in layers.items() for number in numbers]
+    with VersionProcess(version.uri, device) as predict:
+        if progress:
+            predict.on_progress = progress
+        units = list(ask(predict, wanted, params, exemplars=False))
+    return NamedUnits(version.uri.removeprefix("models:/"), units, model)
+
+
+def _from_table(path: Path, params: Mapping[str, Any], device: str, network: str | None) -> NamedUnits:
+    table = table_at(path, params)
+    if not network:
+        raise InputError(f"{path}: holds descriptions alone; name the network with --model, as zoo:scenes")
+    return NamedUnits(path.resolve().name, read_descriptions(table), load_network(network, device))
+
+
+def _check_weights(version: Any, model: PixelModel, name: str) -> None:
+    """Refuse a network whose weights are not those that the version describes, where both are known."""
+    lineage = getattr(model, "lineage", None) or {}
+    ours, theirs = lineage.get("explained_sha256"), version.tags.get("explained_sha256")
+    if ours and theirs and ours != theirs:
+        raise InputError(f"{version.uri} describes the units of other weights than those of {name}; register it again")

@@ -1,0 +1,123 @@
+"""Lend a model to a computation that needs it in evaluation mode, and give it back as it was.
+
+Find the layers of a network by their dotted names.
+"""
+
+import difflib
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+from weakref import WeakKeyDictionary
+
+from torch import Tensor, nn
+
+from conceptry.models.errors import InputError, shown
+
+_HOOKS = (
+    "_forward_hooks",
+    "_forward_hooks_always_called",
+    "_forward_hooks_with_kwargs",
+    "_forward_pre_hooks",
+    "_forward_pre_hooks_with_kwargs",
+    "_backward_hooks",
+    "_backward_pre_hooks",
+)
+
+
+@dataclass
+class _Found:
+    """How a module was before the first of those who use it now."""
+
+    training: list[tuple[nn.Module, bool]] = field(default_factory=list)
+    parameters: list[tuple[nn.Parameter, bool, Tensor | None]] = field(default_factory=list)
+    hooks: list[tuple[nn.Module, str, dict[Any, Any]]] = field(default_factory=list)
+    users: int = 0
+
+
+_found: WeakKeyDictionary[nn.Module, _Found] = WeakKeyDictionary()
+_lock = threading.RLock()
+
+
+def module_of(model: Callable[..., Any]) -> nn.Module | None:
+    """The torch module behind `model`: itself, or what it offers as `module`; None for any other function."""
+    if isinstance(model, nn.Module):
+        return model
+    module = getattr(model, "module", None)
+    return module if isinstance(module, nn.Module) else None
+
+
+@contextmanager
+def untouched(model: Callable[..., Any]) -> Iterator[None]:
+    """In the block the model is in evaluation mode and its parameters ask for no gradient.
+
+    Afterwards every submodule's training flag and hooks, and every parameter's requires_grad and grad, are as they
+    were, whatever happened. Several threads may use a model at once: the last one that leaves restores it.
+
+    Args:
+        model: a torch module, or a function that names the one behind it as its attribute `module`; another function
+            is left to itself.
+    """
+    module = module_of(model)
+    if module is None:
+        yield
+        return
+    with _lock:
+        found = _found.get(module)
+        if found is None:
+            found = _found[module] = _take_over(module)
+        found.users += 1
+    try:
+        yield
+    finally:
+        with _lock:
+            found.users -= 1
+            if not found.users:
+                del _found[module]
+                _restore(found)
+
+
+def _take_over(module: nn.Module) -> _Found:
+    found = _Found()
+    for part in module.modules():
+        found.training.append((part, part.training))
+        found.hooks += [(part, name, dict(getattr(part, name))) for name in _HOOKS]
+    found.parameters = [(p, p.requires_grad, p.grad) for p in module.parameters()]
+    if any(training for _, training in found.training):
+        module.eval()
+    for parameter, asks, _ in found.parameters:
+        if asks:
+            parameter.requires_grad_(False)
+    return found
+
+
+def _restore(found: _Found) -> None:
+    for part, training in found.training:
+        part.training = training
+    for parameter, asks, gradient in found.parameters:
+        if parameter.requires_grad != asks:
+            parameter.requires_grad_(asks)
+        parameter.grad = gradient
+    for part, name, hooks in found.hooks:
+        now = getattr(part, name)
+        if now.keys() != hooks.keys():
+            now.clear()
+            now.update(hooks)
+
+
+def find_layer(module: nn.Module, layer: str, name: str) -> nn.Module:
+    """The submodule of `module` called `layer`, such as "layer1.0.conv1".
+
+    Raises InputError with near names where there is none; `name` is what the sentence calls the network.
+    """
+    layers = {path: part for path, part in module.named_modules() if path}
+    if layer in layers:
+        return layers[layer]
+    near = difflib.get_close_matches(layer, layers, n=5, cutoff=0.4) or list(layers)
+    raise InputError(f"{name}: has no layer {shown(layer)}; expected one such as {some(near)}")
+
+
+def some(names: Sequence[str]) -> str:
+    """The first names and how many there are besides: "a, b, c, d, e and 7 more"."""
+    return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")

@@ -1,0 +1,99 @@
+"""The pyfunc that all methods share: digests checked at load, a table in, a table out, no trace to the client.
+
+MLflow's scoring server sends the full stack trace of most exceptions to the client, so everything that leaves
+`predict` is an MlflowException with one sentence.
+"""
+
+import logging
+import math
+import os
+import sys
+from abc import abstractmethod
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+from mlflow.exceptions import MlflowException
+from mlflow.models import ModelSignature
+from mlflow.protos.databricks_pb2 import INTERNAL_ERROR, INVALID_PARAMETER_VALUE
+from mlflow.pyfunc.model import PythonModel, PythonModelContext
+
+from conceptry.models.devices import resolve_device
+from conceptry.models.errors import ConceptryError, InputError
+from conceptry.models.manifest import PACKAGE, verify
+
+logger = logging.getLogger(__name__)
+
+
+class Explainer(PythonModel):
+    """Base of the pyfuncs. A subclass gives `signature`, `load` and `explain`; `explain` must be thread-safe.
+
+    `signature` may depend on the package: `load` sets it then.
+
+    `manifest_sha256` is the digest that the package folder's manifest must have. `progress`, where somebody has set it,
+    wants to hear what a long explanation is doing and the share done so far; a server leaves it alone.
+    """
+
+    signature: ModelSignature
+    device: torch.device
+    progress: Callable[[str, float], None] | None = None
+
+    def __init__(self, manifest_sha256: str) -> None:
+        self.manifest_sha256 = manifest_sha256
+
+    @abstractmethod
+    def load(self, directory: Path, device: torch.device) -> None:
+        """Read the package folder; its digests have been checked."""
+
+    @abstractmethod
+    def explain(self, rows: pd.DataFrame, params: Mapping[str, Any]) -> pd.DataFrame:
+        """One row of answer for each row of the request. Raises InputError for what the client did wrong."""
+
+    def load_context(self, context: PythonModelContext) -> None:
+        directory = Path(context.artifacts[PACKAGE])
+        verify(directory, self.manifest_sha256)
+        # A server takes no configuration of the model, so its administrator has a variable.
+        name = os.environ.get("CONCEPTRY_DEVICE") or (context.model_config or {}).get("device", "auto")
+        self.device = resolve_device(name)
+        logger.info("loading %s on %s", type(self).__name__, self.device)
+        self.load(directory, self.device)
+
+    def predict(  # pyright: ignore[reportIncompatibleMethodOverride]  # the base is annotated as returning None
+        self, context, model_input: pd.DataFrame, params: dict[str, Any] | None = None
+    ) -> pd.DataFrame:
+        try:
+            if not isinstance(model_input, pd.DataFrame):
+                raise InputError(f"a request must be a table of rows, got {type(model_input).__name__}")
+            if not len(model_input):
+                # MLflow drops columns that the signature lacks, and the rows with them where no column is left.
+                columns = ", ".join(map(repr, self.signature.inputs.input_names()))
+                raise InputError(f"the request holds no rows with any of the columns {columns}; expected at least one")
+            return self.explain(model_input.reset_index(drop=True), params or {})
+        except ConceptryError as error:
+            raise MlflowException(str(error), error_code=INVALID_PARAMETER_VALUE) from None
+        except MlflowException:
+            raise
+        except Exception:
+            logger.exception("an explanation failed")
+            raise MlflowException(
+                "the explanation failed inside the model; the server's log has the reason",
+                error_code=INTERNAL_ERROR,
+            ) from None
+
+
+def is_given(value: object) -> bool:
+    """Whether a cell holds a value: not None, not NaN."""
+    return value is not None and not (isinstance(value, float) and math.isnan(value)) and value is not pd.NA
+
+
+def at(row: int, column: str, error: Exception | str) -> InputError:
+    """An error that names the cell it is about; rows count from 0."""
+    return InputError(f"row {row}, column {column!r}: {error}")
+
+
+def in_spark() -> bool:
+    """Whether this process works on a task of Spark."""
+    pyspark = sys.modules.get("pyspark")
+    return pyspark is not None and pyspark.TaskContext.get() is not None

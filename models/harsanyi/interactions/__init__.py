@@ -1,0 +1,1 @@
+"""Interactions of a game: transforms, the AND-OR split, denoising, aggregation and indices."""

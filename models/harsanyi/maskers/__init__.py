@@ -1,0 +1,1 @@
+"""Maskers: how players of each modality are taken out of a sample."""

@@ -1,0 +1,1 @@
+"""MILANNOTATIONS: units described by people, read by their published layout."""

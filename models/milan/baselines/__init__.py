@@ -1,0 +1,1 @@
+"""Published alternatives to MILAN: CLIP-Dissect and Network Dissection."""

@@ -1,0 +1,1 @@
+"""Solvers of the sparse nonnegative decomposition, and the certificate of their solutions."""

@@ -1,0 +1,1 @@
+"""Training of the networks of the zoo and of describers. No registered version carries this folder."""

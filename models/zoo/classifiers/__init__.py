@@ -1,0 +1,1 @@
+"""Small classifiers: architectures, data sets, and their folders on disk."""

@@ -1,0 +1,34 @@
+"""What tests of a served version share: requests to it over HTTP, and what a refusal looks like."""
+
+import json
+from typing import Any
+
+from conceptry.evaluation.benchmarks.serving import Client
+
+
+class Server:
+    """Requests to a running scoring server; a connection for each one. `params` are part of every request."""
+
+    def __init__(self, port: int, **params: Any) -> None:
+        self.port, self.params = port, params
+
+    def post(self, body: Any) -> tuple[int, Any]:
+        """The status, and the predictions or what else the server says. Text and bytes are sent as they are."""
+        content = body if isinstance(body, (str, bytes)) else json.dumps(body)
+        client = Client(self.port)
+        status, text = client.post(content.encode() if isinstance(content, str) else content)
+        client.close()
+        return status, json.loads(text)["predictions"] if status == 200 else text
+
+    def rows(self, *records: dict, **params: Any) -> tuple[int, Any]:
+        params = self.params | params
+        return self.post({"dataframe_records": list(records)} | ({"params": params} if params else {}))
+
+
+def check_refused(answer: tuple[int, Any], sentence: str) -> None:
+    """A 400 with one sentence of ours; MLflow itself quotes the request in some of its own."""
+    status, body = answer
+    assert status == 400, body
+    assert sentence in json.loads(body)["message"]
+    for forbidden in ("Traceback", 'File "', 'File \\"', ".py", "/tmp", "site-packages", "stack_trace"):
+        assert forbidden not in body

@@ -1,0 +1,241 @@
+"""Versions: registered once, complete or not at all, self-contained, and refused when a byte changed."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import mlflow
+import pandas as pd
+import pytest
+from mlflow import MlflowClient
+from PIL import Image
+
+from conceptry.models.errors import InputError, IntegrityError
+from conceptry.models.images import png_bytes
+from conceptry.registry import find_version, list_versions, load, register
+from conceptry.registry.versions import CodeWarning, fetch_artifacts
+from support import ROOT, WORDS, environment
+
+pytestmark = pytest.mark.usefixtures("store")
+
+
+@pytest.fixture
+def request_frame(picture: Image.Image) -> pd.DataFrame:
+    return pd.DataFrame({"image": [png_bytes(picture)]})
+
+
+def test_a_version_says_what_it_consists_of(tiny_version, tiny_options) -> None:
+    assert tiny_version.uri == "models:/tiny/1"
+    assert tiny_version.params["encoder"] == tiny_options["encoder"]
+    assert tiny_version.params["vocabulary_size"] == str(len(WORDS))
+    digests = {key for key in tiny_version.tags if key.startswith("conceptry.sha256.")}
+    assert "conceptry.sha256.vocabulary.txt" in digests
+    assert "conceptry.sha256.encoder/open_clip_model.safetensors" in digests
+    client = MlflowClient()
+    assert client.get_run(tiny_version.run_id).info.status == "FINISHED"
+    assert client.get_logged_model(tiny_version.model_id).source_run_id == tiny_version.run_id
+    requirements = (fetched(tiny_version) / "requirements.txt").read_text().split()
+    assert all("==" in line and "+" not in line for line in requirements)
+    assert not any("conceptry" in line for line in requirements)
+
+
+def fetched(version) -> Path:
+    target = Path("fetched") / version.fingerprint[:8]
+    return fetch_artifacts(version, target)
+
+
+def test_no_pickle_in_a_version(tiny_version) -> None:
+    suffixes = {path.suffix for path in fetched(tiny_version).rglob("*") if path.is_file()}
+    assert suffixes <= {".safetensors", ".json", ".txt", ".py", ".yaml", ".yml", "", ".md"}
+
+
+def test_the_same_options_are_not_registered_twice(tiny_version, tiny_options) -> None:
+    again = register("splice", tiny_options, name="tiny")
+    assert not again.created
+    assert again.version.version == tiny_version.version
+    other = register("splice", tiny_options | {"l1_penalty": 0.31}, name="tiny")
+    assert other.created
+    assert other.version.fingerprint != tiny_version.fingerprint
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"l1_penalty": -1.0}, "l1_penalty must be a finite number above 0, got -1.0"),
+        ({"l1_penalty": "high"}, "l1_penalty must be of type float, got 'high'"),
+        ({"penalty": 0.1}, "unknown option 'penalty' of splice; expected one of encoder"),
+        ({"runtime": "tvm"}, "runtime must be one of torch, onnx, got 'tvm'"),
+        ({"vocabulary": "no-such"}, "'no-such' is neither a file nor one of"),
+        ({"encoder": "open_clip:ViT-B-33@openai"}, "no architecture 'ViT-B-33'; near names: ViT-B-32"),
+        ({"encoder": "open_clip:RN50"}, "needs @TAG or @CHECKPOINT"),
+        ({"encoder": "nonsense"}, "unknown encoder 'nonsense'; expected one of zoo:NAME"),
+        ({"image_mean": "/no/such/mean.pt"}, "is neither a folder nor a file"),
+    ],
+)
+def test_bad_options_store_nothing(tiny_options, options, message: str) -> None:
+    before = stored()
+    with pytest.raises(InputError, match=message):
+        register("splice", tiny_options | options, name="tiny-bad")
+    assert stored() == before
+
+
+def stored() -> tuple[int, int]:
+    client = MlflowClient()
+    experiments = [e.experiment_id for e in client.search_experiments()]
+    return len(client.search_runs(experiments)), len(client.search_model_versions())
+
+
+def test_bad_names_and_methods() -> None:
+    with pytest.raises(InputError, match="unknown method 'splcie'; expected one of splice"):
+        register("splcie")
+    with pytest.raises(InputError, match="a model name is made of letters"):
+        register("splice", name="a/b")
+
+
+def test_versions_are_found_by_number_and_alias(tiny_version) -> None:
+    assert find_version("tiny/1") == find_version("models:/tiny/1")
+    for uri, message in (
+        ("tiny", "expected models:/NAME/NUMBER"),
+        ("models:/tiny/99", "no such version; versions: 1"),
+        ("tiny@nobody", "no such version"),
+        ("absent/1", "no registered model 'absent'; there is .*tiny"),
+    ):
+        with pytest.raises(InputError, match=message):
+            find_version(uri)
+
+
+def test_versions_of_other_makers_are_left_out(tiny_version) -> None:
+    client = MlflowClient()
+    client.create_registered_model("foreign")
+    client.create_model_version("foreign", "somewhere", run_id=tiny_version.run_id)
+    assert "foreign" not in {version.name for version in list_versions()}
+    with pytest.raises(InputError, match="was not registered by conceptry"):
+        find_version("foreign/1")
+
+
+def test_a_changed_byte_is_named_when_the_version_is_loaded(tiny_options, request_frame) -> None:
+    version = register("splice", tiny_options, name="tampered").version
+    assert load(version.uri).predict(request_frame)["l0"][0] >= 0
+    location = MlflowClient().get_logged_model(version.model_id).artifact_location.removeprefix("file://")
+    for name in ("vocabulary.txt", "config.json", "splice.safetensors", "encoder/open_clip_model.safetensors"):
+        path = Path(location) / "artifacts" / "package" / name
+        good = path.read_bytes()
+        path.write_bytes(good[:-2] + bytes([good[-2] ^ 1]) + good[-1:])
+        with pytest.raises(IntegrityError, match=f"^{name}: does not have the SHA-256"):
+            load(version.uri)
+        path.write_bytes(good)
+    assert load(version.uri)
+
+
+SERVE_ELSEWHERE = """
+import sys, json, importlib.util, mlflow, pandas as pd
+assert importlib.util.find_spec("conceptry") is None, "conceptry must not be installed here"
+model = mlflow.pyfunc.load_model(sys.argv[1])
+import conceptry.models.splice
+assert conceptry.models.splice.__file__.startswith(sys.argv[1]), conceptry.models.splice.__file__
+print(model.predict(pd.DataFrame({"image": [open(sys.argv[2], "rb").read()]})).to_json(orient="records"))
+"""
+
+
+def test_a_version_loads_in_another_folder_without_conceptry(tiny_version, request_frame, tmp_path: Path) -> None:
+    """A copy of the artifact, another working folder, and an interpreter that sees the dependencies alone."""
+    copy = shutil.copytree(fetched(tiny_version), tmp_path / "copy")
+    (tmp_path / "picture.png").write_bytes(request_frame["image"][0])
+    site = tmp_path / "site"
+    site.mkdir()
+    for entry in Path(mlflow.__file__).parent.parent.iterdir():
+        if "conceptry" not in entry.name:
+            (site / entry.name).symlink_to(entry)
+    done = subprocess.run(
+        [sys.executable, "-S", "-c", SERVE_ELSEWHERE, str(copy), str(tmp_path / "picture.png")],
+        env=environment(PYTHONPATH=str(site), MLFLOW_ALLOW_PICKLE_DESERIALIZATION="false"),
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    (answer,) = json.loads(done.stdout)
+    here = load(tiny_version.uri).predict(request_frame).to_dict("records")[0]
+    assert answer["l0"] == here["l0"]
+    assert [c["concept"] for c in answer["concepts"]] == [c["concept"] for c in here["concepts"]]
+
+
+def test_two_registrations_at_once_on_a_fresh_store_give_one_version(tiny_options, tmp_path: Path) -> None:
+    code = (
+        "import sys, json; from conceptry.registry import register;"
+        "print(register('splice', json.loads(sys.argv[1]), name='twice').version.uri)"
+    )
+    uri = f"sqlite:///{tmp_path / 'fresh.db'}"
+    children = [
+        subprocess.Popen(
+            [sys.executable, "-c", code, json.dumps(tiny_options)],
+            env=environment(MLFLOW_TRACKING_URI=uri, CONCEPTRY_CACHE=str(tmp_path / "cache")),
+            cwd=tmp_path,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for _ in range(2)
+    ]
+    results = [child.communicate(timeout=300) for child in children]
+    assert [out.strip() for out, _ in results] == ["models:/twice/1"] * 2, results
+    assert len(MlflowClient(uri).search_model_versions("name='twice'")) == 1
+
+
+def test_a_registration_leaves_the_callers_run_alone(tiny_options) -> None:
+    mlflow.set_experiment("mine")
+    with mlflow.start_run() as active:
+        version = register("splice", tiny_options | {"l1_penalty": 0.41}, name="nested").version
+        current = mlflow.active_run()
+        assert current
+        assert current.info.run_id == active.info.run_id != version.run_id
+    assert MlflowClient().get_run(active.info.run_id).data.params == {}
+    runs = MlflowClient().search_runs([MlflowClient().get_run(version.run_id).info.experiment_id])
+    assert {run.info.status for run in runs} == {"FINISHED"}
+
+
+def test_a_version_killed_before_it_exists_is_not_listed(tiny_options) -> None:
+    """End the process, without any cleaning up, between the logged model and the version."""
+    code = (
+        "import sys, json, os; from conceptry.registry import register as r;"
+        "m = sys.modules['conceptry.registry.registration'];"
+        "m.mlflow.register_model = lambda *a, **k: os._exit(9);"
+        "r('splice', json.loads(sys.argv[1]), name='unborn')"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, json.dumps(tiny_options)],
+        env=environment(MLFLOW_TRACKING_URI=mlflow.get_tracking_uri(), CONCEPTRY_CACHE=os.environ["CONCEPTRY_CACHE"]),
+        stderr=subprocess.DEVNULL,
+    )
+    assert done.returncode == 9
+    assert list_versions("unborn") == []
+    with pytest.raises(InputError, match="no registered model 'unborn'"):
+        find_version("unborn/1")
+    assert register("splice", tiny_options, name="unborn").created
+
+
+def test_a_copied_version_is_the_same_model(tiny_version) -> None:
+    copy = MlflowClient().copy_model_version(tiny_version.uri, "copied")
+    found = find_version(f"copied/{copy.version}")
+    assert found.model_id == tiny_version.model_id
+    assert found.method == "splice"
+
+
+def test_load_warns_where_the_version_carries_other_code(tiny_options) -> None:
+    version = register("splice", tiny_options, name="older").version
+    MlflowClient().set_model_version_tag("older", "1", "conceptry.code_sha256", "0" * 64)
+    with pytest.warns(CodeWarning, match="models:/older/1 was registered with other code"):
+        load(version.uri)
+
+
+def test_importing_the_method_does_not_import_mlflow() -> None:
+    code = (
+        "import sys, conceptry.models.splice, conceptry.models.encoders, conceptry.models.images;"
+        "heavy = {'mlflow', 'open_clip', 'onnxruntime', 'sklearn'} & {name.split('.')[0] for name in sys.modules};"
+        "assert not heavy, heavy"
+    )
+    assert subprocess.run([sys.executable, "-c", code], env=environment(), cwd=ROOT.parent).returncode == 0
