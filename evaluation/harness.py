@@ -31,9 +31,9 @@ from conceptry.models.errors import ConceptryError, InputError
 from conceptry.models.method import METHODS
 from conceptry.registry.comparison import Comparison
 from conceptry.registry.store import connect
+from conceptry.registry.tags import EVALUATION
 from conceptry.registry.versions import Version, find_version
 
-EVALUATION_TAG = "conceptry.evaluation."
 ARTIFACTS = "evaluation"
 
 
@@ -232,7 +232,7 @@ def log_report(version: Version, data: EvaluationData, report: Report) -> None:
         "revision": harness_of(version.method).revision,
         "notes": report.notes,
     }
-    client.set_model_version_tag(version.name, str(version.version), _tag(data), json.dumps(record))
+    client.set_model_version_tag(version.name, str(version.version), f"{EVALUATION}{_key(data)}", json.dumps(record))
 
 
 def report_table(version: Version, data: str, digest: str, stem: str) -> pd.DataFrame | None:
@@ -264,9 +264,9 @@ def _artifact_folder(data: str, digest: str) -> str:
 def is_evaluated(version: Version, data: EvaluationData) -> bool:
     """Whether this revision of the harness has evaluated `version` on the same data."""
     with suppress(KeyError, ValueError):
-        return json.loads(version.tags[_tag(data)])["revision"] == harness_of(version.method).revision
+        return json.loads(version.evaluations[_key(data)])["revision"] == harness_of(version.method).revision
     return False
 
 
-def _tag(data: EvaluationData) -> str:
-    return f"{EVALUATION_TAG}{data.digest[:16]}"
+def _key(data: EvaluationData) -> str:
+    return data.digest[:16]

@@ -60,11 +60,12 @@ class ConceptryEvaluator(ModelEvaluator):
 
 def _method_of(model: Any) -> str | None:
     from conceptry.models.method import METHODS
+    from conceptry.registry.tags import METHOD
 
     if model is None or getattr(model, "metadata", None) is None:
         return None
 
-    method = (model.metadata.metadata or {}).get("conceptry.method")
+    method = (model.metadata.metadata or {}).get(METHOD)
     return method if method in METHODS else None
 
 

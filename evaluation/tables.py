@@ -10,7 +10,7 @@ from rich.console import Group, RenderableType
 from rich.markup import escape
 from rich.table import Table
 
-from conceptry.evaluation.harness import EVALUATION_TAG, Metric, harness_of
+from conceptry.evaluation.harness import Metric, harness_of
 from conceptry.registry.comparison import Comparison
 from conceptry.registry.promotion import Promotion
 from conceptry.registry.versions import Version
@@ -81,7 +81,7 @@ def versions_table(versions: Sequence[Version]) -> Table:
     for heading in ("version", "method", "aliases", "registered", "evaluated", "what"):
         table.add_column(heading)
     for v in versions:
-        evaluated = sum(key.startswith(EVALUATION_TAG) for key in v.tags)
+        evaluated = len(v.evaluations)
         what = ", ".join(f"{key}={value}" for key, value in list(v.params.items())[:4])
         table.add_row(
             escape(f"{v.name}/{v.version}"),
@@ -109,10 +109,9 @@ def version_tables(version: Version, history: Sequence[Promotion]) -> list[Table
     for name, value in sorted(version.metrics.items()):
         metric = _metric(version.method, name)
         metrics[name] = f"{value:{metric.format}}  {metric.meaning}"
-    lineage = {k.removeprefix("conceptry."): v for k, v in sorted(version.tags.items()) if _is_lineage(k)}
     evaluations = {
         record["data"]: f"{record['count']} {record['unit']}, {record['at']}, SHA-256 {record['digest'][:16]}"
-        for record in (json.loads(v) for k, v in version.tags.items() if k.startswith(EVALUATION_TAG))
+        for record in (json.loads(text) for text in version.evaluations.values())
     }
     promoted = {
         p.at: f"{p.alias}: {p.previous or 'none'} -> {p.version} by {p.by} ({p.rule}; data: {p.data or 'none'})"
@@ -124,7 +123,12 @@ def version_tables(version: Version, history: Sequence[Promotion]) -> list[Table
         "hyperparameters": version.params,
         "metrics": metrics,
         "evaluated on": evaluations,
-        "lineage and digests": lineage,
+        "lineage": version.lineage,
+        "digests": {
+            "manifest": version.manifest_sha256,
+            "code": version.code_sha256 or "unknown",
+            **version.file_digests,
+        },
         "promotions": promoted,
     }
     return [_pairs(title, values) for title, values in parts.items() if values]
@@ -137,10 +141,6 @@ def _pairs(title: str, values: dict[str, str]) -> Table:
     for key, value in values.items():
         table.add_row(escape(key), escape(str(value)))
     return table
-
-
-def _is_lineage(tag: str) -> bool:
-    return tag.startswith("conceptry.") and not tag.startswith(EVALUATION_TAG)
 
 
 def _heading(version: Version) -> str:

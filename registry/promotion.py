@@ -11,10 +11,10 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 
 from conceptry.models.errors import ConceptryError, InputError
+from conceptry.registry import tags as t
 from conceptry.registry.store import connect, name_lock
 from conceptry.registry.versions import Measured, Version, find_version
 
-_HISTORY = "conceptry.promotion."
 _OPERATORS = {">=": operator.ge, "<=": operator.le, ">": operator.gt, "<": operator.lt}
 _REQUIREMENT = re.compile(r"^\s*([\w./-]+)\s*(>=|<=|>|<)\s*(\S+)\s*$")
 
@@ -110,7 +110,7 @@ def promote(
         now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
         promotion = Promotion(alias, version, previous, stated, measured.data if measured else None, _user(), now)
         # The record comes first: an alias without one would be a promotion that nobody can account for.
-        client.set_registered_model_tag(name, f"{_HISTORY}{now}", json.dumps(asdict(promotion)))
+        client.set_registered_model_tag(name, f"{t.PROMOTION}{now}", json.dumps(asdict(promotion)))
         client.set_registered_model_alias(name, alias, str(version))
     return promotion
 
@@ -124,5 +124,5 @@ def _user() -> str:
 
 def promotions(name: str) -> list[Promotion]:
     """The recorded promotions of a registered model, oldest first."""
-    tags = connect().get_registered_model(name).tags
-    return [Promotion(**json.loads(tags[key])) for key in sorted(tags) if key.startswith(_HISTORY)]
+    recorded = t.read_family(connect().get_registered_model(name).tags, t.PROMOTION)
+    return [Promotion(**json.loads(record)) for record in recorded.values()]

@@ -20,17 +20,10 @@ from mlflow.models import Model, ModelSignature
 from conceptry.models.errors import InputError
 from conceptry.models.manifest import PACKAGE
 from conceptry.models.method import Method, load_method, make_options
+from conceptry.registry import tags as t
 from conceptry.registry.packaging import Staged, pinned, staged
 from conceptry.registry.store import connect, ensure_experiment, name_lock
-from conceptry.registry.versions import (
-    CODE_TAG,
-    FINGERPRINT_TAG,
-    MANIFEST_TAG,
-    METHOD_TAG,
-    Version,
-    find_version,
-    list_versions,
-)
+from conceptry.registry.versions import Version, find_version, list_versions
 
 
 @dataclass(frozen=True)
@@ -88,23 +81,23 @@ def _create(
     description: str | None,
 ) -> Version:
     experiment = ensure_experiment(client, f"conceptry/{name}")
-    lineage = {f"conceptry.{key}": value for key, value in package.package.tags.items()}
+    lineage = t.lineage_tags(package.package.tags)
     run = client.create_run(
         experiment.experiment_id,
         run_name=f"{name} {package.fingerprint[:8]}",
-        tags={METHOD_TAG: method.name, FINGERPRINT_TAG: package.fingerprint, **lineage},
+        tags={t.METHOD: method.name, t.FINGERPRINT: package.fingerprint, **lineage},
     )
     run_id = run.info.run_id
     try:
         for key, value in package.package.params.items():
             client.log_param(run_id, key, value)
         model_uri = _log_model(client, method, package, signature, run)
-        digests = {f"conceptry.sha256.{path}": digest for path, digest in package.digests().items()}
+        digests = {f"{t.FILE}{path}": digest for path, digest in package.digests().items()}
         tags = {
-            METHOD_TAG: method.name,
-            FINGERPRINT_TAG: package.fingerprint,
-            MANIFEST_TAG: package.manifest_sha256,
-            CODE_TAG: package.code_sha256,
+            t.METHOD: method.name,
+            t.FINGERPRINT: package.fingerprint,
+            t.MANIFEST: package.manifest_sha256,
+            t.CODE: package.code_sha256,
         }
         # MLflow prints what it did to standard error; the caller says it in its own words.
         with redirect_stderr(io.StringIO()):
@@ -127,7 +120,7 @@ def _log_model(client: MlflowClient, method: Method, package: Staged, signature:
         name=method.name,
         source_run_id=run.info.run_id,
         params={key: str(value) for key, value in package.package.params.items()},
-        tags={METHOD_TAG: method.name, FINGERPRINT_TAG: package.fingerprint},
+        tags={t.METHOD: method.name, t.FINGERPRINT: package.fingerprint},
     )
     Model.log(
         artifact_path=None,
@@ -142,7 +135,7 @@ def _log_model(client: MlflowClient, method: Method, package: Staged, signature:
         signature=signature,
         input_example=pd.DataFrame(dict(package.package.example)),
         pip_requirements=pinned(package.package.requirements),
-        metadata={METHOD_TAG: method.name},
+        metadata={t.METHOD: method.name},
     )
     return f"models:/{logged.model_id}"
 

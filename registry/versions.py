@@ -1,6 +1,6 @@
 """Registered versions of explainers: find them, list them, load them.
 
-Only what `register` finished counts: a version carries all of its `conceptry.` tags from the moment it exists, and
+Only what `register` finished counts: a version carries all of its tags (tags.py) from the moment it exists, and
 versions of other makers, which lack them, are left out and refused.
 """
 
@@ -18,15 +18,12 @@ from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 
 from conceptry.models.errors import InputError
+from conceptry.registry import tags as t
 from conceptry.registry.store import connect
 
 if TYPE_CHECKING:
     from mlflow.pyfunc import PyFuncModel
 
-METHOD_TAG = "conceptry.method"
-FINGERPRINT_TAG = "conceptry.fingerprint"
-MANIFEST_TAG = "conceptry.manifest_sha256"
-CODE_TAG = "conceptry.code_sha256"
 _URI = re.compile(r"^(?:models:/)?(?P<name>[^/@]+)(?:/(?P<version>\d+)|@(?P<alias>[^/@]+))$")
 
 
@@ -65,6 +62,31 @@ class Version:
         return f"models:/{self.name}/{self.version}"
 
     @property
+    def lineage(self) -> dict[str, str]:
+        """What the version was made of, by name: the explained model and its digest, the encoder, the describer."""
+        return t.read_lineage(self.tags)
+
+    @property
+    def manifest_sha256(self) -> str:
+        """SHA-256 of the manifest, which holds those of the files."""
+        return self.tags[t.MANIFEST]
+
+    @property
+    def code_sha256(self) -> str | None:
+        """SHA-256 of the code that the version carries; None where it was registered before this was recorded."""
+        return self.tags.get(t.CODE)
+
+    @property
+    def file_digests(self) -> dict[str, str]:
+        """SHA-256 by file of the package."""
+        return t.read_family(self.tags, t.FILE)
+
+    @property
+    def evaluations(self) -> dict[str, str]:
+        """Records of evaluations as JSON, by the start of the data set's digest."""
+        return t.read_family(self.tags, t.EVALUATION)
+
+    @property
     def latest(self) -> Measured | None:
         """What was measured last."""
         return self.measured[-1] if self.measured else None
@@ -86,7 +108,7 @@ class Version:
 def list_versions(name: str | None = None, method: str | None = None) -> list[Version]:
     """All versions, or those of one registered model or one method, ordered by name and number."""
     client = connect()
-    kept = [v for v in _complete(client, name) if method in (None, v.tags[METHOD_TAG])]
+    kept = [v for v in _complete(client, name) if method in (None, v.tags[t.METHOD])]
     return sorted((_version(client, v) for v in kept), key=lambda v: (v.name, v.version))
 
 
@@ -128,7 +150,7 @@ def load(uri: str, **model_config: Any) -> "PyFuncModel":
     from conceptry.registry.packaging import code_digest
 
     version = find_version(uri)
-    if version.tags.get(CODE_TAG) != code_digest():
+    if version.code_sha256 != code_digest():
         warnings.warn(
             f"{version.uri} was registered with other code than the conceptry installed here, which runs it now",
             CodeWarning,
@@ -143,7 +165,7 @@ def fetch_artifacts(version: Version, target: Path) -> Path:
 
 
 def _is_complete(version: ModelVersion) -> bool:
-    tagged = {METHOD_TAG, FINGERPRINT_TAG, MANIFEST_TAG} <= version.tags.keys()
+    tagged = {t.METHOD, t.FINGERPRINT, t.MANIFEST} <= version.tags.keys()
     return tagged and version.status == "READY" and bool(version.run_id and version.source)
 
 
@@ -155,8 +177,8 @@ def _version(client: MlflowClient, found: ModelVersion) -> Version:
     return Version(
         name=found.name,
         version=int(found.version),
-        method=found.tags[METHOD_TAG],
-        fingerprint=found.tags[FINGERPRINT_TAG],
+        method=found.tags[t.METHOD],
+        fingerprint=found.tags[t.FINGERPRINT],
         aliases=tuple(sorted(_aliases(client, found))),
         params=dict(run.data.params),
         measured=_measured(client, model_id),

@@ -92,7 +92,8 @@ def test_dependencies_point_one_way() -> None:
     for path in (ROOT / "models").rglob("*.py"):
         found = set(imports.findall(path.read_text(encoding="utf-8")))
         assert not any(name.startswith(("conceptry.registry", "conceptry.evaluation")) for name in found), path
-        if path.name not in ("pyfunc.py", "explainer.py") and path.parent.name != "loaders":  # which import it in functions
+        # loaders import it inside functions
+        if path.name not in ("pyfunc.py", "explainer.py") and path.parent.name != "loaders":
             assert not any(name.split(".")[0] == "mlflow" for name in found), path
         own = path.relative_to(ROOT / "models").parts[0]
         others = [m for m in METHODS if own in METHODS and m != own]

@@ -30,6 +30,7 @@ from conceptry.models.errors import InputError
 from conceptry.models.explained.protocol import PixelModel
 from conceptry.models.manifest import read_json, write_json
 from conceptry.models.milan.ablation import Labelled, Unit, accuracy_under_ablation, by_layer, random_like
+from conceptry.models.milan.method import lineage_of
 from conceptry.models.milan.words import matches
 
 STEPS = 10  # counts tried, from none to all
@@ -126,10 +127,9 @@ def edit_network(
 def record(edit: Edit, model: PixelModel) -> dict[str, object]:
     """What the edit silences and what came of it, JSON-ready."""
     k = edit.chosen
-    lineage = getattr(model, "lineage", None) or {}
     return {
         "network": edit.network,
-        "network_sha256": lineage.get("explained_sha256"),
+        "network_sha256": lineage_of(model)["explained_sha256"],
         "described_by": edit.title,
         "words": list(edit.words),
         "data": edit.data,

@@ -29,13 +29,16 @@ from conceptry.models.explained.hooks import some
 from conceptry.models.explained.protocol import PixelModel
 from conceptry.models.images import decode_image, image_bytes
 from conceptry.models.manifest import digest_of_files, files_in, read_json
+from conceptry.models.milan.exemplars.checkpoint import module_digest
 from conceptry.models.milan.exemplars.records import LayerExemplars, UnitExemplars
+from conceptry.models.milan.method import lineage_of
 from conceptry.models.milan.network import load_network
+from conceptry.registry.versions import Version, find_version
 
 ROWS = 64  # units of a request, with their pictures
 
 
-def version_source(predict: Predict, version: Any, params: Mapping[str, Any]) -> Source:
+def version_source(predict: Predict, version: Version, params: Mapping[str, Any]) -> Source:
     """The registered units of `version` (of `registry.find_version`), asked of `predict` with `params`."""
     units = registered_units(version)
     known = {**version.params, **params}
@@ -50,7 +53,7 @@ def version_source(predict: Predict, version: Any, params: Mapping[str, Any]) ->
     return Source(f"Units of {known['model']}", about, notes, identity, layers, describe)
 
 
-def registered_units(version: Any) -> dict[str, list[int]]:
+def registered_units(version: Version) -> dict[str, list[int]]:
     """The numbers of the units of each layer of a version. Raises InputError for a version of another method."""
     from conceptry.evaluation.milan.data import own_ranges
 
@@ -223,8 +226,6 @@ def named_units(
     """
     if Path(uri).exists():
         return _from_table(Path(uri), params, device, network)
-    from conceptry.registry import find_version
-
     expect_version(uri)
     version = find_version(uri)
     check_params(version.uri, dict(params))
@@ -247,9 +248,11 @@ def _from_table(path: Path, params: Mapping[str, Any], device: str, network: str
     return NamedUnits(path.resolve().name, read_descriptions(table), load_network(network, device))
 
 
-def _check_weights(version: Any, model: PixelModel, name: str) -> None:
-    """Refuse a network whose weights are not those that the version describes, where both are known."""
-    lineage = getattr(model, "lineage", None) or {}
-    ours, theirs = lineage.get("explained_sha256"), version.tags.get("explained_sha256")
-    if ours and theirs and ours != theirs:
+def _check_weights(version: Version, model: PixelModel, name: str) -> None:
+    """Refuse a network whose weights are not those that the version describes, where the version knows them.
+
+    A version over exemplars of a module that no name led to knows the digest of the module, else that of its lineage.
+    """
+    theirs = version.lineage.get("explained_sha256")
+    if theirs and theirs not in (lineage_of(model)["explained_sha256"], module_digest(model.module)):
         raise InputError(f"{version.uri} describes the units of other weights than those of {name}; register it again")

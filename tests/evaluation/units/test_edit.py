@@ -3,7 +3,6 @@
 import json
 import re
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any, ClassVar
 
 import numpy as np
@@ -13,7 +12,6 @@ from click.testing import CliRunner
 from torch import nn
 
 from conceptry.evaluation.cli.app import cli
-from conceptry.evaluation.units import sources as asking
 from conceptry.evaluation.units.ablation import edit_network, read_units, record, steps, units_to_silence, write_record
 from conceptry.evaluation.units.datasets import load_parts, read_labelled, split_parts, unseen_parts
 from conceptry.evaluation.units.plots import draw_edit
@@ -25,6 +23,7 @@ from conceptry.models.explained.load import load_explained
 from conceptry.models.milan.ablation import Labelled
 from conceptry.models.milan.exemplars.activations import listening
 from conceptry.models.milan.exemplars.sources import ArraySource
+from conceptry.registry import register
 
 COLOURS = ["black", "blue", "brown", "gray", "green", "orange", "pink", "purple", "red", "white", "yellow"]
 
@@ -208,9 +207,23 @@ def test_units_of_a_table_need_the_network_and_a_version_the_same_weights(tmp_pa
         named_units(str(tmp_path), {}, "cpu")
     with pytest.raises(InputError, match="--params are of a search by a version"):
         named_units(str(tmp_path), {"strategy": "beam"}, "cpu", "zoo:digits")
-    version = SimpleNamespace(uri="models:/m/1", tags={"explained_sha256": "0"}, params={}, method="milan")
-    with pytest.raises(InputError, match="models:/m/1 describes the units of other weights than those of zoo:digits"):
-        asking._check_weights(version, found.model, "zoo:digits")
+
+
+@pytest.mark.parametrize(
+    ("network", "layer", "other"),
+    [("zoo:scenes", "layer4", "zoo:scenes-spurious"), ("zoo:emoji-clip", "act3", "zoo:scenes")],
+)
+def test_a_version_is_refused_for_a_network_of_other_weights(
+    store: str, colour_describer: Path, tmp_path: Path, network: str, layer: str, other: str
+):
+    """Versions as `register` makes them, of a classifier and of an encoder's half, whose digest is another one."""
+    options = {"model": network, "layers": layer, "size": 24, "k": 2, "describer": f"describer:{colour_describer}"}
+    version = register("milan", options, name=f"weights-of-{layer}").version
+    assert version.lineage["explained_model"] == network
+    expected = f"{version.uri} describes the units of other weights than those of {other}; register it again"
+    with pytest.raises(InputError, match=re.escape(expected)):
+        named_units(version.uri, {}, "cpu", other)
+    assert named_units(version.uri, {}, "cpu").numbers().keys() == {layer}
 
 
 @pytest.fixture(scope="module")
