@@ -200,7 +200,7 @@ def decompose(
     _check_rows("embeddings", V)
     _check_rows("dictionary", C)
 
-    solver_module = importlib.import_module(f"{__package__}.{_MODULES[solver]}")
+    solver_module = importlib.import_module(f"{__package__}.solvers.{_MODULES[solver]}")
     l1_penalty = float(l1_penalty)
     with torch.autocast(V.device.type, enabled=False):  # its bfloat16 products would void the certificate
         solution = solver_module.solve(V, C, l1_penalty, tolerance, max_iterations)
