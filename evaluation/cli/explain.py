@@ -66,6 +66,7 @@ def explain(
     than 20 units, or where none is named, it draws the 8 that it describes most clearly.
     """
     ahead()
+    from conceptry.evaluation.drawing.style import check_style
     from conceptry.evaluation.harness import check_beside, harness_of, version_title
     from conceptry.evaluation.isolation.client import VersionProcess
     from conceptry.evaluation.progress import bar
@@ -82,11 +83,7 @@ def explain(
     for each in versions:
         check_params(each.uri, params)
     check_picture(output, harness.suffixes)
-    if view and view not in harness.views:
-        raise InputError(f"{version.method} has no view {view!r}; expected one of {', '.join(harness.views)}")
-    if unknown := sorted(style.keys() - set(harness.styles)):
-        known = ", ".join(harness.styles) or "none"
-        raise InputError(f"{version.method} has no style {unknown[0]!r}; expected one of {known}")
+    check_style(version.method, view, harness.views, style, harness.styles)
     named = harness.check_request(paths, named, version.params)
     records: list[dict] = []
     for each in versions:

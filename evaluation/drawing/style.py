@@ -1,7 +1,12 @@
-"""The look that all pictures share: figures without a display, one palette, quiet axes."""
+"""The look that all figures share: no display, one palette, quiet axes; and the check of how they are asked for."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+
+from conceptry.models.errors import InputError
 
 INK, MUTED, GRID = "#1f2933", "#6b7785", "#e4e8ec"
 ACCENT, SECOND = (
@@ -27,3 +32,22 @@ def quiet(axes: Axes, grid: str = "y") -> Axes:
     axes.xaxis.label.set_color(MUTED)
     axes.yaxis.label.set_color(MUTED)
     return axes
+
+
+def check_style(
+    method: str,
+    view: str | None,
+    views: Sequence[str],
+    style: Mapping[str, Any],
+    styles: Sequence[str] = (),
+) -> str:
+    """Return the view to draw: `view`, or the first of `views` for None.
+
+    Raises InputError for a view or a style that the figures of `method` do not have.
+    """
+    if view and view not in views:
+        raise InputError(f"{method} has no view {view!r}; expected one of {', '.join(views)}")
+    if unknown := sorted(style.keys() - set(styles)):
+        known = ", ".join(styles) or "none"
+        raise InputError(f"{method} has no style {unknown[0]!r}; expected one of {known}")
+    return view or views[0]

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 from mlflow.exceptions import MlflowException
 
+from conceptry.evaluation.drawing.images import image_text
 from conceptry.evaluation.harsanyi.data import Sample
 from conceptry.evaluation.isolation.client import Predict
 from conceptry.models.errors import ConceptryError
@@ -63,8 +64,8 @@ def explain_samples(
 
 
 def record_of(explained: Explained, source: str) -> dict[str, Any]:
-    """One explanation for printing and drawing, JSON-ready."""
-    answer = explained.answer
+    """One explanation for printing and drawing, JSON-ready; an explained image is in it as `picture`, base64 text."""
+    answer, image = explained.answer, explained.sample.values.get("image")
     described = json.loads(answer["sample"])
     kept = ("target", "v_full", "v_empty", "explain_ratio", "square_error", "n_salient", "n_kept", "model_calls")
     return {
@@ -76,4 +77,5 @@ def record_of(explained: Explained, source: str) -> dict[str, Any]:
         "patterns": [dict(p) | {"players": list(p["players"])} for p in answer["patterns"]],
         "shapley": [dict(entry) for entry in answer["shapley"]],
         "graph": answer["graph"],
+        **({"picture": image_text(image)} if isinstance(image, bytes) else {}),
     }

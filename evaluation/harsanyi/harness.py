@@ -18,7 +18,7 @@ from conceptry.evaluation.harsanyi import metrics as m
 from conceptry.evaluation.harsanyi import plots
 from conceptry.evaluation.harsanyi.client import Explained, explain_samples, record_of
 from conceptry.evaluation.harsanyi.data import SampleData, file_samples, load_samples, table_samples
-from conceptry.evaluation.harsanyi.plots import STYLES, VIEWS, picture_of, save_records
+from conceptry.evaluation.harsanyi.plots import STYLES, VIEWS, save_records
 from conceptry.evaluation.harsanyi.summary import describe, describe_summary, draw_summary, summarise
 from conceptry.evaluation.isolation.client import Predict
 from conceptry.models.errors import InputError
@@ -136,7 +136,7 @@ class HarsanyiHarness:
             samples = file_samples(file)[1]
             for row, explained in enumerate(explain_samples(predict, samples, params=params)):
                 source = f"{file}, row {row}" if len(samples) > 1 else str(file)
-                records.append(record_of(explained, source) | picture_of(explained.sample))
+                records.append(record_of(explained, source))
         return records
 
     def save(self, records: list[dict], output: Path, view: str | None, style: Mapping[str, Any]) -> list[Path]:

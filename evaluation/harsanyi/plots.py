@@ -1,12 +1,10 @@
-"""Plots of Harsanyi interactions: strengths, orders, learned baselines, what denoising costs.
+"""Figures of Harsanyi interactions, of one explanation and of many samples.
 
-Every function takes arrays and returns a figure. Entry 0 of a table of interactions is the empty pattern, which is
-no interaction and is left out.
-
-Write explanations as files: And-Or graphs, pattern pictures, overviews, and pages to explore a graph in.
+An explanation is drawn as its And-Or graph, as its patterns on the sample, or as an overview, and written as a page to
+explore the graph in. Many samples are drawn as strengths, orders, learned baselines, and what denoising costs; these
+functions take arrays. Entry 0 of a table of interactions is the empty pattern, which is no interaction and is left out.
 """
 
-import base64
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,8 +14,8 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, NullLocator, PercentFormatter, StrMethodFormatter
 
-from conceptry.evaluation.drawing.style import ACCENT, INK, MUTED, SECOND, new_figure, quiet
-from conceptry.evaluation.harsanyi.data import Sample
+from conceptry.evaluation.drawing.images import image_of
+from conceptry.evaluation.drawing.style import ACCENT, INK, MUTED, SECOND, check_style, new_figure, quiet
 from conceptry.evaluation.harsanyi.graph.figure import draw_graph, save_graph
 from conceptry.evaluation.harsanyi.graph.page import write_page
 from conceptry.evaluation.harsanyi.marks import (
@@ -37,12 +35,41 @@ from conceptry.evaluation.harsanyi.patterns import draw_explanation, draw_patter
 from conceptry.models.errors import InputError
 from conceptry.models.harsanyi.graph import AndOrGraph
 from conceptry.models.harsanyi.interactions.indices import SALIENT_SHARE
-from conceptry.models.images import decode_image
 
+VIEWS = ("graph", "patterns", "explanation")
+# of the view graph; see `draw_graph`
+STYLES: dict[str, type] = {"title": str, "highlight": str, "colours": str, "max_patterns": int, "rows": int}
 AND_COLOUR, OR_COLOUR = "#3d4b5c", "#c3ccd6"  # kinds are told in grey: blue and orange mean signs
 HALO = {"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 1}
 SHARES = (0.7, 0.8, 0.9, 0.95)
 FLOOR = 1e-6  # of the strongest: below it is rounding
+
+
+def draw(records: Sequence[dict], view: str | None = None, **style: Any) -> Figure:
+    """Draw one explanation: its And-Or graph, its patterns on the sample, or an overview with Shapley values.
+
+    Args:
+        records: the one record to draw, see `patterns`; an explained image is in it as `picture`: base64 text or bytes
+            of its file, or a PIL image.
+        view: "graph" (for None), "patterns" or "explanation".
+        **style: options of `draw_graph`, for the view graph alone: title, highlight, colours, max_patterns, rows.
+
+    Raises:
+        InputError: for another view or style, and for more than one record.
+    """
+    view = check_style("harsanyi", view, VIEWS, {})
+    _check_style(style, view, "")
+    if len(records) != 1:
+        raise InputError(f"harsanyi draws one explanation in a figure, got {len(records)}")
+    record = records[0]
+    if view == "graph":
+        title = style.pop("title", None) or f"{record['target']}: {record['file']}"
+        return draw_graph(AndOrGraph.from_json(record["graph"]), title=title, **style)
+    if "picture" in record:
+        segments = np.asarray(record["sample"]["segments"])
+        image = image_of(record["picture"]).resize(segments.shape[::-1])
+        record = record | {"sample": record["sample"] | {"picture": image, "segments": segments}}
+    return draw_patterns(record) if view == "patterns" else draw_explanation(record)
 
 
 def draw_strengths(interactions_by_row: Sequence[np.ndarray], labels: Sequence[str] | None = None) -> Figure:
@@ -260,11 +287,6 @@ def _descending(interactions_by_row: Sequence[np.ndarray]) -> np.ndarray:
     return table
 
 
-VIEWS = ("graph", "patterns", "explanation")
-# of the view graph; see `draw_graph`
-STYLES: dict[str, type] = {"title": str, "highlight": str, "colours": str, "max_patterns": int, "rows": int}
-
-
 def save_records(records: list[dict], output: Path, view: str, style: Mapping[str, Any]) -> list[Path]:
     """Write each record to a file, numbered where there are several; returns the files.
 
@@ -276,30 +298,12 @@ def save_records(records: list[dict], output: Path, view: str, style: Mapping[st
     files = [output] if len(records) == 1 else numbered
     for record, file in zip(records, files, strict=True):
         record = record | {"file": Path(record["file"]).name}
-        title = style.get("title") or f"{record['target']}: {record['file']}"
-        options: dict[str, Any] = {**style, "title": title}
         if file.suffix == ".html":
+            title = style.get("title") or f"{record['target']}: {record['file']}"
             write_page(AndOrGraph.from_json(record["graph"]), file, title)
-        elif view == "graph":
-            figure = draw_graph(AndOrGraph.from_json(record["graph"]), **options)
-            save_graph(figure, file)
         else:
-            save_graph(_drawn(record, view), file)
+            save_graph(draw([record], view, **style), file)
     return files
-
-
-def picture_of(sample: Sample) -> dict[str, str]:
-    """The picture of a sample that is one, as base64 of its file, so that a record can be written as JSON."""
-    content = sample.values.get("image")
-    return {"picture": base64.b64encode(content).decode()} if isinstance(content, bytes) else {}
-
-
-def _drawn(record: dict, view: str) -> Figure:
-    if "picture" in record:
-        segments = np.asarray(record["sample"]["segments"])
-        picture = decode_image(base64.b64decode(record["picture"])).resize(segments.shape[::-1])
-        record = record | {"sample": record["sample"] | {"picture": picture, "segments": segments}}
-    return draw_patterns(record) if view == "patterns" else draw_explanation(record)
 
 
 def _check_style(style: Mapping[str, Any], view: str, suffix: str) -> None:

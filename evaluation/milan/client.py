@@ -14,7 +14,6 @@ from conceptry.models.images import png_bytes
 
 if TYPE_CHECKING:  # torch is slow to import
     from conceptry.models.milan.baselines.network_dissection import Segmentation
-import base64
 import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -22,6 +21,7 @@ from typing import Any
 import pandas as pd
 from mlflow.exceptions import MlflowException
 
+from conceptry.evaluation.drawing.images import image_text
 from conceptry.evaluation.isolation.client import Predict
 from conceptry.models.errors import ConceptryError
 from conceptry.models.images import decode_image, image_bytes
@@ -125,8 +125,8 @@ def record_of(described: Described, source: str = "") -> dict[str, Any]:
         **{name: answer[name] for name in _FIELDS},
         "active": bool(answer["active"]),
         "alternatives": [dict(entry) for entry in answer["alternatives"]],
-        "images": [_text(content) for content in images],
-        "masks": [_text(content) for content in masks],
+        "images": [image_text(content) for content in images],
+        "masks": [image_text(content) for content in masks],
     }
 
 
@@ -148,10 +148,6 @@ def _table(cases: Sequence[UnitCase]) -> pd.DataFrame:
         for case in cases
     ]
     return pd.DataFrame(rows, dtype=object)
-
-
-def _text(content: Any) -> str:
-    return content if isinstance(content, str) else base64.b64encode(content).decode()
 
 
 def _renumbered(sentence: str, start: int) -> str:

@@ -20,7 +20,7 @@ from conceptry.evaluation.milan.cli_requests import EXEMPLARS, check_request, ex
 from conceptry.evaluation.milan.client import Described, describe_cases, exemplars_of, record_of
 from conceptry.evaluation.milan.data import UnitData, load_units, table_units
 from conceptry.evaluation.milan.metrics import clip_score, mean_embeddings
-from conceptry.evaluation.milan.plots import SUFFIXES, VIEWS, draw_scores, draw_units, save_records
+from conceptry.evaluation.milan.plots import SUFFIXES, VIEWS, draw, draw_scores, save_records
 from conceptry.evaluation.milan.summary import describe, describe_summary, draw_summary, summarise
 from conceptry.models.errors import ConceptryError
 
@@ -77,7 +77,7 @@ class MilanHarness:
         self._baselines(data, said, report, progress)
         if any(name in report.metrics for name in m.NAMED):
             report.figures["scores"] = draw_scores(report.metrics)
-        report.figures["units"] = draw_units(_drawn(said))
+        report.figures["units"] = draw(_drawn(said))
         progress("done", 1.0)
         return report
 

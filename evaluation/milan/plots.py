@@ -1,16 +1,10 @@
-"""Units as pictures: a row each, what is said of it beside the exemplars that drive it most.
+"""Figures of MILAN: units with their descriptions beside the exemplars that drive them most, and scores as bars.
 
-Records are those of `asking.record_of`; with `version` in them, those of several versions to the same unit share its
-row. Lengths are points, from the top left corner of the page.
-
-How often descriptions are right, as bars by kind of unit, beside the baselines and the chance levels.
-
-Write descriptions as files: a picture, or a table.
+The scores say how often descriptions are right, by kind of unit, beside the baselines and the chance levels.
+Descriptions are also written as tables. Lengths are points, from the top left corner of the page.
 """
 
-import base64
 import csv
-import io
 import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -21,9 +15,11 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from PIL import Image, ImageOps
 
+from conceptry.evaluation.drawing.images import image_of
 from conceptry.evaluation.drawing.strips import shaded
-from conceptry.evaluation.drawing.style import ACCENT, GRID, INK, MUTED, SECOND, new_figure
+from conceptry.evaluation.drawing.style import ACCENT, GRID, INK, MUTED, SECOND, check_style, new_figure
 
+VIEWS = ("units",)
 SHOWN = 8  # exemplars of a line
 FINE = 224  # pixels of an exemplar's side: outlines of masks are fine in them
 SMALL = 64
@@ -33,8 +29,19 @@ _SOURCE = "The pictures that drive each unit most, bright where it is active."
 _WRONG = " Orange: not what the unit is known to be."
 
 
-def draw_units(records: Sequence[dict]) -> Figure:
-    """One row for each unit: its name, descriptions, and its first exemplars, dark where the unit is not active."""
+def draw(records: Sequence[dict], view: str | None = None, **style: Any) -> Figure:
+    """Draw units, a row for each: its name, its descriptions, and its first exemplars, dark where it is not active.
+
+    Args:
+        records: records of `client.record_of`, with `images` and `masks` of k exemplars each: base64 text or bytes of
+            files, or PIL images. Those of several versions (`version`) to one unit share its row.
+        view: "units", the only one.
+        **style: none is known.
+
+    Raises:
+        InputError: for another view, and for any style.
+    """
+    check_style("milan", view, VIEWS, style)
     rows = _by_unit(records)
     texts = [_lines(same) for same in rows]
     heights = [
@@ -67,10 +74,11 @@ def draw_units(records: Sequence[dict]) -> Figure:
 
 def _by_unit(records: Sequence[dict]) -> list[list[dict]]:
     """The records of each unit, in the order of the first; several where several versions have the same exemplars."""
-    rows: dict[tuple[str, str], list[dict]] = {}
+    rows: dict[tuple, list[dict]] = {}
     for record in records:
-        exemplars = "".join([*record["images"], *record["masks"]])
-        rows.setdefault((record["sample"], exemplars), []).append(record)
+        files = (*record["images"], *record["masks"])
+        same = record["sample"], *(file.tobytes() if isinstance(file, Image.Image) else file for file in files)
+        rows.setdefault(same, []).append(record)
     return list(rows.values())
 
 
@@ -110,13 +118,13 @@ def unit_name(record: dict) -> str:
     return f"{record['layer']}, unit {record['unit']}" if record["layer"] else record["sample"]
 
 
-def _strip(images: Sequence[str], masks: Sequence[str]) -> np.ndarray:
-    """Pictures side by side, uint8 (FINE, W, 3), shaded outside of their masks, from base64 of PNG files.
+def _strip(images: Sequence[Any], masks: Sequence[Any]) -> np.ndarray:
+    """Images side by side, uint8 (FINE, W, 3), shaded outside of their masks.
 
-    One picture of all: axes of their own for each would take longer to make than what they show.
+    One image of all: axes of their own for each would take longer to make than what they show.
     """
-    pixels = np.stack([_square(_opened(image).convert("RGB"), "white") for image in images])
-    active = np.stack([_square(_opened(mask).convert("L"), 255) > 127 for mask in masks])
+    pixels = np.stack([_square(image_of(image), "white") for image in images])
+    active = np.stack([_square(image_of(mask).convert("L"), 255) > 127 for mask in masks])
     found = shaded(pixels.transpose(0, 3, 1, 2), active[:, None].astype(np.uint8))
     gap = np.full((FINE, round(FINE * SPACE / CELL), 3), 255, np.uint8)
     return np.concatenate([part for picture in found for part in (picture, gap)][:-1], axis=1)
@@ -127,10 +135,6 @@ def _square(picture: Image.Image, beyond: str | int) -> np.ndarray:
     small = max(picture.size) <= SMALL or picture.mode == "L"
     kind = Image.Resampling.NEAREST if small else Image.Resampling.BICUBIC
     return np.asarray(ImageOps.pad(picture, (FINE, FINE), kind, beyond))
-
-
-def _opened(text: str) -> Image.Image:
-    return Image.open(io.BytesIO(base64.b64decode(text)))
 
 
 class Page:
@@ -204,7 +208,6 @@ def draw_scores(metrics: Mapping[str, float]) -> Figure:
     return page.figure
 
 
-VIEWS = ("units",)
 SUFFIXES = (".png", ".svg", ".pdf", ".csv")
 COLUMNS = ("layer", "unit", "description", "score", "log_likelihood", "pmi", "active")
 
@@ -218,5 +221,5 @@ def save_records(records: Sequence[dict], output: Path) -> list[Path]:
             writer.writeheader()
             writer.writerows(records)
     else:
-        draw_units(records).savefig(output, dpi=200)
+        draw(records).savefig(output, dpi=200)
     return [output]

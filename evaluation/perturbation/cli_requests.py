@@ -3,8 +3,6 @@
 What a grid shows of records: one column for each start, with what every version made of it.
 """
 
-import base64
-import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -13,6 +11,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from conceptry.evaluation.drawing.images import image_of
 from conceptry.evaluation.isolation.client import Predict
 from conceptry.evaluation.perturbation.client import PROBE, Explained, explain_cases, record_of, with_mean
 from conceptry.evaluation.perturbation.data import Case, read_table
@@ -54,15 +53,15 @@ def columns_of(same: Sequence[dict]) -> list[Column]:
     """The columns of one request, answered by several versions: one, or one for each direction of an error."""
     found = []
     for direction in range(1 + len(same[0]["other"])):
-        column = Column("", picture_of(same[0]["start"]))
+        column = Column("", pixels_of(same[0]["start"]))
         for record in same:
             side = record["other"][direction - 1] if direction else record
             goal = side["target"] or side["after"][0]["class"]
             caption = f"{probability(record['before'], goal)} → {probability(side['after'], goal)}"
-            change = amplified(picture_of(side["delta"]))
-            mean = picture_of(record["mean"]) / 127.5 - 1 if "mean" in record else None
-            start = picture_of(record["start"]) if record["start"] != same[0]["start"] else None
-            column.sides.append(Side(start, picture_of(side["image"]), change, caption, bool(side["success"]), mean))
+            change = amplified(pixels_of(side["delta"]))
+            mean = pixels_of(record["mean"]) / 127.5 - 1 if "mean" in record else None
+            start = pixels_of(record["start"]) if record["start"] != same[0]["start"] else None
+            column.sides.append(Side(start, pixels_of(side["image"]), change, caption, bool(side["success"]), mean))
             column.heading = column.heading or _heading(record, goal, direction)
         found.append(column)
     return found
@@ -106,9 +105,9 @@ def probability(entries: Sequence[dict], name: str) -> str:
     return f"<{max(least, 0.01):.2f}"
 
 
-def picture_of(text: str) -> np.ndarray:
-    """The pixels uint8 (H, W, 3) of a picture in a record."""
-    return np.asarray(Image.open(io.BytesIO(base64.b64decode(text))).convert("RGB"))
+def pixels_of(image: str | bytes | Image.Image) -> np.ndarray:
+    """Pixels uint8 (H, W, 3) of an image in a record."""
+    return np.asarray(image_of(image))
 
 
 def stretch(sides: Sequence[Side]) -> None:

@@ -1,6 +1,5 @@
 """Ask a perturbation version about cases, some rows at a time, with all details."""
 
-import base64
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ import pandas as pd
 from mlflow.exceptions import MlflowException
 from PIL import Image
 
+from conceptry.evaluation.drawing.images import image_text
 from conceptry.evaluation.isolation.client import Predict
 from conceptry.evaluation.perturbation.data import Case
 from conceptry.models.errors import ConceptryError
@@ -85,7 +85,7 @@ def record_of(explained: Explained, source: str) -> dict[str, Any]:
         "file": source,
         "probe": explained.case.image is None,
         **{name: answer[name] for name in _FIELDS},
-        "start": _text(answer["start"]),
+        "start": image_text(answer["start"]),
         **_pictures(answer),
         "before": [dict(entry) for entry in answer["before"]],
         "other": [{name: side[name] for name in _SIDE} | _pictures(side) for side in answer["other"]],
@@ -98,16 +98,12 @@ def with_mean(record: dict[str, Any], probes: Sequence[Explained]) -> dict[str, 
     """The record of a probe, with the mean of probes of the same class from several noises: what they share."""
     mean = np.mean([np.asarray(probe.picture, dtype=np.float64) for probe in probes], axis=0)
     picture = png_bytes(Image.fromarray(np.rint(mean).astype(np.uint8)))
-    return record | {"mean": _text(picture), "mean_of": len(probes)}
+    return record | {"mean": image_text(picture), "mean_of": len(probes)}
 
 
 def _pictures(answer: Mapping[str, Any]) -> dict[str, Any]:
     after = [dict(entry) for entry in answer["after"]]
-    return {"image": _text(answer["image"]), "delta": _text(answer["delta"]), "after": after}
-
-
-def _text(content: bytes) -> str:
-    return base64.b64encode(content).decode()
+    return {"image": image_text(answer["image"]), "delta": image_text(answer["delta"]), "after": after}
 
 
 def _renumbered(sentence: str, start: int) -> str:

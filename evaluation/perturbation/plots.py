@@ -1,11 +1,8 @@
-"""The grid of the papers: start, result and change, one column a picture, versions below each other.
+"""Figures of perturbations: the grid of the papers, and the path of the search for the sparsest counterfactual.
 
-Records are those of `asking.record_of`; with `version` in them, those of several versions to the same request are drawn
-below one another. Lengths are points, from the top left corner of the page.
-
-The path of the search for the sparsest counterfactual: what was tried, and which of it flips the prediction.
-
-Write explanations as files.
+The grid shows start, result and change, one column an image, several versions below one another. The path shows what
+the search tried, and which of it flips the prediction. Results are also written as images. Lengths are points, from the
+top left corner of the page.
 """
 
 import base64
@@ -21,7 +18,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator, NullLocator
 
-from conceptry.evaluation.drawing.style import ACCENT, GRID, INK, MUTED, SECOND, new_figure, quiet
+from conceptry.evaluation.drawing.style import ACCENT, GRID, INK, MUTED, SECOND, check_style, new_figure, quiet
 from conceptry.evaluation.perturbation.cli_requests import SMALL, Column, columns_of, stretch
 from conceptry.evaluation.perturbation.summary import aim
 from conceptry.models.errors import InputError
@@ -30,6 +27,26 @@ SIGNED = LinearSegmentedColormap.from_list("signed", [ACCENT, "white", SECOND])
 LEFT, GAP, LINE, MARGIN = 50.0, 7.0, 12.0, 10.0
 _FOOTER = "Below a result: probability of the class before → after, orange where it is not reached."
 _CHANGE = "Change: orange brighter, blue darker, each scaled to its own strongest."
+
+
+FIGURES = ("grid", "path")
+VIEWS = (*FIGURES, "results")
+
+
+def draw(records: Sequence[dict], view: str | None = None, **style: Any) -> Figure:
+    """Draw perturbations, as a grid or as paths of the sparsest search.
+
+    Args:
+        records: records of `client.record_of`, whose images (`start`, `image`, `delta`) are base64 text or bytes of
+            files, or PIL images. Those of several versions (`version`) to one request are drawn below one another.
+        view: "grid" (for None) or "path".
+        **style: none is known.
+
+    Raises:
+        InputError: for another view, for any style, and for paths of records that are not of a search.
+    """
+    check_style("perturbation", view, FIGURES, style)
+    return draw_paths(records) if view == "path" else draw_grid(records)
 
 
 def draw_grid(records: Sequence[dict]) -> Figure:
@@ -241,9 +258,6 @@ def _colour(q: float, norm: LogNorm) -> tuple[float, float, float, float]:
     return _COLOURS.reversed()(float(norm(1 - q)))
 
 
-VIEWS = ("grid", "path", "results")
-
-
 def save_records(records: Sequence[dict], output: Path, view: str) -> list[Path]:
     """One picture of all records, as a grid or as paths of the sparsest search; or the results as they are.
 
@@ -258,6 +272,5 @@ def save_records(records: Sequence[dict], output: Path, view: str) -> list[Path]
         for record, file in zip(records, files, strict=True):
             file.write_bytes(base64.b64decode(record["image"]))
         return files
-    figure = draw_paths(records) if view == "path" else draw_grid(records)
-    figure.savefig(output, dpi=200)
+    draw(records, view).savefig(output, dpi=200)
     return [output]

@@ -23,7 +23,7 @@ from rich.table import Table
 from conceptry.evaluation.data import labelled
 from conceptry.evaluation.drawing.style import ACCENT, INK, MUTED, new_figure, quiet
 from conceptry.evaluation.isolation.client import Predict
-from conceptry.evaluation.perturbation.cli_requests import SMALL, picture_of, shortened
+from conceptry.evaluation.perturbation.cli_requests import SMALL, pixels_of, shortened
 from conceptry.evaluation.perturbation.client import Explained, explain_cases
 from conceptry.evaluation.perturbation.data import Case, CaseData
 from conceptry.evaluation.tables import summary_title
@@ -138,7 +138,7 @@ def draw_summary(record: dict) -> Figure:
 
 def _show(figure: Figure, picture: str, place: tuple[float, float, float, float]) -> None:
     axes = figure.add_axes(place)
-    pixels = picture_of(picture)[..., 0]
+    pixels = pixels_of(picture)[..., 0]
     smooth = "nearest" if max(pixels.shape) <= SMALL else "antialiased"
     axes.imshow(pixels, cmap="Blues", interpolation=smooth)
     axes.set_axis_off()

@@ -16,16 +16,18 @@ from rich.markup import escape
 from rich.table import Table
 
 from conceptry.evaluation.data import PictureData, load_data, table_data
+from conceptry.evaluation.drawing.images import image_text
 from conceptry.evaluation.harness import Metric, Progress, Report, check_given
 from conceptry.evaluation.isolation.client import Predict
 from conceptry.evaluation.splice import experiments
 from conceptry.evaluation.splice import metrics as m
 from conceptry.evaluation.splice.client import explain_pictures
-from conceptry.evaluation.splice.plots import draw_explanations, draw_frontier, draw_summary
+from conceptry.evaluation.splice.plots import VIEWS, draw, draw_frontier, draw_summary
 from conceptry.evaluation.splice.summary import describe_summary, summarise
 from conceptry.models.images import open_image
 
 FRONTIER_PICTURES = 256
+FIELDS = ("concepts", "l0", "cosine", "gap")  # of an answer that a record holds
 HIGH_GAP = 1e-5  # above any tolerance worth registering: the row did not converge
 
 _METRICS = {
@@ -72,7 +74,7 @@ class SpliceHarness:
     """See `conceptry.evaluation.harness.Harness`."""
 
     revision = 1
-    views = ("words",)
+    views = VIEWS
     styles = ()
     suffixes = (".png", ".svg", ".pdf")
     beside = False
@@ -134,13 +136,15 @@ class SpliceHarness:
     def records(
         self, predict: Predict, files: list[Path], params: Mapping[str, Any], targets: Sequence[str] = ()
     ) -> list[dict]:
-        rows = predict(pd.DataFrame({"image": [file.read_bytes() for file in files]}), params).rows
-        fields = ("concepts", "l0", "cosine", "gap")
-        answers = zip(files, rows.to_dict("records"), strict=True)
-        return [{"file": str(file)} | {name: row[name] for name in fields} for file, row in answers]
+        contents = [file.read_bytes() for file in files]
+        rows = predict(pd.DataFrame({"image": contents}), params).rows.to_dict("records")
+        return [
+            {"file": str(file), "image": image_text(content)} | {name: row[name] for name in FIELDS}
+            for file, content, row in zip(files, contents, rows, strict=True)
+        ]
 
     def save(self, records: list[dict], output: Path, view: str | None, style: Mapping[str, Any]) -> list[Path]:
-        draw_explanations([open_image(Path(record["file"])) for record in records], records).savefig(output)
+        draw(records, view, **style).savefig(output)
         return [output]
 
     def summarise(self, predict: Predict, data: PictureData, label: str | None, progress: Progress) -> dict:

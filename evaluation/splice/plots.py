@@ -1,32 +1,46 @@
-"""Pictures of SpLiCE: an image beside its words, and how fidelity falls as words are taken away."""
+"""Figures of SpLiCE: an image beside its words, and how fidelity falls as words are taken away."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, NullLocator, ScalarFormatter
-from PIL import Image
 
-from conceptry.evaluation.drawing.style import ACCENT, GRID, INK, MUTED, SECOND, new_figure, quiet
+from conceptry.evaluation.drawing.images import image_of
+from conceptry.evaluation.drawing.style import ACCENT, GRID, INK, MUTED, SECOND, check_style, new_figure, quiet
 from conceptry.evaluation.splice.summary import facts
 from conceptry.evaluation.tables import summary_title
 
+VIEWS = ("words",)
 MAX_BARS = 8
 
 
-def draw_explanations(pictures: Sequence[Image.Image], records: Sequence[dict]) -> Figure:
-    """One row for each picture: the picture, its words as bars in descending order, and how faithful they are."""
+def draw(records: Sequence[dict], view: str | None = None, **style: Any) -> Figure:
+    """Draw explanations, one row for each: the image, its words as bars in descending order, how faithful they are.
+
+    Args:
+        records: answers of a version, each with `concepts`, `l0`, `cosine` and the explained `image`: base64 text or
+            bytes of its file, or a PIL image.
+        view: "words", the only one.
+        **style: none is known.
+
+    Raises:
+        InputError: for another view, for any style, and for an `image` that is none.
+    """
+    check_style("splice", view, VIEWS, style)
+    images = [image_of(record["image"]) for record in records]
     rows = [min(len(record["concepts"]), MAX_BARS) for record in records]
     heights = [max(2.4, 0.34 * count + 1.0) for count in rows]
     figure = new_figure(7.6, sum(heights))
     figure.get_layout_engine().set(w_pad=0.12, h_pad=0.12)  # type: ignore[union-attr]  # constrained, as made
     grid = figure.subplots(len(records), 2, squeeze=False, height_ratios=heights, width_ratios=[1, 1.9])
     widest = max((c["weight"] for record in records for c in record["concepts"][:1]), default=1.0)
-    for (left, right), picture, record in zip(grid, pictures, records, strict=True):
-        # Small pictures keep their pixels; photographs are smoothed.
-        left.imshow(picture, interpolation="nearest" if max(picture.size) <= 128 else "antialiased")
+    for (left, right), image, record in zip(grid, images, records, strict=True):
+        # Small images keep their pixels; photographs are smoothed.
+        left.imshow(image, interpolation="nearest" if max(image.size) <= 128 else "antialiased")
         left.set_axis_off()
         _bars(right, record["concepts"][:MAX_BARS], widest)
         hidden = len(record["concepts"]) - MAX_BARS

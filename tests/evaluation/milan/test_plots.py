@@ -14,7 +14,7 @@ from rich.console import Console
 
 from conceptry.evaluation.milan.demo import TOUR
 from conceptry.evaluation.milan.metrics import METRICS
-from conceptry.evaluation.milan.plots import CELL, FINE, _strip, draw_scores, draw_units, save_records
+from conceptry.evaluation.milan.plots import CELL, FINE, _strip, draw, draw_scores, save_records
 from conceptry.evaluation.milan.summary import describe
 from conceptry.models.images import png_bytes
 
@@ -36,7 +36,7 @@ def record(unit: int, said: str, side: int = 16, **known: Any) -> dict[str, Any]
 
 
 def texts_of(records: list[dict[str, Any]]) -> list[str]:
-    return [drawn.get_text() for drawn in draw_units(records).texts]
+    return [drawn.get_text() for drawn in draw(records).texts]
 
 
 def test_a_row_names_the_unit_and_says_what_is_known() -> None:
@@ -49,21 +49,21 @@ def test_a_row_names_the_unit_and_says_what_is_known() -> None:
 
 
 def test_truths_are_said_and_wrong_descriptions_stand_out() -> None:
-    figure = draw_units([record(3, "dogs", truth=["cat", "red"], right=False)])
+    figure = draw([record(3, "dogs", truth=["cat", "red"], right=False)])
     first, said = figure.texts[:2]
     assert first.get_text() == "layer4, unit 3: cat, red"
-    right = draw_units([record(3, "dogs", truth=["dog"], right=True)]).texts[1]
+    right = draw([record(3, "dogs", truth=["dog"], right=True)]).texts[1]
     assert said.get_color() != right.get_color()
     assert "Orange: not what the unit is known to be." in figure.texts[-1].get_text()
 
 
 def test_versions_share_the_row_of_a_unit_where_its_exemplars_are_the_same() -> None:
     records = [record(unit, said, version=name) for name, said in (("a/1", "dogs"), ("a/2", "cats")) for unit in (3, 4)]
-    assert len(draw_units(records).axes) == 2
+    assert len(draw(records).axes) == 2
     assert texts_of(records).count("layer4, unit 3") == 1
     assert "a/2   score -1.50   PMI 3.25" in texts_of(records)
     records[2]["images"] = records[2]["images"][::-1]
-    assert len(draw_units(records).axes) == 3
+    assert len(draw(records).axes) == 3
 
 
 def test_a_strip_shows_pictures_side_by_side_in_shade_outside_of_the_mask() -> None:

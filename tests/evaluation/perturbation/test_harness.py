@@ -16,7 +16,7 @@ from PIL import Image
 from conceptry.evaluation.data import load_data as load_pictures
 from conceptry.evaluation.harness import harness_of
 from conceptry.evaluation.isolation.client import Answer, InProcess
-from conceptry.evaluation.perturbation.cli_requests import amplified, picture_of, probability
+from conceptry.evaluation.perturbation.cli_requests import amplified, pixels_of, probability
 from conceptry.evaluation.perturbation.client import PROBE, explain_cases
 from conceptry.evaluation.perturbation.data import Case, grey_of, load_cases, load_reference
 from conceptry.evaluation.perturbation.judges import judge
@@ -148,7 +148,7 @@ def test_records_of_pictures_targets_and_tables(predict, digits) -> None:
     assert [record["file"] for record in records] == [str(digits[k]) for k in (0, 0, 1, 1)]
     assert json.loads(json.dumps(records)) == records
     assert not any("mean" in record for record in records)
-    start, result = picture_of(records[0]["start"]).astype(int), picture_of(records[0]["image"]).astype(int)
+    start, result = pixels_of(records[0]["start"]).astype(int), pixels_of(records[0]["image"]).astype(int)
     np.testing.assert_array_equal(start, np.asarray(Image.open(digits[0]).convert("RGB")))
     assert records[0]["changed"] == pytest.approx((start != result).any(-1).mean())
     assert records[0]["l1"] == pytest.approx(abs(start - result)[..., 0].sum() / 255, abs=1e-4)
@@ -162,7 +162,7 @@ def test_records_of_pictures_targets_and_tables(predict, digits) -> None:
     assert [r["image"] for r in alone] == [probe["image"], other["image"]]
     answers = explain_cases(predict, [Case(None, target=t) for t in "34" * 16], {**PROBE, **params})
     mean = np.rint(np.mean([np.asarray(e.picture, dtype=float) for e in answers[::2]], axis=0))
-    np.testing.assert_array_equal(picture_of(alone[0]["mean"]), mean)
+    np.testing.assert_array_equal(pixels_of(alone[0]["mean"]), mean)
     assert alone[0]["mean_of"] == 16
     grey = harness.records(predict, [], params | {"start": "grey"}, ["3"])
     assert "mean" not in grey[0], "every probe from grey is the same"
@@ -234,7 +234,7 @@ def test_inversion_starts_from_the_picture_named_as_source(predict, digits) -> N
     table = digits[0].parent / "invert.csv"
     table.write_text("image,source\n0.png,1.png\n")
     (record,) = harness_of("perturbation").records(predict, [table], {"mode": "invert", "steps": 5})
-    np.testing.assert_array_equal(picture_of(record["start"]), np.asarray(Image.open(digits[1]).convert("RGB")))
+    np.testing.assert_array_equal(pixels_of(record["start"]), np.asarray(Image.open(digits[1]).convert("RGB")))
     assert record["loss"] > 0
 
 
