@@ -6,6 +6,7 @@ A method NAME is a folder `conceptry/models/NAME` with
 |---|---|
 | `method.py` | `METHOD`, an instance of `Method` |
 | `pyfunc.py` | a subclass of `conceptry.models.explainer.Explainer`, named by `METHOD.explainer` |
+| `model.py` | the explainer object, whose `explain` returns a `conceptry.models.record.Record` |
 | the rest | algorithm files, plain PyTorch, which never import MLflow |
 
 and a harness in `conceptry.evaluation.NAME`. Adding its name to `METHODS` puts it into every command.
@@ -47,13 +48,15 @@ class Method:
     """A concept explainer that can be registered.
 
     options: a frozen dataclass made with `option`; its fields are the options of `conceptry register NAME`;
-    build: writes a package folder from options; explainer: "module:Class" of the pyfunc.
+    build: writes a package folder from options; read: the explainer object of a package folder that `build` or the
+    object's own `to_package` wrote; explainer: "module:Class" of the pyfunc.
     """
 
     name: str
     summary: str
     options: type
     build: Callable[[Any, Path], Package]
+    read: Callable[[Path, Any], Any]
     explainer: str
 
     def explainer_class(self) -> type:

@@ -1,6 +1,7 @@
 """Package, register, list, compare, promote and load explainers through MLflow."""
 
 from conceptry.registry.comparison import Comparison, compare
+from conceptry.registry.flavor import load_model, log_model, save_model
 from conceptry.registry.promotion import Promotion, Requirement, promote, promotions
 from conceptry.registry.registration import Registration, register
 from conceptry.registry.store import connect
@@ -17,8 +18,11 @@ __all__ = [
     "find_version",
     "list_versions",
     "load",
+    "load_model",
+    "log_model",
     "promote",
     "promotions",
     "register",
     "registered_names",
+    "save_model",
 ]

@@ -6,11 +6,10 @@ import json
 import shutil
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import conceptry.models
 from conceptry.models.manifest import MANIFEST, digest_of_files, files_in, read_json, write_manifest
@@ -18,15 +17,15 @@ from conceptry.models.method import Method, Package
 
 
 @dataclass(frozen=True)
-class Staged:
-    """A package ready to be logged.
+class StagedPackage:
+    """A package ready to be logged, with what its method says of it.
 
     directory: artifacts; code: a folder that holds `conceptry/models`; entry: the file MLflow starts from;
     fingerprint: what identifies the version: equal artifacts, hyperparameters and code give an equal fingerprint.
     """
 
     method: Method
-    package: Package
+    about: Package
     directory: Path
     code: Path
     entry: Path
@@ -40,19 +39,19 @@ class Staged:
 
 
 @contextmanager
-def staged(method: Method, options: Any) -> Iterator[Staged]:
-    """Build a package in a temporary folder that is gone afterwards."""
+def stage_package(method: Method, write: Callable[[Path], Package]) -> Iterator[StagedPackage]:
+    """Have `write` write a package into a temporary folder, which is gone afterwards, and stage its code beside it."""
     with tempfile.TemporaryDirectory(prefix="conceptry-") as folder:
         directory, code = Path(folder) / "package", Path(folder) / "code"
         entry = Path(folder) / f"{method.name}_explainer.py"
         directory.mkdir()
-        package = method.build(options, directory)
+        about = write(directory)
         manifest_sha256 = write_manifest(directory)
         entry.write_text(method.entry_point(manifest_sha256), encoding="utf-8")
         code_sha256 = stage_code(code)
-        identity = json.dumps([method.name, dict(package.params), manifest_sha256, code_sha256], sort_keys=True)
+        identity = json.dumps([method.name, dict(about.params), manifest_sha256, code_sha256], sort_keys=True)
         fingerprint = hashlib.sha256(identity.encode()).hexdigest()
-        yield Staged(method, package, directory, code, entry, manifest_sha256, code_sha256, fingerprint)
+        yield StagedPackage(method, about, directory, code, entry, manifest_sha256, code_sha256, fingerprint)
 
 
 def stage_code(target: Path) -> str:

@@ -1,4 +1,4 @@
-"""Turn options into a registered version, once.
+"""From options, or from an explainer object, to a registered version, once.
 
 Order of events: build in a temporary folder, look for the fingerprint, log everything to a run, and only then create
 the version with all of its tags in one call. A process killed on the way leaves at most an unfinished run.
@@ -6,9 +6,11 @@ the version with all of its tags in one call. A process killed on the way leaves
 
 import io
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import redirect_stderr
 from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import mlflow
@@ -19,16 +21,19 @@ from mlflow.models import Model, ModelSignature
 
 from conceptry.models.errors import InputError
 from conceptry.models.manifest import PACKAGE
-from conceptry.models.method import Method, load_method, make_options
+from conceptry.models.method import Package, load_method, make_options
 from conceptry.registry import tags as t
-from conceptry.registry.packaging import Staged, pinned, staged
+from conceptry.registry.packaging import StagedPackage, pinned, stage_package
 from conceptry.registry.store import connect, ensure_experiment, name_lock
 from conceptry.registry.versions import Version, find_version, list_versions
+
+Write = Callable[[Path], Package]
+"""Writes a package folder and says what is in it."""
 
 
 @dataclass(frozen=True)
 class Registration:
-    """The version, whether this call created it (else the same one was there already), and notes on how it works."""
+    """The version, whether this call created it (else it existed already), and notes on how it works."""
 
     version: Version
     created: bool
@@ -44,64 +49,83 @@ def register(
 ) -> Registration:
     """Register an explainer of `method` with `options` as the next version of the model `name` (default: the method).
 
-    A version with equal artifacts, hyperparameters and code is not registered twice: the one there is returned.
+    A version with equal artifacts, hyperparameters and code is not registered twice: the existing one is returned.
     Raises InputError for unknown methods, options and values; nothing is stored then.
     """
-    described = load_method(method)
+    explainer = load_method(method)
     name = _checked_name(name or method)
-    client = connect()  # before the package is built: an explained model may come from the same store
-    with staged(described, make_options(described, options or {})) as package:
-        signature = _check_example(described, package)
-        notes = tuple(package.package.notes)
-        with name_lock(name):
-            for version in list_versions(name):
-                if version.method != method:
-                    raise InputError(f"{name} holds versions of the method {version.method}; choose another name")
-                if version.fingerprint == package.fingerprint:
-                    return Registration(version, False, notes)
-            return Registration(_create(client, described, package, signature, name, description), True, notes)
+    connect()  # before the package is built: an explained model may come from the same store
+    with stage_package(explainer, partial(explainer.build, make_options(explainer, options or {}))) as package:
+        return register_package(package, name, description)
 
 
-def _check_example(method: Method, package: Staged) -> ModelSignature:
+def register_package(
+    package: StagedPackage, name: str, description: str | None = None, logged_name: str | None = None
+) -> Registration:
+    """Register a staged package as the next version of `name`, or find the version that it equals.
+
+    logged_name: name of its logged model, by default that of the method.
+    """
+    name = _checked_name(name)
+    client = connect()
+    signature = _check_example(package)
+    notes = tuple(package.about.notes)
+    with name_lock(name):
+        for version in list_versions(name):
+            if version.method != package.method.name:
+                raise InputError(f"{name} holds versions of the method {version.method}; choose another name")
+            if version.fingerprint == package.fingerprint:
+                return Registration(version, False, notes)
+        version = _create(client, package, signature, name, description, logged_name)
+        return Registration(version, True, notes)
+
+
+def log_package(package: StagedPackage, run: Run, name: str | None = None) -> str:
+    """Log a staged package to `run` without registering it; return the logged model's URI."""
+    return _log_model(connect(), package, _check_example(package), run, name)
+
+
+def save_package(package: StagedPackage, path: Path) -> None:
+    """Save a staged package as an MLflow model in the new folder `path`."""
+    import mlflow.pyfunc
+
+    mlflow.pyfunc.save_model(path, **_model_arguments(package, _check_example(package)))
+
+
+def _check_example(package: StagedPackage) -> ModelSignature:
     """The signature of the package. One that cannot be read back, or cannot answer its own example, is never logged."""
     from conceptry.models.devices import resolve_device  # imports torch, which the other commands do without
 
-    explainer = method.explainer_class()(package.manifest_sha256)
+    explainer = package.method.explainer_class()(package.manifest_sha256)
     explainer.load(package.directory, resolve_device("auto"))
-    explainer.explain(pd.DataFrame(dict(package.package.example)), {})
+    explainer.explain(pd.DataFrame(dict(package.about.example)), {})
     return explainer.signature
 
 
 def _create(
     client: MlflowClient,
-    method: Method,
-    package: Staged,
+    package: StagedPackage,
     signature: ModelSignature,
     name: str,
     description: str | None,
+    logged_name: str | None,
 ) -> Version:
     experiment = ensure_experiment(client, f"conceptry/{name}")
-    lineage = t.lineage_tags(package.package.tags)
+    identity = {t.METHOD: package.method.name, t.FINGERPRINT: package.fingerprint}
+    lineage = t.lineage_tags(package.about.tags)
     run = client.create_run(
-        experiment.experiment_id,
-        run_name=f"{name} {package.fingerprint[:8]}",
-        tags={t.METHOD: method.name, t.FINGERPRINT: package.fingerprint, **lineage},
+        experiment.experiment_id, run_name=f"{name} {package.fingerprint[:8]}", tags=identity | lineage
     )
     run_id = run.info.run_id
     try:
-        for key, value in package.package.params.items():
+        for key, value in package.about.params.items():
             client.log_param(run_id, key, value)
-        model_uri = _log_model(client, method, package, signature, run)
+        model_uri = _log_model(client, package, signature, run, logged_name)
         digests = {f"{t.FILE}{path}": digest for path, digest in package.digests().items()}
-        tags = {
-            t.METHOD: method.name,
-            t.FINGERPRINT: package.fingerprint,
-            t.MANIFEST: package.manifest_sha256,
-            t.CODE: package.code_sha256,
-        }
+        code = {t.MANIFEST: package.manifest_sha256, t.CODE: package.code_sha256}
         # MLflow prints what it did to standard error; the caller says it in its own words.
         with redirect_stderr(io.StringIO()):
-            created = mlflow.register_model(model_uri, name, tags=tags | lineage | digests)
+            created = mlflow.register_model(model_uri, name, tags=identity | code | lineage | digests)
         if description:
             client.update_model_version(name, created.version, description)
     except BaseException:
@@ -111,33 +135,43 @@ def _create(
     return find_version(f"models:/{name}/{created.version}")
 
 
-def _log_model(client: MlflowClient, method: Method, package: Staged, signature: ModelSignature, run: Run) -> str:
+def _log_model(
+    client: MlflowClient, package: StagedPackage, signature: ModelSignature, run: Run, name: str | None
+) -> str:
     """Log the pyfunc to `run` whatever run or experiment the caller has active; returns the logged model's URI."""
     import mlflow.pyfunc
 
+    name = name or package.method.name
     logged = client.create_logged_model(
         run.info.experiment_id,
-        name=method.name,
+        name=name,
         source_run_id=run.info.run_id,
-        params={key: str(value) for key, value in package.package.params.items()},
-        tags={t.METHOD: method.name, t.FINGERPRINT: package.fingerprint},
+        params={key: str(value) for key, value in package.about.params.items()},
+        tags={t.METHOD: package.method.name, t.FINGERPRINT: package.fingerprint},
     )
     Model.log(
         artifact_path=None,
         flavor=mlflow.pyfunc,
-        name=method.name,
+        name=name,
         model_id=logged.model_id,
         run_id=run.info.run_id,
-        python_model=str(package.entry),
-        artifacts={PACKAGE: str(package.directory)},
-        model_config={"device": "auto"},
-        code_paths=[str(package.code / "conceptry")],
-        signature=signature,
-        input_example=pd.DataFrame(dict(package.package.example)),
-        pip_requirements=pinned(package.package.requirements),
-        metadata={t.METHOD: method.name},
+        **_model_arguments(package, signature),
     )
     return f"models:/{logged.model_id}"
+
+
+def _model_arguments(package: StagedPackage, signature: ModelSignature) -> dict[str, Any]:
+    """What MLflow's pyfunc flavor is told of the model, whether it is saved or logged."""
+    return {
+        "python_model": str(package.entry),
+        "artifacts": {PACKAGE: str(package.directory)},
+        "model_config": {"device": "auto"},
+        "code_paths": [str(package.code / "conceptry")],
+        "signature": signature,
+        "input_example": pd.DataFrame(dict(package.about.example)),
+        "pip_requirements": pinned(package.about.requirements),
+        "metadata": {t.METHOD: package.method.name, t.MANIFEST: package.manifest_sha256},
+    }
 
 
 def _checked_name(name: str) -> str:

@@ -8,11 +8,9 @@ import re
 import warnings
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mlflow import MlflowClient
-from mlflow.artifacts import download_artifacts
 from mlflow.entities import Metric
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
@@ -147,21 +145,21 @@ def load(uri: str, **model_config: Any) -> "PyFuncModel":
     """
     import mlflow.pyfunc
 
+    version = find_version(uri)
+    warn_of_other_code(version)
+    return mlflow.pyfunc.load_model(version.uri, model_config=model_config or None)
+
+
+def warn_of_other_code(version: Version) -> None:
+    """Warn the caller's caller where a version that is about to run here carries other code than conceptry's own."""
     from conceptry.registry.packaging import code_digest
 
-    version = find_version(uri)
     if version.code_sha256 != code_digest():
         warnings.warn(
             f"{version.uri} was registered with other code than the conceptry installed here, which runs it now",
             CodeWarning,
-            stacklevel=2,
+            stacklevel=3,
         )
-    return mlflow.pyfunc.load_model(version.uri, model_config=model_config or None)
-
-
-def fetch_artifacts(version: Version, target: Path) -> Path:
-    """Download all files of a version below `target`; return the folder that holds its MLmodel."""
-    return Path(download_artifacts(version.uri, dst_path=str(target)))
 
 
 def _is_complete(version: ModelVersion) -> bool:

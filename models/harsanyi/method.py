@@ -126,5 +126,6 @@ METHOD = Method(
     summary="Sparse AND and OR interactions of any model's inputs, drawn as And-Or graphs.",
     options=HarsanyiOptions,
     build=build,
+    read=read_package,
     explainer="conceptry.models.harsanyi.pyfunc:HarsanyiExplainer",
 )

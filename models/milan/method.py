@@ -33,7 +33,15 @@ from conceptry.models.milan.exemplars.records import LayerExemplars, read_result
 from conceptry.models.milan.exemplars.sources import DEFAULT_SIZE, open_source
 from conceptry.models.milan.exemplars.unit_store import NetworkUnits
 from conceptry.models.milan.network import default_layers, load_network
-from conceptry.models.milan.package import CLIP_DISSECT, DESCRIBER, OF_WORDS, UNITS, check_words, write_package
+from conceptry.models.milan.package import (
+    CLIP_DISSECT,
+    DESCRIBER,
+    OF_WORDS,
+    UNITS,
+    check_words,
+    read_package,
+    write_package,
+)
 from conceptry.models.milan.settings import GREEDY, MI, RERANK, SAMPLE, DecodingSettings, ExemplarSettings
 
 MODEL, DATA = "zoo:scenes", "zoo:emoji-scenes"
@@ -310,5 +318,6 @@ METHOD = Method(
     summary="What the units of a network respond to, described in words.",
     options=MilanOptions,
     build=build,
+    read=read_package,
     explainer="conceptry.models.milan.pyfunc:MilanExplainer",
 )

@@ -98,5 +98,6 @@ METHOD = Method(
     summary="Sparse changes of pictures: what a class looks like to a network, and what would change its mind.",
     options=PerturbationOptions,
     build=build,
+    read=read_package,
     explainer="conceptry.models.perturbation.pyfunc:PerturbationExplainer",
 )

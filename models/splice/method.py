@@ -123,5 +123,6 @@ METHOD = Method(
     summary="Sparse nonnegative decompositions of CLIP embeddings into words.",
     options=SpliceOptions,
     build=build,
+    read=read_package,
     explainer="conceptry.models.splice.pyfunc:SpliceExplainer",
 )

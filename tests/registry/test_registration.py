@@ -11,12 +11,13 @@ import mlflow
 import pandas as pd
 import pytest
 from mlflow import MlflowClient
+from mlflow.artifacts import download_artifacts
 from PIL import Image
 
 from conceptry.models.errors import InputError, IntegrityError
 from conceptry.models.images import png_bytes
 from conceptry.registry import find_version, list_versions, load, register
-from conceptry.registry.versions import CodeWarning, fetch_artifacts
+from conceptry.registry.versions import CodeWarning
 from support import ROOT, WORDS, environment
 
 pytestmark = pytest.mark.usefixtures("store")
@@ -44,7 +45,7 @@ def test_a_version_says_what_it_consists_of(tiny_version, tiny_options) -> None:
 
 def fetched(version) -> Path:
     target = Path("fetched") / version.fingerprint[:8]
-    return fetch_artifacts(version, target)
+    return Path(download_artifacts(version.uri, dst_path=str(target)))
 
 
 def test_no_pickle_in_a_version(tiny_version) -> None:

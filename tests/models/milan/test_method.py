@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from mlflow import MlflowClient
+from mlflow.artifacts import download_artifacts
 
 import colours
 from conceptry.models.errors import InputError, IntegrityError
@@ -29,7 +30,6 @@ from conceptry.models.milan.network import load_network
 from conceptry.models.milan.package import read_package
 from conceptry.models.milan.settings import DecodingSettings, ExemplarSettings
 from conceptry.registry import load, register
-from conceptry.registry.versions import fetch_artifacts
 
 CPU = torch.device("cpu")
 COMPUTED = {"model": "zoo:scenes", "size": 40, "k": 3, "quantile": 0.95}
@@ -95,7 +95,7 @@ def test_a_changed_byte_is_named_when_the_version_is_loaded(milan_options) -> No
 
 
 def test_no_pickle_in_a_version(milan_version, tmp_path: Path) -> None:
-    files = fetch_artifacts(milan_version, tmp_path / "fetched").rglob("*")
+    files = Path(download_artifacts(milan_version.uri, dst_path=str(tmp_path / "fetched"))).rglob("*")
     suffixes = {path.suffix for path in files if path.is_file()}
     assert suffixes <= {".safetensors", ".json", ".txt", ".py", ".yaml", ".yml", "", ".md", ".gz"}
 
