@@ -13,10 +13,13 @@ class IntegrityError(ConceptryError):
     """A stored or downloaded file does not have the digest that was recorded for it."""
 
 
-def shown(value: object, length: int = 80) -> str:
-    """A value for the sentence that refuses it; of a long one, as the base64 of a picture, the start."""
+def truncated_repr(value: object, length: int = 80) -> str:
+    """Write a value for the sentence that refuses it: of a long one, such as an image in base64, only the start."""
     text = repr(value)
     return text if len(text) <= length else f"{text[:length]}... ({len(text):,} characters)"
+
+
+shown = truncated_repr  # its former name
 
 
 class ConvergenceWarning(UserWarning):

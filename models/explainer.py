@@ -88,7 +88,7 @@ def is_given(value: object) -> bool:
     return value is not None and not (isinstance(value, float) and math.isnan(value)) and value is not pd.NA
 
 
-def at(row: int, column: str, error: Exception | str) -> InputError:
+def cell_error(row: int, column: str, error: Exception | str) -> InputError:
     """An error that names the cell it is about; rows count from 0."""
     return InputError(f"row {row}, column {column!r}: {error}")
 

@@ -1,19 +1,16 @@
-"""Lend a model to a computation that needs it in evaluation mode, and give it back as it was.
-
-Find the layers of a network by their dotted names.
-"""
+"""Look into a network while it runs, and leave it as it was: evaluation mode, layers by name, hooks of one thread."""
 
 import difflib
 import threading
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 from weakref import WeakKeyDictionary
 
 from torch import Tensor, nn
 
-from conceptry.models.errors import InputError, shown
+from conceptry.models.errors import InputError, truncated_repr
 
 _HOOKS = (
     "_forward_hooks",
@@ -49,7 +46,7 @@ def module_of(model: Callable[..., Any]) -> nn.Module | None:
 
 
 @contextmanager
-def untouched(model: Callable[..., Any]) -> Iterator[None]:
+def evaluation_mode(model: Callable[..., Any]) -> Iterator[None]:
     """In the block the model is in evaluation mode and its parameters ask for no gradient.
 
     Afterwards every submodule's training flag and hooks, and every parameter's requires_grad and grad, are as they
@@ -106,8 +103,40 @@ def _restore(found: _Found) -> None:
             now.update(hooks)
 
 
+untouched = evaluation_mode  # its former name, which was exported
+
+
+@contextmanager
+def forward_hooks(
+    module: nn.Module, parts: Mapping[str, nn.Module], hook: Callable[[str, tuple[Any, ...], Any], Any]
+) -> Iterator[None]:
+    """In the block, call `hook` as soon as one of `parts` has run, where the thread that opened the block runs it.
+
+    Other threads may run the module meanwhile, and are not listened to. The module is in evaluation mode, and is left
+    as it was found.
+
+    Args:
+        module: the whole network.
+        parts: submodules of it, by the names that `hook` is to know them by.
+        hook: called with the name, the inputs and the output of the part. What it returns takes the place of the
+            output, unless it is None.
+    """
+    owner = threading.get_ident()
+
+    def hook_of(name: str) -> Callable[..., Any]:
+        def call(_part: nn.Module, inputs: tuple[Any, ...], output: Any) -> Any:
+            return hook(name, inputs, output) if threading.get_ident() == owner else None
+
+        return call
+
+    with evaluation_mode(module), ExitStack() as handles:  # else others who use it would take the hooks away
+        for name, part in parts.items():
+            handles.callback(part.register_forward_hook(hook_of(name)).remove)
+        yield
+
+
 def find_layer(module: nn.Module, layer: str, name: str) -> nn.Module:
-    """The submodule of `module` called `layer`, such as "layer1.0.conv1".
+    """Look up the submodule of `module` called `layer`, such as "layer1.0.conv1".
 
     Raises InputError with near names where there is none; `name` is what the sentence calls the network.
     """
@@ -115,9 +144,12 @@ def find_layer(module: nn.Module, layer: str, name: str) -> nn.Module:
     if layer in layers:
         return layers[layer]
     near = difflib.get_close_matches(layer, layers, n=5, cutoff=0.4) or list(layers)
-    raise InputError(f"{name}: has no layer {shown(layer)}; expected one such as {some(near)}")
+    raise InputError(f"{name}: has no layer {truncated_repr(layer)}; expected one such as {format_names(near)}")
 
 
-def some(names: Sequence[str]) -> str:
-    """The first names and how many there are besides: "a, b, c, d, e and 7 more"."""
+def format_names(names: Sequence[str]) -> str:
+    """Join the first names and say how many there are besides: "a, b, c, d, e and 7 more"."""
     return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
+
+
+some = format_names  # its former name

@@ -39,11 +39,11 @@ def refuse_pickles(folder: Path, name: str) -> None:
     """Raise InputError where a file of the folder is a pickle, by its ending or by its first and last bytes."""
     for path in files_in(folder):
         if path.suffix in _SUFFIXES or _is_pickle(path):
-            raise refusal(name, f"its file {path.relative_to(folder).as_posix()} is a pickle")
+            raise pickle_error(name, f"its file {path.relative_to(folder).as_posix()} is a pickle")
 
 
-def refusal(name: str, reason: str) -> InputError:
-    """The one sentence that names both ways out."""
+def pickle_error(name: str, reason: str) -> InputError:
+    """Make the error for a model `name` that would have to be unpickled; its sentence names both ways out."""
     return InputError(
         f"{name}: {reason}, and is not loaded; log the model again in the format skops (scikit-learn), pt2 (PyTorch) "
         "or from code (pyfunc), or allow it by --allow-pickle, which runs code from the file"

@@ -36,7 +36,7 @@ from mlflow.types.schema import AnyType, Array, Object, Property
 
 from conceptry.models.errors import InputError
 from conceptry.models.explained.protocol import ExplainedModel
-from conceptry.models.explainer import Explainer, at, is_given
+from conceptry.models.explainer import Explainer, cell_error, is_given
 from conceptry.models.harsanyi.interactions.and_or import split
 from conceptry.models.harsanyi.interactions.record import Interactions
 from conceptry.models.harsanyi.method import read_package
@@ -118,15 +118,15 @@ class HarsanyiExplainer(Explainer):
             return values
         value = values.get(modality)
         if not is_given(value):
-            raise at(row, modality, f"is not given; expected one {modality} a row")
+            raise cell_error(row, modality, f"is not given; expected one {modality} a row")
         if modality == "text":
             if not isinstance(value, str) or not value.strip():
-                raise at(row, "text", "expected a text that is not blank")
+                raise cell_error(row, "text", "expected a text that is not blank")
             return value
         try:
             return _points(value) if modality == "points" else _pixels(value, self.harsanyi.model)
         except InputError as error:
-            raise at(row, modality, error) from None
+            raise cell_error(row, modality, error) from None
 
     def _check_listed(self, sample: Any) -> None:
         """Refuse to list all patterns of many players: each is an object of the answer, 100 bytes and more."""

@@ -10,9 +10,8 @@ Of tokens the unit is silenced in all, that of the class included: the exemplars
 reads it.
 """
 
-import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,7 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from conceptry.models.errors import InputError
-from conceptry.models.explained.hooks import find_layer, untouched
+from conceptry.models.explained.hooks import find_layer, forward_hooks
 from conceptry.models.explained.protocol import PixelModel
 
 Unit = tuple[str, int]  # a layer and the number of a unit in it
@@ -38,23 +37,14 @@ def ablated(module: nn.Module, units: Mapping[str, Sequence[int]], name: str = "
     Raises InputError for unknown layers, at once; in a forward pass for a unit that the layer does not have, and for a
     layer that does not put out one tensor of units. A layer that is not run is not noticed.
     """
-    found = [(layer, find_layer(module, layer, name), numbers) for layer, numbers in units.items() if len(numbers)]
-    owner = threading.get_ident()
+    parts = {layer: find_layer(module, layer, name) for layer, numbers in units.items() if len(numbers)}
+    indices = {layer: torch.as_tensor(np.asarray(units[layer], dtype=np.int64)) for layer in parts}
 
-    def silencer(layer: str, numbers: Sequence[int]) -> Callable[..., Tensor | None]:
-        index = torch.as_tensor(np.asarray(numbers, dtype=np.int64))
+    def silence(layer: str, _inputs: Any, output: Any) -> Tensor:
+        _check(output, layer, indices[layer], name)
+        return output.index_fill(_AXES[output.ndim], indices[layer].to(output.device), 0.0)
 
-        def silence(_module: nn.Module, _arguments: Any, output: Any) -> Tensor | None:
-            if threading.get_ident() != owner:
-                return None
-            _check(output, layer, index, name)
-            return output.index_fill(_AXES[output.ndim], index.to(output.device), 0.0)
-
-        return silence
-
-    with ExitStack() as stack, untouched(module):
-        for layer, part, numbers in found:
-            stack.callback(part.register_forward_hook(silencer(layer, numbers)).remove)
+    with forward_hooks(module, parts, silence):
         yield
 
 

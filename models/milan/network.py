@@ -22,7 +22,7 @@ import torch
 from torch import Tensor, nn
 
 from conceptry.models.errors import InputError
-from conceptry.models.explained.hooks import some
+from conceptry.models.explained.hooks import format_names
 from conceptry.models.explained.image_inputs import as_pixel_model, to_pictures
 from conceptry.models.explained.load import load_explained
 from conceptry.models.explained.protocol import PixelModel
@@ -52,7 +52,7 @@ def default_layers(module: nn.Module, name: str = "the network") -> list[str]:
     for wrapper in _WRAPPERS:
         if wrapper in children:
             return [f"{wrapper}.{layer}" for layer in default_layers(children[wrapper], name)]
-    raise InputError(f"{name}: has no stages of known names; name its layers, such as {some(names)}")
+    raise InputError(f"{name}: has no stages of known names; name its layers, such as {format_names(names)}")
 
 
 def _stage_ends(sequence: nn.Module) -> list[str]:

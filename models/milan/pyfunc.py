@@ -47,8 +47,8 @@ from mlflow.types import ColSpec, DataType, ParamSchema, ParamSpec, Schema
 from mlflow.types.schema import AnyType, Array, Object, Property
 from PIL import Image
 
-from conceptry.models.errors import InputError, shown
-from conceptry.models.explainer import Explainer, at, in_spark, is_given
+from conceptry.models.errors import InputError, truncated_repr
+from conceptry.models.explainer import Explainer, cell_error, in_spark, is_given
 from conceptry.models.images import FORMATS, decode_image, image_bytes
 from conceptry.models.milan.describer.ranking import Description
 from conceptry.models.milan.exemplars.unit_store import NetworkUnits, UnitFiles
@@ -101,11 +101,13 @@ def read_row(units: NetworkUnits, number: int, cells: Mapping[Any, Any]) -> Row:
         )
     for name in ways[0]:
         if name not in given:
-            raise at(number, name, f"is not given; expected {_NEEDED[name]}")
+            raise cell_error(number, name, f"is not given; expected {_NEEDED[name]}")
     if ways[0] == _UNKNOWN:
         images, masks = (_files(number, name, given[name]) for name in _UNKNOWN)
         if len(images) != len(masks):
-            raise at(number, "masks", f"holds {len(masks)} masks for {len(images)} pictures; expected one for each")
+            raise cell_error(
+                number, "masks", f"holds {len(masks)} masks for {len(images)} pictures; expected one for each"
+            )
         return Row(number, images=images, masks=masks)
     layer = _named(number, "layer", given["layer"], _layer)
     _named(number, "layer", layer, units.check_layer)
@@ -125,11 +127,11 @@ def read_exemplars(row: Row) -> tuple[np.ndarray, np.ndarray]:
         pixels = _nth(row.number, "images", i, lambda cell=image: np.asarray(decode_image(image_bytes(cell), most)))
         if images and pixels.shape != images[0].shape:
             expected = f"picture 0 is {_size(images[0])}; expected pictures of one size in a row"
-            raise at(row.number, "images", f"picture {i} is {_size(pixels)} pixels, and {expected}")
+            raise cell_error(row.number, "images", f"picture {i} is {_size(pixels)} pixels, and {expected}")
         inside = _nth(row.number, "masks", i, lambda cell=mask: _mask(image_bytes(cell), most))
         if inside.shape != pixels.shape[:2]:
             expected = f"expected the size of its picture, {_size(pixels)}"
-            raise at(row.number, "masks", f"mask {i} is {_size(inside)} pixels; {expected}")
+            raise cell_error(row.number, "masks", f"mask {i} is {_size(inside)} pixels; {expected}")
         images.append(pixels)
         masks.append(inside)
     return np.moveaxis(np.stack(images), -1, 1), np.stack(masks)[:, None].astype(np.uint8)
@@ -140,11 +142,11 @@ def _files(number: int, name: str, cell: Any) -> tuple[Any, ...]:
     if isinstance(cell, np.ndarray) and cell.ndim == 1:
         cell = cell.tolist()
     if not isinstance(cell, (list, tuple)):
-        raise at(number, name, f"expected a list of {what}, got {type(cell).__name__}")
+        raise cell_error(number, name, f"expected a list of {what}, got {type(cell).__name__}")
     if not cell:
-        raise at(number, name, f"holds no {what}; expected at least one")
+        raise cell_error(number, name, f"holds no {what}; expected at least one")
     if len(cell) > MAX_PICTURES:
-        raise at(number, name, f"holds {len(cell):,} {what}; at most {MAX_PICTURES} are accepted")
+        raise cell_error(number, name, f"holds {len(cell):,} {what}; at most {MAX_PICTURES} are accepted")
     return tuple(cell)
 
 
@@ -163,21 +165,21 @@ def _unit(cell: Any, what: str = "the number of a unit, a whole one from 0") -> 
         cell = int(cell)
     if isinstance(cell, (int, np.integer)) and not isinstance(cell, bool) and 0 <= cell < 2**63:
         return int(cell)
-    raise InputError(f"expected {what}, got {shown(cell)}")
+    raise InputError(f"expected {what}, got {truncated_repr(cell)}")
 
 
 def _named(number: int, name: str, cell: Any, reader: Callable[[Any], Any]) -> Any:
     try:
         return reader(cell)
     except InputError as error:
-        raise at(number, name, error) from None
+        raise cell_error(number, name, error) from None
 
 
 def _nth(number: int, name: str, i: int, reader: Callable[[], np.ndarray]) -> np.ndarray:
     try:
         return reader()
     except InputError as error:
-        raise at(number, name, f"{'picture' if name == 'images' else 'mask'} {i}: {error}") from None
+        raise cell_error(number, name, f"{'picture' if name == 'images' else 'mask'} {i}: {error}") from None
 
 
 def _mask(content: bytes, max_pixels: int) -> np.ndarray:

@@ -1,6 +1,6 @@
 """Sparse perturbations: what would have to change, and what a class looks like to a model."""
 
-from conceptry.models.explained.hooks import untouched
+from conceptry.models.explained.hooks import evaluation_mode, untouched
 from conceptry.models.perturbation.class_scores import ClassScores
 from conceptry.models.perturbation.explanation import Explanation, PathPoint
 from conceptry.models.perturbation.optimizers.frank_wolfe import (
@@ -28,6 +28,7 @@ __all__ = [
     "Settings",
     "Solution",
     "counterfactual",
+    "evaluation_mode",
     "explain_error",
     "gradient_ascent",
     "invert",

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from conceptry.models.errors import InputError, shown
+from conceptry.models.errors import InputError, truncated_repr
 from conceptry.models.explained.image_inputs import as_pixel_model
 
 _LISTED = 10
@@ -65,7 +65,9 @@ class ClassScores:
         text = _as_text(value)
         places = [i for i, name in enumerate(self.classes) if name == text]
         if len(places) > 1:
-            raise InputError(f"{len(places)} classes are called {shown(text)}; give one of the indices {places}")
+            raise InputError(
+                f"{len(places)} classes are called {truncated_repr(text)}; give one of the indices {places}"
+            )
         if places:
             return places[0]
         if text.isascii() and text.isdigit() and int(text) < len(self.classes):
@@ -74,7 +76,7 @@ class ClassScores:
         near = [lower[name] for name in difflib.get_close_matches(text.lower(), lower, n=3, cutoff=0.5)]
         names = ", ".join(map(repr, near or self.classes[:_LISTED]))
         raise InputError(
-            f"{self.name} has no class {shown(text)}; {'near it' if near else 'there'} are {names}, "
+            f"{self.name} has no class {truncated_repr(text)}; {'near it' if near else 'there'} are {names}, "
             f"or an index from 0 to {len(self.classes) - 1}"
         )
 
@@ -97,4 +99,4 @@ def _as_text(value: object) -> str:
     # Tables hold whole numbers as floats where another row of the column is empty.
     if isinstance(value, numbers.Real) and not isinstance(value, bool | np.bool_) and float(value).is_integer():
         return str(int(float(value)))
-    raise InputError(f"expected the name or the index of a class, got {shown(value)}")
+    raise InputError(f"expected the name or the index of a class, got {truncated_repr(value)}")

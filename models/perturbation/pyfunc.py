@@ -53,7 +53,7 @@ from PIL import Image
 from torch import Tensor
 
 from conceptry.models.errors import InputError
-from conceptry.models.explainer import Explainer, at, in_spark, is_given
+from conceptry.models.explainer import Explainer, cell_error, in_spark, is_given
 from conceptry.models.images import decode_image, image_bytes, png_bytes
 from conceptry.models.perturbation.class_scores import ClassScores
 from conceptry.models.perturbation.explanation import Explanation
@@ -158,17 +158,17 @@ def read_row(scores: ClassScores, settings: Settings, number: int, cells: Mappin
     given = {name: cells[name] for name in _WHAT if is_given(cells.get(name))}
     for name in _NEEDED[mode]:
         if name not in given:
-            raise at(number, name, f"is not given; {mode} needs {_WHAT[name]} in every row")
+            raise cell_error(number, name, f"is not given; {mode} needs {_WHAT[name]} in every row")
     for name in given:
         if name not in (*_NEEDED[mode], *_OPTIONAL[mode]):
             taken = " and ".join((*_NEEDED[mode], *_OPTIONAL[mode]))
-            raise at(number, name, f"is given, and {mode} takes {taken} only")
+            raise cell_error(number, name, f"is given, and {mode} takes {taken} only")
 
     def read(name: str, reader: Any) -> Any:
         try:
             return reader(given[name]) if name in given else None
         except InputError as error:
-            raise at(number, name, error) from None
+            raise cell_error(number, name, error) from None
 
     def pixels(value: object) -> Tensor:
         picture = np.asarray(decode_image(image_bytes(value)))
@@ -183,7 +183,7 @@ def read_row(scores: ClassScores, settings: Settings, number: int, cells: Mappin
         start = read("source", pixels)
         if start is not None and tuple(start.shape[1:]) != shape:
             height, width = start.shape[2:]
-            raise at(number, "source", f"is {width} x {height} pixels, and image is {shape[2]} x {shape[1]}")
+            raise cell_error(number, "source", f"is {width} x {height} pixels, and image is {shape[2]} x {shape[1]}")
         return Row(number, shape, image, start)
     target, source = read("target", scores.index_of), read("source", scores.index_of)
     return Row(number, shape, image, target=target, source=source)
@@ -193,7 +193,7 @@ def _own_shape(scores: ClassScores, number: int) -> tuple[int, ...]:
     try:
         return pixel_shape(scores.model)
     except InputError as error:
-        raise at(number, "image", error) from None
+        raise cell_error(number, "image", error) from None
 
 
 MAX_ROWS = 64  # of one batch
@@ -297,7 +297,7 @@ class PerturbationExplainer(Explainer):
         for row, of in zip(batch, wrong, strict=True):
             if row.target == of:
                 how = "which the network predicts as well" if row.source is None else "and so is the source"
-                raise at(
+                raise cell_error(
                     row.number,
                     "target",
                     f"the true class is {self.scores.classes[of]!r}, {how}: there is no error to explain; "

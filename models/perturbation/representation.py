@@ -9,7 +9,6 @@
 Inversion minimises ||f(x + delta) - f(t)|| / ||f(t)||.
 """
 
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -18,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from conceptry.models.errors import InputError
-from conceptry.models.explained.hooks import find_layer, some, untouched
+from conceptry.models.explained.hooks import find_layer, format_names, forward_hooks
 from conceptry.models.explained.protocol import PixelModel
 
 
@@ -33,7 +32,7 @@ def layer_to_match(model: PixelModel, layer: str | None) -> tuple[nn.Module, boo
     if linear:
         return linear[-1], False
     names = [path for path, _ in model.module.named_modules() if path]
-    raise InputError(f"{model.name}: has no Linear layer; name one of {some(names)} as the layer to match")
+    raise InputError(f"{model.name}: has no Linear layer; name one of {format_names(names)} as the layer to match")
 
 
 @contextmanager
@@ -44,30 +43,24 @@ def representation(model: PixelModel, layer: str | None = None) -> Iterator[Call
     Raises InputError for unknown layers, layers that are not run, and layers that do not put out one tensor.
     """
     module, after = layer_to_match(model, layer)
-    owner = threading.get_ident()
-    seen: list[Any] = []
+    recorded: list[Any] = []
 
-    def listen(_: nn.Module, arguments: tuple[Any, ...], output: Any) -> None:
-        if threading.get_ident() == owner:
-            seen.append(output if after else arguments[0])
+    def record(_name: str, inputs: tuple[Any, ...], output: Any) -> None:
+        recorded.append(output if after else inputs[0])
 
     def read(pixels: Tensor) -> Tensor:
-        seen.clear()
+        recorded.clear()
         model.from_pixels(pixels)
-        if not seen:
+        if not recorded:
             raise InputError(f"{model.name}: layer {layer!r} is not run as a module of its own, so it cannot be read")
-        value = seen.pop()
-        seen.clear()  # of a layer that is run several times the last run counts
+        value = recorded.pop()
+        recorded.clear()  # of a layer that is run several times the last run counts
         if not isinstance(value, Tensor) or not value.is_floating_point() or len(value) != len(pixels):
             raise InputError(f"{model.name}: layer {layer!r} does not put out one tensor (batch, ...) of numbers")
         return value.flatten(1)
 
-    with untouched(model.module):  # or others who use it would take the hook away, or put it back
-        handle = module.register_forward_hook(listen)
-        try:
-            yield read
-        finally:
-            handle.remove()
+    with forward_hooks(model.module, {"matched": module}, record):
+        yield read
 
 
 def relative_distance(features: Tensor, target: Tensor) -> Tensor:

@@ -26,7 +26,7 @@ from torch import Tensor
 
 from conceptry.models.encoders.protocol import encode_images, encode_texts
 from conceptry.models.errors import InputError
-from conceptry.models.explainer import Explainer, at, is_given
+from conceptry.models.explainer import Explainer, cell_error, is_given
 from conceptry.models.images import decode_image, image_bytes
 from conceptry.models.splice.method import read_package
 from conceptry.models.splice.model import Explanation, Splice
@@ -137,12 +137,12 @@ def _picture(row: int, value: object):
     try:
         return decode_image(image_bytes(value))
     except InputError as error:
-        raise at(row, "image", error) from None
+        raise cell_error(row, "image", error) from None
 
 
 def _text(row: int, value: object) -> str:
     if not isinstance(value, str) or not value.strip():
-        raise at(row, "text", "expected a text that is not blank")
+        raise cell_error(row, "text", "expected a text that is not blank")
     return value
 
 
@@ -154,15 +154,17 @@ def _vector(row: int, value: Any, d: int) -> np.ndarray:
             raise TypeError
         vector = np.asarray(entries, dtype=np.float64)
     except (TypeError, ValueError):
-        raise at(row, "embedding", f"expected {d} numbers") from None
+        raise cell_error(row, "embedding", f"expected {d} numbers") from None
     except OverflowError:  # an integer beyond float64; JSON's 1e400 arrives as infinity
-        raise at(row, "embedding", f"expected {d} finite numbers, got NaN or infinite values") from None
+        raise cell_error(row, "embedding", f"expected {d} finite numbers, got NaN or infinite values") from None
     if vector.shape != (d,):
-        raise at(row, "embedding", f"expected {d} numbers, got shape {vector.shape}")
+        raise cell_error(row, "embedding", f"expected {d} numbers, got shape {vector.shape}")
     if not np.isfinite(vector).all():
-        raise at(row, "embedding", f"expected {d} finite numbers, got NaN or infinite values")
+        raise cell_error(row, "embedding", f"expected {d} finite numbers, got NaN or infinite values")
     if not vector.any():
-        raise at(row, "embedding", "the zero vector has no direction; expected at least one number that is not 0")
+        raise cell_error(
+            row, "embedding", "the zero vector has no direction; expected at least one number that is not 0"
+        )
     return (vector / np.abs(vector).max()).astype(np.float32)
 
 
@@ -172,4 +174,4 @@ def _name_the_row(encoder: Any, rows: list[int], texts: list[str]) -> None:
         try:
             encoder.tokenize([text])
         except InputError as error:
-            raise at(row, "text", error) from None
+            raise cell_error(row, "text", error) from None

@@ -31,7 +31,7 @@ from conceptry.models.explained.base import Described, Description, Source
 from conceptry.models.explained.image_inputs import PIXELS_NOTE
 from conceptry.models.explained.loaders import sklearn
 from conceptry.models.explained.loaders.torch import example_clouds, exported_on, torch_model
-from conceptry.models.explained.pickles import pickle_setting, refusal, refuse_pickles
+from conceptry.models.explained.pickles import pickle_error, pickle_setting, refuse_pickles
 from conceptry.models.explained.signature import Inputs, inputs_of, refuse_statistics, table_columns, whole_baselines
 from conceptry.models.explained.tables import reason_of, typed_frame
 from conceptry.models.manifest import digest_of_files, files_in
@@ -236,7 +236,7 @@ def _open(folder: Path, name: str, device: torch.device, allow_pickle: bool) -> 
             raise InputError(f"{name}: needs the package {error.name}, which is not installed here") from None
         except MlflowException as error:
             if "MLFLOW_ALLOW_PICKLE_DESERIALIZATION" in str(error):
-                raise refusal(name, "it is stored in a form that may run code when it is read") from None
+                raise pickle_error(name, "it is stored in a form that may run code when it is read") from None
             raise InputError(f"{name}: MLflow cannot load it ({reason_of(error)})") from None
         except Exception as error:  # code of the model's own
             raise InputError(f"{name}: cannot be loaded ({reason_of(error)})") from None

@@ -22,7 +22,7 @@ import pandas as pd
 
 from conceptry.models.errors import InputError
 from conceptry.models.explained.base import Described, Description, Source
-from conceptry.models.explained.pickles import refusal
+from conceptry.models.explained.pickles import pickle_error
 from conceptry.models.explained.signature import Inputs
 from conceptry.models.explained.tables import typed_frame
 
@@ -86,7 +86,7 @@ def read_skops(path: Path, name: str) -> Any:
         return skops.io.load(path, trusted=list(TRUSTED))
     except UntrustedTypesFoundException:
         unknown = sorted(set(skops.io.get_untrusted_types(file=path)) - set(TRUSTED))
-        raise refusal(name, f"its skops file holds types that may run code ({', '.join(unknown)})") from None
+        raise pickle_error(name, f"its skops file holds types that may run code ({', '.join(unknown)})") from None
 
 
 def form_of(estimator: Any, outputs: str, name: str) -> str:

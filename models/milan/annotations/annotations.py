@@ -38,7 +38,7 @@ from typing import Any
 
 import numpy as np
 
-from conceptry.models.errors import InputError, shown
+from conceptry.models.errors import InputError, truncated_repr
 from conceptry.models.milan.annotations.layers import VALIDATION_PICTURES, AnnotatedLayer, ImageFolder, open_layer
 from conceptry.models.milan.exemplars.records import UnitExemplars
 
@@ -68,10 +68,10 @@ def networks_of(key: str) -> tuple[str, ...]:
         if known is None:
             names = [*KEYS, *GROUPS]
             near = difflib.get_close_matches(name, names, n=3, cutoff=0.5) or [*KEYS, *list(GROUPS)[:8], "not-..."]
-            raise InputError(f"MILANNOTATIONS has no {shown(name)}; expected one such as {', '.join(near)}")
+            raise InputError(f"MILANNOTATIONS has no {truncated_repr(name)}; expected one such as {', '.join(near)}")
         found += known
     if twice := sorted({name for name in found if found.count(name) > 1}):
-        raise InputError(f"{shown(key)} names {twice[0]} twice; expected each network once")
+        raise InputError(f"{truncated_repr(key)} names {twice[0]} twice; expected each network once")
     return tuple(found)
 
 
@@ -132,7 +132,7 @@ class AnnotatedUnits(Sequence[AnnotatedUnit]):
             raise InputError(f"several networks are loaded; name one: {', '.join(self._networks)}")
         chosen = self._networks.get(network or next(iter(self._networks)))
         if chosen is None:
-            raise InputError(f"{shown(network)} is not loaded; expected one of {', '.join(self._networks)}")
+            raise InputError(f"{truncated_repr(network)} is not loaded; expected one of {', '.join(self._networks)}")
         found = chosen.layer(str(layer))
         rows = np.flatnonzero(found.units == unit)
         if not len(rows) or len(chosen.captions.get((found.name, unit), ())) < CAPTIONS:
@@ -162,7 +162,7 @@ class _Network:
     def layer(self, name: str) -> AnnotatedLayer:
         if name not in self.layers:
             near = difflib.get_close_matches(name, self.layers, n=3, cutoff=0.3) or list(self.layers)
-            raise InputError(f"{self.key}: has no layer {shown(name)}; expected one such as {', '.join(near)}")
+            raise InputError(f"{self.key}: has no layer {truncated_repr(name)}; expected one such as {', '.join(near)}")
         return self.layers[name]
 
 
@@ -198,8 +198,8 @@ def _read_network(root: Path, key: str, folder: ImageFolder | None) -> _Network:
     if unknown := sorted(written - set(names)):
         near = difflib.get_close_matches(unknown[0], names, n=3, cutoff=0.3) or names
         raise InputError(
-            f"{directory / 'annotations.csv'}: describes the layer {shown(unknown[0])}, for which there is no folder; "
-            f"expected one such as {', '.join(near)}"
+            f"{directory / 'annotations.csv'}: describes the layer {truncated_repr(unknown[0])}, for which there is "
+            f"no folder; expected one such as {', '.join(near)}"
         )
     layers = {name: open_layer(directory / name, folder) for name in names}
     strangers = [place for place in captions if place[1] not in layers[place[0]].units]
@@ -237,7 +237,7 @@ def read_captions(path: Path) -> dict[tuple[str, int], tuple[str, ...]]:
         for row in reader:
             layer, unit, text = ((row[name] or "").strip() for name in COLUMNS)
             if not layer or not unit.isdecimal():
-                got = f"{shown(layer)} and {shown(unit)}"
+                got = f"{truncated_repr(layer)} and {truncated_repr(unit)}"
                 raise InputError(f"{path}, line {reader.line_num}: expected a layer and a unit's number, got {got}")
             place = (layer, int(unit))
             earlier = found.setdefault(place, ())

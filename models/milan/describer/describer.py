@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from conceptry.models.devices import resolve_device
 from conceptry.models.encoders.protocol import PackagedEncoder
-from conceptry.models.errors import InputError, shown
+from conceptry.models.errors import InputError, truncated_repr
 from conceptry.models.manifest import read_json, read_tensors, write_json
 from conceptry.models.milan.describer.decoder import Decoder
 from conceptry.models.milan.describer.decoding import score_captions
@@ -186,7 +186,7 @@ def describer_directory(name: str) -> Path:
         return Path(rest)
     near = difflib.get_close_matches(name, SCHEMES, n=1)
     hint = f"; did you mean {near[0]}?" if near else f"; expected one of {', '.join(SCHEMES)}"
-    raise InputError(f"unknown describer {shown(name)}{hint}")
+    raise InputError(f"unknown describer {truncated_repr(name)}{hint}")
 
 
 def read_describer(

@@ -50,7 +50,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from conceptry.models.devices import resolve_device
-from conceptry.models.errors import InputError, shown
+from conceptry.models.errors import InputError, truncated_repr
 from conceptry.models.manifest import read_json, read_tensors, write_json
 
 PROJECTION = "projection.safetensors"
@@ -257,7 +257,7 @@ def load_feature_encoder(name: str, device: str | torch.device = "auto") -> Feat
     architecture, at, file = rest.partition("@")
     if scheme == "torchvision" and at and architecture in (*_RESNETS, "alexnet"):
         return _torchvision(name, architecture, Path(file), device)
-    raise InputError(f"unknown feature encoder {shown(name)}; expected one such as {', '.join(SCHEMES)}")
+    raise InputError(f"unknown feature encoder {truncated_repr(name)}; expected one such as {', '.join(SCHEMES)}")
 
 
 def read_feature_encoder(directory: Path, device: str | torch.device = "auto") -> FeatureEncoder:

@@ -18,7 +18,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from conceptry.models.errors import InputError, shown
+from conceptry.models.errors import InputError, truncated_repr
 from conceptry.models.manifest import write_lines
 
 SPECIALS = ("<start>", "<stop>", "<pad>", "<unk>")
@@ -48,11 +48,13 @@ class Vocabulary:
             raise InputError("a vocabulary needs at least one word")
         for word in self.words:
             if not word or word in SPECIALS or word.split() != [word]:
-                raise InputError(f"a word of a vocabulary has no white space and is not special, got {shown(word)}")
+                raise InputError(
+                    f"a word of a vocabulary has no white space and is not special, got {truncated_repr(word)}"
+                )
         self._index = {word: number for number, word in enumerate(self.words)}
         if len(self._index) != len(self.words):
             twice = next(word for number, word in enumerate(self.words) if self._index[word] != number)
-            raise InputError(f"the words of a vocabulary must be distinct, {shown(twice)} is there twice")
+            raise InputError(f"the words of a vocabulary must be distinct, {truncated_repr(twice)} is there twice")
         self.start, self.stop, self.pad, self.unk = range(len(self.words), len(self.words) + len(SPECIALS))
 
     @classmethod

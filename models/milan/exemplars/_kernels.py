@@ -1,25 +1,33 @@
-"""The compiled part of the first pass: one look at every activation of a batch.
+"""Compiled parts of both passes: counting activations, the running top k, and masks at the size of the image.
 
 | symbol | meaning | shape |
 |---|---|---|
+| n, U, P | images, units, positions of the map | |
 | bits | activations, float32 seen as int32 | (n, U, P) or, channels last, (n, P, U) |
-| n, U, P | pictures, units, positions of the map | |
 | counts | how often each code occurred: ZEROS slots for 0, BINS positive, BINS negative codes | (U, ZEROS + 2 BINS) |
 | base | code of the smallest magnitude that is told from 0, of each unit | (U,) |
-| high, low | keys of the largest and smallest activation of each unit on each picture | (n, U) |
+| high, low | keys of the largest and smallest activation of each unit on each image | (n, U) |
+| values, ids, slots | the k largest activations, their images, where the maps of these are kept | (U, k) |
+| maps, masks | activation maps; where they exceed the level of their unit | (m, h, w), (m, H, W) |
 
-The code of a value is its exponent and the first 7 bits of its mantissa, 15 bits in all; `quantiles` explains it. A
-unit's window of BINS codes ends at the octave of its largest magnitude so far and is moved where a larger one comes;
-what leaves it at the lower end counts as 0. There are 8 slots for 0, taken in turn: after a ReLU most values are 0,
-and increments of one address wait for each other.
+Counting (`count`, `rank_of`; see `quantiles`). The code of a value is its exponent and the first 7 bits of its
+mantissa, 15 bits in all. A unit's window of BINS codes ends at the octave of its largest magnitude so far and is moved
+where a larger one comes; what leaves it at the lower end counts as 0. There are 8 slots for 0, taken in turn: after a
+ReLU most values are 0, and increments of one address wait for each other.
 
 The key of a value is an int32 that orders as the floats do, with NaN outside the infinities: bits, of which the lower
 31 are flipped where the sign is set. It is its own inverse.
 
-The slots of a group of pictures are computed before they are counted, which is done several at a time; the positions
+The slots of a group of images are computed before they are counted, which is done several at a time; the positions
 of one unit are counted together, since its counts then stay in the first cache. Small maps are taken from several
-pictures at once: one alone would not be worth fetching the unit's counts for. Where channels come last, all but the
+images at once: one alone would not be worth fetching the unit's counts for. Where channels come last, all but the
 counting goes along the channels, so nothing is transposed.
+
+Top k (`keep_largest`; see `first_pass`). Rows are sorted, and most activations are smaller than the last of their row:
+a place is therefore looked for from the end.
+
+Masks (`upsampled_above`; see `masks`). A map is enlarged along its rows first, into one buffer that all maps share,
+then between two rows of that for each row of the mask.
 """
 
 import numpy as np
@@ -99,9 +107,9 @@ def _extremes_by_columns(bits, high, low):
 
 @helper
 def _fit_windows(high, low, counts, base, lowest):
-    """Raise the windows of units (U,) to what a group of pictures (n, U) holds; their bases go to lowest, in 32 bits.
+    """Raise the windows of units (U,) to what a group of images (n, U) holds; their bases go to lowest, in 32 bits.
 
-    Returns the number in the group of the first picture that is not finite, len(high) where there is none.
+    Returns the number in the group of the first image that is not finite, len(high) where there is none.
     """
     for n in range(len(high)):
         for u in range(len(base)):
@@ -118,16 +126,16 @@ def _fit_windows(high, low, counts, base, lowest):
 def count(bits, by_columns, begin, end, counts, base, high, low):
     """Add the units begin to end of bits, (n, P, U) if by_columns else (n, U, P), to the other arrays, in place.
 
-    Returns the number of the first picture with a NaN or an infinity, -1 where there is none; counts are then partial.
+    Returns the number of the first image with a NaN or an infinity, -1 where there is none; counts are then partial.
     """
-    pictures = len(bits)
+    images = len(bits)
     positions = bits.shape[1] if by_columns else bits.shape[2]
     group = max(ROWS // positions, 1)
     slots = np.empty((ROWS, LANES), np.uint16)
     row_slots = np.empty(ROWS, np.uint16)
     lowest = np.empty(LANES, np.int32)
-    for start in range(0, pictures, group):
-        stop = min(start + group, pictures)
+    for start in range(0, images, group):
+        stop = min(start + group, images)
         finite = stop
         for first in range(begin, end, LANES):
             last = min(first + LANES, end)
@@ -141,7 +149,7 @@ def count(bits, by_columns, begin, end, counts, base, high, low):
             found = _fit_windows(group_high, group_low, counts[first:last], base[first:last], lowest)
             finite = min(finite, start + found)
             if finite < stop:
-                continue  # other units may show an earlier picture
+                continue  # other units may show an earlier image
             if by_columns:
                 rows = bits[start:stop].reshape((stop - start) * positions, -1)
                 for offset in range(0, len(rows), ROWS):
@@ -187,3 +195,54 @@ def rank_of(counts, rank):
                 below += counts[u, ZEROS + at - 1]
         found[u] = at
     return found
+
+
+@compiled
+def keep_largest(best, first, values, ids, slots):
+    """Insert best (n, U), of the images first, first + 1, ..., into values, ids and slots (U, k), in place."""
+    images, units = best.shape
+    k = values.shape[1]
+    for n in range(images):
+        number = first + n
+        for u in range(units):
+            value = best[n, u]
+            at = k
+            while at > 0 and (
+                value > values[u, at - 1]
+                or (value == values[u, at - 1] and (number < ids[u, at - 1] or ids[u, at - 1] < 0))
+            ):
+                at -= 1
+            if at == k:
+                continue
+            freed = slots[u, k - 1]
+            for i in range(k - 1, at, -1):
+                values[u, i] = values[u, i - 1]
+                ids[u, i] = ids[u, i - 1]
+                slots[u, i] = slots[u, i - 1]
+            values[u, at] = value
+            ids[u, at] = number
+            slots[u, at] = freed
+
+
+@compiled
+def upsampled_above(maps, levels, rows, row_weights, columns, column_weights, masks):
+    """Fill masks (m, H, W): 1 where maps (m, h, w), enlarged, exceed levels (m,).
+
+    rows, row_weights (H,) and columns, column_weights (W,): the lower cell of each pixel, counted with the zero before
+    the map, and the weight of the next one.
+    """
+    count, h, w = maps.shape
+    height, width = masks.shape[1:]
+    wide = np.zeros((h + 2, width), np.float32)
+    padded = np.zeros(w + 2, np.float32)
+    for i in range(count):
+        for y in range(h):
+            padded[1 : w + 1] = maps[i, y]
+            for c in range(width):
+                left = padded[columns[c]]
+                wide[y + 1, c] = left + column_weights[c] * (padded[columns[c] + 1] - left)
+        level = levels[i]
+        for r in range(height):
+            upper, lower, weight, mask = wide[rows[r]], wide[rows[r] + 1], row_weights[r], masks[i, r]
+            for c in range(width):
+                mask[c] = upper[c] + weight * (lower[c] - upper[c]) > level

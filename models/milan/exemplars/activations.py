@@ -1,4 +1,4 @@
-"""What a layer puts out, seen as units over positions: maps of channels, patches of tokens, plain features.
+"""Record what layers put out, seen as units over positions: maps of channels, patches of tokens, plain features.
 
 | output | shape | seen as (n, units, h, w) |
 |---|---|---|
@@ -8,8 +8,7 @@
 """
 
 import math
-import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence, Set
 from contextlib import contextmanager
 from typing import Any
 
@@ -18,7 +17,7 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves, tree_map
 
 from conceptry.models.errors import InputError
-from conceptry.models.explained.hooks import find_layer, untouched
+from conceptry.models.explained.hooks import find_layer, forward_hooks
 
 HOOK = "transform_hiddens"
 
@@ -46,80 +45,135 @@ def default_hiddens(output: Any) -> Tensor:
     )
 
 
-class Hiddens:
-    """The outputs of several layers in the last forward pass; see `listening`."""
+class _Probe:
+    """Records one pass to its end: how often each layer runs, and what each puts out last.
+
+    overwritten: layers whose outputs are known to be changed in place by what follows them, which are copied.
+    stop: end the pass as soon as all layers have run.
+    """
+
+    def __init__(self, layers: Sequence[str], overwritten: Set[str] = frozenset(), stop: bool = False) -> None:
+        self.outputs: dict[str, Any] = {}
+        self._counts = dict.fromkeys(layers, 0)
+        self._overwritten, self._stop = overwritten, stop
+        self._versions: dict[str, int] = {}
+
+    def record(self, layer: str, output: Any) -> None:
+        self._counts[layer] += 1
+        self.outputs[layer] = _copy(output) if layer in self._overwritten else output
+        self._versions[layer] = _version(self.outputs[layer])
+        if self._stop and all(self._counts.values()):
+            raise _StopForward
+
+    def all_run_once(self) -> bool:
+        return all(count == 1 for count in self._counts.values())
+
+    def overwritten(self) -> set[str]:
+        """The layers whose outputs were changed in place after they had been recorded."""
+        return {layer for layer, output in self.outputs.items() if self._versions[layer] != _version(output)}
+
+
+class _Stream:
+    """Hands on, in one pass, what each layer puts out, as soon as it has run; each may run once.
+
+    stop: end the pass as soon as all layers have run.
+    """
+
+    def __init__(self, name: str, layers: Sequence[str], on_layer: Callable[[str], Any], stop: bool) -> None:
+        self.outputs: dict[str, Any] = {}
+        self.waiting = dict.fromkeys(layers)  # layers that have not run, in order
+        self._name, self._on_layer, self._stop = name, on_layer, stop
+
+    def record(self, layer: str, output: Any) -> None:
+        if layer not in self.waiting:
+            raise InputError(
+                f"{self._name}: layer {layer!r} runs once for some pictures and several times for others; "
+                "expected the same for all"
+            )
+        del self.waiting[layer]
+        self.outputs[layer] = output
+        self._on_layer(layer)
+        if self._stop and not self.waiting:
+            raise _StopForward
+
+
+class ActivationRecorder:
+    """The outputs of several layers in the most recent forward pass; `record_activations` makes it.
+
+    The first pass is probed: only when it is over is it known whether each layer runs once, and whether what follows a
+    layer changes its output in place; such a pass is repeated, and from then on a copy is kept. Where every layer has
+    run once, later passes are streamed: a layer is announced as soon as it has run, when its output is in the caches
+    still and not changed yet, and the memory of the output then serves the next layer. Outputs that are kept to the
+    end make the C library ask the system for memory again and again, which took .3 of a small network's time.
+    """
 
     def __init__(self, name: str, layers: Sequence[str], transform: Callable[[Any], Tensor] | None) -> None:
         self.name, self.layers, self.transform = name, tuple(layers), transform or default_hiddens
-        self.raw: dict[str, tuple[Any, int]] = {}
-        self.copied: set[str] = set()  # layers whose outputs are changed in place by what follows them
-        self.runs: dict[str, int] = dict.fromkeys(self.layers, 0)  # in this pass
-        self._stops = False
-        self._look: Callable[[str], Any] | None = None
-        self.once: bool | None = None  # whether each layer runs once in a pass; None until a pass was seen
+        self._run_once = False  # whether each layer ran once in the pass before
+        self._overwritten: set[str] = set()
+        self._pass: _Probe | _Stream = _Probe(self.layers)
 
-    def run(self, forward: Callable[[], Any], whole: bool, look: Callable[[str], Any] | None = None) -> Any:
-        """The result of `forward`, a call of the module; unless the `whole` of it is asked for, only as far as it takes
-        to have seen all layers, and None.
+    def run(
+        self, forward: Callable[[], Any], *, on_layer: Callable[[str], Any] | None = None, stop_early: bool = False
+    ) -> Any:
+        """Record a pass.
 
-        look: told each layer that `take` can be asked for, once. Where one pass has shown that every layer runs once,
-        it is told as soon as the layer has run: what it puts out is then in the caches still, and its memory serves
-        the next layer; outputs that are kept to the end make the C library ask the system for memory again and again,
-        which took .3 of a small network's time. There, too, later passes stop after the last layer.
+        Args:
+            forward: calls the module; it is called again where the pass has to be repeated.
+            on_layer: called with each layer, once, when `take` can be asked for it: at the end of the pass at the
+                latest.
+            stop_early: whether the pass may end after the last of the layers, where it is known which that is.
+
+        Returns:
+            The result of `forward`, or None where the pass ended early.
         """
-        self._stops = bool(self.once) and not whole
-        self._look = look if self.once else None
-        while True:
-            self.raw.clear()
-            self.runs = dict.fromkeys(self.layers, 0)
-            try:
-                output = forward()
-            except _Seen:
-                output = None
-            else:
-                self.once = all(count == 1 for count in self.runs.values())
-            changed = {layer for layer, (kept, version) in self.raw.items() if version != _version(kept)}
-            if not changed:
-                break
-            self.copied |= changed  # and the pass is repeated, once
-        if look:
-            for layer in self.layers:
-                if layer in self.raw or not self.runs[layer]:  # `take` says what is wrong with one that was not run
-                    look(layer)
+        if not (on_layer and self._run_once):
+            output = self._probe(forward, stop=stop_early and self._run_once)
+            announced = self.layers if on_layer else ()
+        else:
+            stream = self._pass = _Stream(self.name, self.layers, on_layer, stop=stop_early)
+            output = _until_stopped(forward)
+            self._run_once = not stream.waiting
+            announced = tuple(stream.waiting)  # `take` says what is wrong with those
+        for layer in announced:
+            assert on_layer is not None
+            on_layer(layer)
         return output
 
-    def keep(self, layer: str, output: Any) -> None:
-        """Take note of what a layer puts out; ends the pass where it was the last one."""
-        self.runs[layer] += 1
-        if self._look:
-            if self.runs[layer] > 1:
-                raise InputError(
-                    f"{self.name}: layer {layer!r} runs once for some pictures and several times for others; "
-                    "expected the same for all"
-                )
-            self.raw[layer] = output, 0
-            self._look(layer)
-        else:
-            kept = _copy(output) if layer in self.copied else output
-            self.raw[layer] = kept, _version(kept)
-        if self._stops and all(self.runs.values()):
-            raise _Seen
+    def _probe(self, forward: Callable[[], Any], stop: bool) -> Any:
+        while True:
+            probe = self._pass = _Probe(self.layers, self._overwritten, stop)
+            output = _until_stopped(forward)
+            self._run_once = probe.all_run_once()
+            changed = probe.overwritten()
+            if not changed:
+                return output
+            self._overwritten |= changed
 
-    def listen_to(self, layers: Sequence[str]) -> None:
-        """From now on keep these layers only."""
-        self.layers, self.once = tuple(layers), None
+    def record(self, layer: str, output: Any) -> None:
+        """Take note of what a layer has put out; ends the pass where no other layer is waited for."""
+        if layer in self.layers:
+            self._pass.record(layer, output)
+
+    def restrict_to(self, layers: Sequence[str]) -> None:
+        """Record these of the layers only from now on."""
+        self.layers, self._run_once = tuple(layers), False
+        self.clear()
+
+    def clear(self) -> None:
+        """Forget what was recorded."""
+        self._pass = _Probe(self.layers)
 
     def take(self, layer: str, batch: int) -> Tensor:
-        """The output of `layer`, (n, units, h, w) with n = batch, and forgotten here.
+        """Hand over the output of `layer`, (n, units, h, w) with n = batch, which is not kept here any longer.
 
         Raises InputError where the layer was not run, or did not put out what can be seen as units over positions.
         """
         where = f"{self.name}: layer {layer!r}"
-        if layer not in self.raw:
+        if layer not in self._pass.outputs:
             raise InputError(f"{where} is not run in a forward pass, so it has no activations")
-        output, _ = self.raw.pop(layer)
         try:
-            hidden = self.transform(output)
+            hidden = self.transform(self._pass.outputs.pop(layer))
         except InputError as error:
             raise InputError(f"{where} {error}") from None
         if not isinstance(hidden, Tensor) or hidden.ndim != 4 or not hidden.is_floating_point():
@@ -133,8 +187,15 @@ class Hiddens:
         return hidden.detach()
 
 
-class _Seen(Exception):  # noqa: N818  # a signal, not an error
+class _StopForward(Exception):  # noqa: N818  # a signal, not an error
     """All layers have been run."""
+
+
+def _until_stopped(forward: Callable[[], Any]) -> Any:
+    try:
+        return forward()
+    except _StopForward:
+        return None
 
 
 def _version(output: Any) -> int:
@@ -153,32 +214,22 @@ def _kind(output: Any) -> str:
 
 
 @contextmanager
-def listening(
-    module: nn.Module, layers: Sequence[str], name: str, transform: Callable[[Any], Tensor] | None = None
-) -> Iterator[Hiddens]:
-    """In the block, the outputs of `layers` are kept as this thread calls `module`; it is left as it was found.
+def record_activations(
+    module: nn.Module, layers: Sequence[str], name: str = "model", transform: Callable[[Any], Tensor] | None = None
+) -> Iterator[ActivationRecorder]:
+    """In the block, record the outputs of `layers` as this thread calls `module`, which is left as it was found.
 
-    A layer that is run several times in a pass gives its last output. Raises InputError for no layers, unknown ones
-    and repeated ones.
+    A layer that is run several times in a pass gives its last output. `name` is what sentences call the module, and
+    `transform` makes (n, units, h, w) of an output; the default is `default_hiddens`.
+
+    Raises InputError for no layers, unknown ones and repeated ones.
     """
     if not layers or len(set(layers)) != len(layers):
         raise InputError(f"{name}: expected one or more layers, each once, got {list(layers)}")
-    found = [(layer, find_layer(module, layer, name)) for layer in layers]
-    owner = threading.get_ident()
-    hiddens = Hiddens(name, layers, transform)
-
-    def listener(layer: str) -> Callable[..., None]:
-        def listen(_module: nn.Module, _arguments: Any, output: Any) -> None:
-            if threading.get_ident() == owner and layer in hiddens.layers:
-                hiddens.keep(layer, output)
-
-        return listen
-
-    with untouched(module), torch.no_grad():
-        handles = [part.register_forward_hook(listener(layer)) for layer, part in found]
+    parts = {layer: find_layer(module, layer, name) for layer in layers}
+    recorder = ActivationRecorder(name, layers, transform)
+    with forward_hooks(module, parts, lambda layer, _inputs, output: recorder.record(layer, output)), torch.no_grad():
         try:
-            yield hiddens
+            yield recorder
         finally:
-            for handle in handles:
-                handle.remove()
-            hiddens.raw.clear()
+            recorder.clear()

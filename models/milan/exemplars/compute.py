@@ -1,26 +1,24 @@
-"""The pictures that drive the units of a network most, and where in them: exemplars, in two passes over the data.
+"""The images that drive the units of a network most, and where in them: exemplars, in two passes over the data.
 
 Hernandez et al., "Natural Language Descriptions of Deep Visual Features", ICLR 2022, section 3.
 
 | symbol | meaning |
 |---|---|
-| a_u(x) | activation map of unit u on picture x, (h, w) |
-| E_u | the k pictures of largest max a_u(x); of equal ones the first |
-| level_u | quantile of a_u over all positions of all pictures, see `quantiles` |
-| mask | a_u(x), enlarged to the picture (see `masks`), above level_u |
+| a_u(x) | activation map of unit u on image x, (h, w) |
+| E_u | the k images of largest max a_u(x); of equal ones the first |
+| level_u | quantile of a_u over all positions of all images, see `quantiles` |
+| mask | a_u(x), enlarged to the image (see `masks`), above level_u |
 
-Pass 1 finds E_u and level_u of all units of all layers, and keeps a_u(x) of the pictures in E_u so far; pass 2 reads
-the pictures in any E_u once more, and runs the network on them only where their maps were not kept (see `kept_maps`).
-What is held does not grow with the number of pictures.
-
-The two passes over the data: which pictures and which levels, then the pictures and where in them.
-
-What a pass has done is a whole number of batches, so that one that goes on cuts the rest into the same batches.
+Pass 1 finds E_u and level_u of all units of all layers, and keeps a_u(x) of the images in E_u so far (`first_pass`);
+pass 2 reads the images in any E_u once more, and runs the network on them only where their maps were not kept. What is
+held does not grow with the number of images. A checkpoint is written after a whole number of batches, so that a run
+that is continued cuts the rest into the same batches.
 """
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -31,18 +29,9 @@ from torch import Tensor
 
 from conceptry.models.errors import InputError
 from conceptry.models.folders import locked
-from conceptry.models.milan.exemplars.activations import Hiddens, listening
+from conceptry.models.milan.exemplars.activations import ActivationRecorder, record_activations
 from conceptry.models.milan.exemplars.checkpoint import Unfinished, finished_layers, forget, run_record, unfinished
-from conceptry.models.milan.exemplars.first_pass import (
-    Chosen,
-    arrays_of,
-    keep,
-    kept,
-    maps_at,
-    nothing_chosen,
-    restored,
-    start,
-)
+from conceptry.models.milan.exemplars.first_pass import FirstPass, LayerState, take_maps
 from conceptry.models.milan.exemplars.inputs import Feed
 from conceptry.models.milan.exemplars.masks import masks_of
 from conceptry.models.milan.exemplars.quantiles import NotFiniteError
@@ -68,148 +57,134 @@ class Clock:
         return True
 
 
-def first_pass(
-    feed: Feed,
-    hiddens: Hiddens,
-    settings: ExemplarSettings,
-    units: Mapping[str, Sequence[int]],
-    state: Unfinished | None,
-    tell: Progress,
-) -> dict[str, Chosen]:
-    """The best pictures and the level of each unit, by layer."""
-    total = len(feed.source)
-    done, chosen = restored(state, hiddens.layers)
-    clock = Clock()
-    for numbers, batch in feed.batches(np.arange(done, total), feed.batch_size(settings.batch_size)):
-        look = partial(_count, feed, hiddens, settings, units, chosen, numbers)
-        hiddens.run(partial(feed.run, batch), whole=False, look=look)
-        done += len(numbers)
-        if state and done < total and clock.due():
-            state.save_first(arrays_of(done, chosen, hiddens.layers))
-        tell("activations", 0.5 * done / total)
-    for known in chosen.values():
-        if known.sketch is not None:
-            known.levels = known.sketch.levels(settings.quantile, known.top.values[:, 0])
-            known.sketch = None
-    if state:
-        state.save_first(arrays_of(done, chosen, hiddens.layers))
-    return chosen
-
-
-def _count(
-    feed: Feed,
-    hiddens: Hiddens,
-    settings: ExemplarSettings,
-    units: Mapping[str, Sequence[int]],
-    chosen: dict[str, Chosen],
-    numbers: np.ndarray,
-    layer: str,
-) -> None:
-    """Take in what a layer puts out for the pictures of these numbers."""
-    hidden, first = hiddens.take(layer, len(numbers)), int(numbers[0])
-    if layer not in chosen:
-        chosen[layer] = nothing_chosen(feed.name, layer, hidden.shape[1], units.get(layer), settings.k)
-        if not feed.delivers_outputs:  # else the network runs again, and masks shall fit what it then puts out
-            start(chosen, layer, (hidden.shape[2], hidden.shape[3]))
-    known = chosen[layer]
-    if known.all_units and hidden.shape[1] != len(known.units):
-        raise InputError(
-            f"{feed.name}: layer {layer!r} has {hidden.shape[1]} units for picture {first} of "
-            f"{feed.source.name}, {len(known.units)} before"
-        )
-    assert known.sketch is not None
-    maps = known.of(hidden)
-    try:
-        best = known.sketch.add(maps)
-    except NotFiniteError as error:
-        raise InputError(
-            f"{feed.name}: layer {layer!r} gives NaN or infinite activations for picture "
-            f"{numbers[error.picture]} of {feed.source.name}"
-        ) from None
-    known.top.add(best, first)
-    keep(chosen, layer, maps, first)
-
-
-def second_pass(
-    feed: Feed,
-    hiddens: Hiddens,
-    settings: ExemplarSettings,
-    chosen: Mapping[str, Chosen],
-    state: Unfinished | None,
-    tell: Progress,
-) -> dict[str, InMemory | OnDisk]:
-    """The pictures and masks, by layer; only the chosen pictures are looked at. Files are closed at the end."""
-    with ExitStack() as files:
-        return _second_pass(feed, hiddens, settings, chosen, state, tell, files)
-
-
-def _second_pass(
-    feed: Feed,
-    hiddens: Hiddens,
-    settings: ExemplarSettings,
-    chosen: Mapping[str, Chosen],
-    state: Unfinished | None,
-    tell: Progress,
-    files: ExitStack,
-) -> dict[str, InMemory | OnDisk]:
-    needed = np.unique(np.concatenate([known.top.ids.ravel() for known in chosen.values()]))
-    places = {layer: Places(known.top.ids) for layer, known in chosen.items()}
-    have_maps = all(known.maps is not None for known in chosen.values())
-    results: dict[str, InMemory | OnDisk] = {}
-    done, clock = state.load_second() if state else 0, Clock()
-    for numbers, batch in feed.batches(needed[done:], feed.batch_size(settings.batch_size)):
-        found = {layer: of_layer.of(numbers) for layer, of_layer in places.items()}
-        maps: dict[str, np.ndarray] = {}
-
-        def look(layer: str, found: Any = found, maps: dict[str, np.ndarray] = maps, n: int = len(numbers)) -> None:
-            here, rows = found[layer]
-            maps[layer] = maps_at(chosen[layer].of(hiddens.take(layer, n)), rows, here // settings.k)
-
-        output = None if have_maps else hiddens.run(partial(feed.run, batch), feed.delivers_outputs, look)
-        pictures, size = _sized(feed.pictures(batch, output), settings)
-        for layer, known in chosen.items():
-            here, rows = found[layer]
-            assert known.levels is not None
-            if layer not in results:
-                u, k = known.top.ids.shape
-                if state:
-                    results[layer] = files.enter_context(closing(OnDisk(state.folder / layer, u, k, size)))
-                else:
-                    results[layer] = InMemory(u, k, size)
-            active = kept(known, here) if have_maps else maps[layer]
-            masks = masks_of(active, known.levels[here // settings.k], size)
-            results[layer].put(here, rows, pictures, masks)
-        done += len(numbers)
-        if state and clock.due():
-            for result in results.values():
-                result.settle()
-            state.save_second(done)
-        tell("masks", 0.5 + 0.5 * done / len(needed))
-    if state:
-        for result in results.values():
-            result.settle()
-        state.save_second(done)
-    return results
-
-
-class Places:
-    """The places of a layer's exemplars, rows of ids (U k), found by the numbers of pictures."""
+class _Places:
+    """The places of a layer's exemplars, rows of ids (U k), found by the numbers of images."""
 
     def __init__(self, ids: np.ndarray) -> None:
         self._places = np.argsort(ids, axis=None, kind="stable")
         self._ids = ids.ravel()[self._places]
 
     def of(self, numbers: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """The places of pictures (n,), ascending, that follow each other in the ids; and the row of n of each."""
+        """The places of images (n,), ascending, that follow each other in the ids; and the row of n of each."""
         begin, end = np.searchsorted(self._ids, (numbers[0], numbers[-1] + 1))
         return self._places[begin:end], np.searchsorted(numbers, self._ids[begin:end])
 
 
-def _sized(pictures: Tensor, settings: ExemplarSettings) -> tuple[np.ndarray, tuple[int, int]]:
-    height, width = settings.size or pictures.shape[2:]
-    if tuple(pictures.shape[2:]) != (height, width):
-        pictures = torch.nn.functional.interpolate(pictures, size=(height, width), mode="nearest")
-    return pictures.contiguous().numpy(), (height, width)
+def _resized(images: Tensor, settings: ExemplarSettings) -> tuple[np.ndarray, tuple[int, int]]:
+    height, width = settings.size or images.shape[2:]
+    if tuple(images.shape[2:]) != (height, width):
+        images = torch.nn.functional.interpolate(images, size=(height, width), mode="nearest")
+    return images.contiguous().numpy(), (height, width)
+
+
+@dataclass(frozen=True)
+class _Run:
+    """Both passes of one network over one source. state: where to save what is done; None saves nothing."""
+
+    feed: Feed
+    recorder: ActivationRecorder
+    settings: ExemplarSettings
+    state: Unfinished | None
+    tell: Progress
+
+    def first_pass(self, units: Mapping[str, Sequence[int]]) -> FirstPass:
+        """Find the top images and the levels of `units`, all of a layer that is not named, by layer."""
+        state, total, clock = self.state, len(self.feed.source), Clock()
+        found = FirstPass.from_arrays(state.load_first() if state else {}, self.recorder.layers)
+        for numbers, batch in self._batches(np.arange(found.done, total)):
+            on_layer = partial(self._count, found, numbers, units)
+            self.recorder.run(partial(self.feed.run, batch), on_layer=on_layer, stop_early=True)
+            found.done += len(numbers)
+            if state and found.done < total and clock.due():
+                state.save_first(found.to_arrays())
+            self.tell("activations", 0.5 * found.done / total)
+        found.finish(self.settings.quantile)
+        if state:
+            state.save_first(found.to_arrays())
+        return found
+
+    def _batches(self, numbers: np.ndarray) -> Iterator[tuple[np.ndarray, Any]]:
+        return self.feed.batches(numbers, self.feed.batch_size(self.settings.batch_size))
+
+    def _count(self, found: FirstPass, numbers: np.ndarray, units: Mapping[str, Sequence[int]], layer: str) -> None:
+        """Add to `found` the output of a layer for the images of these numbers."""
+        feed = self.feed
+        hidden, first_image = self.recorder.take(layer, len(numbers)), int(numbers[0])
+        if layer not in found:
+            try:
+                found.add_layer(layer, hidden.shape[1], units.get(layer), self.settings.k)
+            except InputError as error:
+                raise InputError(f"{feed.name}: {error}") from None
+            if not feed.delivers_outputs:  # else the network runs again, and masks shall fit what it then puts out
+                found.reserve_maps(layer, (hidden.shape[2], hidden.shape[3]))
+        known = found[layer]
+        if known.all_units and hidden.shape[1] != len(known.units):
+            raise InputError(
+                f"{feed.name}: layer {layer!r} has {hidden.shape[1]} units for picture {first_image} of "
+                f"{feed.source.name}, {len(known.units)} before"
+            )
+        try:
+            found.update(layer, known.select(hidden), first_image)
+        except NotFiniteError as error:
+            raise InputError(
+                f"{feed.name}: layer {layer!r} gives NaN or infinite activations for picture "
+                f"{numbers[error.image]} of {feed.source.name}"
+            ) from None
+
+    def second_pass(self, found: FirstPass) -> dict[str, InMemory | OnDisk]:
+        """Read the top images once more and compute their masks, by layer. Files are closed at the end."""
+        with ExitStack() as files:
+            return self._write(found, files)
+
+    def _write(self, found: FirstPass, files: ExitStack) -> dict[str, InMemory | OnDisk]:
+        state, k = self.state, self.settings.k
+        needed = np.unique(np.concatenate([known.top.ids.ravel() for known in found.values()]))
+        places = {layer: _Places(known.top.ids) for layer, known in found.items()}
+        results: dict[str, InMemory | OnDisk] = {}
+        done, clock = state.load_second() if state else 0, Clock()
+        for numbers, batch in self._batches(needed[done:]):
+            in_batch = {layer: of_layer.of(numbers) for layer, of_layer in places.items()}
+            output, maps = (None, {}) if found.has_maps else self._run_again(found, batch, in_batch, len(numbers))
+            images, size = _resized(self.feed.images(batch, output), self.settings)
+            for layer, known in found.items():
+                here, rows = in_batch[layer]
+                assert known.levels is not None
+                if layer not in results:
+                    u = len(known.units)
+                    if state:
+                        results[layer] = files.enter_context(closing(OnDisk(state.folder / layer, u, k, size)))
+                    else:
+                        results[layer] = InMemory(u, k, size)
+                active = maps[layer] if maps else known.maps_at(here)
+                results[layer].put(here, rows, images, masks_of(active, known.levels[here // k], size))
+            done += len(numbers)
+            if state and clock.due():
+                self._settle(results, done)
+            self.tell("masks", 0.5 + 0.5 * done / len(needed))
+        if state:
+            self._settle(results, done)
+        return results
+
+    def _run_again(
+        self, found: FirstPass, batch: Any, in_batch: Mapping[str, tuple[np.ndarray, np.ndarray]], n: int
+    ) -> tuple[Any, dict[str, np.ndarray]]:
+        """Run the network on a batch of n images: its output, and the maps at the places in the batch, by layer."""
+        maps: dict[str, np.ndarray] = {}
+
+        def on_layer(layer: str) -> None:
+            places, rows = in_batch[layer]
+            hidden = found[layer].select(self.recorder.take(layer, n))
+            maps[layer] = take_maps(hidden, rows, places // self.settings.k)
+
+        forward, stop_early = partial(self.feed.run, batch), not self.feed.delivers_outputs
+        return self.recorder.run(forward, on_layer=on_layer, stop_early=stop_early), maps
+
+    def _settle(self, results: Mapping[str, InMemory | OnDisk], done: int) -> None:
+        """Save that the first `done` images are in the results."""
+        assert self.state is not None
+        for result in results.values():
+            result.settle()
+        self.state.save_second(done)
 
 
 def compute_exemplars(
@@ -256,23 +231,24 @@ def compute_exemplars(
         raise InputError(f"k is {settings.k}, but {data.name} holds {len(data)} pictures; ask for fewer")
     feed = Feed(model, data, name, transform_inputs, transform_outputs, device)
     tell = progress or (lambda _what, _share: None)
-    with listening(feed.module, layers, name, transform_hiddens) as hiddens:
+    with record_activations(feed.module, layers, name, transform_hiddens) as recorder:
         if directory is None:
-            chosen = first_pass(feed, hiddens, settings, asked, None, tell)
-            results = second_pass(feed, hiddens, settings, chosen, None, tell)
-            return {layer: _record(layer, chosen[layer], results[layer]) for layer in layers}
+            run = _Run(feed, recorder, settings, None, tell)
+            found = run.first_pass(asked)
+            results = run.second_pass(found)
+            return {layer: _record(layer, found[layer], results[layer]) for layer in layers}
         wanted = {layer: asked.get(layer) for layer in layers}
         hooks = (transform_inputs, transform_hiddens, transform_outputs)
         record = run_record(name, feed.module, data, wanted, settings, hooks)
         with locked(Path(directory), "exemplars"):
-            _write(Path(directory), feed, hiddens, settings, record, resume, tell)
+            _write(Path(directory), feed, recorder, settings, record, resume, tell)
     return {layer: read_layer(Path(directory), layer) for layer in layers}
 
 
 def _write(
     directory: Path,
     feed: Feed,
-    hiddens: Hiddens,
+    recorder: ActivationRecorder,
     settings: ExemplarSettings,
     record: dict[str, Any],
     resume: bool,
@@ -285,22 +261,23 @@ def _write(
     layers = {layer: units for layer, units in record["layers"].items() if layer not in there}
     if not layers:
         return
-    hiddens.listen_to(tuple(layers))
+    recorder.restrict_to(tuple(layers))
     record = record | {"layers": layers}
     state = unfinished(directory, record)
     asked = {layer: units for layer, units in layers.items() if units is not None}
-    chosen = first_pass(feed, hiddens, settings, asked, state, tell)
-    second_pass(feed, hiddens, settings, chosen, state, tell)
-    for layer, known in chosen.items():
+    run = _Run(feed, recorder, settings, state, tell)
+    found = run.first_pass(asked)
+    run.second_pass(found)
+    for layer, known in found.items():
         if (state.folder / layer).is_dir():
             write_tables(state.folder / layer, known.units, known.top.ids, known.top.values, known.levels)
     state.finish(record)
 
 
-def _record(layer: str, chosen: Chosen, result: Any) -> LayerExemplars:
+def _record(layer: str, known: LayerState, result: Any) -> LayerExemplars:
     assert isinstance(result, InMemory)
-    top = chosen.top
-    return LayerExemplars(layer, chosen.units, result.images, result.masks, top.ids, top.values, chosen.levels)
+    top = known.top
+    return LayerExemplars(layer, known.units, result.images, result.masks, top.ids, top.values, known.levels)
 
 
 def _checked_units(units: Mapping[str, Sequence[int]], layers: Sequence[str], name: str) -> dict[str, list[int]]:

@@ -150,8 +150,8 @@ class Feed:
         arguments = batch[:1] if self.transform_inputs is None else self.transform_inputs(*batch)
         return self.module(*arguments) if isinstance(arguments, tuple) else self.module(arguments)
 
-    def pictures(self, batch: tuple[Any, ...], output: Any) -> Tensor:
-        """The pictures of a batch, uint8 (n, 3, H, W) on the CPU."""
+    def images(self, batch: tuple[Any, ...], output: Any) -> Tensor:
+        """The images of a batch, uint8 (n, 3, H, W) on the CPU."""
         if self.transform_outputs is not None:
             pictures = as_bytes(self.transform_outputs(output), f"{self.name}: the results of transform_outputs")
         elif self._of_items is None:

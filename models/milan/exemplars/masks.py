@@ -1,4 +1,4 @@
-"""Where in a picture a unit is active: its activation map, brought to the picture's size, above a level.
+"""Where in an image a unit is active: its activation map, brought to the image's size, above a level.
 
 The map gets one cell of zeros around it and is enlarged bilinearly; the cells are areas (align_corners=False), and what
 was added is cut off. Thus activations fade at the border.
@@ -11,7 +11,7 @@ was added is cut off. Thus activations fade at the border.
 
 import numpy as np
 
-from conceptry.models.jit import compiled
+from conceptry.models.milan.exemplars._kernels import upsampled_above
 
 
 def masks_of(maps: np.ndarray, levels: np.ndarray, size: tuple[int, int]) -> np.ndarray:
@@ -20,7 +20,7 @@ def masks_of(maps: np.ndarray, levels: np.ndarray, size: tuple[int, int]) -> np.
     rows, row_weights = _positions(maps.shape[1], size[0])
     columns, column_weights = _positions(maps.shape[2], size[1])
     maps, levels = np.ascontiguousarray(maps, np.float32), np.ascontiguousarray(levels, np.float32)
-    _upsampled_above(maps, levels, rows, row_weights, columns, column_weights, masks)
+    upsampled_above(maps, levels, rows, row_weights, columns, column_weights, masks)
     return masks
 
 
@@ -29,23 +29,3 @@ def _positions(cells: int, pixels: int) -> tuple[np.ndarray, np.ndarray]:
     at = (np.arange(pixels) + 0.5) * (cells / pixels) + 0.5
     lower = np.floor(at).astype(np.int64)
     return lower, (at - lower).astype(np.float32)
-
-
-@compiled
-def _upsampled_above(maps, levels, rows, row_weights, columns, column_weights, masks):
-    """First along each row of the map, into `wide`; then between two of those for each row of the mask."""
-    count, h, w = maps.shape
-    height, width = masks.shape[1:]
-    wide = np.zeros((h + 2, width), np.float32)
-    padded = np.zeros(w + 2, np.float32)
-    for i in range(count):
-        for y in range(h):
-            padded[1 : w + 1] = maps[i, y]
-            for c in range(width):
-                left = padded[columns[c]]
-                wide[y + 1, c] = left + column_weights[c] * (padded[columns[c] + 1] - left)
-        level = levels[i]
-        for r in range(height):
-            upper, lower, weight, mask = wide[rows[r]], wide[rows[r] + 1], row_weights[r], masks[i, r]
-            for c in range(width):
-                mask[c] = upper[c] + weight * (lower[c] - upper[c]) > level

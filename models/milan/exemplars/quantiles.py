@@ -19,6 +19,7 @@ of its bin:
 """
 
 import math
+from collections.abc import Mapping
 
 import numpy as np
 import torch
@@ -35,11 +36,11 @@ _MOST = 2**31 - 1  # values that 32 bits can count
 
 
 class NotFiniteError(InputError):
-    """An activation is NaN or infinite; `picture` is its number in the batch."""
+    """An activation is NaN or infinite; `image` is its number in the batch."""
 
-    def __init__(self, picture: int) -> None:
-        super().__init__(f"picture {picture} of the batch gives an activation that is NaN or infinite")
-        self.picture = picture
+    def __init__(self, image: int) -> None:
+        super().__init__(f"picture {image} of the batch gives an activation that is NaN or infinite")
+        self.image = image
 
 
 class Sketch:
@@ -81,7 +82,7 @@ class Sketch:
             bad.append(count(bits, by_columns, part.start, part.stop, self._recent, self.base, high, low))
 
         over_rows(count_units, units)
-        if found := [picture for picture in bad if picture >= 0]:
+        if found := [image for image in bad if image >= 0]:
             raise NotFiniteError(min(found))
         return _from_keys(high), _from_keys(low)
 
@@ -156,7 +157,7 @@ class Sketch:
         return {"counts": self._older, "base": self.base, "least": self.least, "total": np.array(self.total)}
 
 
-def sketch_from_state(state: dict[str, np.ndarray]) -> Sketch:
+def sketch_from_state(state: Mapping[str, np.ndarray]) -> Sketch:
     """The sketch that `Sketch.state` was taken from."""
     sketch = Sketch(len(state["base"]))
     sketch.base, sketch.least = state["base"].copy(), state["least"].copy()

@@ -32,8 +32,8 @@ from PIL import Image
 from safetensors import safe_open
 from safetensors.numpy import save_file
 
-from conceptry.models.errors import InputError, shown
-from conceptry.models.explained.hooks import some
+from conceptry.models.errors import InputError, truncated_repr
+from conceptry.models.explained.hooks import format_names
 from conceptry.models.images import decode_image, png_bytes
 from conceptry.models.manifest import read_json, write_json
 from conceptry.models.milan.exemplars.records import LayerExemplars, UnitExemplars
@@ -118,8 +118,10 @@ class NetworkUnits:
             expected = f"0 to {len(rows) - 1}"
         else:
             numbers = [str(number) for number in rows]
-            expected = f"one such as {some(difflib.get_close_matches(str(unit), numbers, n=3, cutoff=0.3) or numbers)}"
-        raise InputError(f"layer {layer} has no unit {shown(unit)}; expected {expected}")
+            expected = (
+                f"one such as {format_names(difflib.get_close_matches(str(unit), numbers, n=3, cutoff=0.3) or numbers)}"
+            )
+        raise InputError(f"layer {layer} has no unit {truncated_repr(unit)}; expected {expected}")
 
     def is_active(self, layer: str, unit: int) -> bool:
         """Whether any of the unit's masks has a pixel."""
@@ -149,7 +151,9 @@ class NetworkUnits:
     def _of(self, layer: str) -> "_Layer":
         if layer not in self._layers:
             near = difflib.get_close_matches(layer, self.layers, n=5, cutoff=0.4) or list(self.layers)
-            raise InputError(f"there is no layer {shown(layer)} in this version; expected one such as {some(near)}")
+            raise InputError(
+                f"there is no layer {truncated_repr(layer)} in this version; expected one such as {format_names(near)}"
+            )
         return self._layers[layer]
 
     def _layer(self, number: int, entry: Mapping[str, Any]) -> "_Layer":

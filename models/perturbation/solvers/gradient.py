@@ -30,9 +30,9 @@ import torch
 from torch import Tensor
 
 from conceptry.models.errors import InputError
-from conceptry.models.explained.hooks import untouched
+from conceptry.models.explained.hooks import evaluation_mode
 from conceptry.models.perturbation.optimizers.base import PerImageOptimizer
-from conceptry.models.perturbation.solvers.problem import Search, Start, pose
+from conceptry.models.perturbation.solvers.problem import Problem, Start, check_problem
 
 
 def is_better(old: Tensor, new: Tensor, targeted: bool) -> Tensor:
@@ -45,18 +45,18 @@ def choose(take: Tensor, new: Tensor, old: Tensor) -> Tensor:
     return torch.where(take.view(-1, *[1] * (new.ndim - 1)), new, old)
 
 
-class Keeper:
-    """Sees every iterate, remembers the losses, and holds what is to be returned so far."""
+class IterateTracker:
+    """Looks at every iterate, remembers the losses, and holds what is to be returned so far."""
 
-    def __init__(self, search: Search, targeted: bool, use_best: bool) -> None:
-        self.search, self.targeted, self.use_best = search, targeted, use_best
+    def __init__(self, problem: Problem, targeted: bool, use_best: bool) -> None:
+        self.problem, self.targeted, self.use_best = problem, targeted, use_best
         self.rows: list[Tensor] = []
         self.done: Tensor | None = None
         self.best: tuple[Tensor, Tensor, Tensor] | None = None
 
-    def saw(self, t: int, delta: Tensor, outputs: Any, losses: Tensor) -> bool:
-        """Note iterate t; whether all images are done."""
-        if not self.use_best and self.search.confidence is None:
+    def update(self, step: int, delta: Tensor, outputs: Any, losses: Tensor) -> bool:
+        """Take in the iterate after `step` steps; returns whether all images are done."""
+        if not self.use_best and self.problem.confidence is None:
             self.rows.append(losses)
             return False
         delta = delta.detach()
@@ -74,16 +74,16 @@ class Keeper:
             self.best = (
                 choose(take, delta, self.best[0]),
                 choose(take, losses, self.best[1]),
-                self.best[2].masked_fill(take, t),
+                self.best[2].masked_fill(take, step),
             )
             self.done = self.done | reached
-        return self.search.confidence is not None and bool(self.done.all())
+        return self.problem.confidence is not None and bool(self.done.all())
 
     def _reached(self, outputs: Any) -> Tensor:
         """(batch,) whether the probability is high enough."""
-        confidence, target = self.search.confidence, self.search.target
+        confidence, target = self.problem.confidence, self.problem.target
         if confidence is None:
-            return torch.zeros(len(self.search.data), dtype=torch.bool, device=self.search.data.device)
+            return torch.zeros(len(self.problem.data), dtype=torch.bool, device=self.problem.data.device)
         probabilities = outputs.detach().softmax(dim=1)
         probability = probabilities.gather(1, target[:, None])[:, 0]
         if self.targeted:
@@ -91,7 +91,7 @@ class Keeper:
         # A class of many can be the most probable one with little: then it has not been left.
         return (1 - probability >= confidence) & (probabilities.argmax(1) != target)
 
-    def kept(self, delta: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def result(self, delta: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """delta, losses and steps of the iterates to return."""
         if self.best is not None:
             return self.best
@@ -195,24 +195,24 @@ def solve(
         InputError: naming the argument, what it must be and what it was.
     """
     with torch.inference_mode(False), torch.enable_grad():
-        search = pose(
+        problem = check_problem(
             model=model, data=data, target=target, optimizer=optimizer, steps=steps, criterion=criterion,
             pixel_range=pixel_range, support=support, start=start, seed=seed, confidence=confidence,
             precision=precision, compile=compile,
         )  # fmt: skip
-        with untouched(model):
-            best, history, gaps = _descend(search, optimizer, steps, targeted, use_best, progress, options)
+        with evaluation_mode(model):
+            best, history, gaps = _descend(problem, optimizer, steps, targeted, use_best, progress, options)
     delta, losses, taken = best
     gap = None if gaps is None else _last_gap(gaps, taken)
     _check_finite(delta, gap, taken)
-    perturbed = search.data + delta
+    perturbed = problem.data + delta
     if pixel_range is not None:
         perturbed.clamp_(*pixel_range)
     return Solution(perturbed, delta, losses, taken, gap, history, targeted, pixel_range, confidence, precision)
 
 
 def _descend(
-    search: Search,
+    problem: Problem,
     optimizer: Callable[..., torch.optim.Optimizer],
     steps: int,
     targeted: bool,
@@ -221,38 +221,38 @@ def _descend(
     options: dict[str, Any],
 ) -> tuple[tuple[Tensor, Tensor, Tensor], Tensor, list[Tensor] | None]:
     """(delta, losses and steps of what is returned; history; gaps, one a step, or None where there are none)."""
-    delta = search.start.requires_grad_()
+    delta = problem.start.requires_grad_()
     mover = optimizer([delta], **options)
     move = mover.move if isinstance(mover, PerImageOptimizer) else mover.step
     gap_of = getattr(mover, "gap", None)
-    scale = _HALF_SCALE if search.precision == "float16" else 1.0
-    keeper = Keeper(search, targeted, use_best)
+    scale = _HALF_SCALE if problem.precision == "float16" else 1.0
+    tracker = IterateTracker(problem, targeted, use_best)
     gaps: list[Tensor] | None = None if gap_of is None else []
     for t in range(steps + 1):
         with torch.set_grad_enabled(t < steps):
-            outputs = search.outputs(delta)
+            outputs = problem.outputs(delta)
             if t == 0:
-                search.check_outputs(outputs)
-            losses = search.losses(outputs)
+                problem.check_outputs(outputs)
+            losses = problem.losses(outputs)
             if t == 0:
-                search.check_losses(losses)
-        if keeper.saw(t, delta, outputs, losses.detach()) or t == steps:
+                problem.check_losses(losses)
+        if tracker.update(t, delta, outputs, losses.detach()) or t == steps:
             break
         (gradient,) = torch.autograd.grad(losses, delta, torch.full_like(losses, scale if targeted else -scale))
         del outputs, losses  # the graph, before the next one is built
         if scale != 1.0:
             gradient = gradient / scale
-        delta.grad = gradient if search.support is None else gradient * search.support
+        delta.grad = gradient if problem.support is None else gradient * problem.support
         move()
         delta.grad = gradient = None
         if gap_of is not None and gaps is not None:
             gaps.append(gap_of(delta))
-        if search.bounds is not None:
+        if problem.bounds is not None:
             with torch.no_grad():
-                torch.clamp(delta, *search.bounds, out=delta)
+                torch.clamp(delta, *problem.bounds, out=delta)
         if progress is not None:
             progress(t + 1, steps)
-    return keeper.kept(delta), keeper.history(steps), gaps
+    return tracker.result(delta), tracker.history(steps), gaps
 
 
 def _last_gap(gaps: list[Tensor], steps: Tensor) -> Tensor:

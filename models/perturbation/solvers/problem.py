@@ -16,7 +16,7 @@ PRECISIONS = {"float32": None, "bfloat16": torch.bfloat16, "float16": torch.floa
 
 
 @dataclass(frozen=True, eq=False)
-class Search:
+class Problem:
     """Checked arguments of a search; see solver.solve."""
 
     model: Callable[[Tensor], Any]
@@ -74,7 +74,7 @@ class Search:
             )
 
 
-def pose(
+def check_problem(
     *,
     model: Callable[[Tensor], Any],
     data: Tensor,
@@ -89,7 +89,7 @@ def pose(
     confidence: float | None,
     precision: str,
     compile: bool,
-) -> Search:
+) -> Problem:
     """Check the arguments of solver.solve, which documents them."""
     if not callable(model):
         raise InputError(f"model must be a torch module or a function of pictures, got a {type(model).__name__}")
@@ -120,7 +120,7 @@ def pose(
         torch.clamp(delta, *bounds, out=delta)
     if compile:
         model = torch.compile(model)
-    return Search(model, data, target, criterion, bounds, support, delta, confidence, precision)
+    return Problem(model, data, target, criterion, bounds, support, delta, confidence, precision)
 
 
 def _checked_target(target: Any, data: Tensor, classes: bool) -> Any:

@@ -1,8 +1,8 @@
-"""The compiled inner part of the active-set solver: one small non-negative lasso per row.
+"""The compiled parts of the active-set solver: one small non-negative lasso per row, and the choice of its pool.
 
 Bhalla et al., "Interpreting CLIP with Sparse Linear Concept Embeddings (SpLiCE)", 2024, arXiv:2402.10376.
 
-Objective, over the atoms j of a pool that is much smaller than the dictionary (tau = l1_penalty / 2):
+Objective of `solve_rows`, over the atoms j of a pool that is much smaller than the dictionary (tau = l1_penalty / 2):
 
     min_{x >= 0} ||v - sum_j x_j c_j||^2 + 2 tau sum_j x_j
 
@@ -15,6 +15,9 @@ Objective, over the atoms j of a pool that is much smaller than the dictionary (
 | G, b | A A^T, A v | (m, m), (m,) |
 | x, q | weights; correlations q = A r = b - G x | (m,) |
 | S, L, p | support of x; Cholesky factor of G_SS; Newton direction | (n,), (n, n), (n,) |
+| correlations | <c_i, r> of every concept with the row's residual | (rows, n_concepts) |
+| atoms, counts | concepts of the pool, and how many | (rows, limit), (rows,) |
+| cutoffs | upper bound on the entries that were not chosen | (rows,) |
 
 Optimality (KKT): q_j = tau where x_j > 0, and q_j <= tau elsewhere. Two nested methods reach it; each only
 ever lowers the objective, so neither can cycle:
@@ -29,31 +32,20 @@ ever lowers the objective, so neither can cycle:
 
 All of this is float64, whatever the dtype of C and V.
 
-Choosing the pool: the atoms of the dictionary that correlate most with each residual.
-
-Bhalla et al., "Interpreting CLIP with Sparse Linear Concept Embeddings (SpLiCE)", 2024, arXiv:2402.10376.
-
-Objective: for each row, the largest correlations above a floor, at most `limit` of them, and a cutoff that
-no other entry exceeds. The cutoff is what the solver's proof of optimality rests on.
-
-| symbol | meaning | shape |
-|---|---|---|
-| correlations | <c_i, r> of every concept with the row's residual | (rows, n_concepts) |
-| atoms, counts | the chosen columns, and how many | (rows, limit), (rows,) |
-| cutoffs | upper bound on the entries that were not chosen | (rows,) |
-
-Sorting, even in part (torch.topk), costs half of the matrix product that made the correlations. On the CPU
-one pass collects what lies above the floor, and a histogram of that picks the bins that fit.
+Objective of `select_rows`, for each row: the largest correlations above a floor, at most `limit` of them, and a cutoff
+that no other entry exceeds. The solver's proof of optimality rests on the cutoff. Sorting, even in part (torch.topk),
+costs half of the matrix product that made the correlations: here one pass collects what lies above the floor, and a
+histogram of that picks the bins that fit.
 """
 
 import numpy as np
-import torch
 
-from conceptry.models.jit import compiled, helper, over_rows
+from conceptry.models.jit import compiled, helper
 
 ADMITTED_AT_ONCE = 24
 SWEEPS = 6
 RIDGE = 1e-11
+BINS = 256  # of the histogram
 EXACT = 1e-11  # KKT violation, relative to tau, that counts as none on the working set
 VIOLATED = 1e-9  # and in the pool
 
@@ -261,11 +253,9 @@ def solve_rows(C, V, R, support, weights, counts, rows, atoms, n_atoms, tau, mom
         moments[i, 4] = np.sqrt(shift)
 
 
-BINS = 256
-
-
 @compiled
-def _select_rows(correlations, floor, atoms, counts, cutoffs):
+def select_rows(correlations, floor, atoms, counts, cutoffs):
+    """Fill atoms, counts and cutoffs, see above."""
     n_rows, n_concepts = correlations.shape
     limit = atoms.shape[1]
     above = np.empty(n_concepts, np.int32)
@@ -301,33 +291,3 @@ def _select_rows(correlations, floor, atoms, counts, cutoffs):
         for k in range(n_above):
             atoms[row, k] = above[k]
         counts[row] = n_above
-
-
-def select(correlations: torch.Tensor, floor: float, limit: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """(atoms, counts, cutoffs) as NumPy arrays; on an accelerator only these leave the device."""
-    n_rows, n_concepts = correlations.shape
-    limit = min(limit, n_concepts)
-    if correlations.device.type != "cpu":
-        return _select_on_device(correlations, floor, limit)
-    atoms = np.empty((n_rows, limit), np.int32)
-    counts = np.empty(n_rows, np.int64)
-    cutoffs = np.empty(n_rows)
-    c = correlations.numpy()
-    over_rows(lambda i: _select_rows(c[i], floor, atoms[i], counts[i], cutoffs[i]), n_rows)
-    return atoms, counts, cutoffs
-
-
-def _select_on_device(correlations, floor, limit):
-    """The same by torch.topk, which is fast where there are thousands of cores."""
-    n_taken = min(limit + 1, correlations.shape[1])  # one more: the largest that is left out
-    values, columns = torch.topk(correlations, n_taken, dim=1)
-    kept = values[:, :limit]
-    counts = (kept > floor).sum(dim=1)
-    cutoffs = torch.full((len(values),), floor, device=values.device, dtype=values.dtype)
-    if n_taken > limit:
-        cutoffs = torch.maximum(cutoffs, values[:, limit])
-    return (
-        columns[:, :limit].to("cpu", torch.int32).numpy(),
-        counts.cpu().numpy(),
-        cutoffs.to("cpu", torch.float64).numpy(),
-    )

@@ -14,8 +14,8 @@ Objective, for each row: min_{w >= 0} ||v - C^T w||^2 + l1_penalty ||w||_1.
 A round:
 
 1. correlate: one matrix product R C^T for the rows that are not finished, on the device of the tensors.
-2. select:    per row, a pool: the support so far and the concepts that correlate most (selection.py).
-3. solve:     the problem restricted to the pool, to rounding, in compiled code on the CPU (kernels.py).
+2. select:    per row, a pool: the support so far and the concepts that correlate most (`select`).
+3. solve:     the problem restricted to the pool, to rounding, in compiled code on the CPU (_kernels.py).
 4. certify:   the residual moved from r to r', and by Cauchy-Schwarz, for every concept i outside the pool,
 
                   <c_i, r'> = <c_i, r> + <c_i, r' - r> <= cutoff + ||c_i|| ||r' - r|| + rounding.
@@ -41,7 +41,7 @@ import numpy as np
 import torch
 
 from conceptry.models.jit import over_rows
-from conceptry.models.splice.solvers._kernels import ADMITTED_AT_ONCE, select, solve_rows
+from conceptry.models.splice.solvers._kernels import ADMITTED_AT_ONCE, select_rows, solve_rows
 from conceptry.models.splice.solvers.duality import Solution, gap_from_moments, rows_per_chunk
 
 MAX_ROUNDS = 50
@@ -127,3 +127,38 @@ def _rounding(dtype: np.dtype, d: int) -> float:
         precision = "medium"
     u_in = _INPUT_ROUNDOFF[precision] if dtype == np.float32 else 0.0
     return (d + 1) * float(np.finfo(dtype).eps) / 2 + 2 * u_in + u_in**2
+
+
+def select(correlations: torch.Tensor, floor: float, limit: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Choose the pool of each row of correlations (rows, n_concepts): (atoms, counts, cutoffs) of `_kernels`.
+
+    They are NumPy arrays; on an accelerator only these leave the device.
+    """
+    n_rows, n_concepts = correlations.shape
+    limit = min(limit, n_concepts)
+    if correlations.device.type != "cpu":
+        return _select_on_device(correlations, floor, limit)
+    atoms = np.empty((n_rows, limit), np.int32)
+    counts = np.empty(n_rows, np.int64)
+    cutoffs = np.empty(n_rows)
+    c = correlations.numpy()
+    over_rows(lambda i: select_rows(c[i], floor, atoms[i], counts[i], cutoffs[i]), n_rows)
+    return atoms, counts, cutoffs
+
+
+def _select_on_device(
+    correlations: torch.Tensor, floor: float, limit: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """`select` by torch.topk, which is fast where there are thousands of cores."""
+    n_taken = min(limit + 1, correlations.shape[1])  # one more: the largest that is left out
+    values, columns = torch.topk(correlations, n_taken, dim=1)
+    kept = values[:, :limit]
+    counts = (kept > floor).sum(dim=1)
+    cutoffs = torch.full((len(values),), floor, device=values.device, dtype=values.dtype)
+    if n_taken > limit:
+        cutoffs = torch.maximum(cutoffs, values[:, limit])
+    return (
+        columns[:, :limit].to("cpu", torch.int32).numpy(),
+        counts.cpu().numpy(),
+        cutoffs.to("cpu", torch.float64).numpy(),
+    )

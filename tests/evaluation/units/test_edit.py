@@ -21,7 +21,7 @@ from conceptry.models.errors import InputError
 from conceptry.models.explained.image_inputs import as_pixel_model
 from conceptry.models.explained.load import load_explained
 from conceptry.models.milan.ablation import Labelled
-from conceptry.models.milan.exemplars.activations import listening
+from conceptry.models.milan.exemplars.activations import record_activations
 from conceptry.models.milan.exemplars.sources import ArraySource
 from conceptry.registry import register
 
@@ -236,9 +236,9 @@ def probed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     pictures, facts = scenes.labelled(EmojiScenes("train", 400, seed=9, n_objects=1, objects=scenes.CLASSES))
     model = as_pixel_model(load_explained("zoo:scenes-spurious", "cpu"))
-    with listening(model.module, ["layer4"], model.name) as hiddens:
+    with record_activations(model.module, ["layer4"], model.name) as recorder:
         model.from_pixels(model.to_pixels(pictures))
-        largest = hiddens.take("layer4", len(pictures)).amax(dim=(2, 3)).numpy()
+        largest = recorder.take("layer4", len(pictures)).amax(dim=(2, 3)).numpy()
     shares = []
     for values in facts[:, :2].T:
         groups = [largest[values == value] for value in np.unique(values)]

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from conceptry.models.errors import InputError
-from conceptry.models.explained.hooks import untouched
+from conceptry.models.explained.hooks import evaluation_mode
 from conceptry.models.perturbation.representation import relative_distance, representation
 
 X = torch.rand(2, 1, 4, 4, generator=torch.Generator().manual_seed(1))
@@ -113,14 +113,14 @@ def test_other_threads_do_not_disturb_it(model) -> None:
 
 def test_the_hook_lasts_as_long_as_the_context_whoever_else_uses_the_network(model) -> None:
     with ExitStack() as other:
-        other.enter_context(untouched(model.module))
+        other.enter_context(evaluation_mode(model.module))
         with representation(model) as read:
             other.close()
             torch.testing.assert_close(read(X), model.module["body"](X))
         assert hooks_of(model) == 0
     with ExitStack() as other:
         with representation(model):
-            other.enter_context(untouched(model.module))
+            other.enter_context(evaluation_mode(model.module))
         assert hooks_of(model) == 0
     assert hooks_of(model) == 0
 

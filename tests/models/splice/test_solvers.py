@@ -279,7 +279,7 @@ def test_rows_are_shared_among_the_threads_torch_may_use():
 
 
 def test_selection_on_a_device_promises_the_same(monkeypatch):
-    from conceptry.models.splice.solvers import _kernels as selection
+    from conceptry.models.splice.solvers import active_set as selection
 
     V, C = problem(17, batch=9, n_concepts=700, d=24, dtype=torch.float32)
     expected = decompose(V, C, 0.1).to_dense()

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from conceptry.models.errors import InputError
-from conceptry.models.milan.exemplars.activations import default_hiddens, listening
+from conceptry.models.milan.exemplars.activations import default_hiddens, record_activations
 
 
 def test_maps_tokens_and_features() -> None:
@@ -43,13 +43,13 @@ def test_outputs_of_tuples_by_a_hook() -> None:
             return x, x.sum()
 
     model = nn.Sequential(Pair())
-    with listening(model, ["0"], "mine", lambda output: output[0]) as hiddens:
-        hiddens.run(lambda: model(torch.ones(2, 3, 4, 4)), whole=True)
-        assert hiddens.take("0", 2).shape == (2, 3, 4, 4)
-    with listening(model, ["0"], "mine") as hiddens:
-        hiddens.run(lambda: model(torch.ones(2, 3, 4, 4)), whole=True)
+    with record_activations(model, ["0"], "mine", lambda output: output[0]) as recorder:
+        recorder.run(lambda: model(torch.ones(2, 3, 4, 4)))
+        assert recorder.take("0", 2).shape == (2, 3, 4, 4)
+    with record_activations(model, ["0"], "mine") as recorder:
+        recorder.run(lambda: model(torch.ones(2, 3, 4, 4)))
         with pytest.raises(InputError, match="mine: layer '0' puts out a tuple of 2"):
-            hiddens.take("0", 2)
+            recorder.take("0", 2)
 
 
 @pytest.mark.parametrize(
@@ -64,10 +64,10 @@ def test_outputs_of_tuples_by_a_hook() -> None:
 )
 def test_hooks_that_give_something_else(hook, sentence: str) -> None:
     model = nn.Sequential(nn.Identity())
-    with listening(model, ["0"], "mine", hook) as hiddens:
-        hiddens.run(lambda: model(torch.ones(2, 3, 4, 4)), whole=False)
+    with record_activations(model, ["0"], "mine", hook) as recorder:
+        recorder.run(lambda: model(torch.ones(2, 3, 4, 4)), stop_early=True)
         with pytest.raises(InputError, match=sentence):
-            hiddens.take("0", 2)
+            recorder.take("0", 2)
 
 
 def test_later_passes_stop_after_the_last_layer() -> None:
@@ -84,11 +84,11 @@ def test_later_passes_stop_after_the_last_layer() -> None:
 
     model = nn.Sequential(Told("a"), Told("b"), Told("c"))
     x = torch.ones(1, 2, 3, 3)
-    with listening(model, ["1", "0"], "mine") as hiddens:
-        for whole, result in ((False, True), (False, False), (True, True)):
-            assert (hiddens.run(lambda: model(x), whole) is not None) == result
-            hiddens.take("0", 1)
-            hiddens.take("1", 1)
+    with record_activations(model, ["1", "0"], "mine") as recorder:
+        for stop_early, result in ((True, True), (True, False), (False, True)):
+            assert (recorder.run(lambda: model(x), stop_early=stop_early) is not None) == result
+            recorder.take("0", 1)
+            recorder.take("1", 1)
     assert "".join(calls) == "abc" + "ab" + "abc"
 
 
@@ -96,10 +96,10 @@ def test_layers_that_run_twice_are_always_run_to_the_end() -> None:
     relu = nn.ReLU()
     model = nn.Sequential(relu, nn.Conv2d(2, 2, 1), relu)
     x = torch.randn(1, 2, 3, 3)
-    with listening(model, ["0"], "mine") as hiddens:
+    with record_activations(model, ["0"], "mine") as recorder:
         for _ in range(3):
-            output = hiddens.run(lambda: model(x), whole=False)
-            torch.testing.assert_close(hiddens.take("0", 1), output)
+            output = recorder.run(lambda: model(x), stop_early=True)
+            torch.testing.assert_close(recorder.take("0", 1), output)
 
 
 def test_layers_are_looked_at_once_as_soon_as_they_have_run() -> None:
@@ -116,16 +116,16 @@ def test_layers_are_looked_at_once_as_soon_as_they_have_run() -> None:
     x = torch.randn(1, 2, 3, 3)
     with torch.no_grad():
         expected = model[0](x)
-    with listening(model, ["0", "2"], "mine") as hiddens:
+    with record_activations(model, ["0", "2"], "mine") as recorder:
 
         def look(layer: str) -> None:
             order.append(layer)
-            seen = hiddens.take(layer, 1)
+            seen = recorder.take(layer, 1)
             torch.testing.assert_close(seen, expected if layer == "0" else torch.zeros_like(expected))
 
         for asked in (["change", "change", "0", "2"], ["0", "change", "2"], ["0", "change", "2"]):
             order.clear()
-            hiddens.run(lambda: model(x), whole=False, look=look)
+            recorder.run(lambda: model(x), stop_early=True, on_layer=look)
             assert order == asked
 
 
@@ -141,8 +141,8 @@ def test_a_layer_that_later_runs_twice_is_refused() -> None:
             return self.last(x)
 
     model, x = Often(), torch.ones(1, 2, 3, 3)
-    with listening(model, ["part", "last"], "mine") as hiddens:
-        hiddens.run(lambda: model(x), whole=False, look=lambda layer: hiddens.take(layer, 1))
+    with record_activations(model, ["part", "last"], "mine") as recorder:
+        recorder.run(lambda: model(x), stop_early=True, on_layer=lambda layer: recorder.take(layer, 1))
         model.times = 2
         with pytest.raises(InputError, match="'part' runs once for some pictures and several times for others"):
-            hiddens.run(lambda: model(x), whole=False, look=lambda layer: hiddens.take(layer, 1))
+            recorder.run(lambda: model(x), stop_early=True, on_layer=lambda layer: recorder.take(layer, 1))

@@ -305,7 +305,7 @@ def test_what_is_asked_wrongly(network: nn.Module, tmp_path: Path) -> None:
     refused("mine: expected one or more layers")
     refused("k is 41, but noise holds 40 pictures; ask for fewer", "0", settings=ExemplarSettings(k=41))
     refused("noise: holds nothing", "0", data=ArraySource("noise", IMAGES[:0]))
-    refused("mine: layer '0' has units 0 to 7, none of 8", "0", units={"0": [1, 8]})
+    refused("mine: layer '0' has units 0 to 7, got 8", "0", units={"0": [1, 8]})
     refused("mine: units are asked for of layer '2', which is not among the layers", "0", units={"2": [1]})
     refused("expected one or more units of layer '0', each once, got", "0", units={"0": [1, 1]})
     refused("mine: lies on cpu, not on cuda; move it there first", "0", device="cuda")
@@ -446,12 +446,12 @@ _KILLED = """
 import os, signal, sys, numpy as np, torch
 from pathlib import Path
 from torch import nn
-from conceptry.models.milan import passes
+from conceptry.models.milan.exemplars import compute
 from conceptry.models.milan.settings import ExemplarSettings
 from conceptry.models.milan.exemplars.compute import compute_exemplars
 from conceptry.models.milan.exemplars.sources import ArraySource
 
-passes.CHECKPOINT_SECONDS = 0.0
+compute.CHECKPOINT_SECONDS = 0.0
 torch.manual_seed(0)
 network = nn.Sequential(nn.Conv2d(3, 8, 3, 2, 1), nn.ReLU(), nn.Conv2d(8, 6, 3, 2, 1), nn.Flatten(), nn.Linear(96, 3))
 images = np.random.default_rng(0).integers(0, 256, (40, 16, 16, 3), dtype=np.uint8)

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from conceptry.models.milan.exemplars.first_pass import no_images
+from conceptry.models.milan.exemplars.first_pass import TopImages
 
 
 def best(seed: int, n: int, units: int, ties: bool) -> np.ndarray:
@@ -21,9 +21,9 @@ def literal(values: np.ndarray, k: int) -> np.ndarray:
 @pytest.mark.parametrize("batch", [1, 7, 30])
 def test_it_is_the_sort_of_all(ties: bool, k: int, batch: int) -> None:
     values = best(0, 30, 9, ties)
-    top = no_images(9, k)
+    top = TopImages.empty(9, k)
     for first in range(0, 30, batch):
-        top.add(values[first : first + batch], first)
+        top.update(values[first : first + batch], first)
     expected = literal(values, k)
     np.testing.assert_array_equal(top.ids, expected)
     np.testing.assert_array_equal(top.values, np.take_along_axis(values.T, expected, axis=1))
@@ -31,9 +31,9 @@ def test_it_is_the_sort_of_all(ties: bool, k: int, batch: int) -> None:
 
 def test_a_slot_stays_with_its_picture() -> None:
     values = best(2, 40, 3, ties=True)
-    top, kept = no_images(3, 6), np.full((3, 6), -1)
+    top, kept = TopImages.empty(3, 6), np.full((3, 6), -1)
     for first in range(0, 40, 5):
-        top.add(values[first : first + 5], first)
+        top.update(values[first : first + 5], first)
         units, places = np.nonzero(top.ids >= first)  # those that are new
         kept[units, top.slots[units, places]] = top.ids[units, places]
         there = top.ids >= 0
@@ -43,14 +43,14 @@ def test_a_slot_stays_with_its_picture() -> None:
 
 def test_the_order_of_batches_does_not_matter() -> None:
     values = best(1, 30, 9, ties=True)
-    top = no_images(9, 5)
+    top = TopImages.empty(9, 5)
     for first in (20, 0, 10):
-        top.add(values[first : first + 10], first)
+        top.update(values[first : first + 10], first)
     np.testing.assert_array_equal(top.ids, literal(values, 5))
 
 
 def test_fewer_pictures_than_k_leave_places() -> None:
-    top = no_images(2, 3)
-    top.add(np.array([[1.0, -np.inf]], np.float32), 0)
+    top = TopImages.empty(2, 3)
+    top.update(np.array([[1.0, -np.inf]], np.float32), 0)
     assert top.ids.tolist() == [[0, -1, -1], [0, -1, -1]]
     assert top.values[0].tolist() == [1, -np.inf, -np.inf]

@@ -128,7 +128,7 @@ def test_what_is_not_finite() -> None:
         for batch in (x, x.contiguous(memory_format=torch.channels_last)):
             with pytest.raises(NotFiniteError, match="picture 4 of the batch") as caught:
                 Sketch(19).add(batch)
-            assert caught.value.picture == 4
+            assert caught.value.image == 4
         with pytest.raises(InputError, match="NaN or infinite"):
             Sketch(19)._add_tensors(x)
 
