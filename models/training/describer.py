@@ -79,8 +79,8 @@ def start_from_evidence(decoder: Decoder) -> None:
     Raises InputError where it has fewer cells than features, or other features than words.
     """
     d, h, e = decoder.n_features, decoder.hidden_size, decoder.embedding_size
-    if d != decoder.start:
-        raise InputError(f"evidence needs a feature for each of the {decoder.start} words, got {d}")
+    if d != decoder.special.start:
+        raise InputError(f"evidence needs a feature for each of the {decoder.special.start} words, got {d}")
     if d > h:
         raise InputError(f"evidence needs a cell for each of the {d} words, hidden_size is {h}")
     for layer in (decoder.initial_cell, decoder.initial_hidden):
@@ -240,7 +240,7 @@ def train_decoder(
                     for group in optimizer.param_groups:
                         group["lr"] = settings.learning_rate * (1 + math.cos(math.pi * done)) / 2
                 features = _some(train.batch(units[batch.numpy()]), settings.exemplars).to(device)
-                losses += _step(decoder, optimizer, features, tokens[batch].to(device), vocabulary.pad) / steps
+                losses += _step(decoder, optimizer, features, tokens[batch].to(device), vocabulary.special.pad) / steps
             score = validation_bleu(decoder, validation, vocabulary, device)
             state.finish(score)
             if on_epoch:
@@ -321,7 +321,7 @@ def train_language_model(
             model.train()
             total = 0.0
             for batch in torch.randperm(len(tokens)).split(settings.lm_batch_size):
-                loss = _loss(model, tokens[batch].to(device), vocabulary.pad)
+                loss = _loss(model, tokens[batch].to(device), vocabulary.special.pad)
                 optimizer.zero_grad()
                 loss.backward()
                 nn.utils.clip_grad_norm_(model.parameters(), CLIP_NORM)
@@ -329,7 +329,7 @@ def train_language_model(
                 total += loss.item() / math.ceil(len(tokens) / settings.lm_batch_size)
             model.eval()
             with torch.no_grad():
-                score = _loss(model, others.to(device), vocabulary.pad).item()
+                score = _loss(model, others.to(device), vocabulary.special.pad).item()
             state.finish(-score)
             if on_epoch:
                 on_epoch(state.epoch, {"lm_loss": total, "lm_validation_loss": score})

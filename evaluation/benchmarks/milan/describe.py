@@ -88,8 +88,8 @@ def agreement(describer: Describer, features: Tensor, settings: DecodingSettings
 @torch.no_grad()
 def best_of_unit(describer: Describer, features: Tensor, settings: DecodingSettings, one_by_one: bool = False) -> Found:
     """Beam search, then argmax of log p(s | E) - T log p_LM(s). features: (k, F) of one unit."""
-    decoder, start = describer.decoder, describer.vocabulary.start
-    stop, beam = describer.vocabulary.stop, min(settings.beam_size, len(describer.vocabulary))
+    decoder, start = describer.decoder, describer.vocabulary.special.start
+    stop, beam = describer.vocabulary.special.stop, min(settings.beam_size, len(describer.vocabulary))
     mean = features.mean(dim=0, keepdim=True)
     hidden, cell = torch.tanh(decoder.initial_hidden(mean)), torch.tanh(decoder.initial_cell(mean))
     # A hypothesis: its score, its tokens, and the row of the last step that its state is in.

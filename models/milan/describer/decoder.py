@@ -34,7 +34,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from conceptry.models.milan.describer.language_model import Product, linear, lstm_cell
-from conceptry.models.milan.describer.vocabulary import SPECIALS
+from conceptry.models.milan.describer.vocabulary import SpecialTokens
 
 _ROWS = 16  # at a time: what they read and write stays in the cache
 
@@ -127,7 +127,7 @@ class Decoder(nn.Module):
         self.n_tokens, self.n_features = n_tokens, n_features
         self.hidden_size, self.embedding_size, self.dropout = hidden_size, embedding_size, dropout
         self.attention_size = min(hidden_size, n_features) if attention_size is None else attention_size
-        self.start = n_tokens - len(SPECIALS)
+        self.special = SpecialTokens.of(n_tokens)
         self.initial_hidden = nn.Linear(n_features, hidden_size)
         self.initial_cell = nn.Linear(n_features, hidden_size)
         self.embedding = nn.Embedding(n_tokens, embedding_size)
@@ -151,7 +151,7 @@ class Decoder(nn.Module):
         """
         exemplars, weights = self.exemplars(features), self.weights()
         state = self.initial_state(features)
-        tokens = self.token_gates(functional.pad(captions[:, :-1], (1, 0), value=self.start))
+        tokens = self.token_gates(functional.pad(captions[:, :-1], (1, 0), value=self.special.start))
         hidden, attention = [], []
         for t in range(captions.shape[1]):
             prepared = self.prepare(exemplars, state, weights)

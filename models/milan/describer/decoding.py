@@ -44,7 +44,7 @@ from torch.nn import functional
 
 from conceptry.models.milan.describer.decoder import Decoder, DecoderState, Prepared, advance
 from conceptry.models.milan.describer.language_model import LanguageModel, Prefixes
-from conceptry.models.milan.describer.vocabulary import LENGTH
+from conceptry.models.milan.describer.vocabulary import LENGTH, SpecialTokens
 
 
 class Hypotheses(NamedTuple):
@@ -61,11 +61,11 @@ class Hypotheses(NamedTuple):
 @torch.no_grad()
 def greedy(decoder: Decoder, features: Tensor, length: int = LENGTH) -> Hypotheses:
     """The most probable token after the most probable token: one hypothesis (S = 1) of each unit."""
-    n, stop, pad = len(features), decoder.start + 1, decoder.start + 2
+    n, special = len(features), decoder.special
     exemplars, weights = decoder.exemplars(features), decoder.weights()
     state = decoder.initial_state(features)
-    last = torch.full((n,), decoder.start, device=features.device)
-    tokens = torch.full((n, length), pad, device=features.device)
+    last = torch.full((n,), special.start, device=features.device)
+    tokens = torch.full((n, length), special.pad, device=features.device)
     total = features.new_zeros(n)
     going = torch.ones(n, dtype=torch.bool, device=features.device)
     for t in range(length):
@@ -73,7 +73,7 @@ def greedy(decoder: Decoder, features: Tensor, length: int = LENGTH) -> Hypothes
         best, last = decoder.log_probabilities(state.hidden, weights).max(dim=-1)
         tokens[going, t] = last[going]
         total += torch.where(going, best, 0)
-        going &= last != stop
+        going &= last != special.stop
         if not going.any():
             break
     return Hypotheses(tokens[:, None], total[:, None], total[:, None])
@@ -88,12 +88,12 @@ def sample(decoder: Decoder, features: Tensor, seed: int, draws: int = 1, length
     """
     generator = torch.Generator().manual_seed(seed)
     uniform = torch.rand((draws, length), generator=generator, dtype=torch.float64).to(features.device)
-    n, stop, pad = len(features), decoder.start + 1, decoder.start + 2
+    n, special = len(features), decoder.special
     exemplars, weights = decoder.exemplars(features), decoder.weights()
     units = torch.arange(n, device=features.device).repeat_interleave(draws)
     state = DecoderState(*(part[units] for part in decoder.initial_state(features)))
-    last = torch.full_like(units, decoder.start)
-    tokens = torch.full((n * draws, length), pad, device=features.device)
+    last = torch.full_like(units, decoder.special.start)
+    tokens = torch.full((n * draws, length), special.pad, device=features.device)
     total = features.new_zeros(n * draws)
     going = torch.ones_like(units, dtype=torch.bool)
     for t in range(length):
@@ -104,7 +104,7 @@ def sample(decoder: Decoder, features: Tensor, seed: int, draws: int = 1, length
         last = (cumulated <= threshold).sum(dim=-1)
         tokens[going, t] = last[going]
         total += torch.where(going, log_p.gather(1, last[:, None]).squeeze(1), 0)
-        going &= last != stop
+        going &= last != special.stop
         if not going.any():
             break
     return Hypotheses(tokens.view(n, draws, length), total.view(n, draws), total.view(n, draws))
@@ -118,7 +118,7 @@ def score_captions(decoder: Decoder, features: Tensor, tokens: Tensor) -> Tensor
     units = torch.arange(n, device=features.device).repeat_interleave(s)
     state = DecoderState(*(part[units] for part in decoder.initial_state(features)))
     rows = tokens.reshape(n * s, length)
-    last = torch.full_like(units, decoder.start)
+    last = torch.full_like(units, decoder.special.start)
     total = features.new_zeros(n * s)
     going = torch.ones_like(units, dtype=torch.bool)
     for t in range(length):
@@ -126,7 +126,7 @@ def score_captions(decoder: Decoder, features: Tensor, tokens: Tensor) -> Tensor
         last = rows[:, t]
         gained = decoder.log_probabilities(state.hidden, weights).gather(1, last[:, None]).squeeze(1)
         total += torch.where(going, gained, 0)
-        going &= last != decoder.start + 1
+        going &= last != decoder.special.stop
         if not going.any():
             break
     return total.view(n, s)
@@ -203,20 +203,20 @@ def beam_search(
 
     language_model, temperature: of the score of mi; without them it is the log-likelihood.
     """
-    n, start = len(features), decoder.start
+    n, special = len(features), decoder.special
     beam_size = min(beam_size, decoder.n_tokens)
     exemplars, weights = decoder.exemplars(features), decoder.weights()
     zeros = features.new_zeros(n, 1)
     beams = _Beams(zeros.new_empty((n, 1, 0), dtype=torch.int64), zeros, zeros, zeros.bool())
     prepared = decoder.prepare(exemplars, decoder.initial_state(features), weights)
-    state = advance(prepared, decoder.token_gates(torch.full((n,), start, device=features.device)))
+    state = advance(prepared, decoder.token_gates(torch.full((n,), special.start, device=features.device)))
     prefixes = None if language_model is None else Prefixes(language_model, n)
     for t in range(length):
         log_p = decoder.log_probabilities(state.hidden, weights)
         gains = log_p if prefixes is None else log_p - temperature * prefixes.log_p[prefixes.of]
-        parents, tokens = best_continuations(beams.scores, beams.finished, gains, start + 1, beam_size)
+        parents, tokens = best_continuations(beams.scores, beams.finished, gains, special.stop, beam_size)
         rows = row_numbers(beams.finished).gather(1, parents)
-        beams = _extended(beams, parents, tokens, gains[rows, tokens], log_p[rows, tokens], start)
+        beams = _extended(beams, parents, tokens, gains[rows, tokens], log_p[rows, tokens], special)
         going = ~beams.finished
         if t + 1 == length or not going.any():
             break
@@ -231,7 +231,8 @@ def beam_search(
         spoken, said = tokens.unique(return_inverse=True)
         state = _followed(prepared, place, decoder.token_gates(spoken), said)
     missing = length - beams.tokens.shape[-1]
-    return Hypotheses(functional.pad(beams.tokens, (0, missing), value=start + 2), beams.scores, beams.log_likelihood)
+    tokens = functional.pad(beams.tokens, (0, missing), value=special.pad)
+    return Hypotheses(tokens, beams.scores, beams.log_likelihood)
 
 
 def _followed(prepared: Prepared, place: Tensor, token_gates: Tensor, said: Tensor) -> DecoderState:
@@ -243,14 +244,16 @@ def _followed(prepared: Prepared, place: Tensor, token_gates: Tensor, said: Tens
     return DecoderState(torch.cat([part.hidden for part in parts]), torch.cat([part.cell for part in parts]))
 
 
-def _extended(beams: _Beams, parents: Tensor, tokens: Tensor, gains: Tensor, log_p: Tensor, start: int) -> _Beams:
+def _extended(
+    beams: _Beams, parents: Tensor, tokens: Tensor, gains: Tensor, log_p: Tensor, special: SpecialTokens
+) -> _Beams:
     """The hypotheses that follow `parents` by `tokens`, (n, B) each as all the rest; a finished one by a pad."""
     ended = beams.finished.gather(1, parents)
     history = beams.tokens.gather(1, parents[:, :, None].expand(-1, -1, beams.tokens.shape[-1]))
-    said = torch.where(ended, start + 2, tokens)
+    said = torch.where(ended, special.pad, tokens)
     return _Beams(
         torch.cat([history, said[:, :, None]], dim=-1),
         beams.scores.gather(1, parents) + torch.where(ended, 0, gains),
         beams.log_likelihood.gather(1, parents) + torch.where(ended, 0, log_p),
-        ended | (tokens == start + 1),
+        ended | (tokens == special.stop),
     )

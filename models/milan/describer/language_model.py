@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from conceptry.models.milan.describer.vocabulary import SPECIALS
+from conceptry.models.milan.describer.vocabulary import SpecialTokens
 
 _LEAST_ROWS = 16
 
@@ -96,7 +96,7 @@ class LanguageModel(nn.Module):
         super().__init__()
         self.n_tokens, self.hidden_size, self.embedding_size = n_tokens, hidden_size, embedding_size
         self.dropout = dropout
-        self.start = n_tokens - len(SPECIALS)
+        self.special = SpecialTokens.of(n_tokens)
         self.embedding = nn.Embedding(n_tokens, embedding_size)
         self.lstm = nn.LSTM(embedding_size, hidden_size, LAYERS, batch_first=True, dropout=dropout)
         self.output = nn.Linear(hidden_size, n_tokens)
@@ -107,7 +107,7 @@ class LanguageModel(nn.Module):
 
     def forward(self, captions: Tensor) -> Tensor:
         """Log-probabilities (n, L, n_tokens) of every token at each place, from the tokens before it (n, L)."""
-        inputs = functional.pad(captions[:, :-1], (1, 0), value=self.start)
+        inputs = functional.pad(captions[:, :-1], (1, 0), value=self.special.start)
         hidden, _ = self.lstm(self.embedding(inputs))
         return self.log_probabilities(hidden)
 
@@ -141,7 +141,7 @@ class Prefixes:
     def __init__(self, model: LanguageModel, rows: int) -> None:
         self._model = model
         zeros = model.output.weight.new_zeros(LAYERS, 1, model.hidden_size)
-        start = torch.tensor([model.start], device=zeros.device)
+        start = torch.tensor([model.special.start], device=zeros.device)
         self.of = torch.zeros(rows, dtype=torch.int64, device=zeros.device)  # the prefix of each row
         self._state = model.advance(LanguageModelState(zeros, zeros), torch.zeros_like(start), start)
         self.log_p = model.log_probabilities(self._state.hidden[-1])  # (prefixes, n_tokens)

@@ -171,7 +171,7 @@ def language_log_likelihood(model: LanguageModel, tokens: Tensor) -> Tensor:
     for t in range(rows.shape[-1]):
         said = rows[going, t]
         total[going] += prefixes.log_p[prefixes.of, said]
-        kept = (said != model.start + 1).nonzero().squeeze(-1)
+        kept = (said != model.special.stop).nonzero().squeeze(-1)
         if not len(kept) or t + 1 == rows.shape[-1]:
             break
         prefixes.advance(kept, said[kept])

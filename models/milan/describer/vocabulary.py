@@ -14,6 +14,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -23,6 +24,21 @@ from conceptry.models.manifest import write_lines
 
 SPECIALS = ("<start>", "<stop>", "<pad>", "<unk>")
 LENGTH = 15
+
+
+class SpecialTokens(NamedTuple):
+    """The tokens that are no words, numbered after them in the order of SPECIALS."""
+
+    start: int
+    stop: int
+    pad: int
+    unknown: int
+
+    @classmethod
+    def of(cls, n_tokens: int) -> "SpecialTokens":
+        """Number the special tokens of a vocabulary of `n_tokens`, these four included."""
+        return cls(*range(n_tokens - len(SPECIALS), n_tokens))
+
 
 # "n't" and what follows a word's apostrophe are tokens of their own, as in the words of released models.
 _TOKEN = re.compile(r"[^\W_]+?(?=n't\b)|n't\b|'(?:s|re|ve|ll|d|m)\b|[^\W_]+|[^\w\s]|_")
@@ -36,9 +52,9 @@ def tokenize(text: str) -> list[str]:
 
 
 class Vocabulary:
-    """The words a describer can say.
+    """The words that a describer can say.
 
-    words: V distinct words, without white space. Tokens are numbered in their order, then start, stop, pad, unk.
+    words: V distinct words, without white space. Tokens are numbered in their order, then come the `special` ones.
     Raises InputError for no words, repeated ones, and ones that are special or hold white space.
     """
 
@@ -55,7 +71,7 @@ class Vocabulary:
         if len(self._index) != len(self.words):
             twice = next(word for number, word in enumerate(self.words) if self._index[word] != number)
             raise InputError(f"the words of a vocabulary must be distinct, {truncated_repr(twice)} is there twice")
-        self.start, self.stop, self.pad, self.unk = range(len(self.words), len(self.words) + len(SPECIALS))
+        self.special = SpecialTokens.of(len(self))
 
     @classmethod
     def from_captions(cls, captions: Iterable[str], min_count: int = 1, size: int | None = None) -> "Vocabulary":
@@ -76,17 +92,17 @@ class Vocabulary:
 
     def encode(self, texts: Sequence[str], length: int = LENGTH) -> Tensor:
         """int64 (n, length): the tokens of each text, then stop, then pads; what is longer is cut, without a stop."""
-        ids = torch.full((len(texts), length), self.pad, dtype=torch.int64)
+        ids = torch.full((len(texts), length), self.special.pad, dtype=torch.int64)
         for row, text in zip(ids, texts, strict=True):
-            tokens = [self._index.get(word, self.unk) for word in tokenize(text)]
-            tokens = [*tokens, self.stop][:length]
+            tokens = [self._index.get(word, self.special.unknown) for word in tokenize(text)]
+            tokens = [*tokens, self.special.stop][:length]
             row[: len(tokens)] = torch.tensor(tokens, dtype=torch.int64)
         return ids
 
     def said(self, ids: Sequence[int] | Tensor) -> tuple[int, ...]:
         """The tokens of one row up to the first stop, specials left out."""
         tokens = ids.tolist() if isinstance(ids, Tensor) else list(ids)
-        end = tokens.index(self.stop) if self.stop in tokens else len(tokens)
+        end = tokens.index(self.special.stop) if self.special.stop in tokens else len(tokens)
         return tuple(token for token in tokens[:end] if token < len(self.words))
 
     def detokenize(self, ids: Sequence[int] | Tensor) -> str:

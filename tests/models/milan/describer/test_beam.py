@@ -43,12 +43,12 @@ def literal_beam(
             energy = torch.stack([d.attention(torch.tanh(d.query(h) + d.key(fj)))[0] for fj in f])
             attention = torch.softmax(energy, dim=0)
             z = torch.sigmoid(d.feature_gate(h)) * sum(a * fj for a, fj in zip(attention, f, strict=True))
-            last = d.embedding.weight[said[-1] if said else d.start]
+            last = d.embedding.weight[said[-1] if said else d.special.start]
             h, c = (part[0] for part in d.lstm(torch.cat([last, z])[None], (h[None], c[None])))
             log_p = torch.log_softmax(d.output(h), dim=-1)
             gains = log_p
             if model is not None:
-                hidden, _ = model.lstm(model.embedding(torch.tensor([[model.start, *said]])))
+                hidden, _ = model.lstm(model.embedding(torch.tensor([[model.special.start, *said]])))
                 gains = log_p - temperature * torch.log_softmax(model.output(hidden[0, -1]), dim=-1)
             for token in range(d.n_tokens):
                 gained = float(gains[token]), float(log_p[token])

@@ -37,7 +37,7 @@ def test_teacher_forcing_is_the_formula_at_every_place() -> None:
     for i in range(3):
         mean = features[i].mean(dim=0)
         h, c = torch.tanh(d.initial_hidden(mean)), torch.tanh(d.initial_cell(mean))
-        for t, token in enumerate([d.start, *captions[i, :-1].tolist()]):
+        for t, token in enumerate([d.special.start, *captions[i, :-1].tolist()]):
             h, c, expected, a = literal_step(d, features[i], h, c, token)
             torch.testing.assert_close(log_p[i, t], expected, atol=1e-12, rtol=0)
             torch.testing.assert_close(attention[i, t], a, atol=1e-12, rtol=0)

@@ -14,7 +14,7 @@ def make(seed: int = 0) -> LanguageModel:
 
 def literal(model: LanguageModel, prefix: list[int]) -> Tensor:
     """log p(. | prefix) (V,), all of the prefix anew."""
-    hidden, _ = model.lstm(model.embedding(torch.tensor([[model.start, *prefix]])))
+    hidden, _ = model.lstm(model.embedding(torch.tensor([[model.special.start, *prefix]])))
     return torch.log_softmax(model.output(hidden[0, -1]), dim=-1)
 
 

@@ -25,7 +25,7 @@ def test_the_language_model_scores_up_to_the_first_stop() -> None:
             said = row[: row.index(STOP) + 1] if STOP in row else row
             expected = 0.0
             for t, token in enumerate(said):
-                hidden, _ = model.lstm(model.embedding(torch.tensor([[model.start, *said[:t]]])))
+                hidden, _ = model.lstm(model.embedding(torch.tensor([[model.special.start, *said[:t]]])))
                 expected += float(torch.log_softmax(model.output(hidden[0, -1]), dim=-1)[token])
             assert score == pytest.approx(expected, abs=1e-10)
 

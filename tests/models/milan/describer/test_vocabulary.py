@@ -35,7 +35,7 @@ def test_words_are_ordered_by_frequency_then_alphabet() -> None:
 
 def test_specials_follow_the_words() -> None:
     assert len(VOCABULARY) == 14
-    assert (VOCABULARY.start, VOCABULARY.stop, VOCABULARY.pad, VOCABULARY.unk) == (10, 11, 12, 13)
+    assert VOCABULARY.special == (10, 11, 12, 13)
 
 
 def test_texts_become_rows_with_a_stop_and_pads() -> None:
