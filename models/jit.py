@@ -66,7 +66,7 @@ def _folder_name(file: str) -> str:
 
 
 def helper(function):
-    """For what only kernels call: compiled as part of them, without the wrappers that Python would need."""
+    """numba.njit for what only kernels call: compiled as part of them, without the wrappers that Python would need."""
     return numba.njit(**OPTIONS, **WITHOUT_WRAPPERS)(function)
 
 

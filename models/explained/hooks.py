@@ -47,7 +47,7 @@ def module_of(model: Callable[..., Any]) -> nn.Module | None:
 
 @contextmanager
 def evaluation_mode(model: Callable[..., Any]) -> Iterator[None]:
-    """In the block the model is in evaluation mode and its parameters ask for no gradient.
+    """Put a model in evaluation mode for the block, in which its parameters ask for no gradient.
 
     Afterwards every submodule's training flag and hooks, and every parameter's requires_grad and grad, are as they
     were, whatever happened. Several threads may use a model at once: the last one that leaves restores it.
@@ -110,7 +110,7 @@ untouched = evaluation_mode  # its former name, which was exported
 def forward_hooks(
     module: nn.Module, parts: Mapping[str, nn.Module], hook: Callable[[str, tuple[Any, ...], Any], Any]
 ) -> Iterator[None]:
-    """In the block, call `hook` as soon as one of `parts` has run, where the thread that opened the block runs it.
+    """Call `hook` in the block whenever one of `parts` has run in the thread that opened the block.
 
     Other threads may run the module meanwhile, and are not listened to. The module is in evaluation mode, and is left
     as it was found.

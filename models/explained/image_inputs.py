@@ -1,26 +1,17 @@
-"""Torch modules over pictures: from the pictures of a user to what the module reads, and the way in between.
+"""Torch modules over images: from the images of a user to what the module reads, and the way back.
 
 | symbol | meaning | shape |
 |---|---|---|
-| p | a picture in [0, 1], of the size that was handed in | (3, height, width) |
+| p | an image in [0, 1], of the size that was handed in | (3, height, width) |
 | x = fit(p) | what the network sees of it, in [0, 1]: resized, cropped, luma where C = 1 | (C, h, w) |
 | f((x - mean) / std) | outputs of the module f, which may also normalise by itself | (k,) |
 
-`forward` goes from p, so that a baseline can be learned as a picture of any size; `from_pixels` from x, where
+`forward` goes from p, so that a baseline can be learned as an image of any size; `from_pixels` from x, where
 perturbations live.
 
-Where a module has been logged alone, it takes [0, 1] and holds its own normalisation; one channel is the luma of
-ITU-R 601; pictures of another size than the module's are scaled to it in calls (bilinear, antialiased).
-
-Pixels that a network sees against the pictures that people see: checks, and the way back.
-
-The published preprocessing of image classifiers: resize, crop the centre, normalise.
-
-| symbol | meaning | shape |
-|---|---|---|
-| p | a picture in [0, 1] | (3, H, W) |
-| x = crop(resize(p)) | what the network sees of it | (3, h, w) |
-| (x - mean) / std | what its first layer reads | (3, h, w) |
+The published preprocessing of image classifiers is a `Preprocessing`: resize, crop the centre, normalise. Where a
+module has been logged alone, it takes [0, 1] and holds its own normalisation; one channel is the luma of ITU-R 601;
+images of another size than the module's are scaled to it in calls (bilinear, antialiased).
 """
 
 from collections.abc import Iterator

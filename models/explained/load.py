@@ -1,4 +1,4 @@
-"""From the name of a model to the model, and from a folder that it was saved to.
+"""From the name of an explained model to the model: the options that name it, and the folder that it is saved to.
 
 | name | what |
 |---|---|
@@ -7,13 +7,11 @@
 | `models:/NAME/VERSION`, `models:/NAME@ALIAS`, `models:/m-ID`, `runs:/RUN/NAME` | any model of an MLflow store |
 | `onnx:FILE` | an ONNX graph over a table or pictures |
 | `torchvision:NAME[@WEIGHTS]` | an image classifier with published weights (downloaded by torchvision) |
-| `torchvision:NAME@FILE` | one of torchvision's architectures with the weights of a checkpoint, see `checkpoint` |
+| `torchvision:NAME@FILE` | one of torchvision's architectures with the weights of a checkpoint, see `checkpoints` |
 | `timm:NAME`, `timm:NAME@FILE` | the same by timm, where that is installed |
 | `imagenet:efficientnet-lite0` | a small classifier of ImageNet from the packages of the extra `imagenet`, offline |
 
-Networks of the zoo as packaged models: the folder of a classifier, and beside it the name that it goes by.
-
-Which model is explained, as options of a method's registration.
+A network of the zoo is packaged as the folder of a classifier, and beside it the name that it goes by.
 """
 
 from dataclasses import dataclass

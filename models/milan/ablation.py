@@ -30,7 +30,7 @@ _AXES = {4: 1, 3: 2, 2: 1}  # dimensions of h -> the axis of the units
 
 @contextmanager
 def ablated(module: nn.Module, units: Mapping[str, Sequence[int]], name: str = "model") -> Iterator[None]:
-    """In the block, and in the thread that opened it, the outputs of `units` (layer -> numbers) are 0.
+    """Set the outputs of `units` (layer -> numbers) to 0 in the block, in the thread that opened it.
 
     Afterwards the module is as it was found, whatever happened. Ablations nest: the units of both are silent.
 
@@ -67,7 +67,7 @@ class Labelled:
 def accuracy(model: PixelModel, data: Labelled, units: Sequence[Unit] = (), batch_size: int = 32) -> float:
     """The share of pictures whose class has the largest output, with `units` ablated.
 
-    Of a network with one output the class is 1 where the output is above 0, or above one half of a probability.
+    The class of a network with one output is 1 where the output is above 0, or above one half of a probability.
     """
     if not len(data.labels):
         raise InputError("accuracy is that of one picture or more, got none")
@@ -110,7 +110,7 @@ def accuracy_under_ablation(
 
 
 def random_like(units: Sequence[Unit], known: Mapping[str, Sequence[int]], rng: np.random.Generator) -> list[Unit]:
-    """As many units of the same layers, in the same order of layers, each drawn from all units `known` of its layer."""
+    """Draw as many units of the same layers, in the same order of layers, each from all units `known` of its layer."""
     drawn = {layer: iter(rng.permutation(np.asarray(known[layer])).tolist()) for layer in by_layer(units)}
     return [(layer, int(next(drawn[layer]))) for layer, _ in units]
 

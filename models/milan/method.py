@@ -1,9 +1,7 @@
 """MILAN as a method of the registry: its options, and how a version is built of them.
 
-The exemplars of the network's units are computed, or read from a folder where they have been computed before; with a
-describer they make the package, see `package`.
-
-The exemplars that a version describes units by: computed over a network, or read where that was done before.
+A version describes units by their exemplars. These are computed over the network, or read from a folder where they have
+been computed before; with a describer they make the package, see `package`.
 """
 
 import dataclasses
@@ -85,7 +83,7 @@ class ExemplarSource:
         return ExemplarSettings(**{name: value for name, value in given.items() if value is not None})
 
     def layer_names(self) -> tuple[str, ...]:
-        """Those that were named. Raises InputError for a layer that is named twice."""
+        """Names of the layers, () where none was named. Raises InputError for a layer that is named twice."""
         names = tuple(name.strip() for name in (self.layers or "").split(",") if name.strip())
         if len(set(names)) != len(names):
             raise InputError(f"layers must differ from one another, got {self.layers}")
@@ -152,7 +150,7 @@ def _read(source: ExemplarSource, folder: Path) -> NetworkExemplars:
 def _lineage(
     named: str | None, record: Mapping[str, Any], layers: Mapping[str, LayerExemplars], folder: Path
 ) -> dict[str, str]:
-    """Of the network that the user names, else of the one that the record names; {} where neither does.
+    """Lineage of the network that the user names, else of the one that the record names; {} where neither does.
 
     Raises InputError where the network that is named is not that of the exemplars.
     """

@@ -1,6 +1,4 @@
-"""The network whose units are described, by name.
-
-The layers of a network that are described where none are named.
+"""The network whose units are described, by name; and the layers that are described where none are named.
 
 | network | layers |
 |---|---|

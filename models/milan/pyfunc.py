@@ -3,10 +3,13 @@
 | way to ask | columns |
 |---|---|
 | a unit of the registered network | `layer`: its name; `unit`: its number |
-| any other unit | `images`: list of pictures, the strongest first; `masks`: of their masks, of the same size |
+| any other unit | `images`: list of images, the strongest first; `masks`: of their masks, of the same size |
 
-Pictures are bytes of a file, or base64; what a mask says is in `requests`. All columns are typed "any": with other
-types MLflow itself would refuse a null, in sentences that name no row. The answer has for each row
+Images are bytes of a file, or base64. A mask is an image as large as its exemplar: grey levels above 127 are in; of a
+mask of the levels 0 and 1 only, as arrays of truth values are often saved, the ones. Levels of which none is above 127
+say neither, and are refused. A row is checked cell by cell, and an error names the row and the column. All columns are
+typed "any": with other types MLflow itself would refuse a null, in sentences that name no row. The answer has for each
+row
 
 | column | what |
 |---|---|
@@ -22,13 +25,6 @@ types MLflow itself would refuse a null, in sentences that name no row. The answ
 
 Pictures are bytes in this process; the server makes base64 of them, and so does this in a task of Spark, whose structs
 MLflow gives no bytes. They can be handed in again as they come out.
-
-One row of a request, checked cell by cell: a unit of the registered network, or the exemplars of an unknown one.
-
-A mask is a picture as large as its exemplar. Its grey levels above 127 are in; of a mask of the levels 0 and 1 only,
-as arrays of truth values are often saved, the ones. Levels of which none is above 127 say neither, and are refused.
-
-One row of an answer: a description in words and numbers, and the exemplars that it is of.
 """
 
 import base64

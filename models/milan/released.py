@@ -1,4 +1,4 @@
-"""Released describers, `milan-KEY.pth`, to a folder of safetensors, JSON and text.
+"""Convert released describers, `milan-KEY.pth`, to a folder of safetensors, JSON and text, without running their code.
 
 Such a file is a nested mapping {properties, children, state_dict}. Its weights go to the parts of a describer so:
 
@@ -13,10 +13,9 @@ Such a file is a nested mapping {properties, children, state_dict}. Its weights 
 
 Tokens are numbered alike: words, then start, stop, pad, unk. The pickled tokenizer is left out; see `vocabulary`.
 
-Released weights, which torch pickled together with objects of other libraries, read without running any code.
-
 A file that `torch.save` writes is a zip archive: `data.pkl`, a pickle, and the bytes of every storage in `data/KEY`.
-The pickle may name any function of any library, and call it while it is read. Here nothing that it names is imported:
+Here weights are pickled together with objects of other libraries, and the pickle may name any function of any library,
+and call it while it is read. Here nothing that it names is imported:
 
 | named in the pickle | what it becomes |
 |---|---|
@@ -24,7 +23,7 @@ The pickle may name any function of any library, and call it while it is read. H
 | `collections.OrderedDict` | itself |
 | whatever else, as a spaCy object or `os.system` | `Foreign`: takes every argument and does nothing |
 
-Only `conceptry.models.milan.released` reads such files, once; what is loaded and served holds no pickle.
+Such files are read here alone, once; what is loaded and served holds no pickle.
 """
 
 import io

@@ -44,7 +44,7 @@ def matches(description: str, words: Iterable[str]) -> bool:
 
 
 def matched(description: str, words: Iterable[str]) -> tuple[str, ...]:
-    """Those of `words` that `description` holds, in their order.
+    """Find which of `words` `description` holds, in their order.
 
     Raises InputError for a word without a letter or digit, and for one text instead of several words.
     """

@@ -51,7 +51,7 @@ class ClassScores:
             return self.probabilities_of(self(pixels))
 
     def probabilities_of(self, logits: Tensor) -> Tensor:
-        """The same of logits (batch, k) that are there already."""
+        """`probabilities` from logits (batch, k) that are there already."""
         logits = logits.float()
         if not torch.isfinite(logits).all():
             raise InputError(f"{self.name}: the network puts out NaN or infinite values for these pixels")

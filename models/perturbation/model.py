@@ -1,18 +1,12 @@
-"""One batch of questions to a network: solve, deliver, judge what is delivered.
+"""One batch of questions to a network: where to start from, the solver's answer, what is delivered, and its judgement.
 
 | symbol | meaning | shape |
 |---|---|---|
-| x | start | (batch, C, H, W) |
+| x | start; `noise` and `grey` lie on the grid v / 255 of 8 bits that images are delivered in | (batch, C, H, W) |
 | f | what the criterion looks at: logits of the classes, or the representation of a layer | (batch, m) |
 | L | criterion: cross-entropy to a class, or the distance to a representation | (batch,) |
 
 With `max_changed` it is solved twice: over all pixels, and again over those that mattered most.
-
-Pictures to start from that mean nothing, on the grid of 8 bits that pictures are delivered in.
-
-| symbol | meaning | shape |
-|---|---|---|
-| x | start, entries v / 255 with v in 0 .. 255 | (batch, C, H, W) |
 """
 
 import dataclasses
@@ -85,13 +79,13 @@ Progress = Callable[[float], None]
 
 
 def cross_entropy(logits: Tensor, target: Tensor) -> Tensor:
-    """Of each row, (batch,)."""
+    """Cross-entropy of each row: logits (batch, classes), target (batch,) -> (batch,)."""
     return functional.cross_entropy(logits, target, reduction="none")
 
 
 @dataclass(frozen=True, eq=False)
 class Question:
-    """Pictures to change and what they are to become; all tensors on the network's device.
+    """Images to change and what they are to become; all tensors on the network's device.
 
     start: pixels (batch, C, H, W). source: the classes that they are, int64 (batch,). target: the classes wanted,
     int64 (batch,); None: any other than the source. outputs, goal: f and what the criterion compares it with, None for
@@ -107,7 +101,7 @@ class Question:
     goal: Tensor | None = None
 
     def take(self, rows: Tensor) -> "Question":
-        """The same for some of the pictures, any of them any number of times."""
+        """Select some of the images, any of them any number of times."""
         values = {name: getattr(self, name) for name in ("start", "source", "target", "goal")}
         return dataclasses.replace(self, **{name: None if v is None else v[rows] for name, v in values.items()})
 

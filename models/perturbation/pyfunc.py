@@ -7,8 +7,8 @@
 | explain_error | misread picture | its true class | the wrong class, or the predicted |
 | invert | picture to match | - | picture to start from; noise or grey where it is not given |
 
-Pictures are bytes of a file, or base64; classes names or indices. All columns are typed "any": with other types MLflow
-itself would refuse a null, in sentences that name no row. The answer has for each row
+Pictures are bytes of a file, or base64; classes names or indices. A row is checked cell by cell. All columns are typed
+"any": with other types MLflow itself would refuse a null, in sentences that name no row. The answer has for each row
 
 | column | what |
 |---|---|
@@ -30,10 +30,6 @@ Pictures are bytes in this process; the server makes base64 of them. MLflow's `s
 would fail, so there they are base64 as well, which Spark's `unbase64` undoes, and the signature calls them strings.
 
 With `details` also `start` (PNG), `history` (losses of the steps) and `path` (attempts of the sparsest search).
-
-One row of an answer: an explanation in names, numbers and PNG files.
-
-One row of a request, checked cell by cell: pictures to pixels, classes to indices.
 """
 
 import base64

@@ -1,40 +1,35 @@
 """Train a classifier or regressor of the zoo, by the recipe of the method's authors: Adam, a falling learning rate.
 
-Epoch e of E runs at the learning rate lr * 10^(-logspace * e / (E - 1)). The loss is the cross-entropy of the classes
-(of one logit where the network has one), or the squared error of (y - m) / s with m and s of the training rows.
+| symbol | meaning |
+|---|---|
+| e, E | number of an epoch, from 0; epochs |
+| c | classes of the data |
+| p_1 ... p_m | values of each property of the images that is learned beside the class |
+| o | outputs while training: c + p_1 + ... + p_m |
+| epsilon | radius of the attacks |
+
+Epoch e runs at the learning rate lr * 10^(-logspace * e / (E - 1)). The loss is the cross-entropy of the classes (of
+one logit where the network has one), or the squared error of (y - m) / s with m and s of the training rows.
 
 So that masked texts are not foreign to a text model, half of the sentences of each batch have words replaced by
 [MASK]: each with a probability that is drawn for the sentence, uniformly from [0, 1].
 
-With an `adversarial_epsilon`, a network of images sees each picture attacked (see `adversarial`) as the network then
-stands: normalised by the statistics so far, not by the batch's. The attacks' radius rises evenly from 0 over the first
-`adversarial_ramp` of all steps. Without that ramp more is lost on pictures that nobody attacked: on rows held back from
-the training of digits-16-robust its accuracy was .92 instead of .97.
+A network of images can learn more than its classes tell. With properties it is trained with a longer last layer, whose
+further outputs name properties of the images such as the background's colour; the loss is the mean cross-entropy of the
+class and of each property. Those outputs are cut off afterwards, the units that learned to serve them stay. With a
+start, all layers but the last are taken over from a network that ships, and all are trained on.
+
+With an `adversarial_epsilon`, a network of images sees each image attacked, as in Madry, Makelov, Schmidt, Tsipras,
+Vladu, "Towards Deep Learning Models Resistant to Adversarial Attacks", ICLR 2018: by projected gradient ascent on the
+loss, within an L2 ball around the image. The steps are those of L2Projected with lr = 2.5 epsilon / steps: together
+they could reach 2.5 times as far as the border, so the whole ball is within reach. The attack starts at the image
+itself, so that no generator is needed; what it returns may leave [0, 1]. The network is attacked as it then stands:
+normalised by the statistics so far, not by the batch's. The attacks' radius rises evenly from 0 to epsilon over the
+first `adversarial_ramp` of all steps. Without that ramp more is lost on images that nobody attacked: on rows held back
+from the training of digits-16-robust its accuracy was .92 instead of .97.
 
 Only training rows are read, on the CPU. The same settings on the same number of threads give the same weights, byte
 for byte; no global generator is touched.
-
-Attacks to train against: projected gradient ascent on the loss, within an L2 ball around each picture.
-
-Madry, Makelov, Schmidt, Tsipras, Vladu, "Towards Deep Learning Models Resistant to Adversarial Attacks", ICLR 2018.
-
-The steps are those of L2Projected with lr = 2.5 epsilon / steps: together they could reach 2.5 times as far as the
-border, so the whole ball is within reach. The attack starts at the picture itself, so that no generator is needed, and
-what it returns may leave [0, 1].
-
-Two ways for a network of images to learn more than its classes tell: properties named aside, another network first.
-
-Properties: the network is trained with a longer last layer, whose further outputs name properties of the pictures such
-as the background's colour; the loss is the mean cross-entropy of the class and of each property. Those outputs are cut
-off afterwards, the units that learned to serve them stay.
-
-Start: all layers but the last are taken over from a network that ships, and all are trained on.
-
-| symbol | meaning |
-|---|---|
-| c | classes of the data |
-| p_1 ... p_m | values of each property |
-| o | outputs while training: c + p_1 + ... + p_m |
 """
 
 import math
@@ -255,7 +250,7 @@ def _radius(settings: ClassifierTraining, done: float) -> float:
 
 
 def _mask_words(ids: Tensor, rng: np.random.Generator) -> Tensor:
-    """The same tokens, half of the sentences with each word masked by a probability drawn for the sentence."""
+    """Mask words of half of the sentences, each by a probability that is drawn for the sentence."""
     share = np.where(rng.random(len(ids)) < 0.5, rng.random(len(ids)), 0.0)
     hit = torch.from_numpy(rng.random(ids.shape) < share[:, None])
     return torch.where(hit & (ids != PAD), MASK, ids)

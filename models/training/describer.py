@@ -1,4 +1,4 @@
-"""Training of the decoder on annotated units, with early stopping on a copy of the best weights.
+"""Train a describer: the decoder on annotated units, the language model on their captions, each with early stopping.
 
 Hernandez et al. 2022, section 3.3 and appendix.
 
@@ -7,24 +7,26 @@ Hernandez et al. 2022, section 3.3 and appendix.
 | n | captions of a batch, each with the features of its unit | |
 | k, L | exemplars, tokens | |
 | a_tj | attention to exemplar j at place t | (n, L, k) |
+| z | features that are evidence for the first D words of the vocabulary (`describer.features`) | (k, D) |
+| e_w | embedding of word w | (E,) |
+| c_w, h_w | cell and hidden state w of the LSTM, one of the first D | |
+
+The decoder:
 
     loss = mean over tokens that are no pads of -log p(token | those before it, E)  +  mean (1 - sum_t a_tj)^2
 
 AdamW; after each epoch the decoder describes the validation units greedily, and their BLEU decides: the weights of the
 best epoch are kept as a copy, and `patience` epochs without a better one end the training.
 
-Differences from the paper: gradients are clipped to norm 5; the options `exemplars`, `cosine`, `projection` and
-`evidence` of the settings, all off by default.
+The language model:
 
-A start for the decoder whose features are evidence for words: say what there is most evidence for, each word once.
+    loss = mean over tokens that are no pads of -log p_LM(token | those before it)
 
-| symbol | meaning | shape |
-|---|---|---|
-| z | features: evidence for the first D words of the vocabulary (projection.py) | (k, D) |
-| e_w | embedding of word w | (E,) |
-| c_w | cell w of the LSTM, one of the first D | |
+AdamW; the loss on captions of validation units decides, none of whose captions is trained on: the original drew them
+from the captions of the training units, and so stopped late.
 
-Of the weights as PyTorch draws them, these are set:
+Where features are evidence for words (`evidence`), the decoder starts from saying what there is most evidence for, each
+word once. Of the weights as PyTorch draws them, these are set:
 
     c_w starts as tanh(A mean_j z_jw)                  and h_w likewise
     forget gate of c_w: sigmoid(2 - S e_w . e / |e_w|^2 + ...)    kept, until w itself has been said
@@ -33,18 +35,8 @@ Of the weights as PyTorch draws them, these are set:
 All of it is trained from there. Without it the LSTM has to find out for each word on its own that evidence for it is
 to be said, and that what has been said is not to be said again: that takes many more steps than everything else.
 
-What a describer is trained with; the defaults are the paper's.
-
-Training of the language model on captions, with early stopping on those of other units.
-
-| symbol | meaning |
-|---|---|
-| s | a caption; tokens after its stop are pads and do not count |
-
-    loss = mean over tokens of -log p_LM(token | those before it)
-
-AdamW. The validation captions are those of validation units, none of whose captions is trained on: the original drew
-them from the captions of the training units, and so stopped late.
+Differences from the paper: gradients are clipped to norm 5; the options `exemplars`, `cosine`, `projection` and
+`evidence` of the settings, all off by default. The other defaults are the paper's.
 """
 
 import hashlib
@@ -104,8 +96,8 @@ class DescriberTraining:
     epochs, patience: of the decoder; an epoch takes every caption of every unit once. lm_learning_rate, lm_batch_size,
     lm_epochs: of the language model. patience: epochs without a better score after which training ends (both).
     exemplars: how many of a unit's are drawn anew for each step, 0 for all. cosine: the rate falls to zero along half a
-    cosine. projection: features are projected to evidence for words first (projection.py). evidence: the LSTM starts
-    out with a cell for each word (initialisation.py); needs projection. min_count: occurrences that make a word known.
+    cosine. projection: features are projected to evidence for words first, see `describer.features`. evidence: the LSTM
+    starts out with a cell for each word; needs projection. min_count: occurrences that make a word known.
     seed: of weights, order and dropout.
 
     Raises InputError for values out of range.

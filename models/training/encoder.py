@@ -1,20 +1,10 @@
 """Train the zoo's small CLIP on scenes of the emoji world, into a folder that open_clip's `local-dir:` reads.
 
-Each step draws fresh scenes of the train split and minimises, with AdamW and a cosine schedule,
-caption_loss + word_loss + sum_weight * sum_loss + overlap_weight * overlap_loss (see `encoder_losses`).
+The network is an open_clip CLIP with a convolutional image trunk, small enough for a CPU. It learns to tell captions
+apart, and to be a sum of word directions. Each step draws fresh scenes of the train split and minimises, with AdamW and
+a cosine schedule,
 
-The folder:
-| file | content |
-|---|---|
-| open_clip_config.json, open_clip_model.safetensors | the model as open_clip reads it, float16 |
-| tokens.json | the byte-pair ids its token table holds, and its context length |
-| vocabulary.txt | the words, one a line, least frequent first |
-| image_mean.safetensors | `image_mean`, float32 (d,): mean of unit-norm embeddings of training scenes |
-| ATTRIBUTION.txt | whose pictures these are |
-
-The same settings on the same number of threads give the same weights, byte for byte.
-
-What the emoji encoder is trained for: telling captions apart, and being a sum of word directions.
+    caption_loss + word_loss + sum_weight * sum_loss + overlap_weight * overlap_loss
 
 | symbol | meaning | shape |
 |---|---|---|
@@ -26,7 +16,17 @@ What the emoji encoder is trained for: telling captions apart, and being a sum o
 Radford et al. 2021 (CLIP) give the first loss. A CLIP loss alone leaves no sparse decomposition to find: true words
 are not the ones an image correlates with. The other three make it one, in the centred space where it is solved.
 
-The network of the emoji encoder: an open_clip CLIP with a convolutional image trunk, small enough for a CPU.
+The folder:
+
+| file | content |
+|---|---|
+| open_clip_config.json, open_clip_model.safetensors | the model as open_clip reads it, float16 |
+| tokens.json | the byte-pair ids its token table holds, and its context length |
+| vocabulary.txt | the words, one a line, least frequent first |
+| image_mean.safetensors | `image_mean`, float32 (d,): mean of unit-norm embeddings of training scenes |
+| ATTRIBUTION.txt | whose images these are |
+
+The same settings on the same number of threads give the same weights, byte for byte.
 """
 
 from collections.abc import Sequence

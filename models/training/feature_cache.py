@@ -73,7 +73,7 @@ class FeatureCache:
         return torch.from_numpy(self.features[units].astype(np.float32))
 
     def projected(self, projection: Projection) -> "FeatureCache":
-        """The same with projected features, as float32 in memory."""
+        """Copy with projected features, as float32 in memory."""
         features = np.empty((*self.features.shape[:2], projection.matrix.shape[1]), dtype=np.float32)
         for start in range(0, len(self), 256):
             units = np.arange(start, min(start + 256, len(self)))
@@ -140,7 +140,7 @@ def cache_features(
 
 
 def _halves(values: Tensor, encoder: FeatureEncoder) -> np.ndarray:
-    """As float16; raises InputError where that is too small, or where a value is none."""
+    """Round to float16; raises InputError where that is too small, or where a value is no number."""
     found, limit = values.cpu().numpy(), np.finfo(np.float16).max
     if not (largest := np.abs(found).max()) <= limit:
         raise InputError(f"{encoder.name}: gives a feature of size {largest:.4g}; expected at most {limit:,.0f}")

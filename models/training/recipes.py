@@ -1,4 +1,4 @@
-"""Settings of a training, and the recipes of the networks that ship."""
+"""Settings of the trainings of classifiers and encoders, and the recipes of the networks that ship."""
 
 import math
 from dataclasses import dataclass, fields, replace

@@ -2,13 +2,12 @@
 
 | flavour | called | differentiable |
 |---|---|---|
-| sklearn | the estimator itself, see `sklearn_model` | no |
+| sklearn | the estimator itself, see `sklearn` | no |
 | pytorch | the module itself, over a table, pictures or points | where gradients pass through it |
 | any other python_function | `predict` of the pyfunc, under MLflow's schema | no |
 
-This is the one file here that imports MLflow, and only when a model is loaded.
-
-The distributions that a logged model says it needs.
+The distributions that a logged model says it needs are read from its requirements. This is the one file here that
+imports MLflow, and only when a model is loaded.
 """
 
 import logging

@@ -1,4 +1,4 @@
-"""MILANNOTATIONS: units of known networks with what three people wrote about each.
+"""MILANNOTATIONS: units of known networks with what three people wrote about each, and the groups of networks in it.
 
 Hernandez et al. 2022 (see the package). The published layout, unzipped, one folder a network:
 
@@ -16,7 +16,7 @@ asked for.
 Differences from the original code: pictures of ImageNet are cut out as they were when the masks were made, not squeezed
 to the masks' size; layers named by digits alone keep their annotations; units are found by number, not by row.
 
-Which networks MILANNOTATIONS covers, and the groups of them that describers were trained on.
+Describers were trained on groups of networks, which go by these names:
 
 | group | networks x data sets |
 |---|---|

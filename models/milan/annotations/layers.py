@@ -1,17 +1,14 @@
-"""One layer of MILANNOTATIONS: masks and ids as published, pictures beside them or from the user's ImageNet.
+"""One layer of MILANNOTATIONS: masks and ids as published, images beside them or from the user's ImageNet.
 
 | symbol | meaning |
 |---|---|
 | U | units of the layer that exemplars were computed for |
 | k | exemplars of a unit |
-| H, W | height and width of pictures and masks, in pixels |
+| H, W | height and width of images and masks, in pixels |
 
-Pictures of an ImageFolder by their number, as MILAN's exemplars of ImageNet saw them.
-
-The order is that of torchvision's `ImageFolder`: folders by name, one a class, within each all picture files by path.
-A picture is resized to 256 pixels on its shorter side and its centre of 224 x 224 cut out, which is where the masks
-lie; another size is reached from there by the nearest pixel.
-"""
+The user's ImageNet is read as MILAN's exemplars saw it. The order is that of torchvision's `ImageFolder`: folders by
+name, one a class, within each all image files by path. An image is resized to 256 pixels on its shorter side and its
+centre of 224 x 224 cut out, which is where the masks lie; another size is reached from there by the nearest pixel."""
 
 import os
 from collections.abc import Sequence

@@ -1,21 +1,20 @@
-"""Attention of many hypotheses over the exemplars of their units, on a CPU.
+"""Compiled parts of searches on a CPU: attention of many hypotheses over exemplars, and their best continuations.
 
 | symbol | meaning | shape |
 |---|---|---|
 | q, p | query of a hypothesis, key of an exemplar | (A,) |
 | w | weights of the energy | (A,) |
 
-A hyperbolic tangent for every exemplar of every hypothesis would take longer than the matrix products. With
-e^{2 (q + p)} = e^{2 q} e^{2 p} and tanh x = 1 - 2 / (1 + e^{2 x}),
+Attention (`attend`). A hyperbolic tangent for every exemplar of every hypothesis would take longer than the matrix
+products. With e^{2 (q + p)} = e^{2 q} e^{2 p} and tanh x = 1 - 2 / (1 + e^{2 x}),
 
     w . tanh(q + p) = sum_a w_a - 2 sum_a w_a / (1 + e^{2 q_a} e^{2 p_a}),
 
 exponentials are taken once for each query and each key. The sum of w cancels in the softmax. Where an entry of q or p
 lies beyond `LIMIT`, whose exponentials' product is still a number, the tangent is taken itself.
 
-The best continuations of hypotheses on a CPU: one pass over the candidates of a unit, the best kept in order.
-
-Candidates come in the order that breaks ties, so a later one has to be greater than what it displaces.
+Continuations (`select`). One pass over the candidates of a unit keeps the best in order. Candidates come in the order
+that breaks ties, so a later one has to be greater than what it displaces.
 """
 
 import math

@@ -6,25 +6,18 @@
 | R | rows: hypotheses of any of the units | |
 | f | features of the exemplars | (n, k, F) |
 | h, c | hidden and cell state before a step | (R, H) |
+| q = W_q h, p_j = W_k f_j | query of a row; key of an exemplar | (R, A), (n, k, A) |
+| w | weights of the energy | (A,) |
 | a | attention over the exemplars | (R, k) |
 | e | embedding of the last token | (R, E) |
 | g = W_x [e; z] + b_x + W_h h + b_h | gates of the LSTM | (R, 4 H) |
 
-    a = softmax_j w . tanh(W_q h + W_k f_j)        z = sigmoid(W_g h + b_g) * sum_j a_j f_j
+    a = softmax_j w . tanh(q + p_j)                z = sigmoid(W_g h + b_g) * sum_j a_j f_j
     (h', c') = LSTM(g, c)                          log p(. | prefix) = log softmax(W_o dropout(h') + b_o)
 
 A step is taken in two halves, since only e depends on the last token: `prepare` computes all of g but W_x e from the
 state, and `advance` adds the token. Hypotheses that differ in their last token alone share the first, expensive half:
 W_q h, W_g h and W_h h are one matrix product, and W_x is cut into its columns for e and for z.
-
-Attention of hypotheses over the exemplars of their units.
-
-| symbol | meaning | shape |
-|---|---|---|
-| q | queries of R rows | (R, A) |
-| p | keys of the exemplars | (n, k, A) |
-| w | weights of the energy | (A,) |
-| a = softmax_j w . tanh(q + p_j) | attention | (R, k) |
 """
 
 from typing import NamedTuple

@@ -1,39 +1,24 @@
-r"""Descriptions one token at a time: the most probable, drawn at random, or given.
+r"""Descriptions one token at a time: the most probable, drawn at random, given, or the best of a beam search.
 
 | symbol | meaning | shape |
 |---|---|---|
 | n | units | |
-| S | hypotheses of each unit | |
+| S | hypotheses of each unit that are returned | |
 | L | tokens at most | |
+| V | tokens of the vocabulary, the special ones among them | |
 | log p(s \| E) | sum of log-probabilities up to the first stop, the stop included | (n, S) |
-
-Of all the ways in which hypotheses can go on, the best: one step's choice of a beam search.
-
-| symbol | meaning | shape |
-|---|---|---|
-| n, b | units; hypotheses of each | |
+| b, B | hypotheses of each unit before and after a step of the search, at most V | |
+| J | what the search ranks by: log p(s \| E), or for mi log p(s \| E) - T log p_LM(s) | (n, B) |
 | R | rows: the hypotheses that have not said stop, unit by unit, in their order | |
-| V | tokens | |
-| B | hypotheses to go on with | |
 
-Beam search: the most probable descriptions of many units at once.
+A step of the search takes, of a unit's finished hypotheses and of every token after every other one, the B of the
+greatest J; ties go to the hypothesis that ranked higher, then to the token of the lower number. There is no
+normalisation by length, and after L tokens what has not said stop is left as it is.
 
-| symbol | meaning | shape |
-|---|---|---|
-| n | units | |
-| B | hypotheses that each unit goes on with, at most the number of tokens | |
-| V | tokens, the specials among them | |
-| J | score: log p(s \| E), or for mi log p(s \| E) - T log p_LM(s) | (n, B) |
-| R | rows: hypotheses of any unit that have not said stop | |
-
-A step takes, of a unit's finished hypotheses and of every token after every other one, the B of the greatest J; ties go
-to the hypothesis that ranked higher, then to the token of the lower number. There is no normalisation by length, and
-after L tokens what has not said stop is left as it is.
-
-Equal, but for rounding, to a loop over units and hypotheses that takes every step of the decoder anew. What makes it
-faster: the rows of all units are one batch; finished hypotheses take no steps; and a state's share of the next step is
-computed once for all the tokens that follow it (see decoder.py), and only where one of them has survived. The language
-model of mi, which knows no units, takes one step for each distinct beginning, whichever units share it.
+The search is equal, but for rounding, to a loop over units and hypotheses that takes every step of the decoder anew.
+What makes it faster: the rows of all units are one batch; finished hypotheses take no steps; and a state's share of the
+next step is computed once for all the tokens that follow it (see `decoder`), and only where one of them has survived.
+The language model of mi, which knows no units, takes one step for each distinct beginning, whichever units share it.
 """
 
 from typing import NamedTuple
@@ -159,7 +144,7 @@ def _by_kernel(scores: Tensor, finished: Tensor, gains: Tensor, stop: int, size:
 
 
 def _by_threshold(scores: Tensor, finished: Tensor, gains: Tensor, stop: int, size: int) -> Tensor:
-    """The same for any device, from all candidates at once (n, b V)."""
+    """int64 (n, B): parent V + token, on any device, from all candidates at once (n, b V)."""
     candidates = scores.new_full((scores.numel(), gains.shape[-1]), -torch.inf)
     going = ~finished.flatten()
     candidates[going] = scores.flatten()[going, None] + gains

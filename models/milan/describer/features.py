@@ -1,33 +1,4 @@
-"""The frozen encoder: features of the masked region of a picture, at every level of a pyramid.
-
-| symbol | meaning | shape |
-|---|---|---|
-| x | a picture, not masked | (3, H, W) |
-| m | its mask | (1, H, W) |
-| v_l | what level l of the trunk makes of x | (C_l, h_l, w_l) |
-| m_l | m brought to h_l x w_l bilinearly, divided by its sum; an empty mask stays zero | (1, h_l, w_l) |
-| f | sum over h_l, w_l of m_l v_l, for every level, one after the other | (F,) |
-
-Differences from the original: `+surroundings`, which lets a description say what a unit's region lies on, and the
-projection that an encoder may end in (see projection.py). Both are off unless they are asked for.
-
-A linear projection of features to evidence for words, fitted in closed form before the decoder is trained.
-
-| symbol | meaning | shape |
-|---|---|---|
-| f | features of a training unit: the mean over its exemplars, which tells what they share from what one shows | (F,) |
-| y | for each word, the share of the unit's captions that hold it | (D,) |
-| W | weights | (F, D) |
-| l | ridge penalty, after each feature is divided by its standard deviation | |
-
-    W = argmin  mean |y - mean(y) - W^T (f - mean f)|^2 + l |W|^2
-    z = W^T (f - mean f), each word's divided by its standard deviation over the units
-
-The decoder reads z of each exemplar. Its LSTM then need not find out, a gradient step at a time, which of thousands of
-correlated features speak for which word: with a few thousand annotated units it learns an order of magnitude faster,
-and combinations that it has never seen come out right. Not in the paper, whose decoder reads f.
-
-Feature encoders by name, and from the folder that one was saved to.
+"""The frozen encoder: features of the masked region of an image, at every level of a pyramid; by name or from a folder.
 
 | name | levels | F |
 |---|---|---|
@@ -35,6 +6,31 @@ Feature encoders by name, and from the folder that one was saved to.
 | `torchvision:resnet18@FILE` (34, 50, 101, 152) | conv1, layer1-4 | 1,024 (3,904 from 50 on) |
 | `torchvision:alexnet@FILE` | features.0, 3, 6, 8, 10 | 1,152 |
 | any of these and `+surroundings` | each pooled over the mask, then over what it leaves out | twice as many |
+
+| symbol | meaning | shape |
+|---|---|---|
+| x | an image, not masked | (3, H, W) |
+| m | its mask | (1, H, W) |
+| v_l | what level l of the trunk makes of x | (C_l, h_l, w_l) |
+| m_l | m brought to h_l x w_l bilinearly, divided by its sum; an empty mask stays zero | (1, h_l, w_l) |
+| f | sum over h_l, w_l of m_l v_l, for every level, one after the other | (F,) |
+| y | of a training unit: for each word, the share of the captions that hold it | (D,) |
+| W | weights of the projection | (F, D) |
+| l | ridge penalty, after each feature is divided by its standard deviation | scalar |
+| z | what the decoder reads where there is a projection: evidence for words | (D,) |
+
+An encoder may end in a linear projection, fitted in closed form before the decoder is trained. With f the mean over a
+unit's exemplars, which tells what they share from what one shows:
+
+    W = argmin  mean |y - mean(y) - W^T (f - mean f)|^2 + l |W|^2
+    z = W^T (f - mean f), each word's divided by its standard deviation over the units
+
+The decoder reads z of each exemplar. Its LSTM then need not find out, a gradient step at a time, which of thousands of
+correlated features speak for which word: with a few thousand annotated units it learns an order of magnitude faster,
+and combinations that it has never seen come out right.
+
+Differences from the paper, both off unless they are asked for: the projection; and `+surroundings`, which lets a
+description say what a unit's region lies on.
 """
 
 from collections import OrderedDict
@@ -69,7 +65,7 @@ class Projection:
         return (features - self.mean) @ self.matrix
 
     def to(self, device: torch.device) -> "Projection":
-        """The same on another device."""
+        """Copy the projection to another device."""
         return Projection(self.mean.to(device), self.matrix.to(device))
 
     def save(self, path: Path) -> None:
@@ -131,7 +127,7 @@ class FeatureEncoder:
     Call it with images uint8 (n, k, 3, H, W) and masks uint8 or bool (n, k, 1, H, W), arrays or tensors, for float32
     features (n, k, F). A unit's pictures are a batch of their own, so its features do not depend on the others.
 
-    config: what the folder says, see `feature_encoders.read_feature_encoder`. projection: None, or what f is projected
+    config: what the folder says, see `read_feature_encoder`. projection: None, or what f is projected
     by; F is then its number of outputs.
     """
 
@@ -200,7 +196,7 @@ class FeatureEncoder:
 
     @torch.no_grad()
     def levels_of(self, x: Tensor) -> Iterator[Tensor]:
-        """As `pyramid`, of pixels (n, 3, H, W) in [0, 1]."""
+        """Levels v_l, see `pyramid`, of pixels (n, 3, H, W) in [0, 1]."""
         if x.shape[-2:] != (self.size, self.size):
             x = functional.interpolate(x, (self.size, self.size), mode="bilinear", antialias=True)
         x = ((x - self._mean) / self._std).contiguous(memory_format=torch.channels_last)
@@ -216,13 +212,13 @@ class FeatureEncoder:
 
     @property
     def public_name(self) -> str:
-        """Its name without the folders of a file."""
+        """Name of the encoder without the folders of a file."""
         from conceptry.models.explained.base import without_folders
 
         return without_folders(self.name)
 
     def save(self, directory: Path) -> None:
-        """Write what `feature_encoders.read_feature_encoder` needs: weights, and how pictures come to them."""
+        """Write what `read_feature_encoder` needs: weights, and how pictures come to them."""
         from safetensors.torch import save_file
 
         directory.mkdir(parents=True, exist_ok=True)

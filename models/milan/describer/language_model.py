@@ -3,16 +3,13 @@
 | symbol | meaning | shape |
 |---|---|---|
 | R | rows: descriptions so far | |
-| h, c | states of the two layers of the LSTM | (2, R, H) |
+| g | gates of an LSTM before their nonlinearity, in torch's order: entry, forget, candidate, out | (R, 4 H) |
+| h, c | hidden and cell state; of the language model, of its two layers | (R, H); (2, R, H) |
 
 PMI subtracts log p_LM(s) from log p(s | E): what is said of a unit should be specific to it.
 
-What the decoder and the language model share: a step of an LSTM whose gates are known, and products of rows.
-
-| symbol | meaning | shape |
-|---|---|---|
-| g | gates before their nonlinearity, in torch's order: entry, forget, candidate, out | (R, 4 H) |
-| h, c | hidden and cell state | (R, H) |
+The decoder uses two parts of it as well: the step of an LSTM whose gates are known (`lstm_cell`), and products of rows
+that do not depend on the rows beside them (`Product`, `linear`).
 """
 
 from typing import NamedTuple

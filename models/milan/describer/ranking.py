@@ -2,52 +2,30 @@ r"""From the features of some units to their descriptions, by the strategy that 
 
 | settings | candidates | ranked by |
 |---|---|---|
-| greedy, sample, beam | of that search | log p(s given E); drawn ones are left in their order |
-| mi | of a beam search for the score | log p(s given E) - T log p_LM(s) |
-| rerank | of beam | log p(s given E) - T log p_LM(s) |
+| greedy, sample, beam | of that search | log p(s \| E); drawn ones are left in their order |
+| mi | of a beam search for the score | log p(s \| E) - T log p_LM(s) |
+| rerank | of beam | log p(s \| E) - T log p_LM(s) |
 | clip | of mi at clip_temperature | sum of cosines with the exemplars |
-
-What an encoder of a closed vocabulary can read of a description.
-
-The tokeniser of such an encoder, as that of zoo:emoji-clip, refuses words that it was never trained on, and texts that
-are too long for it. Descriptions are in other words than captions, often in the plural: of "dogs on red backgrounds"
-it reads "dog on red background".
-
-Rank descriptions by how well a dual encoder matches them to the exemplars.
 
 | symbol | meaning | shape |
 |---|---|---|
-| x_j, m_j | an exemplar and its mask | (3, H, W), (1, H, W) |
 | s | a description of the unit | |
-| v(.), u(.) | embedding of a picture and of a text, of unit norm | (d,) |
-| w | weight of the whole picture, from 0 to 1 | |
+| log p(s \| E), log p_LM(s) | its log-likelihood given the exemplars E, and for any unit | (n, S) |
+| PMI | log p(s \| E) - log p_LM(s), their pointwise mutual information: how specific s is to the unit | (n, S) |
+| T | temperature, the weight of the language model | scalar |
+| x_j, m_j | an exemplar and its mask | (3, H, W), (1, H, W) |
+| v(.), u(.) | a dual encoder's embedding of an image and of a text, of unit norm | (d,) |
+| w | weight of the whole image, from 0 to 1 | scalar |
+
+Log-likelihoods are in nats, of the words and the stop after them. The score of clip is
 
     score(s) = sum_j  (1 - w) v(m_j x_j) . u(s)  +  w v(x_j) . u(s)
 
-What lies outside of a mask is black. The original's factory left w at 1, so that masks were unused; here it is .5. An
-encoder of a closed vocabulary is given what it can read of a text, see `readable`.
+where all is black outside of a mask. The original's factory left w at 1, so that masks were unused; here it is .5.
 
-What a describer says of a unit.
-
-| symbol | meaning |
-|---|---|
-| log p(s \| E) | log-likelihood of description s given the exemplars E |
-| log p_LM(s) | its log-likelihood for any unit |
-| PMI | log p(s \| E) - log p_LM(s), their pointwise mutual information |
-
-All in nats, of the words and the stop after them.
-
-PMI: of the descriptions that are probable given the exemplars, the one that is specific to them.
-
-| symbol | meaning | shape |
-|---|---|---|
-| s | a description | |
-| p(s \| E), p_LM(s) | its probability given the exemplars, and of any unit | (n, S) |
-| T | temperature, the weight of the language model | |
-
-    score = log p(s | E) - T log p_LM(s)
-
-Both probabilities are of the tokens up to the first stop, the stop included.
+The tokeniser of an encoder of a closed vocabulary, such as zoo:emoji-clip, refuses words that it was never trained on,
+and texts that are too long for it. Descriptions are in other words than captions, often in the plural: of "dogs on red
+backgrounds" such an encoder is given "dog on red background" (`readable`).
 """
 
 from collections.abc import Sequence

@@ -1,7 +1,18 @@
 """Annotated units of the emoji world: made-up neurons whose exemplars, masks, captions and properties are known.
 
-Each unit responds to one property or to a combination of two (`captions.py` says which kinds
-there are). Its exemplars are k scenes that show it, but for a few; its masks come about as those of a real unit do.
+Each unit responds to one property or to a combination of two; `captions` says which kinds there are. Its exemplars are
+k scenes that show it, but for a few. Its masks come about as those of a real unit do: activations on a coarse grid,
+upsampled and cut.
+
+| symbol | meaning |
+|---|---|
+| k | exemplars of a unit |
+| r | the pixels that the unit responds to (64, 64) |
+| g | cells of the activation grid along a side: 2, 4, 8, 16 or 32, one for the whole unit |
+| a | activations (g, g): the share of each cell that r covers, faded cell by cell and with noise added |
+
+a is upsampled bilinearly to 64 x 64, zero beyond the border, and cut at a level of the unit. An exemplar that stays
+below it is cut a little below its own maximum: a real unit's strongest images are active somewhere.
 
 Splits, by unit and by combination: the two properties of a combination are held out of training, kept for
 validation, or trained on, by SHA-256 of their words. Single properties are in every split, on other scenes:
@@ -13,18 +24,6 @@ validation, or trained on, by SHA-256 of their words. Single properties are in e
 | heldout | heldout | some 10 %, in no other split |
 
 Unit `i` of `(split, seed, pool)` comes from a generator of its own, so its size does not matter.
-
-Masks of made-up units, drawn as those of real ones come about: activations on a coarse grid, upsampled and cut.
-
-| symbol | meaning |
-|---|---|
-| k | exemplars of a unit |
-| g | cells of the activation grid along a side: 2, 4, 8, 16 or 32, one for the whole unit |
-| r | the pixels that the unit responds to (64, 64) |
-| a | activations (g, g): the share of each cell that r covers, faded cell by cell and with noise added |
-
-a is upsampled bilinearly to 64 x 64, zero beyond the border, and cut at a level of the unit. An exemplar that stays
-below it is cut a little below its own maximum: a real unit's strongest pictures are active somewhere.
 """
 
 import hashlib

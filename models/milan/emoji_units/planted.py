@@ -1,6 +1,7 @@
-"""Planted neurons: 1x1 convolutions on the trunk of the emoji encoder, each of which responds to one known concept.
+"""Units of which it is known what they respond to: neurons planted in the emoji encoder, and arithmetic on colours.
 
-A concept is an object, a colour or a pattern of the emoji world. Fitted on exact masks of training scenes:
+A planted neuron is a 1x1 convolution on the trunk of the encoder that responds to one concept: an object, a colour or
+a pattern of the emoji world. It is fitted on exact masks of training scenes:
 
     minimise over w, b   sum over scenes and cells (y - w . v - b)^2 + l |w|^2
 
@@ -14,11 +15,9 @@ Each concept has one unit, on the level where its strongest pictures are right m
 equals, the finer level). Concepts that no level finds in at least `LEAST_RIGHT` of them are left out. The describer
 never sees these units in training: their exemplars, from held-out scenes, say whether it names neurons at all.
 
-Units that respond to a colour by arithmetic on the channels: known by construction, without any training.
-
-| symbol | meaning |
-|---|---|
-| r, g, b | channels of a picture in [0, 1], each the mean of a window of 9 x 9 pixels |
+Colour units are arithmetic on the channels r, g, b of an image in [0, 1], each the mean of a window of 9 x 9 pixels.
+They are known by construction, without any training. The window is what a receptive field is to a real unit: an area
+of the colour counts, a speck does not.
 
 | unit | activation | greatest for |
 |---|---|---|
@@ -29,8 +28,6 @@ Units that respond to a colour by arithmetic on the channels: known by construct
 | purple | min(r, b) - g | (1, 0, 1) |
 | black | 1 - max(r, g, b) | (0, 0, 0) |
 | white | min(r, g, b) | (1, 1, 1) |
-
-The window is what a receptive field is to a real unit: an area of the colour counts, a speck does not.
 """
 
 from collections.abc import Callable, Mapping

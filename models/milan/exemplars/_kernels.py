@@ -94,7 +94,7 @@ def _extremes(bits, high, low):
 
 @helper
 def _extremes_by_columns(bits, high, low):
-    """The same of bits (P, U): four rows at a time, as each look at high and low waits for the one before."""
+    """`_extremes` of bits (P, U): four rows at a time, as each look at high and low waits for the one before."""
     units, last = bits.shape[1], len(bits) - 1
     high[:], low[:] = _LEAST, _MOST
     for p in range(0, last + 1, 4):

@@ -217,7 +217,7 @@ def _kind(output: Any) -> str:
 def record_activations(
     module: nn.Module, layers: Sequence[str], name: str = "model", transform: Callable[[Any], Tensor] | None = None
 ) -> Iterator[ActivationRecorder]:
-    """In the block, record the outputs of `layers` as this thread calls `module`, which is left as it was found.
+    """Record the outputs of `layers` as this thread calls `module` in the block; it is left as it was found.
 
     A layer that is run several times in a pass gives its last output. `name` is what sentences call the module, and
     `transform` makes (n, units, h, w) of an output; the default is `default_hiddens`.

@@ -1,13 +1,13 @@
-"""A run that writes into a folder: gone on with after it was killed, and known again when it is done.
+"""The checkpoint of a run that writes into a folder: continued after a kill, and recognised when the run is done.
 
 | file | content |
 |---|---|
 | exemplars.json | what the exemplars of the folder's layers were computed from and with |
 | .lock | held while a run writes |
-| .unfinished/run.json | the same of a run that is not done |
-| .unfinished/first.npz | how far the first pass is, its sketches, best pictures and their maps |
+| .unfinished/run.json | what a run that is not done computes from and with |
+| .unfinished/first.npz | how far the first pass is, its sketches, top images and their maps |
 | .unfinished/second.json | how far the second pass is |
-| .unfinished/LAYER/ | pictures and masks so far |
+| .unfinished/LAYER/ | images and masks so far |
 
 Each of these is replaced as a whole, so a run that is killed at any moment leaves the last one or the one before.
 """
@@ -157,7 +157,7 @@ class Unfinished:
 
 
 def _layers_in(path: Path) -> dict[str, Any]:
-    """Those of a run's record; none where it is not there."""
+    """Layers listed in the run record at `path`, or {} if there is no record."""
     return read_json(path)["layers"] if path.is_file() else {}
 
 

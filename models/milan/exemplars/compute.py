@@ -209,7 +209,7 @@ def compute_exemplars(
     (n, 3, H, W) in [0, 1], or the items of its data. It is used in evaluation mode and left as it was found.
     data: where the pictures come from; see `sources`. Their numbers are the ids of exemplars. An item must be the same
     each time that it is read: no random crops.
-    directory: the folder that a folder for each layer is written into, see `files` and `results_directory`; the
+    directory: the folder that a folder for each layer is written into, see `records`; the
     result then reads from there. A run that was killed goes on where it was, to the same bytes; layers that are there
     already are not computed again. None keeps everything in memory.
     units: the units of a layer that are wanted; by default all.

@@ -25,7 +25,7 @@ def masks_of(maps: np.ndarray, levels: np.ndarray, size: tuple[int, int]) -> np.
 
 
 def _positions(cells: int, pixels: int) -> tuple[np.ndarray, np.ndarray]:
-    """For each pixel: the lower cell, counted with the zero before the map, and the weight of the next one."""
+    """The lower cell of each pixel, counted with the zero before the map, and the weight of the next one."""
     at = (np.arange(pixels) + 0.5) * (cells / pixels) + 0.5
     lower = np.floor(at).astype(np.int64)
     return lower, (at - lower).astype(np.float32)

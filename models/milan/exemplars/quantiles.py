@@ -13,7 +13,7 @@ of its bin:
 | symbol | meaning | shape |
 |---|---|---|
 | U | units | |
-| recent, counts | see `activation_kernel`; recent ones in 32 bits, which caches hold better | (U, ZEROS + 2 BINS) |
+| recent, counts | see `_kernels`; recent ones in 32 bits, which caches hold better | (U, ZEROS + 2 BINS) |
 | base | code of the smallest magnitude that is told from 0 | (U,) |
 | total | values of each unit so far | |
 """
@@ -87,7 +87,7 @@ class Sketch:
         return _from_keys(high), _from_keys(low)
 
     def _add_tensors(self, x: Tensor) -> tuple[np.ndarray, np.ndarray]:
-        """The same by tensors, on the device of x."""
+        """`_add_on_cpu` by tensors, on the device of x."""
         x = x.flatten(2)
         finite = x.isfinite().flatten(1).all(1)
         if not bool(finite.all()):
@@ -167,5 +167,5 @@ def sketch_from_state(state: Mapping[str, np.ndarray]) -> Sketch:
 
 
 def _from_keys(keys: np.ndarray) -> np.ndarray:
-    """The floats that int32 keys stand for, see `activation_kernel`."""
+    """The floats that int32 keys stand for, see `_kernels`."""
     return (keys ^ ((keys >> 31) & np.int32(_LOWER))).view(np.float32)

@@ -1,23 +1,22 @@
-"""Exemplars: the pictures that drive a unit most, and where in them it is active.
+"""Exemplars of one layer: in memory, and on disk as the original implementation lays them out.
 
-| symbol | meaning |
-|---|---|
-| U | units of a layer that exemplars were computed for |
-| k | exemplars of a unit, the strongest first |
-| H, W | height and width of the delivered pictures, in pixels |
-
-Exemplars on disk, as the original implementation lays them out.
-
-A results folder, `<results>/<model>/<data set>`, holds a folder for each layer:
+An exemplar is an image that drives a unit most, and a mask that says where in it the unit is active. A results folder,
+`<results>/<model>/<data set>`, holds a folder for each layer:
 
 | file | content |
 |---|---|
-| images.npy | uint8 (U, k, 3, H, W); absent where the pictures may not be passed on |
+| images.npy | uint8 (U, k, 3, H, W); absent where the images may not be passed on |
 | masks.npy | uint8 (U, k, 1, H, W), 1 where the unit is active |
 | ids.csv | U rows of k positions in the data set, no header |
 | activations.csv | U rows of k activations, %.5e; absent in some published results |
 | units.npy | int64 (U,), the numbers of the units where they are not 0, 1, ... U - 1 |
 | levels.csv | U rows: what an activation exceeds in a mask, %.9e (an addition of conceptry) |
+
+| symbol | meaning |
+|---|---|
+| U | units of a layer that exemplars were computed for |
+| k | exemplars of a unit, the strongest first |
+| H, W | height and width of the delivered images, in pixels |
 """
 
 import difflib

@@ -1,4 +1,4 @@
-"""The pictures, or other inputs, that exemplars are chosen from.
+"""The data that exemplars are chosen from: images by name, or any torch data set.
 
 | name | what |
 |---|---|
@@ -8,9 +8,7 @@
 | `zoo:NAME` | the held-out pictures of a data set that classifiers of the zoo are trained on |
 | `folder:PATH` | the pictures below a folder; the folder that each lies in is its class where there are several |
 
-`conceptry.models.milan.exemplars.sources.TorchSource` wraps any torch data set with a length.
-
-Any torch data set as a source of exemplars, and tensors as pictures.
+`TorchSource` wraps any torch data set with a length, whose items need not be images.
 """
 
 import hashlib

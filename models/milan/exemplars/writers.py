@@ -1,4 +1,4 @@
-"""Where the pictures and masks of a run go: into memory, or place by place into files of their final size.
+"""Where the images and masks of a run go: into memory, or place by place into files of their final size.
 
 Files are written at their offsets, not mapped: what is written takes no memory of the process, and a full disk is an
 error, not a signal.
@@ -14,14 +14,14 @@ from conceptry.models.milan.exemplars.records import IMAGES, MASKS
 
 
 class InMemory:
-    """Pictures uint8 (U, k, 3, H, W) and masks uint8 (U, k, 1, H, W) of a layer."""
+    """Images uint8 (U, k, 3, H, W) and masks uint8 (U, k, 1, H, W) of a layer."""
 
     def __init__(self, units: int, k: int, size: tuple[int, int]) -> None:
         self.images = np.zeros((units, k, 3, *size), np.uint8)
         self.masks = np.zeros((units, k, 1, *size), np.uint8)
 
     def put(self, places: np.ndarray, rows: np.ndarray, pictures: np.ndarray, masks: np.ndarray) -> None:
-        """At each of `places` (m,), a row of (U k), masks (m, H, W) and the picture of that row of (n, 3, H, W)."""
+        """Store at `places` (m,), rows of (U k), masks (m, H, W) and the images (n, 3, H, W) at their `rows` (m,)."""
         images = self.images.reshape(-1, *pictures.shape[1:])
         for place, row in zip(places.tolist(), rows.tolist(), strict=True):
             images[place] = pictures[row]
@@ -32,7 +32,7 @@ class InMemory:
 
 
 class OnDisk:
-    """The same in `folder`/images.npy and masks.npy, which are made, or gone on with where they are there."""
+    """Like `InMemory`, but in `folder`/images.npy and masks.npy. Existing files are continued."""
 
     def __init__(self, folder: Path, units: int, k: int, size: tuple[int, int]) -> None:
         folder.mkdir(parents=True, exist_ok=True)

@@ -12,7 +12,7 @@ Objective: min over ||delta|| <= epsilon of the loss, image by image. Step t = 0
 |---|---|---|
 | delta | perturbation | (batch, ...) |
 | g | gradient of the loss at delta | as delta |
-| u | the oracle's direction (oracles.py) | as delta |
+| u | the oracle's direction (`oracles`) | as delta |
 | s | vertex of the ball | as delta |
 | a | step size; a = lr where the schedule is off | scalar |
 | epsilon | radius of the ball | scalar or (batch,) |
@@ -21,7 +21,8 @@ Objective: min over ||delta|| <= epsilon of the loss, image by image. Step t = 0
 With the schedule the first step has a = 1, so any delta to start from is forgotten. Every iterate is in the ball.
 The gap <g, delta - s> >= 0 bounds, for a convex loss, how far delta's loss is from the least one in the ball.
 
-The Frank-Wolfe step of the L1-q ball on the CPU: what the compiled kernel is given, and what it leaves.
+On the CPU the step of the L1-q ball is compiled (`_kernels`): `sparse_step` says what the kernel is given, and what it
+leaves.
 """
 
 from functools import lru_cache
@@ -104,7 +105,7 @@ class FrankWolfe(PerImageOptimizer):
             raise InputError(f"lr is the step size where schedule is off, so it must be at most 1, got {group['lr']!r}")
 
     def direction(self, gradient: Tensor, group: dict[str, Any]) -> Direction:
-        """The parts v, w of u = w v; see oracles.py."""
+        """The parts v, w of u = w v; see `oracles`."""
         raise NotImplementedError
 
     def update(self, delta: Tensor, gradient: Tensor, group: dict[str, Any], state: dict[str, Any]) -> Tensor:
@@ -203,7 +204,7 @@ class L1qFrankWolfe(SparseFrankWolfe):
         return kept_entries(self._q, entries)
 
     def __getstate__(self) -> dict[str, Any]:
-        """For copies and pickles, which go on as this one would."""
+        """State of copies and pickles, which go on as this optimiser would."""
         return super().__getstate__() | {"draws": self.generator.get_state()}
 
     def __setstate__(self, state: dict[str, Any]) -> None:

@@ -1,4 +1,4 @@
-"""The published call, and restarts around it."""
+"""`gradient_ascent`, the published call, and random restarts around it."""
 
 from collections.abc import Callable
 from dataclasses import fields, replace
@@ -27,8 +27,8 @@ def gradient_ascent(
 ) -> tuple[Tensor, Tensor]:
     """Perturb every picture of a batch: (perturbed, losses), of the pictures' shape and (batch,).
 
-    The arguments are those of solver.solve, all of which it takes; the pixels have no limits unless `pixel_range` is
-    given. Losses are the criterion's, whichever way it was driven.
+    The arguments are those of `gradient.solve`, all of which it takes; the pixels have no limits unless `pixel_range`
+    is given. Losses are the criterion's, whichever way it was driven.
     """
     solution = solve(
         model=model,

@@ -1,4 +1,4 @@
-"""A budget of pixels that is kept exactly: solve, keep the pixels that matter most, solve again on them alone.
+"""Keep a budget of pixels exactly: solve, keep the pixels that matter most, solve again on them alone.
 
 | symbol | meaning | shape |
 |---|---|---|

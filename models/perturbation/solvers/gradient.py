@@ -1,4 +1,4 @@
-"""Search in a norm ball around each picture for the perturbation that changes a model's output as asked.
+"""Look in a norm ball around each image for the perturbation that changes a model's output as asked.
 
 Roberts, Tsiligkaridis, "Controllably Sparse Perturbations of Robust Classifiers for Explaining Predictions and Probing
 Learned Concepts", MLVis 2021.
@@ -6,20 +6,20 @@ Learned Concepts", MLVis 2021.
 Objective, image by image, with an optimiser that keeps delta in its ball:
 
     targeted:    min over delta of  loss(f(x + delta), target)
-    untargeted:  max over delta of the same
+    untargeted:  max over delta of  loss(f(x + delta), target)
 
 | symbol | meaning | shape |
 |---|---|---|
-| x | pictures | (batch, ...) |
+| x | images | (batch, ...) |
 | delta | perturbation | as x |
 | f | model | as x -> (batch, ...) |
 | loss | criterion, cross-entropy of logits by default | (batch,) |
 
+Returned is, image by image, the last iterate, the best, or the first that was sure enough.
+
 T steps take T backward and T + 1 forward passes: the loss of the last iterate is measured as well. The gradient is
 that of the sum over the batch, so that the images do not know of each other, and it is taken with respect to delta
 alone: the model's parameters are never differentiated.
-
-Which iterate of a search is returned, image by image: the last, the best, or the first that was sure enough.
 """
 
 from collections.abc import Callable

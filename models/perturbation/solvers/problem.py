@@ -1,4 +1,4 @@
-"""What a search is about: pictures, targets, model and criterion, checked once before the first step."""
+"""A problem for the solver: images, targets, model and criterion, checked once before the first step."""
 
 import math
 from collections.abc import Callable
@@ -17,7 +17,7 @@ PRECISIONS = {"float32": None, "bfloat16": torch.bfloat16, "float16": torch.floa
 
 @dataclass(frozen=True, eq=False)
 class Problem:
-    """Checked arguments of a search; see solver.solve."""
+    """Checked arguments of `gradient.solve`."""
 
     model: Callable[[Tensor], Any]
     data: Tensor
@@ -90,7 +90,7 @@ def check_problem(
     precision: str,
     compile: bool,
 ) -> Problem:
-    """Check the arguments of solver.solve, which documents them."""
+    """Check the arguments of `gradient.solve`, which documents them."""
     if not callable(model):
         raise InputError(f"model must be a torch module or a function of pictures, got a {type(model).__name__}")
     if not isinstance(data, Tensor) or not data.is_floating_point() or data.ndim == 0 or not data.numel():

@@ -21,7 +21,7 @@ so four numbers a row suffice, and a larger number in place of the maximum gives
 It is 0 at the optimum only. Rounding matters: an error e in the maximum moves the gap by 2 ||w||_1 e, so the
 residual and the scalars are float64 here; float32 would stop at about 1e-7.
 
-What every solver returns: the weights above zero, row after row, before they are certified.
+`Solution` is what every solver returns: the weights above zero, row after row, before they are certified.
 """
 
 from typing import NamedTuple
@@ -86,7 +86,7 @@ class Solution(NamedTuple):
 
     @classmethod
     def of_dense(cls, weights: torch.Tensor, iterations: torch.Tensor) -> "Solution":
-        """From dense (batch, n_concepts) weights, without a bound on the gap."""
+        """Build it from dense (batch, n_concepts) weights, without a bound on the gap."""
         rows, columns = weights.nonzero().unbind(1)
         l0 = torch.bincount(rows, minlength=len(weights))
         gap = torch.full((len(weights),), torch.inf, dtype=torch.float64)

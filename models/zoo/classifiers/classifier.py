@@ -83,7 +83,7 @@ class Classifier:
 
     @property
     def channels(self) -> int:
-        """Of the pixels that an image model reads; 0 of a table or a text."""
+        """Channels of the pixels that an image model reads; 0 for a table or a text."""
         return self.description.shape.inputs[0] if self.modality == "image" else 0
 
     @property
@@ -96,7 +96,7 @@ class Classifier:
 
     @property
     def call_size(self) -> tuple[int, int] | None:
-        """The same: a call takes images of no other size."""
+        """Equal to `size`: a call takes images of no other size."""
         return self.size
 
     @property
