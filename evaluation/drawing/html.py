@@ -18,7 +18,7 @@ _ESCAPES = {ord(c): f"\\u{ord(c):04x}" for c in "<>&\u2028\u2029"}
 
 
 def fill(package: str, name: str, parts: Mapping[str, str]) -> str:
-    """The template `name` of `package` with its fields replaced by `parts`, which are HTML, and its policy set."""
+    """Fill the template `name` of `package`: its fields become `parts`, which are HTML, and its policy is set."""
     template = resources.files(package).joinpath(name).read_text("utf-8")
     known = {"policy": _policy(template), **parts}
     # In one pass, so that a name like {{title}} stays what it is.
@@ -31,18 +31,18 @@ def write(text: str, path: str | Path) -> None:
     Path(path).write_text(text, encoding="utf-8", newline="\n")
 
 
-def shown(text: object) -> str:
-    """Any text as HTML that shows it: no markup, and no mark that would turn the direction of what follows."""
-    return html.escape(flat(str(text)))
+def html_text(text: object) -> str:
+    """Escape any text for HTML: no markup, and no mark that would turn the direction of what follows."""
+    return html.escape(printable(str(text)))
 
 
-def embedded(json_text: str) -> str:
-    """JSON that can stand in a <script type="application/json">: no character of it can end the element."""
+def script_json(json_text: str) -> str:
+    """Escape JSON for a <script type="application/json">: no character of it can end the element."""
     return json_text.translate(_ESCAPES)
 
 
-def flat(text: str) -> str:
-    """`text` with what cannot be printed, such as marks of direction, shown as a replacement character."""
+def printable(text: str) -> str:
+    """Replace what cannot be printed, such as marks of direction, by a replacement character."""
     return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
 
 

@@ -1,9 +1,9 @@
-"""Exemplars as strips for a page: the pictures side by side, and over them what shows where the unit is active.
+"""Exemplars of a unit as a strip: the images side by side, and over them what shows where the unit is active.
 
 | symbol | meaning |
 |---|---|
 | k | exemplars of a unit |
-| cell | longer side of one picture in the strip, in pixels |
+| cell | longer side of one image in the strip, in pixels |
 """
 
 import io
@@ -21,44 +21,53 @@ VEIL, LINE = (16, 20, 24, 168), (255, 255, 255, 235)  # RGBA of what lies outsid
 
 @dataclass(frozen=True)
 class Strip:
-    """The pictures of one unit side by side, without gaps. picture: a WebP; overlay: a PNG with transparency of the
-    same shape at twice the size, or None where there are no masks. width, height: of one picture, in pixels."""
+    """Exemplars of one unit side by side, without gaps.
 
-    picture: bytes
+    Attributes:
+        image: a WebP file of k images.
+        overlay: a PNG file with transparency, of the same shape at twice the size; None where there are no masks.
+        k: the number of exemplars.
+        width, height: of one exemplar, in pixels.
+        ids, activations: k positions in the data set and activations, () where they are not known.
+    """
+
+    image: bytes
     overlay: bytes | None
     k: int
     width: int
     height: int
+    ids: tuple[int, ...] = ()
+    activations: tuple[float, ...] = ()
 
 
 def strip(images: np.ndarray, masks: np.ndarray | None, cell: int = CELL) -> Strip:
-    """The strip of images (uint8 (k, 3, H, W)) and masks (uint8 (k, 1, H, W), 1 where active; None: not known).
+    """Draw the strip of images (uint8 (k, 3, H, W)) and masks (uint8 (k, 1, H, W), 1 where active; None: not known).
 
-    Pictures larger than `cell` are made smaller; smaller ones stay as they are. Raises InputError for other shapes.
+    Images larger than `cell` are made smaller; smaller ones stay as they are. Raises InputError for other shapes.
     """
     if images.ndim != 4 or images.shape[1] != 3 or not len(images):
         raise InputError(f"images must have shape (k, 3, H, W) with k of 1 or more, got {images.shape}")
     if masks is not None and masks.shape != (len(images), 1, *images.shape[2:]):
         raise InputError(f"masks must have shape {(len(images), 1, *images.shape[2:])}, got {masks.shape}")
     height, width = _fitted(images.shape[2], images.shape[3], cell)
-    pictures = [_resized(np.ascontiguousarray(image.transpose(1, 2, 0)), width, height) for image in images]
-    row = Image.fromarray(np.concatenate(pictures, axis=1))
+    cells = [_resized(np.ascontiguousarray(image.transpose(1, 2, 0)), width, height) for image in images]
+    row = Image.fromarray(np.concatenate(cells, axis=1))
     overlay = None if masks is None else _overlay(masks[:, 0] > 0, 2 * width, 2 * height)
     return Strip(_saved(row, "WEBP", quality=QUALITY, method=4), overlay, len(images), width, height)
 
 
-def drawn(pictures: Strip, most: int) -> np.ndarray:
-    """The first `most` pictures of a strip with its overlay, for a figure: uint8 (h, w, 3), of the overlay's size."""
-    row = Image.open(io.BytesIO(pictures.picture)).convert("RGBA")
-    if pictures.overlay is not None:
-        over = Image.open(io.BytesIO(pictures.overlay)).convert("RGBA")
+def strip_pixels(strip: Strip, most: int) -> np.ndarray:
+    """First `most` images of a strip with its overlay, for a figure: uint8 (h, w, 3), of the overlay's size."""
+    row = Image.open(io.BytesIO(strip.image)).convert("RGBA")
+    if strip.overlay is not None:
+        over = Image.open(io.BytesIO(strip.overlay)).convert("RGBA")
         row = row.resize(over.size, Image.Resampling.NEAREST)
         row.alpha_composite(over)
-    return np.asarray(row.convert("RGB"))[:, : most * row.width // pictures.k]
+    return np.asarray(row.convert("RGB"))[:, : most * row.width // strip.k]
 
 
 def shaded(images: np.ndarray, masks: np.ndarray) -> np.ndarray:
-    """Pictures with what is outside the mask in shade and the mask's outline drawn: uint8 (k, H, W, 3).
+    """Shade what is outside the mask and draw the mask's outline: uint8 (k, H, W, 3).
 
     images: uint8 (k, 3, H, W); masks: uint8 (k, 1, H, W).
     """
@@ -71,7 +80,7 @@ def shaded(images: np.ndarray, masks: np.ndarray) -> np.ndarray:
 
 
 def _overlay(masks: np.ndarray, width: int, height: int) -> bytes:
-    """A PNG of three colours: transparent inside the masks (bool (k, H, W)), a line around them, a veil elsewhere."""
+    """PNG of three colours: transparent inside the masks (bool (k, H, W)), a line around them, a veil elsewhere."""
     rows = np.arange(height) * masks.shape[1] // height
     columns = np.arange(width) * masks.shape[2] // width
     inside = masks[:, rows[:, None], columns]
@@ -83,7 +92,7 @@ def _overlay(masks: np.ndarray, width: int, height: int) -> bytes:
 
 
 def _outline(inside: np.ndarray, thickness: int) -> np.ndarray:
-    """bool (k, H, W): the pixels outside of `inside` that are at most `thickness` steps from it."""
+    """Pixels, bool (k, H, W), outside of `inside` that are at most `thickness` steps from it."""
     grown = np.pad(inside, ((0, 0), (1, 1), (1, 1)))
     for _ in range(thickness):
         before = grown.copy()
@@ -99,10 +108,10 @@ def _fitted(height: int, width: int, cell: int) -> tuple[int, int]:
     return max(1, round(scale * height)), max(1, round(scale * width))
 
 
-def _resized(picture: np.ndarray, width: int, height: int) -> np.ndarray:
-    if picture.shape[:2] == (height, width):
-        return picture
-    return np.asarray(Image.fromarray(picture).resize((width, height), Image.Resampling.LANCZOS, reducing_gap=2.0))
+def _resized(image: np.ndarray, width: int, height: int) -> np.ndarray:
+    if image.shape[:2] == (height, width):
+        return image
+    return np.asarray(Image.fromarray(image).resize((width, height), Image.Resampling.LANCZOS, reducing_gap=2.0))
 
 
 def _saved(image: Image.Image, kind: str, **options: object) -> bytes:

@@ -3,15 +3,17 @@
 Two versions that differ in code cannot share a process: the second would silently run the first one's code.
 """
 
+import re
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from multiprocessing import Pipe
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 import pandas as pd
+from mlflow.exceptions import MlflowException
 
 from conceptry.evaluation.isolation.launcher import start
 from conceptry.models.errors import ConceptryError
@@ -28,6 +30,34 @@ class Predict(Protocol):
     """How a harness asks a version."""
 
     def __call__(self, rows: pd.DataFrame, params: Mapping[str, Any] | None = None) -> Answer: ...
+
+
+Case = TypeVar("Case")
+
+
+def ask_in_batches(
+    predict: Predict,
+    cases: Sequence[Case],
+    table: Callable[[Sequence[Case]], pd.DataFrame],
+    params: Mapping[str, Any],
+    size: int,
+) -> Iterator[tuple[Case, dict[str, Any], float]]:
+    """Ask about `size` cases at a time; yield each with its row of the answer and its share of the request's time.
+
+    table: makes the rows of a request. Requests are sent as their answers are taken. Raises ConceptryError where the
+    version refuses, naming the row by its number among all cases.
+    """
+    for first in range(0, len(cases), size):
+        batch = cases[first : first + size]
+        try:
+            answer = predict(table(batch), dict(params))
+        except (ConceptryError, MlflowException) as error:  # of a process of its own, and of one in this process
+            sentence = getattr(error, "message", str(error))
+            raise ConceptryError(
+                re.sub(r"\brow (\d+)", lambda row: f"row {int(row[1]) + first}", sentence, count=1)  # noqa: B023
+            ) from None
+        for case, row in zip(batch, answer.rows.to_dict("records"), strict=True):
+            yield case, {str(name): cell for name, cell in row.items()}, answer.seconds / len(batch)
 
 
 class InProcess:

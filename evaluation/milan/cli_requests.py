@@ -13,7 +13,7 @@ from typing import Any
 
 from conceptry.evaluation.data import csv_rows
 from conceptry.evaluation.isolation.client import Predict
-from conceptry.evaluation.milan.client import Described, UnitCase, describe_cases, own_case, record_of
+from conceptry.evaluation.milan.client import CaseDescription, UnitCase, describe_cases, own_case, record_of
 from conceptry.evaluation.milan.data import own_ranges
 from conceptry.models.errors import InputError
 
@@ -53,22 +53,22 @@ def explain_request(
     return [record_of(described) for described in describe_cases(predict, cases, {**EXEMPLARS, **params})]
 
 
-def clearest(described: Sequence[Described], count: int = CLEAREST) -> list[UnitCase]:
+def clearest(described: Sequence[CaseDescription], count: int = CLEAREST) -> list[UnitCase]:
     """The surest descriptions, from each layer in turn, no description twice; in the order they were asked."""
     layers: dict[str, list[int]] = {}
     for k, d in enumerate(described):
-        if d.text:
+        if d.description:
             layers.setdefault(d.case.layer, []).append(k)
     for ranked in layers.values():
-        ranked.sort(key=lambda k: -described[k].answer["log_likelihood"])
+        ranked.sort(key=lambda k: -(described[k].log_likelihood or 0.0))
     chosen: list[int] = []
     said: set[str] = set()
     while len(chosen) < count and any(layers.values()):
         for ranked in layers.values():
-            while ranked and described[ranked[0]].text in said:
+            while ranked and described[ranked[0]].description in said:
                 ranked.pop(0)
             if ranked and len(chosen) < count:
-                said.add(described[ranked[0]].text)
+                said.add(described[ranked[0]].description)
                 chosen.append(ranked.pop(0))
     return [described[k].case for k in sorted(chosen)] or [d.case for d in described[:count]]
 

@@ -1,30 +1,21 @@
-"""Ask a milan version about units, some rows at a time.
+"""Ask a milan version about units, some rows at a time: the one client of evaluations and of what is done to units."""
 
-One unit to describe, and what is known of it.
-"""
-
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pandas as pd
 from PIL import Image
 
+from conceptry.evaluation.drawing.images import image_of, image_text
+from conceptry.evaluation.isolation.client import Predict, ask_in_batches
+from conceptry.evaluation.units.records import SCORES, UnitDescription, number
 from conceptry.models.images import png_bytes
 
 if TYPE_CHECKING:  # torch is slow to import
     from conceptry.models.milan.baselines.network_dissection import Segmentation
-import re
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
-
-import pandas as pd
-from mlflow.exceptions import MlflowException
-
-from conceptry.evaluation.drawing.images import image_text
-from conceptry.evaluation.isolation.client import Predict
-from conceptry.models.errors import ConceptryError
-from conceptry.models.images import decode_image, image_bytes
 
 ANNOTATED, PLANTED, COLOURS, OWN = "annotated", "planted", "colour arithmetic", "own"
 
@@ -74,22 +65,40 @@ def _png(pixels: np.ndarray) -> bytes:
     return png_bytes(Image.fromarray(np.ascontiguousarray(pixels)))
 
 
-ROWS = 32  # of a request: a bounded number of pictures is in memory at once
-_FIELDS = ("description", "score", "log_likelihood", "pmi")
+ROWS = 32  # of a request: a bounded number of images is in memory at once
+OWN_ROWS = 64  # the same for registered units, of which a request holds the names alone
 
 
-@dataclass(frozen=True)
-class Described:
-    """What a version said of one unit; `answer` by output column, `seconds`: its share of the request's time."""
+@dataclass(frozen=True, eq=False)
+class DeliveredExemplars:
+    """Exemplars of a unit as a version delivers them, in files, which are decoded whenever they are looked at.
 
-    case: UnitCase
-    answer: Mapping[str, Any]
-    seconds: float
+    image_files, mask_files: PNG, as bytes or base64 text; ids, activations: see `UnitExemplars`.
+    """
+
+    image_files: tuple[bytes | str, ...]
+    mask_files: tuple[bytes | str, ...]
+    ids: np.ndarray | None = None
+    activations: np.ndarray | None = None
 
     @property
-    def text(self) -> str:
-        """The description; empty where the unit is inactive."""
-        return str(self.answer["description"])
+    def images(self) -> np.ndarray:
+        """RGB, uint8 (k, 3, H, W)."""
+        return np.stack([np.moveaxis(np.asarray(image_of(file)), -1, 0) for file in self.image_files])
+
+    @property
+    def masks(self) -> np.ndarray:
+        """1 where the unit is active, uint8 (k, 1, H, W)."""
+        levels = np.stack([np.asarray(image_of(file).convert("L")) for file in self.mask_files])
+        return (levels > 127).astype(np.uint8)[:, None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class CaseDescription(UnitDescription):
+    """Description of a unit that a version was asked about: with the case, and its share of the request's time."""
+
+    case: UnitCase = field(repr=False)
+    seconds: float
 
 
 def describe_cases(
@@ -98,46 +107,46 @@ def describe_cases(
     params: Mapping[str, Any] | None = None,
     progress: Callable[[float], None] = lambda share: None,
     rows: int = ROWS,
-) -> list[Described]:
+) -> list[CaseDescription]:
     """Descriptions of all cases, in their order. Raises ConceptryError naming the row that is refused."""
-    described = []
-    for start in range(0, len(cases), rows):
-        batch = cases[start : start + rows]
-        try:
-            answer = predict(_table(batch), dict(params or {}))
-        except (ConceptryError, MlflowException) as error:  # of a process of its own, and of one in this process
-            raise ConceptryError(_renumbered(getattr(error, "message", str(error)), start)) from None
-        for case, row in zip(batch, answer.rows.to_dict("records"), strict=True):
-            described.append(Described(case, row, answer.seconds / len(batch)))
-        progress(len(described) / len(cases))
-    return described
+    descriptions = []
+    for case, row, seconds in ask_in_batches(predict, cases, _table, params or {}, rows):
+        descriptions.append(_read_answer(case, row, seconds))
+        if len(descriptions) % rows == 0 or len(descriptions) == len(cases):
+            progress(len(descriptions) / len(cases))
+    return descriptions
 
 
-def record_of(described: Described, source: str = "") -> dict[str, Any]:
-    """One description for printing and drawing, JSON-ready; pictures are base64 of PNG files."""
-    case, answer = described.case, described.answer
-    images, masks = (case.image_files, case.mask_files) if case.images is not None else _delivered(answer)
+def describe_own_units(
+    predict: Predict, units: Sequence[tuple[str, int]], params: Mapping[str, Any], *, exemplars: bool
+) -> Iterator[CaseDescription]:
+    """Descriptions of units of the registered network, by layer and number; with their exemplars if `exemplars`.
+
+    Units are asked for as they are taken. Raises ConceptryError naming the row that is refused.
+    """
+    cases = [own_case(layer, unit) for layer, unit in units]
+    for answer in ask_in_batches(predict, cases, _table, {**params, "exemplars": exemplars}, OWN_ROWS):
+        yield _read_answer(*answer)
+
+
+def record_of(unit: CaseDescription, source: str = "") -> dict[str, Any]:
+    """Record of one unit for printing and drawing, JSON-ready; images are base64 of PNG files."""
+    case, exemplars = unit.case, unit.exemplars
+    images, masks = case.image_files, case.mask_files
+    if isinstance(exemplars, DeliveredExemplars):
+        images, masks = exemplars.image_files, exemplars.mask_files
     return {
         "file": source,
         "sample": case.key,
         "layer": case.layer,
         "unit": case.unit,
-        **{name: answer[name] for name in _FIELDS},
-        "active": bool(answer["active"]),
-        "alternatives": [dict(entry) for entry in answer["alternatives"]],
+        "description": unit.description,
+        **unit.scores,
+        "active": unit.active,
+        "alternatives": [dict(entry) for entry in unit.alternatives],
         "images": [image_text(content) for content in images],
         "masks": [image_text(content) for content in masks],
     }
-
-
-def exemplars_of(described: Described) -> tuple[np.ndarray, np.ndarray]:
-    """Images uint8 (k, 3, H, W) and masks uint8 (k, 1, H, W) that a version delivered with its answer."""
-    images, masks = ([np.asarray(decode_image(image_bytes(c))) for c in cell] for cell in _delivered(described.answer))
-    return np.stack(images).transpose(0, 3, 1, 2), (np.stack(masks)[..., :1] > 0).transpose(0, 3, 1, 2).astype(np.uint8)
-
-
-def _delivered(answer: Mapping[str, Any]) -> tuple[list[Any], list[Any]]:
-    return list(answer["images"]), list(answer["masks"])
 
 
 def _table(cases: Sequence[UnitCase]) -> pd.DataFrame:
@@ -150,6 +159,27 @@ def _table(cases: Sequence[UnitCase]) -> pd.DataFrame:
     return pd.DataFrame(rows, dtype=object)
 
 
-def _renumbered(sentence: str, start: int) -> str:
-    """A row's number within a request becomes the one among all cases."""
-    return re.sub(r"\brow (\d+)", lambda found: f"row {int(found[1]) + start}", sentence, count=1)
+def _read_answer(case: UnitCase, row: Mapping[str, Any], seconds: float) -> CaseDescription:
+    """Record of the unit `case` from a row of a version's answer; scores of an inactive unit mean nothing."""
+    active, activations, ids = bool(row["active"]), row["activations"], row["ids"]
+    exemplars = None
+    if len(row["images"]):
+        exemplars = DeliveredExemplars(
+            tuple(row["images"]),
+            tuple(row["masks"]),
+            np.array(ids, np.int64) if len(ids) else None,
+            np.array(activations, np.float32) if len(activations) else None,
+        )
+    scores: dict[str, Any] = {name: number(row[name]) if active else None for name in SCORES}
+    return CaseDescription(
+        case.layer,
+        case.unit,
+        str(row["description"]),
+        **scores,
+        activation=float(np.float32(activations[0])) if len(activations) else None,
+        active=active,
+        alternatives=tuple(dict(each) for each in row["alternatives"]),
+        exemplars=exemplars,
+        case=case,
+        seconds=seconds,
+    )

@@ -17,9 +17,8 @@ from conceptry.evaluation.harness import Metric, Progress, Report
 from conceptry.evaluation.isolation.client import Predict
 from conceptry.evaluation.milan import metrics as m
 from conceptry.evaluation.milan.cli_requests import EXEMPLARS, check_request, explain_request
-from conceptry.evaluation.milan.client import Described, describe_cases, exemplars_of, record_of
+from conceptry.evaluation.milan.client import CaseDescription, describe_cases, record_of
 from conceptry.evaluation.milan.data import UnitData, load_units, table_units
-from conceptry.evaluation.milan.metrics import clip_score, mean_embeddings
 from conceptry.evaluation.milan.plots import SUFFIXES, VIEWS, draw, draw_scores, save_records
 from conceptry.evaluation.milan.summary import describe, describe_summary, draw_summary, summarise
 from conceptry.models.errors import ConceptryError
@@ -66,7 +65,7 @@ class MilanHarness:
         asked = {} if data.cases[0].images is not None else EXEMPLARS  # of the version's own units, to be scored
         describe_cases(predict, data.cases[:1])  # what happens once only is not timed
         said = describe_cases(predict, data.cases, asked, _part(progress, "describing units", 0.0, 0.7))
-        report.metrics |= m.right_names([d.text for d in said], said) | m.use_of_words(said) | m.speed(said)
+        report.metrics |= m.right_names([d.description for d in said], said) | m.use_of_words(said) | m.speed(said)
         report.tables["descriptions"] = m.descriptions_table(said)
         if data.controls:
             random = describe_cases(predict, data.controls, progress=_part(progress, "random pictures", 0.7, 0.8))
@@ -81,7 +80,7 @@ class MilanHarness:
         progress("done", 1.0)
         return report
 
-    def _baselines(self, data: UnitData, said: Sequence[Described], report: Report, progress: Progress) -> None:
+    def _baselines(self, data: UnitData, said: Sequence[CaseDescription], report: Report, progress: Progress) -> None:
         progress("baselines", 0.8)
         try:
             if data.encoder:
@@ -122,7 +121,7 @@ def _part(progress: Progress, what: str, start: float, end: float) -> Callable[[
     return lambda share: progress(what, start + (end - start) * share)
 
 
-def _drawn(described: Sequence[Described]) -> list[dict]:
+def _drawn(described: Sequence[CaseDescription]) -> list[dict]:
     """Records of a few units, the same number of each group, with their truth."""
     groups = {d.case.group: [e for e in described if e.case.group == d.case.group] for d in described}
     each = -(-DRAWN // len(groups))
@@ -130,8 +129,10 @@ def _drawn(described: Sequence[Described]) -> list[dict]:
     return [record_of(d) | {"truth": sorted(d.case.truth or ()), "right": m.is_right(d)} for d in shown]
 
 
-def _clip_score(data: UnitData, said: Sequence[Described]) -> float:
-    texts = [d.text for d in said]
+def _clip_score(data: UnitData, said: Sequence[CaseDescription]) -> float:
+    texts = [d.description for d in said]
     if data.cases[0].images is not None:
-        return clip_score(data.encoder, texts, data.embedded)
-    return clip_score(data.encoder, texts, mean_embeddings(data.encoder, (exemplars_of(d) for d in said)))
+        return m.clip_score(data.encoder, texts, data.embedded)
+    exemplars = [d.exemplars for d in said if d.exemplars is not None]
+    assert len(exemplars) == len(said)  # they were asked for
+    return m.clip_score(data.encoder, texts, m.mean_embeddings(data.encoder, ((e.images, e.masks) for e in exemplars)))

@@ -30,7 +30,7 @@ import pandas as pd
 from PIL import Image
 
 from conceptry.evaluation.harness import Metric
-from conceptry.evaluation.milan.client import ANNOTATED, COLOURS, PLANTED, Described, UnitCase
+from conceptry.evaluation.milan.client import ANNOTATED, COLOURS, PLANTED, CaseDescription, UnitCase
 from conceptry.evaluation.milan.text_scores import (
     DEFINITIONS,
     planted_score,
@@ -75,7 +75,7 @@ METRICS |= {
 _WORD = re.compile(r"[^\W_]+(?:[-'\u2019][^\W_]+)*")
 
 
-def right_names(texts: Sequence[str], described: Sequence[Described]) -> dict[str, float]:
+def right_names(texts: Sequence[str], described: Sequence[CaseDescription]) -> dict[str, float]:
     """How often `texts`, one for each unit, say what is true of it, for the groups of units that there are."""
     pairs = [(text, d.case.group, d.case.truth) for text, d in zip(texts, described, strict=True) if d.case.truth]
     found = {}
@@ -90,56 +90,58 @@ def right_names(texts: Sequence[str], described: Sequence[Described]) -> dict[st
     return found
 
 
-def controls(described: Sequence[Described], random: Sequence[Described], seed: int = 0) -> dict[str, float]:
+def controls(
+    described: Sequence[CaseDescription], random: Sequence[CaseDescription], seed: int = 0
+) -> dict[str, float]:
     """Chance levels of `planted`: with other units' truths, and with random pictures."""
     planted = [d for d in described if d.case.group == PLANTED]
     found = {}
     if len({_only(d.case.truth) for d in planted}) > 1:
         found["planted_shuffled"] = shuffled_score(
-            [d.text for d in planted], [_only(d.case.truth) for d in planted], seed
+            [d.description for d in planted], [_only(d.case.truth) for d in planted], seed
         )
     if random:
-        found["planted_random"] = planted_score([d.text for d in random], [_only(d.case.truth) for d in random])
+        found["planted_random"] = planted_score([d.description for d in random], [_only(d.case.truth) for d in random])
     return found
 
 
-def wording(described: Sequence[Described]) -> tuple[dict[str, float], list[str]]:
+def wording(described: Sequence[CaseDescription]) -> tuple[dict[str, float], list[str]]:
     """BLEU and its like for units with references, and notes on what is left out."""
     known = [d for d in described if d.case.references]
-    return text_scores([d.text for d in known], [d.case.references for d in known]) if known else ({}, [])
+    return text_scores([d.description for d in known], [d.case.references for d in known]) if known else ({}, [])
 
 
-def use_of_words(described: Sequence[Described]) -> dict[str, float]:
+def use_of_words(described: Sequence[CaseDescription]) -> dict[str, float]:
     """Vocabulary, length, share of inactive units."""
-    said = [[word.lower() for word in _WORD.findall(d.text)] for d in described if d.answer["active"]]
+    said = [[word.lower() for word in _WORD.findall(d.description)] for d in described if d.active]
     found = {"inactive": 1 - len(said) / len(described), "vocabulary": float(len({w for words in said for w in words}))}
     return found | ({"length": float(np.mean([len(words) for words in said]))} if said else {})
 
 
-def speed(described: Sequence[Described]) -> dict[str, float]:
+def speed(described: Sequence[CaseDescription]) -> dict[str, float]:
     return {"units_per_second": len(described) / max(sum(d.seconds for d in described), 1e-9)}
 
 
-def descriptions_table(described: Sequence[Described]) -> pd.DataFrame:
+def descriptions_table(described: Sequence[CaseDescription]) -> pd.DataFrame:
     """One row for each unit."""
     return pd.DataFrame(
         [
             {"sample": d.case.key, "group": d.case.group, "layer": d.case.layer,
              "unit": d.case.unit if d.case.layer else "", "truth": "; ".join(sorted(d.case.truth or ())),
-             "description": d.text, "right": is_right(d), "score": d.answer["score"], "pmi": d.answer["pmi"],
-             "log_likelihood": d.answer["log_likelihood"], "active": bool(d.answer["active"]),
+             "description": d.description, "right": is_right(d), "score": d.scores["score"], "pmi": d.scores["pmi"],
+             "log_likelihood": d.scores["log_likelihood"], "active": d.active,
              "references": "; ".join(d.case.references)}
             for d in described
         ]
     )  # fmt: skip
 
 
-def is_right(described: Described) -> bool | None:
+def is_right(described: CaseDescription) -> bool | None:
     """Whether a description says what is true: exactly the properties of an annotated unit, the concept of others."""
     truth = described.case.truth
     if truth is None:
         return None
-    named = properties(described.text)
+    named = properties(described.description)
     return named == truth if described.case.group == ANNOTATED else truth <= named
 
 

@@ -36,11 +36,11 @@ def summarise(predict: Predict, data: UnitData, label: str | None, progress: Cal
     from conceptry.models.milan.words import matches, word_counts  # the package imports torch
 
     cases = labelled(data.cases, label, data.name)
-    said = [d for d in describe_cases(predict, cases, progress=progress) if d.text]
+    said = [d for d in describe_cases(predict, cases, progress=progress) if d.description]
     layers = list(dict.fromkeys(str(case.label) for case in cases))
     concepts = []
-    for word in word_counts([d.text for d in said]):
-        held = [str(d.case.label) for d in said if matches(d.text, [word])]
+    for word in word_counts([d.description for d in said]):
+        held = [str(d.case.label) for d in said if matches(d.description, [word])]
         each = {name: held.count(name) for name in layers}
         concepts.append({"concept": word, "units": len(held), "share": len(held) / len(said), "layers": each})
     return {
@@ -48,7 +48,7 @@ def summarise(predict: Predict, data: UnitData, label: str | None, progress: Cal
         "label": label,
         "count": len(cases),
         "inactive": len(cases) - len(said),
-        "descriptions": len({d.text for d in said}),
+        "descriptions": len({d.description for d in said}),
         "concepts": concepts,
     }
 

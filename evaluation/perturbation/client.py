@@ -1,6 +1,5 @@
 """Ask a perturbation version about cases, some rows at a time, with all details."""
 
-import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -8,13 +7,11 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from mlflow.exceptions import MlflowException
 from PIL import Image
 
 from conceptry.evaluation.drawing.images import image_text
-from conceptry.evaluation.isolation.client import Predict
+from conceptry.evaluation.isolation.client import Predict, ask_in_batches
 from conceptry.evaluation.perturbation.data import Case
-from conceptry.models.errors import ConceptryError
 from conceptry.models.images import decode_image, png_bytes
 
 # The search is of counterfactuals: a version that was registered with it probes without.
@@ -61,21 +58,18 @@ def explain_cases(
 ) -> list[Explained]:
     """Explanations of all cases, in their order. Raises ConceptryError naming the row that is refused."""
     explained = []
-    for start in range(0, len(cases), rows):
-        batch = cases[start : start + rows]
-        table = pd.DataFrame(
-            [{"image": c.content, "target": c.target, "source": c.source} for c in batch], dtype=object
-        )
-        # A column that no case has is left out: the version then takes it as not given.
-        table = table.loc[:, table.notna().any()] if table.notna().any().any() else table
-        try:
-            answer = predict(table, {"details": True} | dict(params or {}))
-        except (ConceptryError, MlflowException) as error:  # of a process of its own, and of one in this process
-            raise ConceptryError(_renumbered(getattr(error, "message", str(error)), start)) from None
-        for case, row in zip(batch, answer.rows.to_dict("records"), strict=True):
-            explained.append(Explained(case, row, answer.seconds / len(batch)))
-        progress(len(explained) / len(cases))
+    for answer in ask_in_batches(predict, cases, _table, {"details": True} | dict(params or {}), rows):
+        explained.append(Explained(*answer))
+        if len(explained) % rows == 0 or len(explained) == len(cases):
+            progress(len(explained) / len(cases))
     return explained
+
+
+def _table(cases: Sequence[Case]) -> pd.DataFrame:
+    rows = [{"image": case.content, "target": case.target, "source": case.source} for case in cases]
+    table = pd.DataFrame(rows, dtype=object)
+    # A column that no case has is left out: the version then takes it as not given.
+    return table.loc[:, table.notna().any()] if table.notna().any().any() else table
 
 
 def record_of(explained: Explained, source: str) -> dict[str, Any]:
@@ -104,8 +98,3 @@ def with_mean(record: dict[str, Any], probes: Sequence[Explained]) -> dict[str, 
 def _pictures(answer: Mapping[str, Any]) -> dict[str, Any]:
     after = [dict(entry) for entry in answer["after"]]
     return {"image": image_text(answer["image"]), "delta": image_text(answer["delta"]), "after": after}
-
-
-def _renumbered(sentence: str, start: int) -> str:
-    """A row's number within a request becomes the one among all cases."""
-    return re.sub(r"\brow (\d+)", lambda found: f"row {int(found[1]) + start}", sentence, count=1)

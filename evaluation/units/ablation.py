@@ -4,7 +4,7 @@
 |---|---|
 | words | those whose descriptions hold given words, the surest description first |
 | length | all that are active, the longest description first, counted in words |
-| score | all that are active, the surest description first (see `DescribedUnit.certainty`) |
+| score | all that are active, the surest description first (see `UnitDescription.certainty`) |
 
 Beside each order stand random ones of as many units of the same layer: what lies apart from them is what the
 descriptions know.
@@ -24,7 +24,7 @@ from pathlib import Path
 
 import numpy as np
 
-from conceptry.evaluation.units.records import DescribedUnit
+from conceptry.evaluation.units.records import UnitDescription
 from conceptry.evaluation.units.sources import NamedUnits
 from conceptry.models.errors import InputError
 from conceptry.models.explained.protocol import PixelModel
@@ -68,7 +68,7 @@ class Edit:
         return self.order[: self.counts[self.chosen]]
 
 
-def units_to_silence(units: Sequence[DescribedUnit], words: Sequence[str]) -> tuple[Unit, ...]:
+def units_to_silence(units: Sequence[UnitDescription], words: Sequence[str]) -> tuple[Unit, ...]:
     """The units whose description holds any of `words`, in the order of an edit. Raises InputError where none does."""
     depth = {layer: place for place, layer in enumerate(dict.fromkeys(unit.layer for unit in units))}
     found = [unit for unit in units if unit.active and matches(unit.description, words)]
@@ -177,7 +177,7 @@ class LayerAnalysis:
 
 
 def units_in_order(
-    units: Sequence[DescribedUnit], by: str, words: Sequence[str] = (), reverse: bool = False
+    units: Sequence[UnitDescription], by: str, words: Sequence[str] = (), reverse: bool = False
 ) -> list[Unit]:
     """The units of a layer to ablate, the first first (see the table); inactive ones have no description and are left
     out. reverse: the other end first. Ties: the lower number first.

@@ -7,39 +7,43 @@
 | share | matches among all units of a layer, those that are never active included |
 """
 
-import base64
 import csv
 import difflib
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from conceptry.evaluation.drawing.strips import CELL, Strip, strip
 from conceptry.evaluation.isolation.client import Predict
-from conceptry.evaluation.units.describe import RECORD, articles
-from conceptry.evaluation.units.records import DescribedUnit, read_descriptions, table_at
-from conceptry.evaluation.units.sources import ask, registered_units
-from conceptry.models.manifest import read_json
+from conceptry.evaluation.milan.client import describe_own_units
+from conceptry.evaluation.units.folder import read_folder
+from conceptry.evaluation.units.html.unit import with_strip
+from conceptry.evaluation.units.records import UnitDescription, read_descriptions, table_at
+from conceptry.evaluation.units.sources import registered_units
 from conceptry.models.milan.words import FUNCTION_WORDS, matched, word_counts
+from conceptry.registry.versions import Version
 
 COLUMNS = ("audited", "layer", "unit", "description", "score", "pmi", "words")
 
 
 @dataclass(frozen=True)
 class Match:
-    """A unit, the words that its description holds, and its exemplars where they are at hand."""
+    """A unit, with its strip where exemplars are at hand, and the words that its description holds."""
 
-    unit: DescribedUnit
+    unit: UnitDescription
     words: tuple[str, ...]
-    strip: Strip | None = None
 
 
 @dataclass(frozen=True)
 class Audit:
-    """What was found in one network. title, about: what was audited; units: the number of units of each layer, in
-    order; matches: in the order of layers and units; vocabulary: the words of all its descriptions."""
+    """The units of one network that match.
+
+    Attributes:
+        title, about: what was audited.
+        units: the number of units of each layer, in order.
+        matches: in the order of layers and units.
+        vocabulary: the words of all its descriptions.
+    """
 
     title: str
     about: str
@@ -59,52 +63,50 @@ class Audit:
 
 
 def audit_version(
-    predict: Predict, version: Any, words: Sequence[str], params: Mapping[str, Any], pictures: bool = True
+    predict: Predict, version: Version, words: Sequence[str], params: Mapping[str, Any], exemplars: bool = True
 ) -> Audit:
-    """Describe all units of a version, and ask for the exemplars of those that match."""
-    layers = registered_units(version)
-    units = list(
-        ask(predict, [(layer, n) for layer, numbers in layers.items() for n in numbers], params, exemplars=False)
-    )
+    """Describe all units of a version, and ask for the exemplars of those that match, unless `exemplars` is false."""
+    numbers = registered_units(version)
+    wanted = [(layer, unit) for layer, own in numbers.items() for unit in own]
+    units = list(describe_own_units(predict, wanted, params, exemplars=False))
     matches = find_matches(units, words)
-    if pictures:
-        again = ask(predict, [(m.unit.layer, m.unit.unit) for m in matches], params, exemplars=True)
-        matches = [Match(m.unit, m.words, _strip_of(unit)) for m, unit in zip(matches, again, strict=True)]
+    if exemplars:
+        again = describe_own_units(predict, [(m.unit.layer, m.unit.unit) for m in matches], params, exemplars=True)
+        matches = [Match(with_strip(unit), match.words) for unit, match in zip(again, matches, strict=True)]
     return _audit(version.uri.removeprefix("models:/"), version.params["model"], units, matches)
 
 
 def audit_folder(
-    path: Path, words: Sequence[str], params: Mapping[str, Any] | None = None, pictures: bool = True
+    path: Path, words: Sequence[str], params: Mapping[str, Any] | None = None, exemplars: bool = True
 ) -> Audit:
-    """A folder that `conceptry describe` wrote, or a table of descriptions; a table has no exemplars.
+    """Audit a folder that `conceptry describe` wrote, or a table of descriptions, which has no exemplars.
 
     Raises InputError where it is neither.
     """
     units = read_descriptions(table_at(path, params or {}))
     matches = find_matches(units, words)
-    if pictures and (path / RECORD).is_file():
-        files = read_json(path / RECORD)["layers"]
-        on_pages = {layer: articles(path / file) for layer, file in files.items() if (path / file).is_file()}
-        matches = [Match(m.unit, m.words, _strip_in(on_pages.get(m.unit.layer, {}).get(m.unit.unit))) for m in matches]
+    if exemplars and (folder := read_folder(path)) is not None:
+        units_drawn = folder.with_strips([match.unit for match in matches])
+        matches = [Match(unit, match.words) for unit, match in zip(units_drawn, matches, strict=True)]
     name = path.resolve().name if path.is_dir() else path.name
     return _audit(name, str(path), units, matches)
 
 
-def find_matches(units: Sequence[DescribedUnit], words: Sequence[str]) -> list[Match]:
-    """The units that `words` match, without exemplars."""
+def find_matches(units: Sequence[UnitDescription], words: Sequence[str]) -> list[Match]:
+    """Units that `words` match, without exemplars."""
     found = [Match(unit, matched(unit.description, words)) for unit in units if unit.active]
     return [match for match in found if match.words]
 
 
 def unknown_words(audits: Sequence[Audit], words: Sequence[str]) -> dict[str, list[str]]:
-    """The words that no description holds, each with words that are spelt like it and are in one."""
+    """Words that no description holds, each with words of descriptions that are spelt like it."""
     vocabulary = sorted(frozenset().union(*(audit.vocabulary for audit in audits)) - FUNCTION_WORDS)
     missing = [word for word in words if not any(audit.count(word=word) for audit in audits)]
     return {word: difflib.get_close_matches(word.casefold(), vocabulary, n=3, cutoff=0.6) for word in missing}
 
 
 def write_matches(audits: Sequence[Audit], path: Path) -> None:
-    """A table of all matches: `COLUMNS`; the words are separated by "; "."""
+    """Write a table of all matches: `COLUMNS`; the words are separated by "; "."""
     with path.open("w", encoding="utf-8", newline="") as stream:
         writer = csv.writer(stream, lineterminator="\n")
         writer.writerow(COLUMNS)
@@ -115,7 +117,7 @@ def write_matches(audits: Sequence[Audit], path: Path) -> None:
                 writer.writerow([audit.title, unit.layer, unit.unit, unit.description, *scores, "; ".join(match.words)])
 
 
-def _audit(title: str, about: str, units: Sequence[DescribedUnit], matches: Sequence[Match]) -> Audit:
+def _audit(title: str, about: str, units: Sequence[UnitDescription], matches: Sequence[Match]) -> Audit:
     counts: dict[str, int] = {}
     for unit in units:
         counts[unit.layer] = counts.get(unit.layer, 0) + 1
@@ -123,19 +125,3 @@ def _audit(title: str, about: str, units: Sequence[DescribedUnit], matches: Sequ
     order = {layer: place for place, layer in enumerate(counts)}
     ordered = sorted(matches, key=lambda m: (order[m.unit.layer], m.unit.unit))
     return Audit(title, about, counts, ordered, vocabulary)
-
-
-def _strip_of(unit: DescribedUnit) -> Strip | None:
-    return None if unit.exemplars is None else strip(unit.exemplars.images, unit.exemplars.masks, CELL)
-
-
-def _strip_in(article: str | None) -> Strip | None:
-    """The strip in the HTML of a unit."""
-    found = re.findall(
-        r'<img[^>]* width="(\d+)" height="(\d+)" data-k="(\d+)"[^>]* src="data:[^,]*,([^"]*)"', article or ""
-    )
-    if not found:
-        return None
-    width, height, k, picture = found[0]
-    overlay = base64.b64decode(found[1][3]) if len(found) > 1 else None
-    return Strip(base64.b64decode(picture), overlay, int(k), int(width) // int(k), int(height))

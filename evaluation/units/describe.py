@@ -1,14 +1,8 @@
 """Describe every unit of a network: a table of all, a page for each layer, and an index of the pages.
 
-| file | content |
-|---|---|
-| descriptions.csv | a row for each unit, see `described` |
-| LAYER.html | the page of a layer, see `page` |
-| index.html | the layers, and a search over all units |
-| describe.json | what was described and how, and the file of each layer; it lets a run go on where one ended |
-| .lock | held while a run writes |
-
-Every file is replaced as a whole, a layer at a time, so that nothing that was finished is lost when a run is killed.
+Descriptions and exemplars are kept as data, see `folder`, and the pages are rendered from them: LAYER.html with the
+units of a layer, and index.html with the layers and a search over all units. Every file is replaced as a whole, a layer
+at a time, so that nothing that was finished is lost when a run is killed, and the next one goes on from there.
 """
 
 import re
@@ -18,23 +12,28 @@ from pathlib import Path
 from typing import Any
 
 from conceptry.evaluation.drawing import html
-from conceptry.evaluation.units.html.layer import LayerEntry, Link, clearest, index_page, layer_page, navigation
-from conceptry.evaluation.units.html.unit import DrawnUnit, draw_units
-from conceptry.evaluation.units.records import FILE, DescribedUnit, read_descriptions, summary, write_descriptions
+from conceptry.evaluation.units.folder import DescriptionFolder, Page, open_folder
+from conceptry.evaluation.units.html.layer import LayerEntry, Link, clearest, index_page, layer_page
+from conceptry.evaluation.units.html.unit import draw_strips
+from conceptry.evaluation.units.records import UnitDescription, summary
 from conceptry.models.errors import InputError
-from conceptry.models.folders import locked, writing
-from conceptry.models.manifest import read_json, replacing, write_json
+from conceptry.models.folders import locked
+from conceptry.models.manifest import replacing
 
-INDEX, RECORD = "index.html", "describe.json"
+INDEX = "index.html"
 
 
 @dataclass(frozen=True)
 class Source:
     """What gives descriptions of the units of a network.
 
-    title: of the index; about: a line on what is described and by what; notes: sentences on how to read the scores;
-    identity: what has to be equal for one run to go on where another ended, JSON-ready; layers: the number of units
-    of each, in order; describe: the units of a layer with their exemplars, in their order.
+    Attributes:
+        title: of the index.
+        about: a line on what is described and by what.
+        notes: sentences on how to read the scores.
+        identity: what has to be equal for one run to go on where another ended, JSON-ready.
+        layers: the number of units of each, in order.
+        describe: the units of a layer with their exemplars, in their order.
     """
 
     title: str
@@ -42,7 +41,7 @@ class Source:
     notes: Sequence[str]
     identity: Mapping[str, Any]
     layers: Mapping[str, int]
-    describe: Callable[[str], Iterator[DescribedUnit]]
+    describe: Callable[[str], Iterator[UnitDescription]]
 
 
 def describe_network(
@@ -52,80 +51,70 @@ def describe_network(
     say: Callable[[str], None] = lambda line: None,
     progress: Callable[[str, float], None] = lambda what, share: None,
 ) -> list[Path]:
-    """Write the files above into `output` for `layers`, or all; returns the paths of the pages, the index first.
+    """Describe `layers`, or all, into the folder `output`; return the paths of the pages, the index first.
 
     Layers that an earlier run has finished are left as they are. Raises InputError for an unknown layer, for a folder
     that holds something else, and for one that another run is writing to.
     """
-    chosen = _chosen(source, layers)
-    open_output(output, source.identity)
+    wanted = _check_layers(source, layers)
+    open_folder(output, source.identity)
     with locked(output, "descriptions"):
-        return _describe(source, output, chosen, say, progress)
+        folder = open_folder(output, source.identity)
+        _describe_layers(source, folder, wanted, say, progress)
+        _link_pages(source, folder)
+        return [
+            output / INDEX,
+            *(output / folder.pages[layer].file for layer in source.layers if layer in folder.pages),
+        ]
 
 
-def _describe(
+def _describe_layers(
     source: Source,
-    output: Path,
-    chosen: Sequence[str],
+    folder: DescriptionFolder,
+    layers: Sequence[str],
     say: Callable[[str], None],
     progress: Callable[[str, float], None],
-) -> list[Path]:
-    record = open_output(output, source.identity)
-    done: dict[str, str] = record["layers"]
-    units = [unit for unit in _read(output) if unit.layer in done]
+) -> None:
     # Names are given out for all layers, so that they do not depend on which are described first.
     files = file_names(source.layers)
-    order = list(source.layers)
-    entries = {name: _entry(output, name, file, units) for name, file in done.items()}
-    for number, layer in enumerate(chosen):
-        if layer in done:
-            say(f"{layer}: is there already, {source.layers[layer]:,} units")
+    units = folder.units()
+    entries = {layer: _entry(folder, layer, [unit for unit in units if unit.layer == layer]) for layer in folder.pages}
+    for number, layer in enumerate(layers):
+        count = source.layers[layer]
+        if layer in folder.pages:
+            say(f"{layer}: is there already, {count:,} units")
             continue
-        drawn: list[DrawnUnit] = []
-        for each in draw_units(source.describe(layer), source.layers[layer]):
-            drawn.append(each)
-            progress(layer, (number + len(drawn) / source.layers[layer]) / len(chosen))
-        _replace(output / files[layer], layer_page(layer, drawn, source.about, source.notes))
-        found = [each.unit for each in drawn]
-        units = sorted((*units, *found), key=lambda unit: (order.index(unit.layer), unit.unit))
-        write_descriptions(units, output / FILE)
-        done[layer] = files[layer]
-        write_json(output / RECORD, record)
-        entries[layer] = _entry(output, layer, done[layer], units)
-        _write_index(output, source, entries)
-        say(f"{layer}: {summary(found)}")
-    _write_index(output, source, entries)
-    links = [Link(done[name], name) for name in order if name in done]
-    _link(output, links)
-    return [output / INDEX, *(output / link.file for link in links)]
+
+        def drawn(layer: str = layer, number: int = number, count: int = count) -> Iterator[UnitDescription]:
+            for done, unit in enumerate(draw_strips(source.describe(layer), count), start=1):
+                yield unit
+                progress(layer, (number + done / count) / len(layers))
+
+        folder.add_layer(layer, files[layer], drawn(), list(source.layers))
+        own = folder.units(layer)
+        _write_page(source, folder, layer, own)
+        folder.save()
+        entries[layer] = _entry(folder, layer, own)
+        _write_index(source, folder, entries)
+        say(f"{layer}: {summary(own)}")
+    _write_index(source, folder, entries)
 
 
-def open_output(output: Path, identity: Mapping[str, Any]) -> dict[str, Any]:
-    """The record of a folder of the same `identity`, written where it is new or empty; raises InputError for others."""
-    if output.is_file():
-        raise InputError(f"--output {output}: expected a folder, this is a file")
-    if not (output / RECORD).is_file():
-        if output.is_dir() and any(output.iterdir()):
-            raise InputError(f"--output {output}: holds other files; expected a new folder, or one of this command")
-        with writing(output):
-            output.mkdir(parents=True, exist_ok=True)
-            write_json(output / RECORD, {"identity": dict(identity), "layers": {}})
-    record = read_json(output / RECORD)
-    if not record["layers"]:  # a run was ended before it described anything
-        return {"identity": dict(identity), "layers": {}}
-    known, wanted = _flat(record["identity"]), _flat(identity)
-    for key in dict.fromkeys([*known, *wanted]):
-        if known.get(key) != wanted.get(key):
-            raise InputError(
-                f"--output {output}: holds descriptions with {key} {known.get(key)!r}, not {wanted.get(key)!r}; "
-                "give another folder"
-            )
-    record["layers"] = {name: file for name, file in record["layers"].items() if (output / file).is_file()}
-    return record
+def _link_pages(source: Source, folder: DescriptionFolder) -> None:
+    """Link every page to its neighbours among those that are there, however many runs it took."""
+    done = [layer for layer in source.layers if layer in folder.pages]
+    files: list[str | None] = [None, *(folder.pages[layer].file for layer in done), None]
+    for layer, before, file, after in zip(done, files, files[1:], files[2:], strict=False):
+        assert file is not None
+        page = Page(file, before, after)
+        if page != folder.pages[layer] or not (folder.path / file).is_file():
+            folder.pages[layer] = page
+            _write_page(source, folder, layer, folder.units(layer))
+    folder.save()
 
 
 def file_names(layers: Mapping[str, Any] | Sequence[str]) -> dict[str, str]:
-    """A file name for each layer, of letters, digits, ".", "_" and "-" alone; no two differ by case alone."""
+    """Name a file for each layer, of letters, digits, ".", "_" and "-" alone; no two differ by case alone."""
     taken, names = {INDEX}, {}
     for layer in layers:
         stem = re.sub(r"[^A-Za-z0-9._-]", "_", layer).lstrip(".")[:100] or "layer"
@@ -137,54 +126,31 @@ def file_names(layers: Mapping[str, Any] | Sequence[str]) -> dict[str, str]:
     return names
 
 
-def articles(path: Path) -> dict[int, str]:
-    """The HTML of each unit on a page of this package, by its number. What a unit says cannot look like markup."""
-    found = re.finditer(r'<article class="unit[^>]* data-unit="(\d+)".*?</article>', path.read_text("utf-8"), re.DOTALL)
-    return {int(match[1]): match[0] for match in found}
+def _entry(folder: DescriptionFolder, layer: str, units: Sequence[UnitDescription]) -> LayerEntry:
+    return LayerEntry(layer, folder.pages[layer].file, units, folder.with_strips(clearest(units)))
 
 
-def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested values under names such as "params strategy"."""
-    found: dict[str, Any] = {}
-    for name, value in values.items():
-        found |= _flat(value, f"{prefix}{name} ") if isinstance(value, Mapping) else {f"{prefix}{name}": value}
-    return found
+def _write_page(source: Source, folder: DescriptionFolder, layer: str, units: Sequence[UnitDescription]) -> None:
+    names = {page.file: name for name, page in folder.pages.items()}
+    file, *beside = folder.pages[layer]
+    before, after = (Link(other, names[other]) if other else None for other in beside)
+    links = Link(INDEX, "All layers"), before, after
+    _replace(folder.path / file, layer_page(layer, folder.with_strips(units), source.about, source.notes, links))
 
 
-def _entry(output: Path, layer: str, file: str, units: Sequence[DescribedUnit]) -> LayerEntry:
-    own = [unit for unit in units if unit.layer == layer]
-    pages_of = articles(output / file)
-    shown = {unit.unit: pages_of[unit.unit] for unit in clearest(own) if unit.unit in pages_of}
-    return LayerEntry(layer, file, own, shown)
+def _write_index(source: Source, folder: DescriptionFolder, entries: Mapping[str, LayerEntry]) -> None:
+    finished = [entries[layer] for layer in source.layers if layer in entries]
+    _replace(folder.path / INDEX, index_page(source.title, source.about, finished, source.notes))
 
 
-def _write_index(output: Path, source: Source, entries: Mapping[str, LayerEntry]) -> None:
-    there = [entries[name] for name in source.layers if name in entries]
-    _replace(output / INDEX, index_page(source.title, source.about, there, source.notes))
-
-
-def _link(output: Path, links: Sequence[Link]) -> None:
-    """Pages link to their neighbours among those that are there, however many runs it took."""
-    for k, link in enumerate(links):
-        before, after = links[k - 1] if k else None, links[k + 1] if k + 1 < len(links) else None
-        text = (output / link.file).read_text("utf-8")
-        bar = navigation(Link(INDEX, "All layers"), before, after)
-        linked = re.sub(r"<nav .*?</nav>", lambda _, bar=bar: bar, text, count=1, flags=re.DOTALL)
-        if linked != text:
-            _replace(output / link.file, linked)
-
-
-def _chosen(source: Source, layers: Sequence[str]) -> list[str]:
+def _check_layers(source: Source, layers: Sequence[str]) -> list[str]:
+    """The layers to describe, in the order of the network."""
     from conceptry.models.explained.hooks import some
 
     for layer in layers:
         if layer not in source.layers:
             raise InputError(f"{source.title}: no layer {layer!r}; expected one of {some(list(source.layers))}")
     return [layer for layer in source.layers if not layers or layer in layers]
-
-
-def _read(output: Path) -> list[DescribedUnit]:
-    return read_descriptions(output / FILE) if (output / FILE).is_file() else []
 
 
 def _replace(path: Path, text: str) -> None:

@@ -1,6 +1,6 @@
-"""Pictures of ablations: accuracy against the number of units ablated, and an edit before and after.
+"""Figures of what is done to units: accuracy under ablation, an edit before and after, and audits.
 
-An audit as a picture: the share of matching units per layer, and below it the clearest matches with exemplars.
+An audit shows the share of matching units per layer, and below it the clearest matches with their exemplars.
 """
 
 from collections.abc import Sequence
@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from conceptry.evaluation.drawing.strips import drawn
+from conceptry.evaluation.drawing.strips import strip_pixels
 from conceptry.evaluation.drawing.style import ACCENT, INK, MUTED, SECOND, new_figure, quiet
 from conceptry.evaluation.units.ablation import Edit, LayerAnalysis, Scored
 from conceptry.evaluation.units.audit import Audit, Match
@@ -39,7 +39,7 @@ def draw_analysis(layers: Sequence[LayerAnalysis], title: str, order: str) -> Fi
 
 
 def some_words(words: Sequence[str], most: int) -> str:
-    """The first words, and how many there are besides."""
+    """List the first words, and say how many there are besides."""
     return ", ".join(words[:most]) + (f" and {len(words) - most} more" if len(words) > most else "")
 
 
@@ -100,7 +100,7 @@ def _draw_curves(axes: Axes, counts: Sequence[int], part: Scored, name: str) -> 
     axes.margins(x=0.02)
 
 
-ROWS, PICTURES = 8, 8  # of each of the two columns of matches; exemplars of each match
+ROWS, EXEMPLARS = 8, 8  # of each of the two columns of matches; exemplars of each match
 _WIDTH, _ROW = 4.8, 0.85  # of a column and of a match, inches
 _TOP, _BOTTOM, _LEGEND = 0.4, 0.45, 0.24  # above and below the bars, and of a legend above them
 
@@ -137,8 +137,8 @@ def draw_audit(audits: Sequence[Audit], words: Sequence[str]) -> Figure:
 
 
 def _draw_match(axes: Axes, match: Match, title: str) -> None:
-    if match.strip is not None:
-        axes.imshow(drawn(match.strip, PICTURES), interpolation="antialiased")
+    if match.unit.strip is not None:
+        axes.imshow(strip_pixels(match.unit.strip, EXEMPLARS), interpolation="antialiased")
     axes.set_anchor("W")
     axes.set_axis_off()
     text = f"{title}{match.unit.layer} {match.unit.unit}  {match.unit.description}"
@@ -176,7 +176,7 @@ def _draw_shares(axes: Axes, audits: Sequence[Audit], layers: Sequence[str | Non
 
 
 def _clearest(audit: Audit, most: int) -> list[Match]:
-    """The surest ones, in the order of the network."""
-    shown = [match for match in audit.matches if match.strip is not None]
+    """The surest matches that have exemplars, in the order of the network."""
+    shown = [match for match in audit.matches if match.unit.strip is not None]
     ranked = sorted(shown, key=lambda match: -match.unit.certainty)[:most]
     return [match for match in shown if match in ranked]

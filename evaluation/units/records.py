@@ -1,4 +1,4 @@
-"""Units and what was said of them, and the table that keeps it: descriptions.csv.
+"""The record of a described unit, and the table that keeps such records: descriptions.csv.
 
 Its first three columns, layer, unit and description, are those of the original's tables, which are read too.
 """
@@ -9,11 +9,13 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
+import numpy as np
+
+from conceptry.evaluation.drawing.strips import Strip
 from conceptry.models.errors import InputError
 from conceptry.models.manifest import replacing
-from conceptry.models.milan.exemplars.records import UnitExemplars
 
 FILE = "descriptions.csv"
 COLUMNS = (
@@ -22,13 +24,32 @@ COLUMNS = (
 SCORES = ("score", "log_likelihood", "pmi")
 
 
-@dataclass(frozen=True)
-class DescribedUnit:
-    """One unit: its description ("" where it is not `active`), how well it fits, and the descriptions next to it.
+class Exemplars(Protocol):
+    """Exemplars of a unit, see `conceptry.models.milan.exemplars.records.UnitExemplars`."""
 
-    score: what ranked the description; log_likelihood: log p(description | exemplars); pmi: that less
-    log p(description); activation: of the strongest exemplar. None where it is not known. alternatives: the text and
-    scores of each, the best first. exemplars: None where they are not at hand.
+    @property
+    def images(self) -> np.ndarray: ...
+    @property
+    def masks(self) -> np.ndarray: ...
+    @property
+    def ids(self) -> np.ndarray | None: ...
+    @property
+    def activations(self) -> np.ndarray | None: ...
+
+
+@dataclass(frozen=True)
+class UnitDescription:
+    """One unit: its description ("" if it is not `active`), how well that fits, and the next best descriptions.
+
+    Attributes:
+        layer, unit: the name of its layer and its number there.
+        score: what ranked the description; None, like the other scores, where it is not known.
+        log_likelihood: log p(description | exemplars).
+        pmi: log_likelihood less log p(description).
+        activation: activation of the unit on its strongest exemplar.
+        alternatives: text and scores of each, the best first.
+        exemplars: None where they are not at hand.
+        strip: the exemplars drawn side by side, None where they are not.
     """
 
     layer: str
@@ -40,7 +61,13 @@ class DescribedUnit:
     activation: float | None = None
     active: bool = True
     alternatives: tuple[Mapping[str, Any], ...] = ()
-    exemplars: UnitExemplars | None = None
+    exemplars: Exemplars | None = None
+    strip: Strip | None = None
+
+    @property
+    def scores(self) -> dict[str, float]:
+        """Scores by name as answers and tables of versions hold them: 0 where there is none."""
+        return {name: getattr(self, name) or 0.0 for name in SCORES}
 
     @property
     def certainty(self) -> float:
@@ -59,7 +86,7 @@ def number(value: object) -> float | None:
     return found if math.isfinite(found) else None
 
 
-def write_descriptions(units: Iterable[DescribedUnit], path: Path) -> None:
+def write_descriptions(units: Iterable[UnitDescription], path: Path) -> None:
     """Write the table; a reader sees the old or the new one, never a part."""
     with replacing(path) as partial, partial.open("w", encoding="utf-8", newline="") as stream:
         writer = csv.writer(stream, lineterminator="\n")
@@ -71,7 +98,7 @@ def write_descriptions(units: Iterable[DescribedUnit], path: Path) -> None:
             writer.writerow([unit.layer, unit.unit, unit.description, *scores, active, alternatives])
 
 
-def read_descriptions(path: Path) -> list[DescribedUnit]:
+def read_descriptions(path: Path) -> list[UnitDescription]:
     """The units of a table with at least the columns layer, unit and description; layers stay text.
 
     Raises InputError, naming file and line, for a missing column, a unit that is no number, or a unit given twice.
@@ -105,7 +132,7 @@ def table_at(path: Path, params: Mapping[str, Any]) -> Path:
     return table
 
 
-def summary(units: Sequence[DescribedUnit]) -> str:
+def summary(units: Sequence[UnitDescription]) -> str:
     """Counts in words: units, different descriptions, units that are never active."""
     active = [unit for unit in units if unit.active]
     distinct = len({unit.description for unit in active})
@@ -114,7 +141,7 @@ def summary(units: Sequence[DescribedUnit]) -> str:
     return text + (f", {dead:,} never active" if dead else "")
 
 
-def _parsed(row: dict[str, str | None], where: str) -> DescribedUnit:
+def _parsed(row: dict[str, str | None], where: str) -> UnitDescription:
     try:
         scores: dict[str, Any] = {name: number(row.get(name)) for name in (*SCORES, "activation")}
         alternatives = json.loads(row.get("alternatives") or "[]")
@@ -128,7 +155,7 @@ def _parsed(row: dict[str, str | None], where: str) -> DescribedUnit:
     description = row["description"] or ""
     active = (row.get("active") or str(bool(description))).lower() == "true"
     known: dict[str, Any] = {"active": active, "alternatives": tuple(alternatives)}
-    return DescribedUnit(row["layer"] or "", unit, description, **scores, **known)
+    return UnitDescription(row["layer"] or "", unit, description, **scores, **known)
 
 
 def _text(value: float | None) -> str:

@@ -1,6 +1,7 @@
-"""Where descriptions of a network's units come from: a registered version, or a describer and a folder of exemplars.
+"""Where described units come from: a registered version, a describer and a folder of exemplars, or a table.
 
-The described units of a network and the network itself, for what is done to units by their descriptions.
+`Source` is what `conceptry describe` writes down; `NamedUnits` are units with their network, for what is done to units
+by their descriptions.
 """
 
 import dataclasses
@@ -11,14 +12,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 
 from conceptry.evaluation.cli.options import check_params
 from conceptry.evaluation.isolation.client import Predict, VersionProcess
+from conceptry.evaluation.milan.client import OWN_ROWS, describe_own_units
 from conceptry.evaluation.units.describe import Source
 from conceptry.evaluation.units.records import (
     SCORES,
-    DescribedUnit,
+    UnitDescription,
     expect_version,
     number,
     read_descriptions,
@@ -27,15 +28,12 @@ from conceptry.evaluation.units.records import (
 from conceptry.models.errors import InputError, shown
 from conceptry.models.explained.hooks import some
 from conceptry.models.explained.protocol import PixelModel
-from conceptry.models.images import decode_image, image_bytes
 from conceptry.models.manifest import digest_of_files, files_in, read_json
 from conceptry.models.milan.exemplars.checkpoint import module_digest
 from conceptry.models.milan.exemplars.records import LayerExemplars, UnitExemplars
 from conceptry.models.milan.method import lineage_of
 from conceptry.models.milan.network import load_network
 from conceptry.registry.versions import Version, find_version
-
-ROWS = 64  # units of a request, with their pictures
 
 
 def version_source(predict: Predict, version: Version, params: Mapping[str, Any]) -> Source:
@@ -45,8 +43,8 @@ def version_source(predict: Predict, version: Version, params: Mapping[str, Any]
     about = f"{known['model']}, exemplars of {known['data']}, described by {known['describer']} ({version.uri})"
     identity = {"version": version.uri, "model_id": version.model_id, "params": dict(params)}
 
-    def describe(layer: str) -> Iterator[DescribedUnit]:
-        return ask(predict, [(layer, unit) for unit in units[layer]], params, exemplars=True)
+    def describe(layer: str) -> Iterator[UnitDescription]:
+        return describe_own_units(predict, [(layer, unit) for unit in units[layer]], params, exemplars=True)
 
     layers = {layer: len(numbers) for layer, numbers in units.items()}
     notes = _notes(known, known["describer"], known["data"])
@@ -61,20 +59,6 @@ def registered_units(version: Version) -> dict[str, list[int]]:
         raise InputError(f"{version.uri} is a version of {version.method}; units are described by versions of milan")
     ranges = own_ranges(version.params)
     return {layer: [unit for first, last in runs for unit in range(first, last + 1)] for layer, runs in ranges.items()}
-
-
-def ask(
-    predict: Predict, units: Sequence[tuple[str, int]], params: Mapping[str, Any], *, exemplars: bool
-) -> Iterator[DescribedUnit]:
-    """What a version says of units of its network, some at a time, with their exemplars where asked for.
-
-    Raises ConceptryError where the version refuses.
-    """
-    given = {**params, "exemplars": exemplars}
-    for start in range(0, len(units), ROWS):
-        rows = pd.DataFrame(units[start : start + ROWS], columns=["layer", "unit"]).astype(object)
-        for row in predict(rows, given).rows.to_dict("records"):
-            yield _from_answer(row)
 
 
 def exemplars_source(directory: Path, describer: str, params: Mapping[str, Any], device: str) -> Source:
@@ -99,17 +83,17 @@ def exemplars_source(directory: Path, describer: str, params: Mapping[str, Any],
     if settings.clip:
         raise InputError("clip ranks by a dual encoder, which registered versions have: conceptry register milan")
 
-    def describe(layer: str) -> Iterator[DescribedUnit]:
+    def describe(layer: str) -> Iterator[UnitDescription]:
         exemplars = layers[layer]
-        for start in range(0, len(exemplars), ROWS):
-            units = [exemplars.unit(int(unit)) for unit in exemplars.units[start : start + ROWS]]
+        for start in range(0, len(exemplars), OWN_ROWS):
+            units = [exemplars.unit(int(unit)) for unit in exemplars.units[start : start + OWN_ROWS]]
             active = [unit for unit in units if not unit.is_inactive]
             said: Iterator[Any] = iter(())
             if active:
                 images, masks = (np.stack([getattr(unit, name) for unit in active]) for name in ("images", "masks"))
                 said = iter(loaded.describe(images, masks, settings))
             for unit in units:
-                yield _from_description(unit, None if unit.is_inactive else next(said))
+                yield _record_of(unit, None if unit.is_inactive else next(said))
 
     known = dataclasses.asdict(settings)
     identity = {
@@ -148,39 +132,17 @@ def score_note(known: Mapping[str, Any]) -> str:
     return "Score: log p(text | pictures); PMI: log p(text | pictures) \N{MINUS SIGN} log p(text)."
 
 
-def _from_answer(row: Mapping[str, Any]) -> DescribedUnit:
-    active = bool(row["active"])
-    layer, unit = str(row["layer"]), int(row["unit"])
-    images, masks = (_files(row[name]) for name in ("images", "masks"))
-    activations = np.array(row["activations"], np.float32) if len(row["activations"]) else None
-    ids = np.array(row["ids"], np.int64) if len(row["ids"]) else None
-    exemplars = None
-    if images:
-        pictures = np.stack([np.moveaxis(np.asarray(image), -1, 0) for image in images])
-        inside = np.stack([np.asarray(mask.convert("L"))[None] > 127 for mask in masks]).astype(np.uint8)
-        exemplars = UnitExemplars(layer, unit, pictures, inside, ids, activations)
-    scores: dict[str, Any] = {name: number(row[name]) if active else None for name in SCORES}
-    scores["activation"] = None if activations is None else float(activations[0])
-    alternatives = tuple(dict(each) for each in row["alternatives"])
-    said: dict[str, Any] = {"active": active, "alternatives": alternatives, "exemplars": exemplars}
-    return DescribedUnit(layer, unit, str(row["description"]), **scores, **said)
-
-
-def _from_description(unit: UnitExemplars, said: Any) -> DescribedUnit:
+def _record_of(unit: UnitExemplars, said: Any) -> UnitDescription:
     """said: a `Description`, or None for a unit that is never active."""
     strongest = None if unit.activations is None else float(unit.activations[0])
     if said is None:
-        return DescribedUnit(unit.layer, unit.unit, "", activation=strongest, active=False, exemplars=unit)
+        return UnitDescription(unit.layer, unit.unit, "", activation=strongest, active=False, exemplars=unit)
     scores: dict[str, Any] = {name: number(getattr(said, name)) for name in SCORES}
     scores["activation"] = strongest
     alternatives = tuple(
         {"text": each.text, **{name: number(getattr(each, name)) for name in SCORES}} for each in said.alternatives
     )
-    return DescribedUnit(unit.layer, unit.unit, said.text, **scores, alternatives=alternatives, exemplars=unit)
-
-
-def _files(cells: Sequence[Any]) -> list[Any]:
-    return [decode_image(image_bytes(cell)) for cell in cells]
+    return UnitDescription(unit.layer, unit.unit, said.text, **scores, alternatives=alternatives, exemplars=unit)
 
 
 def _digest(exemplars: LayerExemplars) -> str:
@@ -196,7 +158,7 @@ class NamedUnits:
     """title: what described them; units: of all layers, in the order of the network; model: the network."""
 
     title: str
-    units: Sequence[DescribedUnit]
+    units: Sequence[UnitDescription]
     model: PixelModel
 
     def numbers(self) -> dict[str, list[int]]:
@@ -237,7 +199,7 @@ def named_units(
     with VersionProcess(version.uri, device) as predict:
         if progress:
             predict.on_progress = progress
-        units = list(ask(predict, wanted, params, exemplars=False))
+        units = list(describe_own_units(predict, wanted, params, exemplars=False))
     return NamedUnits(version.uri.removeprefix("models:/"), units, model)
 
 

@@ -13,7 +13,7 @@ from conceptry.models.harsanyi.graph import AndOrGraph
 def page(graph: AndOrGraph, title: str | None = None) -> str:
     """The page as text; `title` None shows the target."""
     title = f"Patterns behind {graph.target}" if title is None else title
-    parts = {"title": html.shown(title), "graph": html.embedded(graph.to_json())}
+    parts = {"title": html.html_text(title), "graph": html.script_json(graph.to_json())}
     return html.fill("conceptry.evaluation.harsanyi.graph", "page.html", parts)
 
 

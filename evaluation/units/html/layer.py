@@ -1,21 +1,20 @@
-"""A layer's units with their exemplars and descriptions as one HTML file that needs no network, and an index of them.
+"""Pages of described units: one for each layer with its units, and an index of the layers, as self-contained HTML.
 
-`page.html` is filled with plain HTML, so that a page can be read, searched and printed where scripts are off; its
-script adds the search, the order and the large pictures. All text from outside is escaped; see `evaluation.pages`.
-
-The index of the pages of a network's layers: what each is described by, its clearest units, a search over all.
+`page.html` is filled with plain HTML, so that a page can be read and printed where scripts are off; its script adds the
+search, the order and the large images. The index says what each layer is described by, shows its clearest units and
+searches all of them. All text from outside is escaped, see `drawing.html`.
 """
 
 import json
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 from urllib.parse import quote, urlencode
 
 from conceptry.evaluation.drawing import html
-from conceptry.evaluation.units.html.unit import DrawnUnit, pictures_in
-from conceptry.evaluation.units.records import DescribedUnit, summary
+from conceptry.evaluation.drawing.html import html_text
+from conceptry.evaluation.units.html.unit import article, exemplars_in
+from conceptry.evaluation.units.records import UnitDescription, summary
 from conceptry.models.milan.words import word_counts
 
 MOST_WORDS = 28
@@ -29,33 +28,46 @@ class Link:
     name: str
 
 
-def layer_page(layer: str, drawn: Sequence[DrawnUnit], about: str, notes: Sequence[str] = ()) -> str:
-    """The page of a layer. about: a line on what was described, and by what; notes: sentences below the units."""
-    units = [each.unit for each in drawn]
+def layer_page(
+    layer: str,
+    units: Sequence[UnitDescription],
+    about: str,
+    notes: Sequence[str] = (),
+    links: tuple[Link | None, Link | None, Link | None] = (None, None, None),
+) -> str:
+    """Render the page of a layer.
+
+    Args:
+        layer: its name.
+        units: its units, with their strips.
+        about: a line on what was described, and by what.
+        notes: sentences below the units.
+        links: to the index, and to the pages before and after this one.
+    """
     active = [unit for unit in units if unit.active]
     header = [
-        navigation(),
-        f"<h1>{html.shown(layer)}</h1>",
-        f'<p class="about">{html.shown(summary(units))}</p><p class="about">{html.shown(about)}</p>',
+        _navigation(*links),
+        f"<h1>{html_text(layer)}</h1>",
+        f'<p class="about">{html_text(summary(units))}</p><p class="about">{html_text(about)}</p>',
         _word_buttons(word_counts(unit.description for unit in active)),
     ]
     has_activations = any(unit.activation is not None for unit in active)
-    has_masks = any('class="overlay"' in each.html for each in drawn)
+    has_masks = any(unit.strip is not None and unit.strip.overlay is not None for unit in units)
     parts = [
         f"<header>{''.join(header)}</header>",
         _tools(has_activations, has_masks),
-        f'<main><h2 class="unseen">Units</h2><div id="units">{"".join(each.html for each in drawn)}</div>',
+        f'<main><h2 class="unseen">Units</h2><div id="units">{"".join(map(article, units))}</div>',
         '<p id="none" hidden>No unit is described so.</p></main>',
         footer([*_reading(has_masks), *notes]),
     ]
-    return fill(layer, "\n".join(parts), pictures_in(each.html for each in drawn))
+    return fill(layer, "\n".join(parts), exemplars_in(units))
 
 
 def fill(title: str, body: str, k: int, data: object = None) -> str:
-    """The template with a body of HTML; k: pictures of a strip; data: JSON-ready, for the script."""
+    """Fill the template with a body of HTML; k: exemplars of a strip; data: JSON-ready, for the script."""
     known = {
-        "title": html.shown(title), "body": body, "k": str(k),
-        "data": html.embedded(json.dumps(data, ensure_ascii=False)),
+        "title": html_text(title), "body": body, "k": str(k),
+        "data": html.script_json(json.dumps(data, ensure_ascii=False)),
     }  # fmt: skip
     return html.fill("conceptry.evaluation.units.html", "page.html", known)
 
@@ -91,7 +103,7 @@ def _word_buttons(words: Mapping[str, int]) -> str:
         return ""
     shown = list(words.items())[:MOST_WORDS]
     items = [
-        f'<li><button class="word" aria-pressed="false" data-word="{escape(word)}">{html.shown(word)}'
+        f'<li><button class="word" aria-pressed="false" data-word="{escape(word)}">{html_text(word)}'
         f"<small>{count}</small></button></li>"
         for word, count in shown
     ]
@@ -100,13 +112,13 @@ def _word_buttons(words: Mapping[str, int]) -> str:
     return f'<ul class="words few-on-small"><li class="label">Words</li>{"".join(items)}{more}</ul>'
 
 
-def navigation(index: Link | None = None, before: Link | None = None, after: Link | None = None) -> str:
-    """Links to the pages beside this one; an element that is there even where there are none."""
+def _navigation(index: Link | None, before: Link | None, after: Link | None) -> str:
+    """Links to the pages beside this one, in an element that is there even without any."""
 
     def link(to: Link | None, mark: str, kind: str) -> str:
         if to is None:
             return ""
-        text = html.shown(to.name)
+        text = html_text(to.name)
         text = f"{mark} {text}" if kind != "next" else f"{text} {mark}"
         return f'<a href="{escape(to.file)}" rel="{kind}">{text}</a>'
 
@@ -129,7 +141,7 @@ def _reading(has_masks: bool) -> list[str]:
 
 def footer(sentences: Iterable[str]) -> str:
     """Sentences below a page."""
-    return f"<footer>{''.join(f'<p>{html.shown(sentence)}</p>' for sentence in sentences)}</footer>"
+    return f"<footer>{''.join(f'<p>{html_text(sentence)}</p>' for sentence in sentences)}</footer>"
 
 
 SHOWN, WORDS = 3, 10  # of each layer
@@ -137,23 +149,23 @@ SHOWN, WORDS = 3, 10  # of each layer
 
 @dataclass(frozen=True)
 class LayerEntry:
-    """A layer, the file of its page, its units, and their HTML on that page by their numbers."""
+    """A layer, the file of its page, its units, and the clearest of them with their strips."""
 
     layer: str
     file: str
-    units: Sequence[DescribedUnit]
-    articles: Mapping[int, str]
+    units: Sequence[UnitDescription]
+    clearest: Sequence[UnitDescription]
 
 
 def index_page(title: str, about: str, entries: Sequence[LayerEntry], notes: Sequence[str]) -> str:
-    """The page: a table of the layers, under it the clearest units of each; what is searched for takes their place."""
+    """Render the index: a table of the layers, below it the clearest units of each, or what is searched for."""
     rows = "".join(_row(entry) for entry in entries)
     samples = "".join(_sample(number, entry) for number, entry in enumerate(entries))
     total = sum(len(entry.units) for entry in entries)
     counted = f"{total:,} unit{'s' * (total != 1)} of {len(entries)} layer{'s' * (len(entries) != 1)}"
     body = (
-        f'<header><h1>{html.shown(title)}</h1><p class="about">{counted}</p>'
-        f'<p class="about">{html.shown(about)}</p></header>'
+        f'<header><h1>{html_text(title)}</h1><p class="about">{counted}</p>'
+        f'<p class="about">{html_text(about)}</p></header>'
         f'<div class="tools" role="search">{search_box("Words, -words, in all layers")}{masks_button()}'
         '<span id="count" role="status"></span></div>'
         '<main><ul id="hits"></ul><div id="overview"><div class="scroll"><table class="layers"><thead><tr>'
@@ -169,44 +181,33 @@ def index_page(title: str, about: str, entries: Sequence[LayerEntry], notes: Seq
         }
         for entry in entries
     ]
-    k = pictures_in(article for entry in entries for article in entry.articles.values())
+    k = exemplars_in(unit for entry in entries for unit in entry.clearest)
     return fill(title, body, k, {"layers": found})
-
-
-def moved(article: str, prefix: str, file: str) -> str:
-    """The HTML of a unit of the page `file` for another page: ids of its own begin with `prefix`, and its number
-    leads to where it is from."""
-    article = re.sub(r'href="(#[^"]*)"', lambda found: f'href="{quote(file)}{found[1]}"', article, count=1)
-    return re.sub(r'\b(id|aria-controls)="unit-', rf'\1="{escape(prefix)}-', article)
 
 
 def _row(entry: LayerEntry) -> str:
     active = [unit for unit in entry.units if unit.active]
     counts = list(word_counts(unit.description for unit in active).items())[:WORDS]
     words = "".join(
-        f'<li><a href="{quote(entry.file)}#{urlencode({"q": _quoted(word)})}">{html.shown(word)}'
+        f'<li><a href="{quote(entry.file)}#{urlencode({"q": _quoted(word)})}">{html_text(word)}'
         f"<small>{count}</small></a></li>"
         for word, count in counts
     )
     numbers = (len(entry.units), len(entry.units) - len(active), len({unit.description for unit in active}))
     cells = "".join(f"<td{' class=less' if k else ''}>{number:,}</td>" for k, number in enumerate(numbers))
-    link = f'<a href="{quote(entry.file)}">{html.shown(entry.layer)}</a>'
+    link = f'<a href="{quote(entry.file)}">{html_text(entry.layer)}</a>'
     return f'<tr><td>{link}</td>{cells}<td class="wide"><ul class="words">{words}</ul></td></tr>'
 
 
 def _sample(number: int, entry: LayerEntry) -> str:
-    found = "".join(
-        moved(entry.articles[unit.unit], f"layer{number}", entry.file)
-        for unit in clearest(entry.units)
-        if unit.unit in entry.articles
-    )
+    found = "".join(article(unit, f"layer{number}", page=quote(entry.file)) for unit in entry.clearest)
     more = f'<a href="{quote(entry.file)}">all {len(entry.units):,} units</a>'
-    return f"<section><h2>{html.shown(entry.layer)} <small>{more}</small></h2>{found}</section>"
+    return f"<section><h2>{html_text(entry.layer)} <small>{more}</small></h2>{found}</section>"
 
 
-def clearest(units: Sequence[DescribedUnit], count: int = SHOWN) -> list[DescribedUnit]:
+def clearest(units: Sequence[UnitDescription], count: int = SHOWN) -> list[UnitDescription]:
     """The active units of the surest descriptions, no description twice."""
-    chosen: dict[str, DescribedUnit] = {}
+    chosen: dict[str, UnitDescription] = {}
     for unit in sorted((u for u in units if u.active), key=lambda u: -u.certainty):
         if len(chosen) < count:
             chosen.setdefault(unit.description, unit)

@@ -14,7 +14,7 @@ from conceptry.evaluation.cli.app import cli
 from conceptry.evaluation.units.ablation import analyse_network, units_in_order, write_curves
 from conceptry.evaluation.units.datasets import load_parts
 from conceptry.evaluation.units.plots import draw_analysis
-from conceptry.evaluation.units.records import DescribedUnit, write_descriptions
+from conceptry.evaluation.units.records import UnitDescription, write_descriptions
 from conceptry.evaluation.units.sources import NamedUnits
 from conceptry.models.errors import InputError
 from conceptry.models.explained.image_inputs import as_pixel_model
@@ -22,12 +22,12 @@ from conceptry.models.explained.load import load_explained
 from conceptry.models.milan.ablation import accuracy
 
 UNITS = [
-    DescribedUnit("4", 0, "a red dog on grass", pmi=1.0),
-    DescribedUnit("4", 1, "dogs", pmi=3.0),
-    DescribedUnit("4", 2, "red", pmi=2.0),
-    DescribedUnit("4", 3, "", active=False),
-    *(DescribedUnit("4", unit, "lines", pmi=0.5) for unit in range(4, 8)),
-    *(DescribedUnit("2", unit, "red corners", score=float(unit)) for unit in range(3)),
+    UnitDescription("4", 0, "a red dog on grass", pmi=1.0),
+    UnitDescription("4", 1, "dogs", pmi=3.0),
+    UnitDescription("4", 2, "red", pmi=2.0),
+    UnitDescription("4", 3, "", active=False),
+    *(UnitDescription("4", unit, "lines", pmi=0.5) for unit in range(4, 8)),
+    *(UnitDescription("2", unit, "red corners", score=float(unit)) for unit in range(3)),
 ]
 
 

@@ -61,13 +61,14 @@ def test_matches_are_counted(audit: Audit):
     assert (audit.share(), audit.share("layer1"), audit.share("layer9")) == (5 / 7, 5 / 7, 0.0)
 
 
-def test_exemplars_come_from_the_pages(audit: Audit):
+def test_exemplars_come_from_the_folder(audit: Audit):
     for match in audit.matches:
-        assert match.strip is not None
-        assert (match.strip.k, match.strip.width, match.strip.height) == (3, 16, 16)
-        assert match.strip.overlay is not None
-    without = audit_folder(Path(audit.about), ["red"], pictures=False)
-    assert all(match.strip is None for match in without.matches)
+        strip = match.unit.strip
+        assert strip is not None
+        assert (strip.k, strip.width, strip.height) == (3, 16, 16)
+        assert strip.overlay is not None
+    without = audit_folder(Path(audit.about), ["red"], exemplars=False)
+    assert all(match.unit.strip is None for match in without.matches)
 
 
 def test_tables_are_audited(table: Path):
@@ -107,13 +108,13 @@ class Asked:
 
 def test_a_version_is_asked_for_the_exemplars_of_matches_alone():
     params = {"units": '{"layer1": [[0, 6]]}', "model": "zoo:net"}
-    version = SimpleNamespace(method="milan", uri="models:/milan/1", params=params)
+    version: Any = SimpleNamespace(method="milan", uri="models:/milan/1", params=params)
     predict = Asked()
     found = audit_version(predict, version, ["red"], {})
     assert predict.with_exemplars == [0, 3, 6]
     assert (found.title, found.about, dict(found.units)) == ("milan/1", "zoo:net", {"layer1": 7})
-    assert all(match.strip is not None and match.strip.k == 2 for match in found.matches)
-    audit_version(predict, version, ["red"], {}, pictures=False)
+    assert all(match.unit.strip is not None and match.unit.strip.k == 2 for match in found.matches)
+    audit_version(predict, version, ["red"], {}, exemplars=False)
     assert predict.with_exemplars == [0, 3, 6]
 
 

@@ -5,7 +5,7 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pandas as pd
@@ -14,10 +14,12 @@ import torch
 from PIL import Image
 
 from conceptry.evaluation.isolation.client import Answer
-from conceptry.evaluation.units import describe as describing
-from conceptry.evaluation.units.describe import RECORD, describe_network, file_names, open_output
-from conceptry.evaluation.units.records import DescribedUnit, read_descriptions, write_descriptions
-from conceptry.evaluation.units.sources import ask, exemplars_source, registered_units, score_note, version_source
+from conceptry.evaluation.milan.client import describe_own_units
+from conceptry.evaluation.units import folder as folders
+from conceptry.evaluation.units.describe import describe_network, file_names
+from conceptry.evaluation.units.folder import RECORD, open_folder, read_folder
+from conceptry.evaluation.units.records import UnitDescription, read_descriptions, write_descriptions
+from conceptry.evaluation.units.sources import exemplars_source, registered_units, score_note, version_source
 from conceptry.models.errors import ConceptryError, InputError
 from conceptry.models.folders import LOCK
 from conceptry.models.images import png_bytes
@@ -29,7 +31,13 @@ from described import TEXTS, made_exemplars, made_source, made_units
 
 
 def contents(folder: Path) -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in sorted(folder.iterdir()) if path.name != LOCK}
+    """By path; what is kept of the exemplars by its folder."""
+    files = (path for path in sorted(folder.rglob("*")) if path.is_file() and path.name != LOCK)
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in files}
+
+
+def top(folder: Path) -> set[str]:
+    return {path.name for path in folder.iterdir()} - {LOCK}
 
 
 def test_a_network_is_described(tmp_path: Path):
@@ -37,8 +45,8 @@ def test_a_network_is_described(tmp_path: Path):
     written = describe_network(made_source(), tmp_path / "out", say=said.append)
     assert [path.name for path in written] == ["index.html", "layer1.html", "layer2.html"]
     assert said == [f"{layer}: 7 units, 6 different descriptions, 1 never active" for layer in ("layer1", "layer2")]
-    assert set(contents(tmp_path / "out")) == {
-        "index.html", "layer1.html", "layer2.html", "descriptions.csv", "describe.json"
+    assert top(tmp_path / "out") == {
+        "index.html", "layer1.html", "layer2.html", "descriptions.csv", "describe.json", "strips"
     }  # fmt: skip
     rows = pd.read_csv(tmp_path / "out" / "descriptions.csv", dtype={"layer": str}, keep_default_na=False)
     assert list(rows.columns[:3]) == ["layer", "unit", "description"]
@@ -53,7 +61,7 @@ def test_a_run_goes_on_where_one_was_killed(tmp_path: Path):
     class KilledError(Exception):
         pass
 
-    def killed(layer: str) -> Iterator[DescribedUnit]:
+    def killed(layer: str) -> Iterator[UnitDescription]:
         units = source.describe(layer)
         yield next(units)
         if layer == "layer2":
@@ -62,22 +70,22 @@ def test_a_run_goes_on_where_one_was_killed(tmp_path: Path):
 
     with pytest.raises(KilledError):
         describe_network(dataclasses.replace(source, describe=killed), tmp_path / "out")
-    kept = contents(tmp_path / "out")
-    assert set(kept) == {"index.html", "layer1.html", "descriptions.csv", "describe.json"}
+    assert top(tmp_path / "out") == {"index.html", "layer1.html", "descriptions.csv", "describe.json", "strips"}
     assert len(read_descriptions(tmp_path / "out" / "descriptions.csv")) == 7
     again, said = made_source(), list[str]()
     describe_network(again, tmp_path / "out", say=said.append)
     assert again.notes == ["layer2"]  # the only one that was asked about
     assert said[0] == "layer1: is there already, 7 units"
-    assert contents(tmp_path / "out").keys() == contents(tmp_path / "whole").keys()
-    assert contents(tmp_path / "out")["descriptions.csv"] == contents(tmp_path / "whole")["descriptions.csv"]
+    out, whole = contents(tmp_path / "out"), contents(tmp_path / "whole")
+    notes = {"index.html", "layer1.html", "layer2.html"}  # they say which layers were asked about
+    assert {name: out[name] for name in out.keys() - notes} == {name: whole[name] for name in whole.keys() - notes}
 
 
 def test_a_run_that_was_killed_before_any_layer_was_done_is_gone_on_with(tmp_path: Path, monkeypatch):
     def kill(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(describing, "write_descriptions", kill)  # when the first page is there
+    monkeypatch.setattr(folders, "write_descriptions", kill)  # when the first strips are there
     with pytest.raises(KeyboardInterrupt):
         describe_network(made_source(), tmp_path / "out")
     monkeypatch.undo()
@@ -86,8 +94,55 @@ def test_a_run_that_was_killed_before_any_layer_was_done_is_gone_on_with(tmp_pat
     assert contents(tmp_path / "out") == contents(tmp_path / "whole")
 
 
+def test_pages_are_rendered_from_what_is_kept(tmp_path: Path):
+    """Whatever becomes of the pages, and in whatever order layers were described, the data give them anew."""
+    quiet = dataclasses.replace(made_source(), notes=())
+    describe_network(quiet, tmp_path / "whole")
+    describe_network(quiet, tmp_path / "parts", ["layer2"])
+    describe_network(quiet, tmp_path / "parts")
+    assert contents(tmp_path / "parts") == contents(tmp_path / "whole")
+    for page in ("layer1.html", "index.html"):
+        (tmp_path / "parts" / page).unlink()
+
+    def never(layer: str) -> Iterator[UnitDescription]:
+        raise AssertionError(layer)
+
+    describe_network(dataclasses.replace(quiet, describe=never), tmp_path / "parts")
+    assert contents(tmp_path / "parts") == contents(tmp_path / "whole")
+
+
+def test_strips_are_kept_as_images(tmp_path: Path):
+    describe_network(made_source(), tmp_path)
+    names = {f"{unit}.{suffix}" for unit in (0, 2, 3, 4, 5, 6) for suffix in ("webp", "png")}  # unit 1 is never active
+    assert {path.name for path in (tmp_path / "strips" / "layer1").iterdir()} == {*names, "strips.ndjson"}
+    folder = read_folder(tmp_path)
+    assert folder is not None
+    truth = made_exemplars("layer1", 7, seed=6)
+    for unit, own in zip(folder.with_strips(folder.units("layer1")), map(truth.unit, range(7)), strict=True):
+        if not unit.active:
+            assert unit.strip is None
+            continue
+        assert unit.strip is not None
+        assert own.ids is not None
+        assert own.activations is not None
+        assert (unit.strip.ids, unit.strip.activations) == (tuple(own.ids), tuple(own.activations))
+        with Image.open(tmp_path / "strips" / "layer1" / f"{unit.unit}.webp") as image:
+            assert image.size == (48, 16)
+    (tmp_path / "strips" / "layer1" / "3.webp").unlink()
+    with pytest.raises(InputError, match=r"3\.webp: cannot be read, and strips\.ndjson beside it names it"):
+        folder.with_strips(folder.units("layer1"))
+
+
+def test_a_folder_of_an_earlier_release_is_refused(tmp_path: Path):
+    (tmp_path / "layer1.html").write_text("")
+    record = {"identity": {"version": "milan/1"}, "layers": {"layer1": "layer1.html"}}
+    (tmp_path / RECORD).write_text(json.dumps(record))
+    with pytest.raises(InputError, match="was written by an earlier release, whose pages alone hold the exemplars; "):
+        describe_network(made_source(), tmp_path)
+
+
 def test_a_run_that_described_nothing_does_not_keep_its_folder(tmp_path: Path):
-    open_output(tmp_path / "out", {"version": "milan/1"})
+    open_folder(tmp_path / "out", {"version": "milan/1"})
     describe_network(made_source(version="milan/2"), tmp_path / "out")
     assert json.loads((tmp_path / "out" / RECORD).read_text())["identity"]["version"] == "milan/2"
 
@@ -234,7 +289,7 @@ def test_a_version_is_asked_for_its_units(tmp_path: Path):
 def test_many_units_are_asked_some_at_a_time():
     predict = Asked()
     wanted = [("layer1", unit % 8) for unit in range(150)]
-    found = list(ask(predict, wanted, {}, exemplars=False))
+    found = list(describe_own_units(predict, wanted, {}, exemplars=False))
     assert [len(units) for units, _ in predict.requests] == [64, 64, 22]
     assert [unit.unit for unit in found] == [unit for _, unit in wanted]
     assert all(unit.exemplars is None for unit in found)
@@ -242,7 +297,7 @@ def test_many_units_are_asked_some_at_a_time():
 
 def test_versions_of_other_methods_are_refused():
     with pytest.raises(InputError, match="models:/milan/1 is a version of splice; units are described by versions of"):
-        registered_units(SimpleNamespace(**(vars(VERSION) | {"method": "splice"})))
+        registered_units(cast("Any", SimpleNamespace(**(vars(VERSION) | {"method": "splice"}))))
 
 
 class Spoken:

@@ -15,7 +15,7 @@ from conceptry.evaluation.cli.app import cli
 from conceptry.evaluation.units.ablation import edit_network, read_units, record, steps, units_to_silence, write_record
 from conceptry.evaluation.units.datasets import load_parts, read_labelled, split_parts, unseen_parts
 from conceptry.evaluation.units.plots import draw_edit
-from conceptry.evaluation.units.records import DescribedUnit, write_descriptions
+from conceptry.evaluation.units.records import UnitDescription, write_descriptions
 from conceptry.evaluation.units.sources import NamedUnits, named_units
 from conceptry.models.errors import InputError
 from conceptry.models.explained.image_inputs import as_pixel_model
@@ -69,8 +69,8 @@ def _parts(seed: int) -> dict[str, Labelled]:
     return {"agreeing": _part(20, True, seed), "disagreeing": _part(30, False, seed + 1)}
 
 
-def _unit(layer: str, unit: int, description: str, pmi: float | None = 1.0, active: bool = True) -> DescribedUnit:
-    return DescribedUnit(layer, unit, description, pmi=pmi, active=active)
+def _unit(layer: str, unit: int, description: str, pmi: float | None = 1.0, active: bool = True) -> UnitDescription:
+    return UnitDescription(layer, unit, description, pmi=pmi, active=active)
 
 
 UNITS = [
@@ -96,7 +96,7 @@ def test_units_are_ordered_from_the_last_layer_the_surest_first():
         _unit("b", 2, "red", 2.0),
         _unit("b", 3, "striped", 7.0),  # holds no red as a word
         _unit("b", 4, "red", 3.0, active=False),
-        DescribedUnit("b", 6, "red", score=1.5),
+        UnitDescription("b", 6, "red", score=1.5),
     ]
     assert units_to_silence(units, ["red", "blue"]) == (("b", 2), ("b", 6), ("b", 5), ("a", 0), ("a", 1))
     with pytest.raises(InputError, match=re.escape("no description holds blue, green; `conceptry audit` counts")):

@@ -13,11 +13,11 @@ from PIL import Image
 
 from browser import Browser, Visit, open_browser
 from conceptry.evaluation.drawing import html
-from conceptry.evaluation.drawing.strips import LINE, VEIL, drawn, shaded, strip
-from conceptry.evaluation.units.describe import articles, describe_network
+from conceptry.evaluation.drawing.strips import LINE, VEIL, shaded, strip, strip_pixels
+from conceptry.evaluation.units.describe import describe_network
 from conceptry.evaluation.units.html.layer import layer_page
-from conceptry.evaluation.units.html.unit import draw_units
-from conceptry.evaluation.units.records import DescribedUnit
+from conceptry.evaluation.units.html.unit import article, draw_strips
+from conceptry.evaluation.units.records import UnitDescription
 from conceptry.models.errors import InputError
 from conceptry.models.milan.words import FUNCTION_WORDS, matches
 from described import TEXTS, made_source, made_units
@@ -26,7 +26,7 @@ HOSTILE = "</script><img src=x onerror='window.ran = 1'>{{title}} &amp; <b>bold<
 
 
 def made_page(title: str, texts: Sequence[str] = TEXTS, about: str = "about", notes: Sequence[str] = ()) -> str:
-    return layer_page(title, list(draw_units(made_units(title, texts), len(texts))), about, notes)
+    return layer_page(title, list(draw_strips(made_units(title, texts), len(texts))), about, notes)
 
 
 def decoded(data: bytes, mode: str) -> np.ndarray:
@@ -39,7 +39,7 @@ def test_a_strip_holds_pictures_and_masks():
     masks = np.zeros((2, 1, 32, 32), np.uint8)
     masks[0, 0, 8:16, 8:24] = 1
     made = strip(images, masks)
-    picture, overlay = decoded(made.picture, "RGB"), decoded(made.overlay or b"", "RGBA")
+    picture, overlay = decoded(made.image, "RGB"), decoded(made.overlay or b"", "RGBA")
     assert (made.k, made.width, made.height, picture.shape, overlay.shape) == (2, 32, 32, (32, 64, 3), (64, 128, 4))
     assert picture[:, 40:, 0].min() > 200
     assert picture[:, :24].max() < 40
@@ -47,7 +47,7 @@ def test_a_strip_holds_pictures_and_masks():
     assert (overlay[15, 16:48] == LINE).all()
     assert (overlay[0] == VEIL).all()
     assert (overlay[:, 64:] == VEIL).all()  # an empty mask
-    assert drawn(made, 1).shape == (64, 64, 3)
+    assert strip_pixels(made, 1).shape == (64, 64, 3)
 
 
 def test_large_pictures_are_made_smaller():
@@ -354,26 +354,23 @@ def test_pages_without_scripts_are_readable(chromium: Browser, folder: Path):
         assert opened.page.locator("#unit-0-more").is_visible()
 
 
-def test_units_are_found_on_their_page(folder: Path):
-    found = articles(folder / "layer1.html")
-    assert list(found) == list(range(7))
-    assert 'id="unit-3"' in found[3]
-
-
 def test_few_exemplars_are_in_memory_at_once():
     taken: list[int] = []
 
-    def units() -> Iterator[DescribedUnit]:
+    def units() -> Iterator[UnitDescription]:
         for unit in made_units("layer1", ["a"] * 40):
             taken.append(unit.unit)
             yield unit
 
-    drawing = draw_units(units(), 40)
-    assert (next(drawing).unit.exemplars, len(taken)) == (None, 16)
-    assert [each.unit.unit for each in drawing] == list(range(1, 40))
+    drawing = draw_strips(units(), 40)
+    assert (next(drawing).exemplars, len(taken)) == (None, 16)
+    assert [unit.unit for unit in drawing] == list(range(1, 40))
 
 
 def test_pictures_of_many_units_are_smaller():
-    (large,) = draw_units(made_units("layer1", ["a"], size=120), 512)
-    (small,) = draw_units(made_units("layer1", ["a"], size=120), 513)
-    assert (' width="336" height="112" ' in large.html, ' width="240" height="80" ' in small.html) == (True, True)
+    (large,) = draw_strips(made_units("layer1", ["a"], size=120), 512)
+    (small,) = draw_strips(made_units("layer1", ["a"], size=120), 513)
+    assert (' width="336" height="112" ' in article(large), ' width="240" height="80" ' in article(small)) == (
+        True,
+        True,
+    )
