@@ -20,9 +20,9 @@ from torch import Tensor
 
 from conceptry.models.errors import InputError, shown
 from conceptry.models.manifest import write_lines
+from conceptry.models.milan.settings import LENGTH
 
 SPECIALS = ("<start>", "<stop>", "<pad>", "<unk>")
-LENGTH = 15
 
 # "n't" and what follows a word's apostrophe are tokens of their own, as in the words of released models.
 _TOKEN = re.compile(r"[^\W_]+?(?=n't\b)|n't\b|'(?:s|re|ve|ll|d|m)\b|[^\W_]+|[^\w\s]|_")
