@@ -4,6 +4,7 @@ A method NAME is a folder `conceptry/models/NAME` with
 
 | module | holds |
 |---|---|
+| `settings.py` | `OPTIONS`, a frozen dataclass made with `option`, and `SUMMARY`, a sentence; imports no torch |
 | `method.py` | `METHOD`, an instance of `Method` |
 | `pyfunc.py` | a subclass of `conceptry.models.explainer.Explainer`, named by `METHOD.explainer` |
 | `model.py` | the explainer object, whose `explain` returns a `conceptry.models.record.Record` |
@@ -47,13 +48,12 @@ class Package:
 class Method:
     """A concept explainer that can be registered.
 
-    options: a frozen dataclass made with `option`; its fields are the options of `conceptry register NAME`;
+    options: `OPTIONS` of its settings, whose fields are the options of `conceptry register NAME`;
     build: writes a package folder from options; read: the explainer object of a package folder that `build` or the
     object's own `to_package` wrote; explainer: "module:Class" of the pyfunc.
     """
 
     name: str
-    summary: str
     options: type
     build: Callable[[Any, Path], Package]
     read: Callable[[Path, Any], Any]
@@ -78,6 +78,12 @@ def load_method(name: str) -> Method:
     if name not in METHODS:
         raise InputError(f"unknown method {name!r}; expected one of {', '.join(METHODS)}")
     return importlib.import_module(f"conceptry.models.{name}.method").METHOD
+
+
+def load_options(name: str) -> tuple[type, str]:
+    """The options of a method, and what it does in one sentence. Imports neither torch nor MLflow."""
+    settings = importlib.import_module(f"conceptry.models.{name}.settings")
+    return settings.OPTIONS, settings.SUMMARY
 
 
 def option(default: Any, help: str, choices: Sequence[str] = ()) -> Any:

@@ -115,7 +115,7 @@ def test_every_command_is_an_entry_point_of_one_line() -> None:
 
 
 def test_the_requirements_a_version_pins_are_dependencies() -> None:
-    from conceptry.models.splice.method import SpliceOptions, build  # noqa: F401
+    from conceptry.models.splice.method import build  # noqa: F401
 
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     declared = {re.split(r"[><=;\s\[]", line)[0].lower() for line in project["dependencies"]}

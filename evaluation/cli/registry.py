@@ -11,7 +11,7 @@ import click
 
 from conceptry.evaluation.cli.options import Optional, console, say
 from conceptry.models.errors import InputError
-from conceptry.models.method import METHODS, Method, load_method, option_type
+from conceptry.models.method import METHODS, load_options, option_type
 
 
 @click.command()
@@ -107,7 +107,7 @@ class _MethodGroup(click.Group):
         return list(METHODS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        return _register_command(load_method(cmd_name)) if cmd_name in METHODS else None
+        return _register_command(cmd_name) if cmd_name in METHODS else None
 
 
 @click.group(cls=_MethodGroup)
@@ -115,13 +115,15 @@ def register() -> None:
     """Register an explainer as the next version of a model."""
 
 
-def _register_command(method: Method) -> click.Command:
+def _register_command(method: str) -> click.Command:
+    declared, summary = load_options(method)
+
     def run(name: str | None, description: str | None, **values: Any) -> None:
         from conceptry.registry import register as register_version
 
         given = {key: value for key, value in values.items() if value is not None}
-        with console.status(f"registering {method.name}"):
-            registration = register_version(method.name, given, name=name, description=description)
+        with console.status(f"registering {method}"):
+            registration = register_version(method, given, name=name, description=description)
         version = registration.version
         say(
             f"registered {version.uri}"
@@ -132,11 +134,11 @@ def _register_command(method: Method) -> click.Command:
             say(f"note: {note}", style="dim")
 
     options: list[click.Parameter] = [
-        click.Option(["--name"], help=f"Registered model. [default: {method.name}]"),
+        click.Option(["--name"], help=f"Registered model. [default: {method}]"),
         click.Option(["--description"], help="A sentence for the version's page."),
     ]
-    for field in dataclasses.fields(method.options):
-        kind = option_type(method.options, field.name)
+    for field in dataclasses.fields(declared):
+        kind = option_type(declared, field.name)
         choices = field.metadata["choices"]
         default = "" if field.default is None else f" [default: {field.default}]"
         options.append(
@@ -146,4 +148,4 @@ def _register_command(method: Method) -> click.Command:
                 help=field.metadata["help"] + default,
             )
         )
-    return click.Command(method.name, params=options, callback=run, help=method.summary)
+    return click.Command(method, params=options, callback=run, help=summary)

@@ -1,6 +1,10 @@
 """Dual encoders of images and text behind one small protocol; `load_encoder` turns a name into one of them."""
 
-from conceptry.models.encoders.load import load_encoder, read_encoder
-from conceptry.models.encoders.protocol import DualEncoder, PackagedEncoder
+from typing import TYPE_CHECKING
 
-__all__ = ["DualEncoder", "PackagedEncoder", "load_encoder", "read_encoder"]
+from conceptry.models.lazy import lazy_face
+
+if TYPE_CHECKING:
+    from conceptry.models.encoders.api import *  # noqa: F403
+else:
+    __getattr__, __dir__ = lazy_face(__name__)

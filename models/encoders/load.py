@@ -7,16 +7,21 @@
 | `open_clip:ARCH@FILE` | the same architecture with a local checkpoint |
 | `open_clip:local-dir:FOLDER` | a folder with configuration and safetensors, as `conceptry train encoder` writes it |
 | `onnx:FOLDER` | a folder with both towers as ONNX |
+| `clip:ViT-B/32`, `clip:ViT-B/16`, `clip:RN50` | the weights of OpenAI, by open_clip |
 """
 
+from __future__ import annotations
+
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import torch
-
-from conceptry.models.devices import resolve_device
-from conceptry.models.encoders.protocol import PackagedEncoder
 from conceptry.models.errors import InputError
 from conceptry.models.manifest import read_json, write_json
+
+if TYPE_CHECKING:  # options name what is here, and `--help` imports no torch
+    import torch
+
+    from conceptry.models.encoders.protocol import PackagedEncoder
 
 DESCRIPTION = "encoder.json"
 RUNTIMES = ("torch", "onnx")
@@ -27,6 +32,13 @@ SCHEMES = (
     "open_clip:local-dir:FOLDER",
     "onnx:FOLDER",
 )
+# The names that users of the published implementation of SpLiCE know.
+ALIASES = {
+    "open_clip:ViT-B-32": "open_clip:ViT-B-32@laion2b_s34b_b79k",
+    "clip:ViT-B/32": "open_clip:ViT-B-32@openai",
+    "clip:ViT-B/16": "open_clip:ViT-B-16@openai",
+    "clip:RN50": "open_clip:RN50@openai",
+}
 
 
 def load_encoder(
@@ -36,7 +48,9 @@ def load_encoder(
 
     `download_root`: the folder for downloaded weights, instead of open_clip's own cache.
     """
-    device = resolve_device(str(device))
+    from conceptry.models.devices import resolve_device
+
+    name, device = ALIASES.get(name, name), resolve_device(str(device))
     scheme, _, rest = name.partition(":")
     if not rest or scheme not in ("zoo", "open_clip", "onnx"):
         raise InputError(f"unknown encoder {name!r}; expected one of {', '.join(SCHEMES)}")

@@ -1,19 +1,10 @@
 """What is explained: any model by name, seen through one small protocol; importing this does not import MLflow."""
 
-from conceptry.models.explained.image_inputs import as_pixel_model
-from conceptry.models.explained.load import load_explained, read_explained
-from conceptry.models.explained.protocol import Column, DifferentiableModel, ExplainedModel, PackagedModel, PixelModel
-from conceptry.models.explained.tables import check_row, columns_of
+from typing import TYPE_CHECKING
 
-__all__ = [
-    "Column",
-    "DifferentiableModel",
-    "ExplainedModel",
-    "PackagedModel",
-    "PixelModel",
-    "as_pixel_model",
-    "check_row",
-    "columns_of",
-    "load_explained",
-    "read_explained",
-]
+from conceptry.models.lazy import lazy_face
+
+if TYPE_CHECKING:
+    from conceptry.models.explained.api import *  # noqa: F403
+else:
+    __getattr__, __dir__ = lazy_face(__name__)

@@ -14,7 +14,6 @@
 A network of the zoo is packaged as the folder of a classifier, and beside it the name that it goes by.
 """
 
-from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
@@ -23,9 +22,8 @@ import torch
 from conceptry.models.devices import resolve_device
 from conceptry.models.errors import InputError
 from conceptry.models.explained.base import EXPLAINED, check_outputs_option, description_from_json, without_folders
-from conceptry.models.explained.protocol import FORMS, PackagedModel
+from conceptry.models.explained.protocol import PackagedModel
 from conceptry.models.manifest import read_json, write_json
-from conceptry.models.method import option
 from conceptry.models.zoo.classifiers.classifier import Classifier, read_classifier
 
 KIND = "classifier"
@@ -132,29 +130,3 @@ def read_explained(directory: str | Path, device: str | torch.device = "auto") -
     if own["kind"] in KINDS:
         return read_vision(directory, description, own, device)
     raise InputError(f"{directory}: kind {own['kind']!r} is not known to this version of conceptry")
-
-
-@dataclass(frozen=True)
-class ExplainedSource:
-    """The explained model and what has to be said to load it."""
-
-    model: str = option(
-        "zoo:wine",
-        "Explained model: zoo:NAME, classifier:FOLDER, models:/NAME/VERSION, models:/NAME@ALIAS, runs:/RUN/PATH, "
-        "onnx:FILE, torchvision:NAME@WEIGHTS, torchvision:NAME@FILE, timm:NAME[@FILE] or imagenet:efficientnet-lite0.",
-    )
-    outputs: str = option("auto", "What its outputs are, where it does not say.", ("auto", *FORMS))
-    statistics: str | None = option(
-        None, "CSV of background rows (as the training data) for the baseline of a table model that has none."
-    )
-    allow_pickle: bool = option(False, "Load a model that is stored as a pickle: that runs code from its file.")
-
-    def load(self, device: torch.device) -> PackagedModel:
-        """The model. Raises InputError where it cannot be found or loaded."""
-        return load_explained(
-            self.model,
-            device,
-            statistics=self.statistics,
-            outputs=self.outputs,
-            allow_pickle=self.allow_pickle,
-        )

@@ -13,12 +13,15 @@ pictures `PixelModel`.
 | points | float (batch, points, 3) | clusters of points |
 """
 
+from __future__ import annotations
+
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
-import numpy as np
-from torch import Tensor, nn
+if TYPE_CHECKING:  # options name what is here, and `--help` imports no torch
+    import numpy as np
+    from torch import Tensor, nn
 
 MODALITIES = ("table", "text", "image", "points")
 FORMS = ("logits", "probabilities", "values")

@@ -47,8 +47,8 @@ from conceptry.models.errors import InputError
 from conceptry.models.explained.protocol import FORMS
 from conceptry.models.harsanyi.interactions.moebius import subset_masks
 from conceptry.models.harsanyi.maskers.base import Masker, check_players
+from conceptry.models.harsanyi.settings import REWARDS
 
-REWARDS = ("log_odds", "log_odds_eps", "logit", "probability", "output")
 EPSILON = 1e-7
 _SOFTMAX = ("log_odds", "log_odds_eps", "probability")
 _ROUNDING = 1e-3  # by how much probabilities in half precision may miss [0, 1], or their sum 1

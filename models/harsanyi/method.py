@@ -1,4 +1,5 @@
-"""Harsanyi interactions as a method of the registry: its options, and what a version of it consists of.
+"""Harsanyi interactions as a method of the registry: what a version of it consists of, and how it is
+built and read.
 
 A package folder holds `config.json` (settings, groups, baseline row) and `explained/` (the explained model).
 """
@@ -7,7 +8,7 @@ import dataclasses
 import io
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -16,25 +17,16 @@ import pandas as pd
 import torch
 
 from conceptry.models.errors import InputError
-from conceptry.models.explained.load import ExplainedSource, read_explained
+from conceptry.models.explained.load import read_explained
 from conceptry.models.explained.protocol import ExplainedModel
 from conceptry.models.harsanyi.model import Harsanyi
-from conceptry.models.harsanyi.settings import ROW, Settings
+from conceptry.models.harsanyi.settings import ROW, HarsanyiOptions, Settings
 from conceptry.models.manifest import read_json, write_json
 from conceptry.models.method import Method, Package
 
 CONFIG, EXPLAINED = "config.json", "explained"
 GROUPS = "groups"
 _REQUIREMENTS = ("numba", "numpy", "pandas", "pillow", "safetensors", "scikit-learn", "torch")
-
-
-@dataclass(frozen=True)
-class HarsanyiOptions(Settings, ExplainedSource):
-    """What distinguishes one Harsanyi version from another."""
-
-    def settings(self) -> Settings:
-        """The part that says how to explain."""
-        return Settings(**{field.name: getattr(self, field.name) for field in dataclasses.fields(Settings)})
 
 
 def build(options: HarsanyiOptions, directory: Path) -> Package:
@@ -123,7 +115,6 @@ def _example(model: ExplainedModel) -> Mapping[str, Sequence[Any]]:
 
 METHOD = Method(
     name="harsanyi",
-    summary="Sparse AND and OR interactions of any model's inputs, drawn as And-Or graphs.",
     options=HarsanyiOptions,
     build=build,
     read=read_package,

@@ -6,10 +6,11 @@ from dataclasses import dataclass
 
 from conceptry.models.errors import InputError
 from conceptry.models.explained.protocol import ExplainedModel
-from conceptry.models.harsanyi.game import REWARDS
-from conceptry.models.harsanyi.interactions.moebius import MAX_PLAYERS
+from conceptry.models.explained.source import ExplainedSource
 from conceptry.models.method import option
 
+MAX_PLAYERS = 20  # of a table over all subsets
+REWARDS = ("log_odds", "log_odds_eps", "logit", "probability", "output")  # see `game`
 INTERACTIONS = ("and", "and-or")
 LEARNED, ROW, TOKEN = "learned", "row", "token"
 PREDICTED = "predicted"
@@ -113,3 +114,16 @@ class Settings:
         """The keywords of `denoise`."""
         names = ("min_patterns", "max_patterns", "n_greedy", "thres_square_error", "thres_explain_ratio")
         return {name: getattr(self, name) for name in names}
+
+
+@dataclass(frozen=True)
+class HarsanyiOptions(Settings, ExplainedSource):
+    """What distinguishes one Harsanyi version from another."""
+
+    def settings(self) -> Settings:
+        """The part that says how to explain."""
+        return Settings(**{field.name: getattr(self, field.name) for field in dataclasses.fields(Settings)})
+
+
+OPTIONS = HarsanyiOptions
+SUMMARY = "Register a harsanyi explainer: finds the groups of inputs that a model uses together."

@@ -1,15 +1,14 @@
-"""MILAN as a method of the registry: its options, and how a version is built of them.
+"""MILAN as a method of the registry: how a version is built of its options.
 
 A version describes units by their exemplars. These are computed over the network, or read from a folder where they have
 been computed before; with a describer they make the package, see `package`.
 """
 
-import dataclasses
 import json
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -22,72 +21,34 @@ from conceptry.models.encoders.protocol import PackagedEncoder
 from conceptry.models.errors import ConceptryError, InputError
 from conceptry.models.explained.hooks import find_layer, some
 from conceptry.models.manifest import digest_of_files, files_in, read_json
-from conceptry.models.method import Method, Package, option
+from conceptry.models.method import Method, Package
 from conceptry.models.milan.baselines.clip_dissect import ClipDissect, build_clip_dissect
 from conceptry.models.milan.describer.describer import load_describer
 from conceptry.models.milan.exemplars.checkpoint import RECORD, module_digest
 from conceptry.models.milan.exemplars.compute import compute_exemplars
 from conceptry.models.milan.exemplars.records import LayerExemplars, read_results
-from conceptry.models.milan.exemplars.sources import DEFAULT_SIZE, open_source
+from conceptry.models.milan.exemplars.sources import open_source
 from conceptry.models.milan.exemplars.unit_store import NetworkUnits
 from conceptry.models.milan.network import default_layers, load_network
-from conceptry.models.milan.package import (
+from conceptry.models.milan.package import DESCRIBER, UNITS, read_package, write_package
+from conceptry.models.milan.settings import (
     CLIP_DISSECT,
-    DESCRIBER,
+    DATA,
+    EMOJI_MILAN,
+    GREEDY,
+    MI,
+    MODEL,
     OF_WORDS,
-    UNITS,
-    check_words,
-    read_package,
-    write_package,
+    RERANK,
+    SAMPLE,
+    SEARCH,
+    ExemplarSource,
+    MilanOptions,
 )
-from conceptry.models.milan.settings import GREEDY, MI, RERANK, SAMPLE, DecodingSettings, ExemplarSettings
 
-MODEL, DATA = "zoo:scenes", "zoo:emoji-scenes"
-
-
-@dataclass(frozen=True)
-class ExemplarSource:
-    """Which exemplars: options of a registration."""
-
-    model: str | None = option(
-        None,
-        "Network whose units are described: zoo:NAME, classifier:FOLDER, torchvision:NAME@WEIGHTS, "
-        "torchvision:NAME@FILE, timm:NAME[@FILE], open_clip:ARCH@TAG, imagenet:NAME, models:/NAME/VERSION or "
-        f"runs:/RUN/PATH of the pytorch flavour. [default: {MODEL}, or that of --exemplars]",
-    )
-    layers: str | None = option(
-        None, "Its layers, by their dotted names, comma between them. [default: its stages, or all of --exemplars]"
-    )
-    data: str | None = option(
-        None,
-        "Pictures to choose exemplars from: zoo:emoji-scenes, zoo:NAME or folder:PATH. "
-        f"[default: {DATA}, or that of --exemplars]",
-    )
-    size: int | None = option(None, f"At most so many pictures. [default: {DEFAULT_SIZE} scenes, else all]")
-    exemplars: str | None = option(None, "Folder of exemplars of one model and data set, computed before.")
-    k: int | None = option(None, "Exemplars of a unit. [default: 15]")
-    quantile: float | None = option(None, "Share of a unit's activations that its masks leave out. [default: .99]")
-    image_size: int | None = option(None, "Side of the stored pictures in pixels. [default: that of the network's own]")
-
-    def __post_init__(self) -> None:
-        if self.exemplars is None:
-            self.settings()
-            return
-        for name in ("size", "k", "quantile", "image_size"):
-            if getattr(self, name) is not None:
-                raise InputError(f"{name} is of exemplars to compute, and {self.exemplars} holds them; leave it out")
-
-    def settings(self) -> ExemplarSettings:
-        """Raises InputError for values outside their range."""
-        given = {name: getattr(self, name) for name in ("k", "quantile", "image_size")}
-        return ExemplarSettings(**{name: value for name, value in given.items() if value is not None})
-
-    def layer_names(self) -> tuple[str, ...]:
-        """Names of the layers, () where none was named. Raises InputError for a layer that is named twice."""
-        names = tuple(name.strip() for name in (self.layers or "").split(",") if name.strip())
-        if len(set(names)) != len(names):
-            raise InputError(f"layers must differ from one another, got {self.layers}")
-        return names
+REFERENCE_PICTURES = 500  # by which CLIP-Dissect knows how frequent words are
+_LONGEST = 6000  # characters of a hyperparameter in MLflow
+_REQUIREMENTS = ("numpy", "open_clip_torch", "pandas", "pillow", "safetensors", "torch", "torchvision")
 
 
 @dataclass(frozen=True)
@@ -120,7 +81,7 @@ def network_exemplars(source: ExemplarSource) -> Iterator[NetworkExemplars]:
 
 def out_of_its_world(describer: str, data: str) -> str | None:
     """A sentence where the describer that ships is to describe other pictures than those of its own small world."""
-    if describer != "zoo:emoji-milan" or data.startswith("zoo:"):
+    if describer != EMOJI_MILAN or data.startswith("zoo:"):
         return None
     return f"{describer} has the words of the emoji world alone: what it says of {data} is no finding"
 
@@ -171,55 +132,6 @@ def _lineage(
     return lineage_of(model) if module_digest(model.module) == record["model_sha256"] else known
 
 
-EMOJI_CLIP, EMOJI_MILAN = "zoo:emoji-clip", "zoo:emoji-milan"
-NONE = "none"
-REFERENCE_PICTURES = 500  # by which CLIP-Dissect knows how frequent words are
-_LONGEST = 6000  # characters of a hyperparameter in MLflow
-_REQUIREMENTS = ("numpy", "open_clip_torch", "pandas", "pillow", "safetensors", "torch", "torchvision")
-_SEARCH = tuple(field.name for field in dataclasses.fields(DecodingSettings))
-
-
-@dataclass(frozen=True)
-class MilanOptions(DecodingSettings, ExemplarSource):
-    """What distinguishes one version of MILAN from another."""
-
-    describer: str = option(EMOJI_MILAN, f"Describer: zoo:NAME, describer:FOLDER or {CLIP_DISSECT}.")
-    words: str | None = option(
-        None, f"Text file of the words of {CLIP_DISSECT}, one entry a line. [default: those of the emoji world]"
-    )
-    clip_encoder: str | None = option(
-        None,
-        f"Dual encoder for clip and {CLIP_DISSECT}, as splice takes it, or {NONE}. "
-        f"[default: {EMOJI_CLIP} for {EMOJI_MILAN} and {CLIP_DISSECT}, else {NONE}]",
-    )
-
-    def __post_init__(self) -> None:
-        DecodingSettings.__post_init__(self)
-        ExemplarSource.__post_init__(self)
-        given = {n: v for n, v in asdict(self.settings_of_search()).items() if v != getattr(DecodingSettings(), n)}
-        check_words(self.is_words, given)
-        if self.words is not None and not self.is_words:
-            raise InputError(f"words are those of {CLIP_DISSECT}, and describer is {self.describer}; leave them out")
-        if self.encoder_name is None and (self.clip or self.is_words):
-            raise InputError(f"{'clip' if self.clip else CLIP_DISSECT} needs a dual encoder; name it as clip_encoder")
-
-    @property
-    def is_words(self) -> bool:
-        """Whether the describer is one of single words."""
-        return self.describer == CLIP_DISSECT
-
-    @property
-    def encoder_name(self) -> str | None:
-        """The dual encoder to load, if any."""
-        if self.clip_encoder is None:
-            return EMOJI_CLIP if self.describer in (EMOJI_MILAN, CLIP_DISSECT) else None
-        return None if self.clip_encoder == NONE else self.clip_encoder
-
-    def settings_of_search(self) -> DecodingSettings:
-        """The part that says how to search."""
-        return DecodingSettings(**{name: getattr(self, name) for name in _SEARCH})
-
-
 def build(options: MilanOptions, directory: Path) -> Package:
     """Gather describer and exemplars, and write the package folder."""
     device, settings = resolve_device("auto"), options.settings_of_search()
@@ -267,7 +179,7 @@ def _used(options: MilanOptions) -> tuple[str, ...]:
         unused.add("beam_size")
     if options.strategy != SAMPLE:
         unused.add("seed")
-    return tuple(name for name in _SEARCH if name not in unused)
+    return tuple(name for name in SEARCH if name not in unused)
 
 
 def units_param(units: NetworkUnits) -> str:
@@ -313,7 +225,6 @@ def _words(path: str | None) -> tuple[str, ...]:
 
 METHOD = Method(
     name="milan",
-    summary="What the units of a network respond to, described in words.",
     options=MilanOptions,
     build=build,
     read=read_package,

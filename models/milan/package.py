@@ -29,11 +29,9 @@ from conceptry.models.milan.describer.describer import ENCODER, Describer, read_
 from conceptry.models.milan.describer.ranking import Description
 from conceptry.models.milan.exemplars.records import LayerExemplars
 from conceptry.models.milan.exemplars.unit_store import NetworkUnits, write_units
-from conceptry.models.milan.settings import DecodingSettings
+from conceptry.models.milan.settings import DecodingSettings, check_words
 
 CONFIG, DESCRIBER, UNITS, CLIP = "config.json", "describer", "units", "clip"
-CLIP_DISSECT = "clip-dissect"
-OF_WORDS = ("alternatives",)  # settings that say something to a describer of single words
 
 
 class Describes(Protocol):
@@ -74,15 +72,6 @@ class RegisteredUnits:
         if settings.clip and not self.may_rank:
             raise InputError("clip ranks by a dual encoder, and this version has none; register it with clip_encoder")
         return settings
-
-
-def check_words(is_words: bool, given: Mapping[str, Any]) -> None:
-    """Raises InputError where a describer of single words is given a setting of a search."""
-    if is_words and (unknown := [name for name in given if name not in OF_WORDS]):
-        raise InputError(
-            f"{unknown[0]} is of describers that search for words one after another, and this one is {CLIP_DISSECT}; "
-            "leave it out"
-        )
 
 
 def write_package(

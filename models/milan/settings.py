@@ -11,19 +11,28 @@
 With clip, the candidates of an mi search at clip_temperature are ranked by how well a dual encoder matches them to the
 exemplars; the original takes a beam of 1,000 there.
 
-What exemplars are computed with.
+What exemplars are computed with, and the options of a version.
 """
 
+import dataclasses
 import math
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
 
 from conceptry.models.errors import InputError, shown
 from conceptry.models.method import option
-from conceptry.models.milan.describer.vocabulary import LENGTH
 
 GREEDY, SAMPLE, BEAM, MI, RERANK = "greedy", "sample", "beam", "mi", "rerank"
 STRATEGIES = (GREEDY, SAMPLE, BEAM, MI, RERANK)
+LENGTH = 15  # tokens of a description, in the paper
 MAX_BEAM_SIZE, MAX_LENGTH, MAX_TEMPERATURE = 5_000, 100, 100.0
+MODEL, DATA = "zoo:scenes", "zoo:emoji-scenes"
+DEFAULT_SIZE = 2000  # scenes that exemplars are chosen from
+EMOJI_CLIP, EMOJI_MILAN = "zoo:emoji-clip", "zoo:emoji-milan"
+CLIP_DISSECT = "clip-dissect"
+OF_WORDS = ("alternatives",)  # settings that say something to a describer of single words
+NONE = "none"
 
 
 @dataclass(frozen=True)
@@ -60,6 +69,15 @@ class DecodingSettings:
             raise InputError(
                 f"clip ranks the candidates of mi and rerank, not of {self.strategy}; leave one of them out"
             )
+
+
+def check_words(is_words: bool, given: Mapping[str, Any]) -> None:
+    """Raises InputError where a describer of single words is given a setting of a search."""
+    if is_words and (unknown := [name for name in given if name not in OF_WORDS]):
+        raise InputError(
+            f"{unknown[0]} is of describers that search for words one after another, and this one is {CLIP_DISSECT}; "
+            "leave it out"
+        )
 
 
 @dataclass(frozen=True)
@@ -99,3 +117,96 @@ class ExemplarSettings:
 
 def _whole(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and value >= 1
+
+
+@dataclass(frozen=True)
+class ExemplarSource:
+    """Which exemplars: options of a registration."""
+
+    model: str | None = option(
+        None,
+        "Network whose units are described: zoo:NAME, classifier:FOLDER, torchvision:NAME@WEIGHTS, "
+        "torchvision:NAME@FILE, timm:NAME[@FILE], open_clip:ARCH@TAG, imagenet:NAME, models:/NAME/VERSION or "
+        f"runs:/RUN/PATH of the pytorch flavour. [default: {MODEL}, or that of --exemplars]",
+    )
+    layers: str | None = option(
+        None, "Its layers, by their dotted names, comma between them. [default: its stages, or all of --exemplars]"
+    )
+    data: str | None = option(
+        None,
+        "Pictures to choose exemplars from: zoo:emoji-scenes, zoo:NAME or folder:PATH. "
+        f"[default: {DATA}, or that of --exemplars]",
+    )
+    size: int | None = option(None, f"At most so many pictures. [default: {DEFAULT_SIZE} scenes, else all]")
+    exemplars: str | None = option(None, "Folder of exemplars of one model and data set, computed before.")
+    k: int | None = option(None, "Exemplars of a unit. [default: 15]")
+    quantile: float | None = option(None, "Share of a unit's activations that its masks leave out. [default: .99]")
+    image_size: int | None = option(None, "Side of the stored pictures in pixels. [default: that of the network's own]")
+
+    def __post_init__(self) -> None:
+        if self.exemplars is None:
+            self.settings()
+            return
+        for name in ("size", "k", "quantile", "image_size"):
+            if getattr(self, name) is not None:
+                raise InputError(f"{name} is of exemplars to compute, and {self.exemplars} holds them; leave it out")
+
+    def settings(self) -> ExemplarSettings:
+        """Raises InputError for values outside their range."""
+        given = {name: getattr(self, name) for name in ("k", "quantile", "image_size")}
+        return ExemplarSettings(**{name: value for name, value in given.items() if value is not None})
+
+    def layer_names(self) -> tuple[str, ...]:
+        """Those that were named. Raises InputError for a layer that is named twice."""
+        names = tuple(name.strip() for name in (self.layers or "").split(",") if name.strip())
+        if len(set(names)) != len(names):
+            raise InputError(f"layers must differ from one another, got {self.layers}")
+        return names
+
+
+SEARCH = tuple(field.name for field in dataclasses.fields(DecodingSettings))
+
+
+@dataclass(frozen=True)
+class MilanOptions(DecodingSettings, ExemplarSource):
+    """What distinguishes one version of MILAN from another."""
+
+    describer: str = option(EMOJI_MILAN, f"Describer: zoo:NAME, describer:FOLDER or {CLIP_DISSECT}.")
+    words: str | None = option(
+        None, f"Text file of the words of {CLIP_DISSECT}, one entry a line. [default: those of the emoji world]"
+    )
+    clip_encoder: str | None = option(
+        None,
+        f"Dual encoder for clip and {CLIP_DISSECT}, as splice takes it, or {NONE}. "
+        f"[default: {EMOJI_CLIP} for {EMOJI_MILAN} and {CLIP_DISSECT}, else {NONE}]",
+    )
+
+    def __post_init__(self) -> None:
+        DecodingSettings.__post_init__(self)
+        ExemplarSource.__post_init__(self)
+        given = {n: v for n, v in asdict(self.settings_of_search()).items() if v != getattr(DecodingSettings(), n)}
+        check_words(self.is_words, given)
+        if self.words is not None and not self.is_words:
+            raise InputError(f"words are those of {CLIP_DISSECT}, and describer is {self.describer}; leave them out")
+        if self.encoder_name is None and (self.clip or self.is_words):
+            raise InputError(f"{'clip' if self.clip else CLIP_DISSECT} needs a dual encoder; name it as clip_encoder")
+
+    @property
+    def is_words(self) -> bool:
+        """Whether the describer is one of single words."""
+        return self.describer == CLIP_DISSECT
+
+    @property
+    def encoder_name(self) -> str | None:
+        """The dual encoder to load, if any."""
+        if self.clip_encoder is None:
+            return EMOJI_CLIP if self.describer in (EMOJI_MILAN, CLIP_DISSECT) else None
+        return None if self.clip_encoder == NONE else self.clip_encoder
+
+    def settings_of_search(self) -> DecodingSettings:
+        """The part that says how to search."""
+        return DecodingSettings(**{name: getattr(self, name) for name in SEARCH})
+
+
+OPTIONS = MilanOptions
+SUMMARY = "Register a milan explainer: describes the units of a network in words."

@@ -1,39 +1,10 @@
 """Sparse perturbations: what would have to change, and what a class looks like to a model."""
 
-from conceptry.models.explained.hooks import evaluation_mode, untouched
-from conceptry.models.perturbation.class_scores import ClassScores
-from conceptry.models.perturbation.explanation import Explanation, PathPoint
-from conceptry.models.perturbation.optimizers.frank_wolfe import (
-    L1FrankWolfe,
-    L1qFrankWolfe,
-    L2FrankWolfe,
-    LinfFrankWolfe,
-)
-from conceptry.models.perturbation.optimizers.projected import L2Projected, LinfProjected
-from conceptry.models.perturbation.settings import Settings
-from conceptry.models.perturbation.solvers.ascent import gradient_ascent, random_restart
-from conceptry.models.perturbation.solvers.gradient import Solution, solve
-from conceptry.models.perturbation.tasks import counterfactual, explain_error, invert, probe
+from typing import TYPE_CHECKING
 
-__all__ = [
-    "ClassScores",
-    "Explanation",
-    "L1FrankWolfe",
-    "L1qFrankWolfe",
-    "L2FrankWolfe",
-    "L2Projected",
-    "LinfFrankWolfe",
-    "LinfProjected",
-    "PathPoint",
-    "Settings",
-    "Solution",
-    "counterfactual",
-    "evaluation_mode",
-    "explain_error",
-    "gradient_ascent",
-    "invert",
-    "probe",
-    "random_restart",
-    "solve",
-    "untouched",
-]
+from conceptry.models.lazy import lazy_face
+
+if TYPE_CHECKING:
+    from conceptry.models.perturbation.api import *  # noqa: F403
+else:
+    __getattr__, __dir__ = lazy_face(__name__)

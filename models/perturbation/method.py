@@ -1,12 +1,12 @@
-"""Sparse perturbations as a method of the registry: its options, and what a version of it consists of.
+"""Sparse perturbations as a method of the registry: what a version of it consists of, and how it is
+built and read.
 
 A package folder holds `config.json` (settings) and `explained/` (the explained network).
 """
 
 import base64
-import dataclasses
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -14,34 +14,27 @@ import numpy as np
 import torch
 from PIL import Image
 
-from conceptry.models.explained.load import ExplainedSource, read_explained
+from conceptry.models.explained.load import read_explained
 from conceptry.models.images import png_bytes
 from conceptry.models.manifest import read_json, write_json
-from conceptry.models.method import Method, Package, option
+from conceptry.models.method import Method, Package
 from conceptry.models.perturbation.class_scores import ClassScores
 from conceptry.models.perturbation.model import noise
 from conceptry.models.perturbation.representation import layer_to_match
-from conceptry.models.perturbation.settings import COUNTERFACTUAL, EXPLAIN_ERROR, INVERT, L1Q, PROBE, Settings
+from conceptry.models.perturbation.settings import (
+    COUNTERFACTUAL,
+    EXPLAIN_ERROR,
+    INVERT,
+    L1Q,
+    PROBE,
+    PerturbationOptions,
+    Settings,
+)
 from conceptry.models.perturbation.solvers.budget import check_kept, pixel_budget
 
 CONFIG, EXPLAINED = "config.json", "explained"
 EXAMPLE_SIZE = (224, 224)  # of an example for a network that takes any size
 _REQUIREMENTS = ("numba", "numpy", "pandas", "pillow", "safetensors", "torch")
-
-
-@dataclass(frozen=True)
-class PerturbationOptions(Settings, ExplainedSource):
-    """What distinguishes one version of perturbations from another."""
-
-    model: str = option(
-        "zoo:digits-16-robust",
-        "Explained network over pictures: zoo:NAME, classifier:FOLDER, torchvision:NAME[@WEIGHTS or FILE], "
-        "timm:NAME[@FILE], imagenet:NAME, or models:/ and runs:/ of the pytorch flavour.",
-    )
-
-    def settings(self) -> Settings:
-        """The part that says how to perturb."""
-        return Settings(**{field.name: getattr(self, field.name) for field in dataclasses.fields(Settings)})
 
 
 def build(options: PerturbationOptions, directory: Path) -> Package:
@@ -95,7 +88,6 @@ def _example(scores: ClassScores, settings: Settings) -> Mapping[str, Sequence[A
 
 METHOD = Method(
     name="perturbation",
-    summary="Sparse changes of pictures: what a class looks like to a network, and what would change its mind.",
     options=PerturbationOptions,
     build=build,
     read=read_package,

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from conceptry.models.errors import InputError, shown
+from conceptry.models.explained.source import ExplainedSource
 from conceptry.models.method import option
 
 PROBE, COUNTERFACTUAL, EXPLAIN_ERROR, INVERT = "probe", "counterfactual", "explain_error", "invert"
@@ -155,3 +156,22 @@ class Settings:
         elif "max_changed" in given:
             way["sparsest"] = False
         return dataclasses.replace(self, **(way | given))
+
+
+@dataclass(frozen=True)
+class PerturbationOptions(Settings, ExplainedSource):
+    """What distinguishes one version of perturbations from another."""
+
+    model: str = option(
+        "zoo:digits-16-robust",
+        "Explained network over pictures: zoo:NAME, classifier:FOLDER, torchvision:NAME[@WEIGHTS or FILE], "
+        "timm:NAME[@FILE], imagenet:NAME, or models:/ and runs:/ of the pytorch flavour.",
+    )
+
+    def settings(self) -> Settings:
+        """The part that says how to perturb."""
+        return Settings(**{field.name: getattr(self, field.name) for field in dataclasses.fields(Settings)})
+
+
+OPTIONS = PerturbationOptions
+SUMMARY = "Register a perturbation explainer: finds the sparse changes of an image that change a network's answer."

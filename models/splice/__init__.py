@@ -1,40 +1,10 @@
 """SpLiCE: sparse nonnegative decompositions of CLIP embeddings into words."""
 
-from conceptry.models.errors import ConvergenceWarning
-from conceptry.models.splice.decomposition import Decomposition, decompose
-from conceptry.models.splice.dictionary import build_dictionary, load_image_mean, load_text_mean, mean_embedding
-from conceptry.models.splice.loaders import (
-    ConceptSummary,
-    available_models,
-    decompose_classes,
-    decompose_dataset,
-    decompose_image,
-    get_preprocess,
-    get_tokenizer,
-    get_vocabulary,
-    load,
-)
-from conceptry.models.splice.model import Explanation, Splice
-from conceptry.models.splice.vocabulary import load_vocabulary
+from typing import TYPE_CHECKING
 
-__all__ = [
-    "ConceptSummary",
-    "ConvergenceWarning",
-    "Decomposition",
-    "Explanation",
-    "Splice",
-    "available_models",
-    "build_dictionary",
-    "decompose",
-    "decompose_classes",
-    "decompose_dataset",
-    "decompose_image",
-    "get_preprocess",
-    "get_tokenizer",
-    "get_vocabulary",
-    "load",
-    "load_image_mean",
-    "load_text_mean",
-    "load_vocabulary",
-    "mean_embedding",
-]
+from conceptry.models.lazy import lazy_face
+
+if TYPE_CHECKING:
+    from conceptry.models.splice.api import *  # noqa: F403
+else:
+    __getattr__, __dir__ = lazy_face(__name__)

@@ -36,6 +36,7 @@ from functools import cached_property
 import torch
 
 from conceptry.models.errors import ConvergenceWarning, InputError
+from conceptry.models.splice.solvers import MODULES, SOLVERS
 from conceptry.models.splice.solvers.duality import duality_gap
 
 
@@ -150,10 +151,6 @@ def _as_list(values: Iterable[int] | torch.Tensor) -> list[int]:
     return [int(v) for v in (values.tolist() if isinstance(values, torch.Tensor) else values)]
 
 
-_MODULES = {"active_set": "active_set", "admm": "admm", "sklearn": "coordinate_descent"}
-SOLVERS = tuple(_MODULES)
-
-
 def decompose(
     embeddings: torch.Tensor,
     dictionary: torch.Tensor,
@@ -200,7 +197,7 @@ def decompose(
     _check_rows("embeddings", V)
     _check_rows("dictionary", C)
 
-    solver_module = importlib.import_module(f"{__package__}.solvers.{_MODULES[solver]}")
+    solver_module = importlib.import_module(f"{__package__}.solvers.{MODULES[solver]}")
     l1_penalty = float(l1_penalty)
     with torch.autocast(V.device.type, enabled=False):  # its bfloat16 products would void the certificate
         solution = solver_module.solve(V, C, l1_penalty, tolerance, max_iterations)

@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from conceptry.models.encoders import load_encoder
+from conceptry.models.encoders.load import ALIASES, load_encoder
 from conceptry.models.errors import InputError
 from conceptry.models.splice.dictionary import (
     PUBLISHED_MEANS,
@@ -21,14 +21,6 @@ from conceptry.models.splice.dictionary import (
 from conceptry.models.splice.model import Splice
 from conceptry.models.splice.vocabulary import load_vocabulary
 
-# The names that users of the published implementation know.
-ALIASES = {
-    "open_clip:ViT-B-32": "open_clip:ViT-B-32@laion2b_s34b_b79k",
-    "clip:ViT-B/32": "open_clip:ViT-B-32@openai",
-    "clip:ViT-B/16": "open_clip:ViT-B-16@openai",
-    "clip:RN50": "open_clip:RN50@openai",
-}
-
 
 def available_models() -> list[str]:
     """Encoders that `load` takes without an `image_mean`; any other open_clip name works with one."""
@@ -37,12 +29,12 @@ def available_models() -> list[str]:
 
 def get_preprocess(name: str) -> Callable[[Image.Image], Tensor]:
     """The preprocessing of an encoder: RGB picture to pixels (3, height, width). Loads the encoder."""
-    return load_encoder(ALIASES.get(name, name), "cpu").preprocess
+    return load_encoder(name, "cpu").preprocess
 
 
 def get_tokenizer(name: str) -> Callable[[Sequence[str]], Tensor]:
     """The tokeniser of an encoder: n strings to token ids (n, context). Loads the encoder."""
-    return load_encoder(ALIASES.get(name, name), "cpu").tokenize  # type: ignore[attr-defined]  # all built-in encoders have it
+    return load_encoder(name, "cpu").tokenize  # type: ignore[attr-defined]  # all built-in encoders have it
 
 
 def get_vocabulary(name: str, size: int | None = None) -> list[str]:
@@ -72,7 +64,7 @@ def load(
     of conceptry).
     Raises InputError where a name, a path or a size is not acceptable.
     """
-    encoder = load_encoder(ALIASES.get(name, name), device, download_root=download_root)
+    encoder = load_encoder(name, device, download_root=download_root)
     words = load_vocabulary(vocabulary, vocabulary_size, download_root=download_root)
     dictionary, vocabulary_mean = centred_dictionary(embed_words(encoder, words), words)
     return Splice(

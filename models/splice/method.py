@@ -1,22 +1,19 @@
-"""SpLiCE as a method of the registry: its options, and what a version of it consists of.
+"""SpLiCE as a method of the registry: what a version of it consists of, and how it is built and read.
 
 A package folder holds `config.json` (hyperparameters), `vocabulary.txt`, `splice.safetensors` (dictionary and
 means) and `encoder/` (configuration, tokeniser and weights of the encoder).
 """
 
 import hashlib
-import math
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 
 import torch
 
-from conceptry.models.encoders.load import RUNTIMES, load_encoder, read_encoder, save_encoder
-from conceptry.models.errors import InputError
+from conceptry.models.encoders.load import load_encoder, read_encoder, save_encoder
 from conceptry.models.images import example_picture
 from conceptry.models.manifest import read_json, sha256_file, write_json, write_lines
-from conceptry.models.method import Method, Package, option
-from conceptry.models.splice.decomposition import SOLVERS
+from conceptry.models.method import Method, Package
 from conceptry.models.splice.dictionary import (
     centred_dictionary,
     default_image_mean,
@@ -24,36 +21,11 @@ from conceptry.models.splice.dictionary import (
     load_image_mean,
     load_text_mean,
 )
-from conceptry.models.splice.loaders import ALIASES
 from conceptry.models.splice.model import Splice
+from conceptry.models.splice.settings import SpliceOptions
 from conceptry.models.splice.vocabulary import load_vocabulary
 
 CONFIG, VOCABULARY, TENSORS, ENCODER = "config.json", "vocabulary.txt", "splice.safetensors", "encoder"
-
-
-@dataclass(frozen=True)
-class SpliceOptions:
-    """What distinguishes one SpLiCE version from another."""
-
-    encoder: str = option("zoo:emoji-clip", "Encoder: zoo:NAME, open_clip:ARCH@TAG-or-FILE or onnx:FOLDER.")
-    runtime: str = option("torch", "What runs the encoder's networks.", RUNTIMES)
-    vocabulary: str = option("emoji", "emoji, laion, laion_bigrams, mscoco, or a text file with one entry a line.")
-    vocabulary_size: int | None = option(None, "Keep the last (most important) words only. [default: all]")
-    l1_penalty: float = option(0.25, "Lambda: higher gives fewer words.")
-    solver: str = option("active_set", "What solves for the weights.", SOLVERS)
-    tolerance: float = option(1e-6, "Largest duality gap of a converged solve.")
-    image_mean: str | None = option(
-        None, "Mean image embedding: a folder of pictures, a file, or published. [default: the encoder's own]"
-    )
-    text_mean: str | None = option(
-        None, "Mean text embedding: a file, or a text file of captions. [default: mean of the vocabulary]"
-    )
-
-    def __post_init__(self) -> None:
-        for name in ("l1_penalty", "tolerance"):
-            value = getattr(self, name)
-            if not (math.isfinite(value) and value > 0):
-                raise InputError(f"{name} must be a finite number above 0, got {value}")
 
 
 def build(options: SpliceOptions, directory: Path) -> Package:
@@ -61,7 +33,7 @@ def build(options: SpliceOptions, directory: Path) -> Package:
     from safetensors.torch import save_file
 
     words = load_vocabulary(options.vocabulary, options.vocabulary_size)
-    encoder = load_encoder(ALIASES.get(options.encoder, options.encoder), "auto")
+    encoder = load_encoder(options.encoder, "auto")
     dictionary, text_mean = centred_dictionary(embed_words(encoder, words), words)
     image_mean = load_image_mean(options.image_mean or default_image_mean(encoder.name), encoder)
     if options.text_mean:
@@ -120,7 +92,6 @@ def _encoder_digest(directory: Path) -> str:
 
 METHOD = Method(
     name="splice",
-    summary="Sparse nonnegative decompositions of CLIP embeddings into words.",
     options=SpliceOptions,
     build=build,
     read=read_package,

@@ -29,8 +29,8 @@ import torch
 
 from conceptry.models.errors import InputError
 from conceptry.models.harsanyi.interactions._checks import array_of, real_array
+from conceptry.models.harsanyi.settings import MAX_PLAYERS
 
-MAX_PLAYERS = 20
 _WITHOUT, _WITH = 0, 1  # where a player is absent and where it is present
 
 Table = TypeVar("Table", np.ndarray, torch.Tensor)

@@ -29,7 +29,8 @@ from torch.nn import functional
 
 from conceptry.models.milan.describer.decoder import Decoder, DecoderState, Prepared, advance
 from conceptry.models.milan.describer.language_model import LanguageModel, Prefixes
-from conceptry.models.milan.describer.vocabulary import LENGTH, SpecialTokens
+from conceptry.models.milan.describer.vocabulary import SpecialTokens
+from conceptry.models.milan.settings import LENGTH
 
 
 class Hypotheses(NamedTuple):

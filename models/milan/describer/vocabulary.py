@@ -21,9 +21,9 @@ from torch import Tensor
 
 from conceptry.models.errors import InputError, truncated_repr
 from conceptry.models.manifest import write_lines
+from conceptry.models.milan.settings import LENGTH
 
 SPECIALS = ("<start>", "<stop>", "<pad>", "<unk>")
-LENGTH = 15
 
 
 class SpecialTokens(NamedTuple):

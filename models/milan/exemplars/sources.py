@@ -22,9 +22,9 @@ from torch import Tensor
 
 from conceptry.models.errors import InputError
 from conceptry.models.images import image_files, open_image
+from conceptry.models.milan.settings import DEFAULT_SIZE
 
 SCHEMES = ("zoo:emoji-scenes", "zoo:emoji-scenes-train", "zoo:emoji-scenes-colour", "zoo:NAME", "folder:PATH")
-DEFAULT_SIZE = 2000  # scenes
 _SPLITS = {"emoji-scenes": "heldout", "emoji-scenes-train": "train", "emoji-scenes-colour": "heldout-colour"}
 
 

@@ -19,8 +19,6 @@ from conceptry.models.milan.exemplars.sources import open_source
 from conceptry.models.milan.exemplars.unit_store import NetworkUnits, write_units
 from conceptry.models.milan.method import (
     METHOD,
-    ExemplarSource,
-    MilanOptions,
     build,
     network_exemplars,
     out_of_its_world,
@@ -28,7 +26,7 @@ from conceptry.models.milan.method import (
 )
 from conceptry.models.milan.network import load_network
 from conceptry.models.milan.package import read_package
-from conceptry.models.milan.settings import DecodingSettings, ExemplarSettings
+from conceptry.models.milan.settings import DecodingSettings, ExemplarSettings, ExemplarSource, MilanOptions
 from conceptry.registry import load, register
 
 CPU = torch.device("cpu")

@@ -123,7 +123,9 @@ def test_the_loss_is_that_of_the_paper():
     log_p, attention = decoder(features, tokens[:, :4])
     nll = [-log_p[i, t, tokens[i, t]] for i in range(3) for t in range(4) if tokens[i, t] != VOCABULARY.special.pad]
     spread = [(1 - sum(attention[i, t, j] for t in range(4))) ** 2 for i in range(3) for j in range(4)]
-    found = describer._step(decoder, torch.optim.SGD(decoder.parameters(), lr=0.0), features, tokens, VOCABULARY.special.pad)
+    found = describer._step(
+        decoder, torch.optim.SGD(decoder.parameters(), lr=0.0), features, tokens, VOCABULARY.special.pad
+    )
     assert found == pytest.approx([(sum(nll) / len(nll)).item(), (sum(spread) / len(spread)).item()])
 
 

@@ -1,0 +1,38 @@
+"""The options of a SpLiCE version: what distinguishes one registered version from another."""
+
+import math
+from dataclasses import dataclass
+
+from conceptry.models.encoders.load import RUNTIMES
+from conceptry.models.errors import InputError
+from conceptry.models.method import option
+from conceptry.models.splice.solvers import SOLVERS
+
+
+@dataclass(frozen=True)
+class SpliceOptions:
+    """What distinguishes one SpLiCE version from another."""
+
+    encoder: str = option("zoo:emoji-clip", "Encoder: zoo:NAME, open_clip:ARCH@TAG-or-FILE or onnx:FOLDER.")
+    runtime: str = option("torch", "What runs the encoder's networks.", RUNTIMES)
+    vocabulary: str = option("emoji", "emoji, laion, laion_bigrams, mscoco, or a text file with one entry a line.")
+    vocabulary_size: int | None = option(None, "Keep the last (most important) words only. [default: all]")
+    l1_penalty: float = option(0.25, "Lambda: higher gives fewer words.")
+    solver: str = option("active_set", "What solves for the weights.", SOLVERS)
+    tolerance: float = option(1e-6, "Largest duality gap of a converged solve.")
+    image_mean: str | None = option(
+        None, "Mean image embedding: a folder of pictures, a file, or published. [default: the encoder's own]"
+    )
+    text_mean: str | None = option(
+        None, "Mean text embedding: a file, or a text file of captions. [default: mean of the vocabulary]"
+    )
+
+    def __post_init__(self) -> None:
+        for name in ("l1_penalty", "tolerance"):
+            value = getattr(self, name)
+            if not (math.isfinite(value) and value > 0):
+                raise InputError(f"{name} must be a finite number above 0, got {value}")
+
+
+OPTIONS = SpliceOptions
+SUMMARY = "Register a splice explainer: decomposes CLIP embeddings into words."
