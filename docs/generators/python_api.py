@@ -3,14 +3,15 @@
 import importlib
 import inspect
 
-FACES = {
-    "conceptry.models.splice": "`conceptry.models.splice`",
-    "conceptry.models.harsanyi": "`conceptry.models.harsanyi`",
-    "conceptry.models.perturbation": "`conceptry.models.perturbation`",
-    "conceptry.models.milan": "`conceptry.models.milan`",
-    "conceptry.models.explained": "`conceptry.models.explained`",
-    "conceptry.registry": "`conceptry.registry`",
-}
+FACES = (
+    "conceptry",
+    "conceptry.models.splice",
+    "conceptry.models.harsanyi",
+    "conceptry.models.perturbation",
+    "conceptry.models.milan",
+    "conceptry.models.explained",
+    "conceptry.registry",
+)
 
 
 def api_page(module: str) -> str:
@@ -21,7 +22,7 @@ def api_page(module: str) -> str:
         value = getattr(face, name)
         kind = "Classes" if inspect.isclass(value) else "Functions" if callable(value) else "Constants"
         groups[kind].append(name)
-    lines = [f"# {FACES[module]}", "", inspect.getdoc(face) or ""]
+    lines = [f"# `{module}`", "", inspect.getdoc(face) or ""]
     for kind, names in groups.items():
         if names:
             lines += ["", f"## {kind}"]
