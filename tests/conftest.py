@@ -19,7 +19,7 @@ from support import WORDS, environment
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The README's commands first: they take longest, and those of one file are run by one worker."""
+    """The commands of the manual first: they take longest, and those of one file are run by one worker."""
     items.sort(key=lambda item: ("test_readme.py", "test_readme_alone.py", item.path.name).index(item.path.name))
 
 

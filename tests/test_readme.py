@@ -1,4 +1,4 @@
-"""Every command of the README, in its order, in one folder: what a stranger would type must work.
+"""Every command of the manual, in its order, in one folder: what a stranger would type must work.
 
 Those that do not need what the demo leaves behind are in `test_readme_alone.py`.
 """
@@ -10,7 +10,8 @@ from collections.abc import Iterator
 import pytest
 
 from conceptry.models.images import decode_image, image_bytes
-from readme import ALONE, BLOCKS, README, Block, Folder, new_folder
+from readme import ALONE, BLOCKS, PAGES, SHOWN, SITE, Block, Folder, new_folder
+from support import ROOT
 
 TESTS = 'pip install ".[test]" && pytest\n'
 MAIN = "pip install . && mlflow run . --env-manager local\n"
@@ -28,12 +29,21 @@ def test_the_two_commands_come_first() -> None:
 
 
 def test_no_block_is_left_out() -> None:
-    assert len(BLOCKS) == README.count("\n```bash\n") + README.count("\n```python\n")
-    assert set(ALONE) <= {block.section for block in BLOCKS}
+    fences = [line.strip() for page in PAGES.values() for line in page.splitlines() if line.strip().startswith("```")]
+    assert len(SHOWN) == fences.count("```bash") + fences.count("```python")
+    assert {block.text for block in SHOWN} == {block.text for block in BLOCKS}
+    # Nothing that would be typed hides in a block of another language: those show files, answers and formulas.
+    assert set(fences) <= {"```", "```bash", "```python", "```json", "```text"}
+    assert set(ALONE) <= {block.page for block in BLOCKS}
+
+
+def test_no_page_is_left_out() -> None:
+    """Every page of the folder is in the navigation, which says in which order the pages are read."""
+    assert {path.relative_to(ROOT).as_posix() for path in (ROOT / "docs").rglob("*.md")} <= set(SITE)
 
 
 @pytest.mark.parametrize(
-    "block", [b for b in BLOCKS if b.text != TESTS and b.section not in ALONE], ids=lambda block: block.title
+    "block", [b for b in BLOCKS if b.text != TESTS and b.page not in ALONE], ids=lambda block: block.title
 )
 def test_block(folder: Folder, block: Block) -> None:
     CHECKS.get(block.title, lambda folder, output: None)(folder, folder.run_block(block))

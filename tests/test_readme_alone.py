@@ -1,4 +1,4 @@
-"""The README's commands that need nothing of the demo: another worker runs them while the others are run."""
+"""The commands of the manual that need nothing of the demo: another worker runs them while the others are run."""
 
 import json
 from collections.abc import Iterator
@@ -16,7 +16,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Folder]:
     folder.stop()
 
 
-@pytest.mark.parametrize("block", [b for b in BLOCKS if b.section in ALONE], ids=lambda block: block.title)
+@pytest.mark.parametrize("block", [b for b in BLOCKS if b.page in ALONE], ids=lambda block: block.title)
 def test_block(folder: Folder, block: Block) -> None:
     CHECKS.get(block.title, lambda folder, output: None)(folder, folder.run_block(block))
 

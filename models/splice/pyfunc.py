@@ -1,15 +1,22 @@
 """SpLiCE behind MLflow's pyfunc interface: decode a table of pictures, texts or embeddings, explain, encode.
 
-| column | type | |
-|---|---|---|
-| image | any | bytes of a picture, or base64 |
-| text | string | |
-| embedding | any | an array of d doubles: an image embedding as the encoder gives it, of any norm |
+| column | what |
+|---|---|
+| image | bytes of a picture, or base64 |
+| text | a text that is not blank |
+| embedding | an array of d doubles: an image embedding as the encoder gives it, of any norm |
 
-With the types binary and array MLflow itself would refuse a null in a table of mixed rows, and in sentences that name
-no row. Each row gives exactly one of the three. The answer has one row for each: `concepts` (a list of {concept,
-weight} in descending order), `l0`, `cosine`, `gap`; with `return_embedding`, also `embedding` and `recomposed`, both
-of unit norm.
+Each row gives exactly one of the three. With the types binary and array MLflow itself would refuse a null in a table of
+mixed rows, and in sentences that name no row. The answer has for each row
+
+| column | what |
+|---|---|
+| concepts | list of {concept, weight}, by descending weight |
+| l0 | number of concepts |
+| cosine | of the embedding and its recomposition |
+| gap | duality gap of the solve |
+
+and with `return_embedding` also `embedding` and `recomposed`, both of unit norm.
 """
 
 from collections.abc import Mapping

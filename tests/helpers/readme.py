@@ -1,4 +1,4 @@
-"""The README's commands, and a folder in which they are run as a stranger would."""
+"""The commands of the manual (README and docs), and a folder in which they are run as a stranger would."""
 
 import os
 import re
@@ -7,25 +7,27 @@ import signal
 import subprocess
 import time
 import urllib.request
+from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
+
+import yaml
 
 from support import ROOT, environment
 
-README = (ROOT / "README.md").read_text(encoding="utf-8")
 # In a folder of their own, which lets another worker run them: they need nothing of what the demo leaves behind.
 ALONE = (
-    "Explain your own model",
-    "Register your own vocabulary, encoder, penalty",
-    "Train the small networks yourself",
-    "Measure the speed",
+    "docs/how-to/own-model.md",
+    "docs/how-to/own-vocabulary.md",
+    "docs/how-to/train.md",
+    "docs/explanation/benchmarks.md",
 )
 
 
 class Block(NamedTuple):
-    """What stands between two fences: its section (the last heading), language and text."""
+    """What stands between two fences: its page, language and text."""
 
-    section: str
+    page: str
     language: str
     text: str
 
@@ -34,11 +36,25 @@ class Block(NamedTuple):
         return re.sub(r"\W+", "-", self.text.strip().splitlines()[0])[:40]
 
 
-BLOCKS = [
-    Block(part.partition("\n")[0].strip(), language, text)
-    for part in re.split(r"^#+ ", README, flags=re.MULTILINE)
-    for language, text in re.findall(r"^```(bash|python)\n(.*?)^```$", part, re.DOTALL | re.MULTILINE)
+def _pages(nav: Any) -> Iterator[str]:
+    if isinstance(nav, str):
+        yield f"docs/{nav}"
+    else:
+        for entry in nav.values() if isinstance(nav, dict) else nav:
+            yield from _pages(entry)
+
+
+# In the order in which a reader follows them: later commands build on what earlier ones have left.
+SITE = tuple(_pages(yaml.safe_load((ROOT / "mkdocs.yml").read_text(encoding="utf-8"))["nav"]))
+# The pages that are not here are made when the site is built, of what the code says.
+PAGES = {page: (ROOT / page).read_text(encoding="utf-8") for page in ("README.md", *SITE) if (ROOT / page).is_file()}
+SHOWN = [
+    Block(page, language, text)
+    for page, content in PAGES.items()
+    for language, text in re.findall(r"^```(bash|python)\n(.*?)^```$", content, re.DOTALL | re.MULTILINE)
 ]
+# A block that several pages show is run where it comes first.
+BLOCKS = [block for i, block in enumerate(SHOWN) if block.text not in {earlier.text for earlier in SHOWN[:i]}]
 
 
 class Folder:
@@ -100,7 +116,7 @@ class Folder:
 
 
 def new_folder(path: Path) -> Folder:
-    """A folder with what the README's commands read of the repository."""
+    """A folder with what the commands read of the repository."""
     for name in ("MLproject", "python_env.yaml"):
         shutil.copy(ROOT / name, path)
     return Folder(path)

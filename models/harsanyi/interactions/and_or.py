@@ -82,7 +82,7 @@ _ROUNDING = 1e-12  # of max |v|: a residual that counts as none
 
 @dataclass(frozen=True, eq=False)
 class AndOrSplit:
-    """Rewards as v(S) = v(empty) + sum_T i_and[T] [T subset S] + sum_T i_or[T] [S meets T], T nonempty.
+    """Rewards as `v(S) = v(empty) + sum_T i_and[T] [T subset S] + sum_T i_or[T] [S meets T]`, T nonempty.
 
     Attributes:
         i_and: (2^n,) AND interactions; row 0 is v(empty).
