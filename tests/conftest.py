@@ -94,9 +94,9 @@ def tiny_version(store: str, tiny_options: dict[str, str]):
 @pytest.fixture(scope="session")
 def tiny_classifier(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An untrained network over five columns, one of them categorical, in the folder of a classifier."""
+    from conceptry.models.explained.classifiers.architectures import Shape, build_network
+    from conceptry.models.explained.classifiers.classifier import Classifier, Description
     from conceptry.models.explained.protocol import Column
-    from conceptry.models.zoo.classifiers.architectures import Shape, build_network
-    from conceptry.models.zoo.classifiers.classifier import Classifier, Description
 
     numeric = [
         Column(name, "numeric", 1.0, 1.5, 2.0, -4.0, 6.0, mode=1.0) for name in ("age", "height", "weight", "dose")

@@ -1,14 +1,90 @@
-"""The rules of the house that a machine can check."""
+"""The rules of the layout (CONTRIBUTING.md), so that the next file lands where its reader looks for it."""
 
 import ast
+import importlib.util
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parent.parent
-FLOORS = ("models", "registry", "evaluation")
+from conceptry.models.method import METHODS
+from support import ROOT
+
+MOST_MODULES = 12
+FLOORS = [
+    ("conceptry.models.",),
+    ("conceptry.models.encoders.", "conceptry.models.explained."),
+    ("conceptry.models.zoo.",),
+    tuple(f"conceptry.models.{method}." for method in METHODS),
+    ("conceptry.models.training.",),
+    ("conceptry.registry.",),
+    ("conceptry.evaluation.",),
+]
 COMPILERS = {"compiled", "helper"}  # of models/jit.py
+ROLES = {
+    "models": {"settings", "method", "pyfunc", "model", "original"},
+    "evaluation": {"client", "data", "demo", "harness", "metrics", "plots", "summary"},
+}
+MODULES = [path for top in ("models", "registry", "evaluation") for path in sorted((ROOT / top).rglob("*.py"))]
+
+
+def name_of(path: Path) -> str:
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(("conceptry", *(parts[:-1] if parts[-1] == "__init__" else parts)))
+
+
+def imports(path: Path) -> Iterator[str]:
+    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+        if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("conceptry"):
+            yield node.module
+        elif isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names if alias.name.startswith("conceptry"))
+
+
+def floor_of(module: str) -> int:
+    return max(floor for floor, prefixes in enumerate(FLOORS) if f"{module}.".startswith(prefixes))
+
+
+def test_a_folder_holds_at_most_twelve_modules() -> None:
+    counts: dict[Path, int] = {}
+    for path in MODULES:
+        counts[path.parent] = counts.get(path.parent, 0) + (path.name != "__init__.py")
+    assert {str(folder.relative_to(ROOT)): n for folder, n in counts.items() if n > MOST_MODULES} == {}
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("top", ROLES)
+def test_the_same_role_has_the_same_name_in_all_methods(top: str, method: str) -> None:
+    assert ROLES[top] <= {path.stem for path in (ROOT / top / method).iterdir()}
+
+
+def test_no_module_imports_from_a_floor_above() -> None:
+    upward = [
+        f"{name_of(path)} -> {module}"
+        for path in MODULES
+        for module in imports(path)
+        if floor_of(module) > floor_of(name_of(path))
+    ]
+    assert upward == []
+
+
+def test_a_face_exports_no_name_of_a_module() -> None:
+    for path in MODULES:
+        if path.name == "__init__.py":
+            tree = ast.parse(path.read_text("utf-8"))
+            exported = {a.asname or a.name for n in tree.body if isinstance(n, ast.ImportFrom) for a in n.names}
+            assert exported & {other.stem for other in path.parent.iterdir()} == set(), path
+
+
+def test_only_the_registry_spells_its_tags() -> None:
+    for path in MODULES:
+        if path.parent == ROOT / "registry":
+            continue
+        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+            text = node.value if isinstance(node, ast.Constant) and isinstance(node.value, str) else ""
+            if text.startswith("conceptry.") and " " not in text and "\n" not in text:
+                module = text.partition(":")[0].partition("(")[0].rstrip(".").removesuffix(".run")
+                assert importlib.util.find_spec(module), f"{path}: {text}"
 
 
 def _compilers_named(tree: ast.Module) -> Iterator[tuple[str, int]]:
@@ -37,7 +113,7 @@ def test_compiled_functions_live_in_kernels() -> None:
     """numba's cache goes by the text of a file: an edit of ordinary code beside a kernel would compile it anew."""
     found: list[str] = []
     kernels = 0
-    for path in sorted(file for floor in FLOORS for file in (ROOT / floor).rglob("*.py")):
+    for path in MODULES:
         if path == ROOT / "models" / "jit.py":
             continue
         kernels += path.name == "_kernels.py"

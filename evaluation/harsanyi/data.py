@@ -173,7 +173,7 @@ def _folder(rest: str) -> tuple[str, list[Sample]]:
 
 
 def _heldout(name: str) -> tuple[str, list[Sample]]:
-    from conceptry.models.zoo.classifiers.datasets import load_dataset
+    from conceptry.models.zoo.datasets import load_dataset
 
     data = load_dataset(name)
     samples = []

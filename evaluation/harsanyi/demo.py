@@ -15,7 +15,7 @@ import pandas as pd
 
 from conceptry.evaluation.demo import Tour
 from conceptry.evaluation.harsanyi.data import SampleData, load_samples
-from conceptry.models.zoo.classifiers.datasets import Dataset, load_dataset
+from conceptry.models.zoo.datasets import Dataset, load_dataset
 from conceptry.registry import Requirement, connect
 from conceptry.registry.store import ensure_experiment
 

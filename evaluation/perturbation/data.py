@@ -161,7 +161,7 @@ def _suiting(model: str) -> str:
 
 
 def _digits(name: str) -> tuple[list[Case], Reference]:
-    from conceptry.models.zoo.classifiers.datasets import load_dataset
+    from conceptry.models.zoo.datasets import load_dataset
 
     data = load_dataset(name)
     cases = [

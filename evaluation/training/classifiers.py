@@ -12,17 +12,17 @@ import torch
 from conceptry.evaluation.progress import bar
 from conceptry.evaluation.training.tracking import LOG_EVERY, Log, circumstances, tracked
 from conceptry.models.errors import InputError
+from conceptry.models.explained.classifiers.classifier import WEIGHTS, read_classifier
+from conceptry.models.explained.classifiers.features import table_features
 from conceptry.models.explained.protocol import DifferentiableModel, ExplainedModel
 from conceptry.models.folders import check_new, new_folder
 from conceptry.models.manifest import sha256_file, write_json
+from conceptry.models.shipped import weights_directory
 from conceptry.models.training.classifiers import l2_attack, train_classifier
 from conceptry.models.training.recipes import RECIPES, ClassifierTraining, data_of, network_of, recipe
-from conceptry.models.zoo.classifiers import corpora
-from conceptry.models.zoo.classifiers.classifier import WEIGHTS, read_classifier
-from conceptry.models.zoo.classifiers.datasets import DATASETS, SCENES, SKLEARN, Dataset, load_dataset
-from conceptry.models.zoo.classifiers.features import table_features
+from conceptry.models.zoo import corpora
+from conceptry.models.zoo.datasets import DATASETS, SCENES, SKLEARN, Dataset, load_dataset
 from conceptry.models.zoo.emoji_world import emoji
-from conceptry.models.zoo.shipped import weights_directory
 
 SMALL_EPOCHS = 5
 _PACKAGES = ("torch", "numpy", "pandas", "safetensors", "scikit-learn")

@@ -61,7 +61,7 @@ def load_encoder(
     from conceptry.models.encoders.clip import load_open_clip, read_open_clip
 
     if scheme == "zoo":
-        from conceptry.models.zoo.shipped import weights_directory
+        from conceptry.models.shipped import weights_directory
 
         return read_open_clip(weights_directory(rest), name, device)
     return load_open_clip(rest, device, download_root)

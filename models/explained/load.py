@@ -22,9 +22,9 @@ import torch
 from conceptry.models.devices import resolve_device
 from conceptry.models.errors import InputError
 from conceptry.models.explained.base import EXPLAINED, check_outputs_option, description_from_json, without_folders
+from conceptry.models.explained.classifiers.classifier import Classifier, read_classifier
 from conceptry.models.explained.protocol import PackagedModel
 from conceptry.models.manifest import read_json, write_json
-from conceptry.models.zoo.classifiers.classifier import Classifier, read_classifier
 
 KIND = "classifier"
 
@@ -95,7 +95,7 @@ def load_explained(
     if statistics is not None:
         raise InputError(f"{name}: statistics are for tables of models that do not bring their own")
     if scheme in ("zoo", "classifier"):
-        from conceptry.models.zoo.shipped import weights_directory
+        from conceptry.models.shipped import weights_directory
 
         directory = weights_directory(rest, "classifier") if scheme == "zoo" else Path(rest)
         return packaged_classifier(directory, device, name, outputs)

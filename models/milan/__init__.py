@@ -6,7 +6,7 @@ ICLR 2022. Importing this does not import MLflow.
 
 from typing import TYPE_CHECKING
 
-from conceptry.models.lazy import lazy_face
+from conceptry.models import lazy_face
 
 if TYPE_CHECKING:
     from conceptry.models.milan.api import *  # noqa: F403

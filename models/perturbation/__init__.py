@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from conceptry.models.lazy import lazy_face
+from conceptry.models import lazy_face
 
 if TYPE_CHECKING:
     from conceptry.models.perturbation.api import *  # noqa: F403

@@ -100,7 +100,7 @@ def default_image_mean(encoder_name: str) -> str:
         return "published"
     folder = None
     if encoder_name.startswith("zoo:"):
-        from conceptry.models.zoo.shipped import weights_directory
+        from conceptry.models.shipped import weights_directory
 
         folder = weights_directory(encoder_name.removeprefix("zoo:"))
     elif encoder_name.startswith("open_clip:local-dir:"):

@@ -59,7 +59,7 @@ def load_vocabulary(
 
 def _locate(name: str, download_root: str | Path | None) -> Path:
     if name == "emoji":
-        from conceptry.models.zoo.shipped import weights_directory
+        from conceptry.models.shipped import weights_directory
 
         return weights_directory("emoji-clip") / "vocabulary.txt"
     if name in PUBLISHED:

@@ -42,13 +42,15 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from conceptry.models.errors import InputError
-from conceptry.models.perturbation import L2Projected, gradient_ascent
-from conceptry.models.perturbation.optimizers.projected import usual_lr
-from conceptry.models.training.recipes import ClassifierTraining, network_of
-from conceptry.models.zoo.classifiers.architectures import ARCHITECTURES, HIDDEN, SINGLE_LOGIT, Shape, build_network
-from conceptry.models.zoo.classifiers.classifier import Classifier, Description, read_classifier
-from conceptry.models.zoo.classifiers.datasets import Dataset
-from conceptry.models.zoo.classifiers.features import (
+from conceptry.models.explained.classifiers.architectures import (
+    ARCHITECTURES,
+    HIDDEN,
+    SINGLE_LOGIT,
+    Shape,
+    build_network,
+)
+from conceptry.models.explained.classifiers.classifier import Classifier, Description, read_classifier
+from conceptry.models.explained.classifiers.features import (
     MASK,
     PAD,
     build_vocabulary,
@@ -58,7 +60,11 @@ from conceptry.models.zoo.classifiers.features import (
     table_owner,
     token_ids,
 )
-from conceptry.models.zoo.shipped import weights_directory
+from conceptry.models.perturbation import L2Projected, gradient_ascent
+from conceptry.models.perturbation.optimizers.projected import usual_lr
+from conceptry.models.shipped import weights_directory
+from conceptry.models.training.recipes import ClassifierTraining, network_of
+from conceptry.models.zoo.datasets import Dataset
 
 
 def l2_attack(

@@ -4,7 +4,7 @@ import math
 from dataclasses import dataclass, fields, replace
 
 from conceptry.models.errors import InputError
-from conceptry.models.zoo.classifiers.architectures import ARCHITECTURES
+from conceptry.models.explained.classifiers.architectures import ARCHITECTURES
 
 ROBUST = "-robust"  # NAME-robust is trained on the data called NAME, attacked
 

@@ -45,7 +45,7 @@ from conceptry.evaluation.benchmarks.perturbation.problems import (
 )
 from conceptry.evaluation.benchmarks.perturbation.rivals import PAIRS, ours_with
 from conceptry.models.errors import InputError
-from conceptry.models.zoo.classifiers.architectures import Shape, build_network
+from conceptry.models.explained.classifiers.architectures import Shape, build_network
 
 TIMES = "x passes"  # column: seconds over those of the bare passes, in the same round
 AGREEMENT = "CUDA beside CPU"

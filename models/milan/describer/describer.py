@@ -179,7 +179,7 @@ def describer_directory(name: str) -> Path:
     """The folder of the describer called `name`; raises InputError for a name of neither form."""
     scheme, _, rest = name.partition(":")
     if scheme == "zoo" and rest:
-        from conceptry.models.zoo.shipped import weights_directory
+        from conceptry.models.shipped import weights_directory
 
         return weights_directory(rest, "describer")
     if scheme == "describer" and rest:

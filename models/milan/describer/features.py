@@ -277,7 +277,7 @@ def _emoji_clip(name: str, device: torch.device) -> FeatureEncoder:
 
     from conceptry.models.encoders.clip import WEIGHTS as CLIP_WEIGHTS
     from conceptry.models.explained.checkpoints import fill
-    from conceptry.models.zoo.shipped import weights_directory
+    from conceptry.models.shipped import weights_directory
 
     folder = weights_directory("emoji-clip")
     description = read_json(folder / "open_clip_config.json")

@@ -41,9 +41,9 @@ from torch.nn import functional
 from conceptry.models.errors import InputError
 from conceptry.models.manifest import read_json, read_tensors, write_json
 from conceptry.models.milan.describer.features import FeatureEncoder, load_feature_encoder
+from conceptry.models.shipped import weights_directory
 from conceptry.models.zoo.emoji_world.emoji import VOCABULARY
 from conceptry.models.zoo.emoji_world.scenes import EmojiScenes, Scene
-from conceptry.models.zoo.shipped import weights_directory
 
 NAME, CONFIG, WEIGHTS = "emoji-probes", "probes.json", "model.safetensors"
 LEVELS = ("layer2", "layer3", "layer4")

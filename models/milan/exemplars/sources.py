@@ -171,7 +171,7 @@ def open_source(name: str, size: int | None = None, seed: int = 0) -> PictureSou
 
 
 def _dataset(name: str, rest: str, size: int | None) -> ArraySource:
-    from conceptry.models.zoo.classifiers.datasets import load_dataset
+    from conceptry.models.zoo.datasets import load_dataset
 
     dataset = load_dataset(rest)
     if dataset.modality != "image":

@@ -79,7 +79,7 @@ def test_every_case_goes_toward_another_class_that_its_draw_does_not_change() ->
 
 def test_no_training_digit_is_held_out() -> None:
     """Judges are fitted on training digits, and nothing that is evaluated on is among them."""
-    from conceptry.models.zoo.classifiers.datasets import load_dataset
+    from conceptry.models.zoo.datasets import load_dataset
 
     data = load_dataset("digits-16")
     assert not set(data.train) & set(data.heldout)

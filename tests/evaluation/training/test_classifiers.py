@@ -13,12 +13,12 @@ from conceptry.evaluation.training import classifiers
 from conceptry.evaluation.training.classifiers import run, score_classifier, train_command
 from conceptry.evaluation.training.tracking import EXPERIMENT
 from conceptry.models.errors import InputError
+from conceptry.models.explained.classifiers.classifier import read_classifier
 from conceptry.models.manifest import read_json, sha256_file
 from conceptry.models.training import classifiers as trainer
 from conceptry.models.training.classifiers import train_classifier
 from conceptry.models.training.recipes import RECIPES, ClassifierTraining, data_of, recipe
-from conceptry.models.zoo.classifiers.classifier import read_classifier
-from conceptry.models.zoo.classifiers.datasets import Dataset, load_dataset
+from conceptry.models.zoo.datasets import Dataset, load_dataset
 
 ROBUST = ClassifierTraining("vgg", epochs=6, batch_size=32, lr=0.01, hidden=4, adversarial_epsilon=1.0)
 TINY = ClassifierTraining("mlp2", epochs=8, batch_size=32, lr=0.01, hidden=8)

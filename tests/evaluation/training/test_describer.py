@@ -17,8 +17,8 @@ from conceptry.models.milan.describer.describer import load_describer
 from conceptry.models.milan.describer.features import load_feature_encoder
 from conceptry.models.milan.emoji_units.annotated import EmojiUnits
 from conceptry.models.milan.emoji_units.planted import COLOUR_UNITS, load_planted_units
+from conceptry.models.shipped import weights_directory
 from conceptry.models.training.describer import DescriberTraining
-from conceptry.models.zoo.shipped import weights_directory
 
 DATA = EmojiData(units=150, validation=20, held_out=10, draws=2, n_objects=24, pool=2048, scenes=0)
 SETTINGS = replace(EMOJI, epochs=1, hidden_size=96, embedding_size=32, lm_hidden_size=16, lm_embedding_size=16)

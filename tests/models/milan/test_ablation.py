@@ -10,9 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from conceptry.models.errors import InputError
+from conceptry.models.explained.classifiers.architectures import Shape, build_network
+from conceptry.models.explained.classifiers.classifier import Classifier, Description
 from conceptry.models.milan.ablation import Labelled, ablated, accuracy, accuracy_under_ablation, by_layer, random_like
-from conceptry.models.zoo.classifiers.architectures import Shape, build_network
-from conceptry.models.zoo.classifiers.classifier import Classifier, Description
 
 
 class Tokens(nn.Module):

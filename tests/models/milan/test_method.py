@@ -17,13 +17,7 @@ from conceptry.models.milan.exemplars.compute import compute_exemplars
 from conceptry.models.milan.exemplars.records import LayerExemplars, write_layer
 from conceptry.models.milan.exemplars.sources import open_source
 from conceptry.models.milan.exemplars.unit_store import NetworkUnits, write_units
-from conceptry.models.milan.method import (
-    METHOD,
-    build,
-    network_exemplars,
-    out_of_its_world,
-    units_param,
-)
+from conceptry.models.milan.method import METHOD, build, network_exemplars, out_of_its_world, units_param
 from conceptry.models.milan.network import load_network
 from conceptry.models.milan.package import read_package
 from conceptry.models.milan.settings import DecodingSettings, ExemplarSettings, ExemplarSource, MilanOptions
@@ -165,7 +159,7 @@ def test_a_version_needs_no_zoo(tmp_path: Path, colour_exemplars: Path, monkeypa
     ):
         made(options | also, package := tmp_path / "-".join(["package", *also]))
         with monkeypatch.context() as patched:
-            patched.setattr("conceptry.models.zoo.shipped._WEIGHTS", tmp_path / "nowhere")
+            patched.setattr("conceptry.models.shipped._WEIGHTS", tmp_path / "nowhere")
             registered = read_package(package, CPU)
         unit = registered.units.unit("7", 5)
         settings = registered.override({"beam_size": 8, "length": 5} if also.get("describer") is None else {})

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from conceptry.models.explained.image_inputs import to_pictures
 from conceptry.models.explained.load import load_explained
-from conceptry.models.zoo.classifiers.datasets import load_dataset
+from conceptry.models.zoo.datasets import load_dataset
 
 
 class UserNetwork:

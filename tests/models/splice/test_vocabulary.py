@@ -11,10 +11,10 @@ import pytest
 from conceptry.models import splice
 from conceptry.models.downloads import RemoteFile, fetch
 from conceptry.models.errors import ConceptryError, InputError, IntegrityError
+from conceptry.models.shipped import weights_directory
 from conceptry.models.splice import load_vocabulary, vocabulary
 from conceptry.models.splice.dictionary import PUBLISHED_MEANS
 from conceptry.models.splice.vocabulary import VocabularyWarning
-from conceptry.models.zoo.shipped import weights_directory
 
 
 def test_blank_and_repeated_lines_are_dropped_with_one_warning(tmp_path: Path) -> None:

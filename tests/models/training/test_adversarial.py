@@ -5,8 +5,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from conceptry.models.explained.classifiers.architectures import Shape, build_network
 from conceptry.models.training.classifiers import l2_attack
-from conceptry.models.zoo.classifiers.architectures import Shape, build_network
 
 EPSILON, STEPS = 0.7, 6
 

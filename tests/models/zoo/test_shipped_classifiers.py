@@ -8,12 +8,12 @@ import torch
 
 from conceptry.evaluation.training.classifiers import SHIPPED, score_classifier
 from conceptry.models.errors import InputError
+from conceptry.models.explained.classifiers.classifier import Classifier, read_classifier
 from conceptry.models.manifest import read_json, sha256_file
 from conceptry.models.perturbation import L1qFrankWolfe, gradient_ascent
+from conceptry.models.shipped import shipped_names, weights_directory
 from conceptry.models.training.recipes import RECIPES, ClassifierTraining, data_of
-from conceptry.models.zoo.classifiers.classifier import Classifier, read_classifier
-from conceptry.models.zoo.classifiers.datasets import load_dataset
-from conceptry.models.zoo.shipped import shipped_names, weights_directory
+from conceptry.models.zoo.datasets import load_dataset
 
 NAMES = (*SHIPPED, "movie-reviews")
 LEAST = {"wine": 0.95, "breast-cancer": 0.95, "digits": 0.97, "digits-16": 0.97, "movie-reviews": 0.78}

@@ -7,14 +7,14 @@ import torch
 from PIL import Image
 
 from conceptry.evaluation.training.encoder import DEFINITIONS, score_encoder
+from conceptry.models import shipped
 from conceptry.models.encoders.load import load_encoder
 from conceptry.models.errors import InputError
 from conceptry.models.manifest import read_json, sha256_file
+from conceptry.models.shipped import weights_directory
 from conceptry.models.training.encoder import EncoderTraining, training_scenes
-from conceptry.models.zoo import shipped
 from conceptry.models.zoo.emoji_world.emoji import ATTRIBUTION, VOCABULARY
 from conceptry.models.zoo.emoji_world.scenes import EmojiScenes
-from conceptry.models.zoo.shipped import weights_directory
 
 
 @pytest.fixture(scope="module")

@@ -9,16 +9,16 @@ import torch
 from torch.nn import functional
 
 from conceptry.models.errors import InputError
+from conceptry.models.explained.classifiers.architectures import Shape, build_network
+from conceptry.models.explained.classifiers.classifier import read_classifier
+from conceptry.models.shipped import weights_directory
 from conceptry.models.training import classifiers
 from conceptry.models.training.classifiers import train_classifier
 from conceptry.models.training.recipes import RECIPES, ClassifierTraining
-from conceptry.models.zoo.classifiers.architectures import Shape, build_network
-from conceptry.models.zoo.classifiers.classifier import read_classifier
-from conceptry.models.zoo.classifiers.datasets import Dataset, load_dataset
+from conceptry.models.zoo.datasets import Dataset, load_dataset
 from conceptry.models.zoo.emoji_world import scenes as spurious
 from conceptry.models.zoo.emoji_world.emoji import COLOURS, PATTERNS
 from conceptry.models.zoo.emoji_world.scenes import CLASSES, HELD_OUT_COLOURS, OWN_COLOUR, SpuriousScenes, labelled
-from conceptry.models.zoo.shipped import weights_directory
 
 TINY = ClassifierTraining("stages", epochs=1, batch_size=32, lr=0.003)
 

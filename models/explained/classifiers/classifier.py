@@ -21,12 +21,8 @@ from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 from conceptry.models.errors import InputError
-from conceptry.models.explained.image_inputs import check_pixels, to_pictures, wrong_size
-from conceptry.models.explained.protocol import Column
-from conceptry.models.explained.tables import columns_from_json
-from conceptry.models.manifest import read_json, write_json
-from conceptry.models.zoo.classifiers.architectures import ARCHITECTURES, Shape, build_network
-from conceptry.models.zoo.classifiers.features import (
+from conceptry.models.explained.classifiers.architectures import ARCHITECTURES, Shape, build_network
+from conceptry.models.explained.classifiers.features import (
     MASK_TOKEN,
     image_features,
     padded,
@@ -35,6 +31,10 @@ from conceptry.models.zoo.classifiers.features import (
     token_ids,
     tokenise,
 )
+from conceptry.models.explained.image_inputs import check_pixels, to_pictures, wrong_size
+from conceptry.models.explained.protocol import Column
+from conceptry.models.explained.tables import columns_from_json
+from conceptry.models.manifest import read_json, write_json
 
 DESCRIPTION, WEIGHTS = "classifier.json", "model.safetensors"
 

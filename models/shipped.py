@@ -7,7 +7,7 @@ from typing import Literal
 
 from conceptry.models.errors import InputError
 
-_WEIGHTS = Path(__file__).parent / "weights"
+_WEIGHTS = Path(__file__).parent / "zoo" / "weights"
 _INSTALLED = "conceptry/models/zoo/weights"
 
 Kind = Literal["encoder", "classifier", "describer", "probes"]

@@ -14,8 +14,8 @@ import pytest
 
 from conceptry.models.errors import ConceptryError, InputError, IntegrityError
 from conceptry.models.manifest import sha256_file
-from conceptry.models.zoo.classifiers import corpora
-from conceptry.models.zoo.classifiers.datasets import SKLEARN, load_dataset
+from conceptry.models.zoo import corpora
+from conceptry.models.zoo.datasets import SKLEARN, load_dataset
 
 REVIEWS = [
     ("3.2", "A fine film."),

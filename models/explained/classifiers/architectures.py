@@ -28,7 +28,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from conceptry.models.errors import InputError
-from conceptry.models.zoo.classifiers.features import PAD
+from conceptry.models.explained.classifiers.features import PAD
 
 ARCHITECTURES = {
     "table": ("logistic", "mlp2", "mlp5", "resmlp5"),

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from conceptry.models.errors import InputError
-from conceptry.models.zoo.classifiers.architectures import ARCHITECTURES, LSTM, Shape, TextCNN, build_network
+from conceptry.models.explained.classifiers.architectures import ARCHITECTURES, LSTM, Shape, TextCNN, build_network
 
 SHAPES = [
     *(Shape(arch, (5,), 3, 7) for arch in ARCHITECTURES["table"]),

@@ -33,7 +33,7 @@ from conceptry.models.errors import InputError
 from conceptry.models.explained.protocol import Column
 from conceptry.models.explained.tables import columns_of
 from conceptry.models.manifest import read_json
-from conceptry.models.zoo.classifiers import corpora
+from conceptry.models.zoo import corpora
 from conceptry.models.zoo.emoji_world import scenes
 
 SKLEARN = ("wine", "breast-cancer", "diabetes", "digits", "digits-16")

@@ -11,10 +11,10 @@ import pytest
 import torch
 
 from conceptry.models.errors import InputError
+from conceptry.models.explained.classifiers.architectures import Shape, build_network
+from conceptry.models.explained.classifiers.classifier import Classifier, Description, read_classifier
+from conceptry.models.explained.classifiers.features import build_vocabulary, tokenise
 from conceptry.models.explained.protocol import Column, DifferentiableModel
-from conceptry.models.zoo.classifiers.architectures import Shape, build_network
-from conceptry.models.zoo.classifiers.classifier import Classifier, Description, read_classifier
-from conceptry.models.zoo.classifiers.features import build_vocabulary, tokenise
 
 CPU = torch.device("cpu")
 COLUMNS = (

@@ -1,1 +1,0 @@
-"""Small classifiers: architectures, data sets, and their folders on disk."""
