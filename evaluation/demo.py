@@ -15,8 +15,9 @@ import mlflow
 from rich.console import Console
 
 from conceptry.evaluation.data import EvaluationData
-from conceptry.evaluation.harness import agreement, evaluate, harness_of, is_evaluated, version_title
+from conceptry.evaluation.harness import agreement, evaluate, is_evaluated
 from conceptry.evaluation.isolation.client import VersionProcess
+from conceptry.evaluation.presenter import presenter_of, version_title
 from conceptry.evaluation.progress import bar
 from conceptry.evaluation.tables import agreement_table, comparison_table
 from conceptry.models.errors import ConceptryError
@@ -109,19 +110,20 @@ def _promote(tour: Tour, data: EvaluationData, console: Console) -> Version:
 
 
 def _explain(tour: Tour, version: Version, files: list[Path], output: Path, console: Console) -> None:
-    harness = harness_of(version.method)
-    shown = [
+    presenter = presenter_of(version.method)
+    request = presenter.check_request(files, (), version.params)
+    versions = [
         version,
         *(v for v in compare(tour.name).versions if v.version != version.version and tour.beside(v.params)),
     ]
     records: list[dict] = []
-    for each in shown:
+    for each in versions:
         with VersionProcess(each.uri) as predict:
-            found = harness.records(predict, files, {})
-        records += found if len(shown) == 1 else [record | {"version": version_title(each)} for record in found]
-    console.print(harness.describe(records))
+            found = presenter.records(predict, request, {})
+        records += found if len(versions) == 1 else [record | {"version": version_title(each)} for record in found]
+    console.print(presenter.describe(records))
     for name, view in tour.pictures:
-        for file in harness.save(records, output / name, view, {}):
+        for file in presenter.save(records, output / name, view, {}):
             console.print(f"picture: {file}", markup=False)
     if tour.attribution:
         console.print(tour.attribution)

@@ -10,7 +10,7 @@ from rich.console import Group, RenderableType
 from rich.markup import escape
 from rich.table import Table
 
-from conceptry.evaluation.harness import Metric, harness_of
+from conceptry.evaluation.harness import Metric, evaluation_of
 from conceptry.registry.comparison import Comparison
 from conceptry.registry.promotion import Promotion
 from conceptry.registry.versions import Version
@@ -148,13 +148,13 @@ def _heading(version: Version) -> str:
 
 
 def _shown_metrics(comparison: Comparison, everything: bool) -> list[str]:
-    headline = harness_of(comparison.versions[0].method).headline
+    headline = evaluation_of(comparison.versions[0].method).headline
     shown = [name for name in headline if name in comparison.metrics]
     return shown + [name for name in comparison.metrics if name not in shown] if everything else shown
 
 
 def _metric(method: str, name: str) -> Metric:
-    return harness_of(method).metrics.get(name, Metric(None, ".4g", ""))
+    return evaluation_of(method).metric(name) or Metric(None, ".4g", "")
 
 
 def _cells(values: Sequence[float | None], metric: Metric, ranked: bool) -> list[str]:

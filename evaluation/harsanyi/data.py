@@ -21,8 +21,7 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from conceptry.evaluation.data import EvaluationData, sampled
-from conceptry.evaluation.data import load_data as load_pictures
+from conceptry.evaluation.data import EvaluationData, draw_sample, folder_images
 from conceptry.models.errors import InputError
 from conceptry.models.images import png_bytes
 from conceptry.models.training.recipes import data_of
@@ -83,7 +82,7 @@ def load_samples(name: str | None, params: Mapping[str, str], size: int | None, 
         raise InputError(f"unknown data {name!r}; expected one of {', '.join(SCHEMES)}")
     if modality != params["modality"]:
         raise InputError(f"{name} holds samples of the kind {modality}; {model} takes {params['modality']}")
-    samples = sampled(samples, size or DEFAULT_SIZE, seed)
+    samples = draw_sample(samples, size or DEFAULT_SIZE, seed)
     return SampleData(name, _digest(samples), samples)
 
 
@@ -168,8 +167,7 @@ def _clouds(rest: str) -> tuple[str, list[Sample]]:
 
 
 def _folder(rest: str) -> tuple[str, list[Sample]]:
-    data = load_pictures(f"folder:{rest}")
-    return "image", [Sample({"image": picture.content()}, picture.label) for picture in data.pictures]
+    return "image", [Sample({"image": image.content()}, image.label) for image in folder_images(Path(rest))]
 
 
 def _heldout(name: str) -> tuple[str, list[Sample]]:

@@ -37,6 +37,7 @@ from conceptry.models.harsanyi.graph import AndOrGraph
 from conceptry.models.harsanyi.interactions.indices import SALIENT_SHARE
 
 VIEWS = ("graph", "patterns", "explanation")
+SUFFIXES = (".png", ".svg", ".pdf", ".html")
 # of the view graph; see `draw_graph`
 STYLES: dict[str, type] = {"title": str, "highlight": str, "colours": str, "max_patterns": int, "rows": int}
 AND_COLOUR, OR_COLOUR = "#3d4b5c", "#c3ccd6"  # kinds are told in grey: blue and orange mean signs
@@ -287,12 +288,13 @@ def _descending(interactions_by_row: Sequence[np.ndarray]) -> np.ndarray:
     return table
 
 
-def save_records(records: list[dict], output: Path, view: str, style: Mapping[str, Any]) -> list[Path]:
+def save_records(records: Sequence[dict], output: Path, view: str | None, style: Mapping[str, Any]) -> list[Path]:
     """Write each record to a file, numbered where there are several; returns the files.
 
     Suffix .html gives a page, any other a picture of the kind `view`. `style` holds options of `draw_graph`, of which a
     page takes the title only. Raises InputError for a style that does not go with the file.
     """
+    view = view or VIEWS[0]
     _check_style(style, view, output.suffix)
     numbered = [output.with_stem(f"{output.stem}-{k}") for k in range(len(records))]
     files = [output] if len(records) == 1 else numbered

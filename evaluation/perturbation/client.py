@@ -30,8 +30,8 @@ class Explained:
     seconds: float
 
     @cached_property
-    def picture(self) -> Image.Image:
-        """The picture that it delivered."""
+    def image(self) -> Image.Image:
+        """Image that the version delivered."""
         return decode_image(self.answer["image"])
 
     @property
@@ -80,9 +80,9 @@ def record_of(explained: Explained, source: str) -> dict[str, Any]:
         "probe": explained.case.image is None,
         **{name: answer[name] for name in _FIELDS},
         "start": image_text(answer["start"]),
-        **_pictures(answer),
+        **_images(answer),
         "before": [dict(entry) for entry in answer["before"]],
-        "other": [{name: side[name] for name in _SIDE} | _pictures(side) for side in answer["other"]],
+        "other": [{name: side[name] for name in _SIDE} | _images(side) for side in answer["other"]],
         "history": list(answer["history"]),
         "path": [dict(point) for point in answer["path"]],
     }
@@ -90,11 +90,11 @@ def record_of(explained: Explained, source: str) -> dict[str, Any]:
 
 def with_mean(record: dict[str, Any], probes: Sequence[Explained]) -> dict[str, Any]:
     """The record of a probe, with the mean of probes of the same class from several noises: what they share."""
-    mean = np.mean([np.asarray(probe.picture, dtype=np.float64) for probe in probes], axis=0)
+    mean = np.mean([np.asarray(probe.image, dtype=np.float64) for probe in probes], axis=0)
     picture = png_bytes(Image.fromarray(np.rint(mean).astype(np.uint8)))
     return record | {"mean": image_text(picture), "mean_of": len(probes)}
 
 
-def _pictures(answer: Mapping[str, Any]) -> dict[str, Any]:
+def _images(answer: Mapping[str, Any]) -> dict[str, Any]:
     after = [dict(entry) for entry in answer["after"]]
     return {"image": image_text(answer["image"]), "delta": image_text(answer["delta"]), "after": after}

@@ -67,7 +67,7 @@ def probe_metrics(explained: Sequence[Explained]) -> dict[str, float]:
 
 def judge_probes(explained: Sequence[Explained], reference: Reference) -> Judgement:
     """What classifiers that share nothing with the network see in its probes. Raises InputError as `judge` does."""
-    return judge(grey_of([e.picture for e in explained]), [str(e.case.target) for e in explained], reference)
+    return judge(grey_of([e.image for e in explained]), [str(e.case.target) for e in explained], reference)
 
 
 def judgement_metrics(judged: Judgement) -> dict[str, float]:

@@ -7,8 +7,8 @@ from typing import Any
 
 from PIL import Image
 
-from conceptry.evaluation.data import PictureData, load_data
 from conceptry.evaluation.demo import Tour
+from conceptry.evaluation.splice.data import DEFAULT, ImageData, load_images
 from conceptry.registry import Requirement
 
 VERSIONS: tuple[dict[str, Any], ...] = (
@@ -26,8 +26,8 @@ def _versions(output: Path) -> Sequence[Mapping[str, Any]]:
     return VERSIONS
 
 
-def _data(size: int) -> PictureData:
-    return load_data("zoo:emoji-scenes", size)
+def _data(size: int) -> ImageData:
+    return load_images(DEFAULT, size)
 
 
 def _rank(metrics: Mapping[str, float]) -> tuple[float, ...]:
