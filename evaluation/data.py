@@ -1,4 +1,4 @@
-"""What data of all methods share: items with labels, draws by a seed, a digest; images from folders and tables.
+"""Base of the data of all methods: items with labels, draws by a seed, a digest; images from folders and tables.
 
 Each method's `data` module builds on it and lists the data that it knows by name, as `zoo:NAME`, `folder:PATH` or
 `csv:PATH`.
@@ -39,7 +39,7 @@ class LabelledImage:
 
 @dataclass(frozen=True)
 class EvaluationData:
-    """What a version is evaluated on; `digest` is a SHA-256 over all of its content and annotations."""
+    """Data to evaluate a version on; `digest` is a SHA-256 over all of its content and annotations."""
 
     unit: ClassVar[str] = "rows"
     name: str
@@ -47,7 +47,7 @@ class EvaluationData:
 
     @property
     def items(self) -> Sequence[LabelledItem]:
-        """What the data consist of."""
+        """Items that the data consist of."""
         raise NotImplementedError
 
     def __len__(self) -> int:

@@ -27,12 +27,12 @@ from conceptry.registry import Requirement, Version, compare, connect, promote, 
 
 @dataclass(frozen=True)
 class Tour:
-    """What the demo does with one method.
+    """Tour of one method in the demo.
 
     name: of the registered model; prepare: makes what the versions need, given the output folder, and returns the
     options of each; data: held-out data, given how many pictures splice is shown; requirement and rank: the champion
     is the version of the highest rank among those that meet the requirement; rule: the same in words; samples: writes
-    files to explain; pictures: file name and view of each picture of the explanation; request: a shell pipeline that
+    files to explain; figures: file name and view of each figure of the explanation; request: a shell pipeline that
     writes a request for the server to standard output, given the first of the files; beside: by its hyperparameters,
     whether a version is drawn beside the champion.
     """
@@ -45,7 +45,7 @@ class Tour:
     rank: Callable[[Mapping[str, float]], tuple[float, ...]]
     rule: str
     samples: Callable[[Path], list[Path]]
-    pictures: Sequence[tuple[str, str | None]]
+    figures: Sequence[tuple[str, str | None]]
     request: Callable[[Path], str]
     beside: Callable[[Mapping[str, str]], bool] = lambda params: False
     attribution: str | None = None
@@ -122,7 +122,7 @@ def _explain(tour: Tour, version: Version, files: list[Path], output: Path, cons
             found = presenter.records(predict, request, {})
         records += found if len(versions) == 1 else [record | {"version": version_title(each)} for record in found]
     console.print(presenter.describe(records))
-    for name, view in tour.pictures:
+    for name, view in tour.figures:
         for file in presenter.save(records, output / name, view, {}):
             console.print(f"picture: {file}", markup=False)
     if tour.attribution:

@@ -38,7 +38,7 @@ ARTIFACTS = "evaluation"
 
 @dataclass(frozen=True)
 class Metric:
-    """How a metric is read: which direction is better (None: neither), how it is printed, what it means."""
+    """Reading of a metric: which direction is better (None: neither), how it is printed, what it means."""
 
     better: Literal["higher", "lower"] | None
     format: str
@@ -61,7 +61,7 @@ Progress = Callable[[str, float], None]
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What a method brings to evaluate its versions: `EVALUATION` in `conceptry.evaluation.NAME.harness`.
+    """Evaluation of a method's versions: `EVALUATION` in `conceptry.evaluation.NAME.harness`.
 
     Attributes:
         revision: rises whenever a metric changes its meaning.
@@ -94,7 +94,7 @@ class Evaluation:
     agreement: Callable[[Mapping[int, pd.DataFrame]], pd.DataFrame] | None = None
 
     def metric(self, name: str) -> Metric | None:
-        """How the metric `name` is read, None where it is not one of the method."""
+        """Look up how the metric `name` is read; None where it is not one of the method."""
         return self.metrics.get(name) or self.family(name)
 
 
@@ -180,7 +180,7 @@ def report_table(version: Version, data: str, digest: str, stem: str) -> pd.Data
 
 
 def agreement(comparison: Comparison) -> pd.DataFrame | None:
-    """How far the versions say the same of the same samples, from 0 to 1, for methods that can tell; else None."""
+    """Measure how far versions say the same of the same samples, from 0 to 1; None for methods that cannot tell."""
     evaluation = evaluation_of(comparison.versions[0].method)
     if evaluation.agreement is None or comparison.data is None or comparison.digest is None:
         return None

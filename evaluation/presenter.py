@@ -17,7 +17,7 @@ from conceptry.registry.versions import Version
 
 @dataclass(frozen=True)
 class Presenter:
-    """What a method brings to `conceptry explain`: `PRESENTER` in `conceptry.evaluation.NAME.presenter`.
+    """Presentation of a method's answers by `conceptry explain`: `PRESENTER` in `conceptry.evaluation.NAME.presenter`.
 
     Attributes:
         views: kinds of figure of an explanation, the default first.

@@ -1,6 +1,6 @@
-"""What HTTP costs: one picture asked of the served version, beside the same `predict` in this process.
+"""Time of a request over HTTP: one image asked of the served version, beside the same `predict` in this process.
 
-A version behind the real `mlflow models serve`, for as long as a context lasts; and one request to it.
+The version is behind the real `mlflow models serve`, for as long as a context lasts.
 """
 
 import base64

@@ -1,4 +1,4 @@
-"""Samples that Harsanyi versions are evaluated on: rows, texts, pictures or points, with what is known of each.
+"""Samples that Harsanyi versions are evaluated on: rows, texts, images or points, with what is known of each.
 
 | name | what |
 |---|---|
@@ -41,7 +41,7 @@ class Sample:
 
     @property
     def key(self) -> str:
-        """What identifies the sample in tables of several versions."""
+        """Identifier of the sample in tables of several versions."""
         return _digest_of(self.values)[:16]
 
 
@@ -133,11 +133,11 @@ def _table(rest: str) -> tuple[str, list[Sample]]:
     if columns == {"text"}:
         return "text", samples
     if columns == {"image"}:
-        return "image", [_picture(path, row, sample) for row, sample in enumerate(samples)]
+        return "image", [_with_image(path, row, sample) for row, sample in enumerate(samples)]
     return "table", samples
 
 
-def _picture(table: Path, row: int, sample: Sample) -> Sample:
+def _with_image(table: Path, row: int, sample: Sample) -> Sample:
     file = table.parent / str(sample.values["image"])
     if not file.is_file():
         raise InputError(f"{table}, row {row}: no picture at {sample.values['image']!r}")

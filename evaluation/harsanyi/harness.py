@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from conceptry.evaluation.harness import Evaluation, Metric, Progress, Report
 from conceptry.evaluation.harsanyi import metrics as m
 from conceptry.evaluation.harsanyi import plots
-from conceptry.evaluation.harsanyi.client import Explained, explain_samples
+from conceptry.evaluation.harsanyi.client import SampleExplanation, explain_samples
 from conceptry.evaluation.harsanyi.data import SampleData, load_samples, table_samples
 from conceptry.evaluation.harsanyi.summary import describe_summary, draw_summary, summarise
 from conceptry.evaluation.isolation.client import Predict
@@ -99,7 +99,7 @@ def agreement(tables: Mapping[int, pd.DataFrame]) -> pd.DataFrame:
     return pd.DataFrame(values, index=pd.Index(numbers), columns=numbers)
 
 
-def _measured(explained: Sequence[Explained], errors: np.ndarray) -> dict[str, float]:
+def _measured(explained: Sequence[SampleExplanation], errors: np.ndarray) -> dict[str, float]:
     def mean(values: Sequence[float] | np.ndarray) -> float:
         return float(np.mean(values))
 
@@ -130,7 +130,7 @@ def _measured(explained: Sequence[Explained], errors: np.ndarray) -> dict[str, f
     }
 
 
-def _patterns(explained: Sequence[Explained]) -> pd.DataFrame:
+def _patterns(explained: Sequence[SampleExplanation]) -> pd.DataFrame:
     """One row for each kept pattern of each sample."""
     return pd.DataFrame(
         [
@@ -150,7 +150,7 @@ def _by_sample(table: pd.DataFrame) -> dict[str, set[tuple[str, str]]]:
     return kept
 
 
-def _order_sums(explained: Sequence[Explained]) -> dict[str, np.ndarray]:
+def _order_sums(explained: Sequence[SampleExplanation]) -> dict[str, np.ndarray]:
     """Mean number and mean strength of salient patterns by order, AND and OR apart: (largest n + 1,) each."""
     most = max(e.n for e in explained)
     sums = {name: np.zeros(most + 1) for name in ("counts", "strengths", "or_counts", "or_strengths")}
@@ -168,7 +168,7 @@ def _order_table(sums: Mapping[str, np.ndarray]) -> pd.DataFrame:
     return pd.DataFrame({"order": np.arange(len(sums["counts"]))} | dict(sums))
 
 
-def _draw_orders(explained: Sequence[Explained], sums: Mapping[str, np.ndarray]) -> Figure:
+def _draw_orders(explained: Sequence[SampleExplanation], sums: Mapping[str, np.ndarray]) -> Figure:
     split = any(len(e.answer["or_interactions"]) for e in explained)
     return plots.draw_orders(**{name: values for name, values in sums.items() if split or not name.startswith("or_")})
 

@@ -146,7 +146,7 @@ def draw_error_curve(
     table: pd.DataFrame, registered: float | None = None, *, max_error: float = 0.1, min_ratio: float = 0.95
 ) -> Figure:
     """
-    What keeping fewer patterns costs: normalised error and explain ratio against the number kept.
+    Draw what keeping fewer patterns costs: normalised error and explain ratio against the number kept.
 
     Args:
         table: columns kept, error (square error over the sum of v^2) and ratio (explain ratio); several rows of one

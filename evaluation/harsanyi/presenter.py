@@ -49,7 +49,7 @@ def explain_request(predict: Predict, request: Request, params: Mapping[str, Any
 
 
 def describe(records: Sequence[dict]) -> RenderableType:
-    """For each sample what is explained, then its strongest patterns, one a line."""
+    """List for each sample what is explained and its strongest patterns, one a line."""
     return Group(*(_pattern_lines(record) for record in records))
 
 

@@ -42,7 +42,7 @@ class UnitCase:
 
     @property
     def label(self) -> str | None:
-        """Its layer in the registered network, or the group of units that it belongs to."""
+        """Layer of the unit in the registered network, or the group of units that it belongs to."""
         return self.layer if self.group == OWN else self.group
 
     @cached_property

@@ -1,4 +1,4 @@
-"""Units that milan versions are evaluated on: exemplars with masks, and what is known of each.
+"""Units that MILAN versions are evaluated on: exemplars with masks, and what is known of each.
 
 | name | what | truth |
 |---|---|---|
@@ -6,7 +6,7 @@
 | `milannotations:ROOT#KEY` | units of MILANNOTATIONS; `ROOT#KEY@IMAGENET` where they need that folder | texts |
 | `units:own` | the version's own registered units | none |
 
-Units of the emoji world as cases: what is true of each is known, down to the pixels of every concept.
+What is true of units of the emoji world is known down to the pixels of every concept. They come in groups:
 
 | group | units | exemplars | truth |
 |---|---|---|---|
@@ -147,12 +147,12 @@ class UnitData(EvaluationData):
 
     @cached_property
     def baselines(self) -> dict[str, list[str]]:
-        """What each baseline says of each unit: see `baselines`."""
+        """Texts of each baseline for all units, see `metrics.baselines`."""
         return baselines(self.cases)
 
     @cached_property
     def embedded(self) -> np.ndarray:
-        """What the CLIP score compares descriptions of units with pictures to; (n, d)."""
+        """Mean embeddings of the exemplars (n, d), to which the CLIP score compares descriptions."""
         shown = [(c.images, c.masks) for c in self.cases if c.images is not None and c.masks is not None]
         return mean_embeddings(self.encoder, shown)
 

@@ -114,7 +114,7 @@ def _lines(same: Sequence[dict]) -> list[tuple[str, float, str, str]]:
 
 
 def unit_name(record: dict) -> str:
-    """How a unit is named in pictures and tables: its layer and number, or what the data calls it."""
+    """Name of a unit in figures and tables: its layer and number, or what the data calls it."""
     return f"{record['layer']}, unit {record['unit']}" if record["layer"] else record["sample"]
 
 

@@ -1,4 +1,4 @@
-"""Pictures that perturbation versions are evaluated on, and real pictures that judge what they draw.
+"""Images that perturbation versions are evaluated on, and real images that judge what they draw.
 
 | name | what | labels | judges |
 |---|---|---|---|
@@ -49,7 +49,7 @@ class Case:
 
     @cached_property
     def key(self) -> str:
-        """What identifies the picture in tables of several versions."""
+        """Identifier of the image in tables of several versions."""
         return hashlib.sha256(self.content or b"").hexdigest()[:16]
 
 

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from conceptry.evaluation.harness import Evaluation, Metric, Progress, Report
 from conceptry.evaluation.isolation.client import Predict
 from conceptry.evaluation.perturbation import metrics as m
-from conceptry.evaluation.perturbation.client import PROBE, Explained, explain_cases, record_of, with_mean
+from conceptry.evaluation.perturbation.client import PROBE, CaseExplanation, explain_cases, record_of, with_mean
 from conceptry.evaluation.perturbation.data import Case, CaseData, load_cases, table_cases
 from conceptry.evaluation.perturbation.judges import Judgement
 from conceptry.evaluation.perturbation.plots import draw_grid
@@ -115,7 +115,7 @@ def _probe(predict: Predict, data: CaseData, report: Report, progress: Progress)
     report.figures["probes"] = draw_grid(means if data.reference else records)
 
 
-def _records(explained: Sequence[Explained]) -> list[dict]:
+def _records(explained: Sequence[CaseExplanation]) -> list[dict]:
     return [record_of(e, e.case.label or "") for e in explained]
 
 

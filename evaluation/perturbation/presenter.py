@@ -10,7 +10,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from conceptry.evaluation.isolation.client import Predict
-from conceptry.evaluation.perturbation.client import PROBE, Explained, explain_cases, record_of, with_mean
+from conceptry.evaluation.perturbation.client import PROBE, CaseExplanation, explain_cases, record_of, with_mean
 from conceptry.evaluation.perturbation.columns import SMALL, aim
 from conceptry.evaluation.perturbation.data import Case, read_table
 from conceptry.evaluation.perturbation.plots import SUFFIXES, VIEWS, save_records
@@ -69,7 +69,7 @@ def explain_request(predict: Predict, request: Request, params: Mapping[str, Any
     cases = [_with_seed(each) if mode == "invert" else each.case for each in request.cases]
     probes = [k for k, case in enumerate(cases) if case.image is None]
     others = [k for k, case in enumerate(cases) if case.image is not None]
-    explained: dict[int, Explained] = {}
+    explained: dict[int, CaseExplanation] = {}
     for rows, given in ((probes, {**PROBE, **params, "mode": "probe"}), (others, params)):
         answers = explain_cases(predict, [cases[k] for k in rows], given, rows=MAX_CASES)
         explained |= dict(zip(rows, answers, strict=True))

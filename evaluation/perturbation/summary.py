@@ -22,7 +22,7 @@ from conceptry.evaluation.drawing.images import image_text
 from conceptry.evaluation.drawing.style import ACCENT, INK, MUTED, new_figure, quiet
 from conceptry.evaluation.harness import Progress
 from conceptry.evaluation.isolation.client import Predict
-from conceptry.evaluation.perturbation.client import Explained, explain_cases
+from conceptry.evaluation.perturbation.client import CaseExplanation, explain_cases
 from conceptry.evaluation.perturbation.columns import SMALL, pixels_of, shortened
 from conceptry.evaluation.perturbation.data import Case, CaseData
 from conceptry.evaluation.tables import summary_title
@@ -56,7 +56,7 @@ def summarise(predict: Predict, data: CaseData, label: str | None, progress: Pro
     }
 
 
-def _concept(name: str, explained: Sequence[Explained]) -> dict:
+def _concept(name: str, explained: Sequence[CaseExplanation]) -> dict:
     flipped = [e for e in explained if e.answer["success"]]
     known = [float(np.mean([value(e) for e in flipped])) if flipped else None for value in (_changed, _confidence)]
     change = np.zeros(1)
@@ -70,11 +70,11 @@ def _concept(name: str, explained: Sequence[Explained]) -> dict:
     return {"concept": name, "flipped": share, "changed": known[0], "confidence": known[1], "change": image}
 
 
-def _changed(explained: Explained) -> float:
+def _changed(explained: CaseExplanation) -> float:
     return float(explained.answer["changed"])
 
 
-def _confidence(explained: Explained) -> float:
+def _confidence(explained: CaseExplanation) -> float:
     return explained.confidence
 
 

@@ -14,7 +14,7 @@ BATCH = 64
 
 
 @dataclass(frozen=True)
-class Explained:
+class ImageExplanations:
     """Answers of a version to n images: unit embeddings z and z_hat (n, d), words, and certificates."""
 
     z: np.ndarray
@@ -39,11 +39,13 @@ def answers(
         progress(min(1.0, (start + BATCH) / len(values)))
 
 
-def explain_images(predict: Predict, images: Sequence[LabelledImage], progress: Callable[[float], None]) -> Explained:
+def explain_images(
+    predict: Predict, images: Sequence[LabelledImage], progress: Callable[[float], None]
+) -> ImageExplanations:
     """Words, certificates and embeddings of all images."""
     parts = answers(predict, "image", images, {"return_embedding": True}, progress)
     rows = pd.concat(list(parts), ignore_index=True)
-    return Explained(
+    return ImageExplanations(
         z=np.stack(rows["embedding"].tolist()),
         z_hat=np.stack(rows["recomposed"].tolist()),
         words=[[entry["concept"] for entry in concepts] for concepts in rows["concepts"]],

@@ -46,9 +46,9 @@ def _scenes(output: Path) -> list[Path]:
     return files
 
 
-def _request(picture: Path) -> str:
+def _request(image: Path) -> str:
     return (
-        f"base64 < {shlex.quote(str(picture))} | tr -d '\\n' "
+        f"base64 < {shlex.quote(str(image))} | tr -d '\\n' "
         '| sed \'s/.*/{"dataframe_split": {"columns": ["image"], "data": [["&"]]}}/\''
     )
 
@@ -62,7 +62,7 @@ TOUR = Tour(
     rank=_rank,
     rule=f"largest share of true words among versions with recall_objects_all >= {MIN_RECALL:g}; ties: the faster",
     samples=_scenes,
-    pictures=[("explanations.png", None)],
+    figures=[("explanations.png", None)],
     request=_request,
     attribution="Pictured objects: Twemoji, copyright Twitter, Inc and other contributors, CC-BY 4.0",
 )

@@ -1,6 +1,6 @@
-"""What z_hat still knows, whether its words are true and carry the class, and what an answer costs.
+"""Experiments on answers: what z_hat still knows, whether its words are true and carry the class, what they cost.
 
-Each experiment returns metrics by name, none where the pictures lack the annotations that it needs.
+Each experiment returns metrics by name, none where the images lack the annotations that it needs.
 """
 
 from collections import Counter
@@ -12,7 +12,7 @@ from mlflow.exceptions import MlflowException
 
 from conceptry.evaluation.isolation.client import Predict
 from conceptry.evaluation.splice import metrics as m
-from conceptry.evaluation.splice.client import BATCH, Explained, embed_texts, recompose_without
+from conceptry.evaluation.splice.client import BATCH, ImageExplanations, embed_texts, recompose_without
 from conceptry.evaluation.splice.data import AnnotatedImage
 from conceptry.models.errors import ConceptryError
 
@@ -24,7 +24,7 @@ TIMING_REPEATS = 5
 REFUSALS = (ConceptryError, MlflowException)  # of a version in a process of its own, and of one in this process
 
 
-def zero_shot(predict: Predict, images: Sequence[AnnotatedImage], explained: Explained) -> dict[str, float]:
+def zero_shot(predict: Predict, images: Sequence[AnnotatedImage], explained: ImageExplanations) -> dict[str, float]:
     """Accuracy of z and z_hat over the labelled pictures, and of z_hat once the word of the class is taken away."""
     labels = [image.label for image in images if image.label]
     classes = {label: k for k, label in enumerate(sorted(set(labels)))}
@@ -65,7 +65,7 @@ def _word(label: str) -> str:
     return label.replace("_", " ")
 
 
-def retrieval(predict: Predict, images: Sequence[AnnotatedImage], explained: Explained) -> dict[str, float]:
+def retrieval(predict: Predict, images: Sequence[AnnotatedImage], explained: ImageExplanations) -> dict[str, float]:
     """Recall at 1 of the captions of pictures, with z and with z_hat."""
     captions = {text: k for k, text in enumerate(dict.fromkeys(p.caption for p in images if p.caption))}
     if len(captions) < 2:
@@ -79,7 +79,7 @@ def retrieval(predict: Predict, images: Sequence[AnnotatedImage], explained: Exp
     }
 
 
-def concepts(images: Sequence[AnnotatedImage], explained: Explained) -> dict[str, float]:
+def concepts(images: Sequence[AnnotatedImage], explained: ImageExplanations) -> dict[str, float]:
     """Recall of true words by kind, and the share of named words that are true."""
     found = {}
     for kind in dict.fromkeys(kind for image in images for kind in image.concepts):
@@ -98,7 +98,7 @@ def concepts(images: Sequence[AnnotatedImage], explained: Explained) -> dict[str
     return found
 
 
-def timing(predict: Predict, images: Sequence[AnnotatedImage], explained: Explained) -> dict[str, float]:
+def timing(predict: Predict, images: Sequence[AnnotatedImage], explained: ImageExplanations) -> dict[str, float]:
     """Medians over a few batches: a request of embeddings costs the solve, one of pictures encoding as well."""
     n = min(BATCH, len(images))
     contents = pd.DataFrame({"image": [image.content() for image in images[:n]]})

@@ -37,7 +37,7 @@ def explain_request(
 
 
 def describe(records: Sequence[dict]) -> RenderableType:
-    """For each image its words, one a line."""
+    """List the words of each image for the terminal, one a line."""
     return Group(*(_words(record) for record in records))
 
 

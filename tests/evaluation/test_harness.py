@@ -28,7 +28,7 @@ def data():
 
 @pytest.fixture(scope="module")
 def evaluated(store, tiny_options, data):
-    """Of a version of its own, which no other test evaluates."""
+    """Report on a version of its own, which no other test evaluates."""
     return evaluate(register("splice", tiny_options, name="evaluated").version.uri, data)
 
 
@@ -54,12 +54,12 @@ def test_metrics_land_on_the_run_and_on_the_logged_model(evaluated, data) -> Non
 def test_the_harness_reports_what_the_answers_say(evaluated, tiny_version, data) -> None:
     """The headline metrics, restated from the answers of the model in this process."""
     model = load(tiny_version.uri)
-    rows = model.predict(pd.DataFrame({"image": [p.content() for p in data.pictures]}))
+    rows = model.predict(pd.DataFrame({"image": [p.content() for p in data.images]}))
     metrics = evaluated.report.metrics
     assert metrics["l0"] == pytest.approx(rows["l0"].mean())
     assert metrics["cosine"] == pytest.approx(rows["cosine"].mean(), abs=1e-5)
     named = [{c["concept"] for c in concepts} for concepts in rows["concepts"]]
-    hits = [p.concepts["colour"][0] in words for p, words in zip(data.pictures, named, strict=True)]
+    hits = [p.concepts["colour"][0] in words for p, words in zip(data.images, named, strict=True)]
     assert metrics["recall_colour"] == pytest.approx(sum(hits) / len(hits))
 
 

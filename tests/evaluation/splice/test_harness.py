@@ -108,7 +108,7 @@ def test_a_word_that_carries_its_class_costs_all_of_it() -> None:
     pictures = [AnnotatedImage(b"", label) for label in ("cat", "dog", "other", "dog")]
     z = np.array([[0.0, 1.0, 0.1], [1.0, 0.0, 0.1], [0.0, 0.0, 1.0], [0.1, 0.0, 1.0]])
     nothing = np.zeros(4)
-    explained = client.Explained(z, z, [[]] * 4, nothing, nothing, nothing)
+    explained = client.ImageExplanations(z, z, [[]] * 4, nothing, nothing, nothing)
     predict = Planted()
     found = experiments.zero_shot(predict, pictures, explained)
     assert predict.suppressed == ["dog", "cat"]  # the class with more pictures first
