@@ -77,7 +77,9 @@ def evaluate(predict: Predict, data: SampleData, progress: Progress) -> Report:
     report.figures |= {
         "strengths": plots.draw_strengths(effects),
         "cumulative": plots.draw_cumulative(effects),
-        "error_curve": plots.draw_error_curve(curve, report.metrics["kept"]),
+        "error_curve": plots.draw_error_curve(
+            curve, report.metrics["kept"], (report.metrics["square_error"], report.metrics["explain_ratio"])
+        ),
         "orders": _draw_orders(explained, sums),
     }
     learning = [np.asarray(e.answer["learning"], dtype=np.float64) for e in explained]
