@@ -15,8 +15,9 @@ import mlflow
 from rich.console import Console
 
 from conceptry.evaluation.data import EvaluationData
-from conceptry.evaluation.harness import agreement, evaluate, harness_of, is_evaluated, version_title
+from conceptry.evaluation.harness import agreement, evaluate, is_evaluated
 from conceptry.evaluation.isolation.client import VersionProcess
+from conceptry.evaluation.presenter import presenter_of, version_title
 from conceptry.evaluation.progress import bar
 from conceptry.evaluation.tables import agreement_table, comparison_table
 from conceptry.models.errors import ConceptryError
@@ -26,12 +27,12 @@ from conceptry.registry import Requirement, Version, compare, connect, promote, 
 
 @dataclass(frozen=True)
 class Tour:
-    """What the demo does with one method.
+    """Tour of one method in the demo.
 
     name: of the registered model; prepare: makes what the versions need, given the output folder, and returns the
     options of each; data: held-out data, given how many pictures splice is shown; requirement and rank: the champion
     is the version of the highest rank among those that meet the requirement; rule: the same in words; samples: writes
-    files to explain; pictures: file name and view of each picture of the explanation; request: a shell pipeline that
+    files to explain; figures: file name and view of each figure of the explanation; request: a shell pipeline that
     writes a request for the server to standard output, given the first of the files; beside: by its hyperparameters,
     whether a version is drawn beside the champion.
     """
@@ -44,7 +45,7 @@ class Tour:
     rank: Callable[[Mapping[str, float]], tuple[float, ...]]
     rule: str
     samples: Callable[[Path], list[Path]]
-    pictures: Sequence[tuple[str, str | None]]
+    figures: Sequence[tuple[str, str | None]]
     request: Callable[[Path], str]
     beside: Callable[[Mapping[str, str]], bool] = lambda params: False
     attribution: str | None = None
@@ -109,19 +110,20 @@ def _promote(tour: Tour, data: EvaluationData, console: Console) -> Version:
 
 
 def _explain(tour: Tour, version: Version, files: list[Path], output: Path, console: Console) -> None:
-    harness = harness_of(version.method)
-    shown = [
+    presenter = presenter_of(version.method)
+    request = presenter.check_request(files, (), version.params)
+    versions = [
         version,
         *(v for v in compare(tour.name).versions if v.version != version.version and tour.beside(v.params)),
     ]
     records: list[dict] = []
-    for each in shown:
+    for each in versions:
         with VersionProcess(each.uri) as predict:
-            found = harness.records(predict, files, {})
-        records += found if len(shown) == 1 else [record | {"version": version_title(each)} for record in found]
-    console.print(harness.describe(records))
-    for name, view in tour.pictures:
-        for file in harness.save(records, output / name, view, {}):
+            found = presenter.records(predict, request, {})
+        records += found if len(versions) == 1 else [record | {"version": version_title(each)} for record in found]
+    console.print(presenter.describe(records))
+    for name, view in tour.figures:
+        for file in presenter.save(records, output / name, view, {}):
             console.print(f"picture: {file}", markup=False)
     if tour.attribution:
         console.print(tour.attribution)

@@ -1,4 +1,4 @@
-"""The harness as an MLflow evaluator: `mlflow.models.evaluate(uri, data, evaluators=["conceptry"])`.
+"""Evaluation as an MLflow evaluator: `mlflow.models.evaluate(uri, data, evaluators=["conceptry"])`.
 
 MLflow imports this module whenever it is imported itself, so everything else is imported when an evaluation starts.
 
@@ -17,7 +17,7 @@ logger = logging.getLogger(__name__)
 
 
 class ConceptryEvaluator(ModelEvaluator):
-    """Runs the harness of the method that a model was registered with."""
+    """Evaluates explainers as `conceptry evaluate` does, by the method that they were registered with."""
 
     @classmethod
     def can_evaluate(cls, *, model_type: str | None, evaluator_config: dict[str, Any], **kwargs: Any) -> bool:
@@ -32,7 +32,7 @@ class ConceptryEvaluator(ModelEvaluator):
         from mlflow import MlflowClient
         from mlflow.exceptions import MlflowException
 
-        from conceptry.evaluation.harness import harness_of
+        from conceptry.evaluation.harness import evaluation_of
         from conceptry.evaluation.isolation.client import InProcess
         from conceptry.models.errors import ConceptryError
 
@@ -42,10 +42,10 @@ class ConceptryEvaluator(ModelEvaluator):
                 # MLflow asks every installed evaluator where the user names none: leave other models alone.
                 logger.info("the conceptry evaluator leaves this model alone: conceptry did not register it")
                 return EvaluationResult(metrics={}, artifacts={})
-            harness = harness_of(method)
+            evaluation = evaluation_of(method)
             params = _params_of(model)
-            data = harness.table_data(dataset.features_data, dataset.labels_data, dataset.name, params)
-            report = harness.evaluate(InProcess(model), data, lambda what, share: None)
+            data = evaluation.table_data(dataset.features_data, dataset.labels_data, dataset.name, params)
+            report = evaluation.evaluate(InProcess(model), data, lambda what, share: None)
         except ConceptryError as error:
             raise MlflowException.invalid_parameter_value(str(error)) from None
         for note in report.notes:

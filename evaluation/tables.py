@@ -10,7 +10,7 @@ from rich.console import Group, RenderableType
 from rich.markup import escape
 from rich.table import Table
 
-from conceptry.evaluation.harness import Metric, harness_of
+from conceptry.evaluation.harness import Metric, evaluation_of
 from conceptry.registry.comparison import Comparison
 from conceptry.registry.promotion import Promotion
 from conceptry.registry.versions import Version
@@ -45,7 +45,7 @@ def comparison_table(comparison: Comparison, everything: bool = False) -> Table:
 
 
 def agreement_table(agreed: pd.DataFrame) -> RenderableType:
-    """How far the versions agree in pairs, one row and one column for each."""
+    """Table of how far versions agree in pairs, one row and one column for each."""
     table = Table(header_style="", box=SIMPLE_HEAD)
     for heading in ("", *(f"v{number}" for number in agreed.columns)):
         table.add_column(heading, justify="right")
@@ -55,7 +55,7 @@ def agreement_table(agreed: pd.DataFrame) -> RenderableType:
 
 
 def comparison_records(comparison: Comparison, agreed: pd.DataFrame | None = None) -> list[dict[str, Any]]:
-    """The same as data: one record for each version, with its agreement with the others where that is known."""
+    """Comparison as data: one record for each version, with its agreement with the others where that is known."""
     return [
         {
             "name": v.name,
@@ -71,7 +71,7 @@ def comparison_records(comparison: Comparison, agreed: pd.DataFrame | None = Non
 
 
 def summary_title(record: dict[str, Any]) -> str:
-    """What a summary is of: the data, or a class of it."""
+    """Title of a summary: the data, or a class of it."""
     return f"{record['label']} ({record['data']})" if record["label"] else record["data"]
 
 
@@ -95,7 +95,7 @@ def versions_table(versions: Sequence[Version]) -> Table:
 
 
 def version_tables(version: Version, history: Sequence[Promotion]) -> list[Table]:
-    """All that is known of one version: identity, hyperparameters, metrics, digests, promotions."""
+    """Tables of all that is known of one version: identity, hyperparameters, metrics, digests, promotions."""
     identity = {
         "uri": version.uri,
         "method": version.method,
@@ -148,13 +148,13 @@ def _heading(version: Version) -> str:
 
 
 def _shown_metrics(comparison: Comparison, everything: bool) -> list[str]:
-    headline = harness_of(comparison.versions[0].method).headline
+    headline = evaluation_of(comparison.versions[0].method).headline
     shown = [name for name in headline if name in comparison.metrics]
     return shown + [name for name in comparison.metrics if name not in shown] if everything else shown
 
 
 def _metric(method: str, name: str) -> Metric:
-    return harness_of(method).metrics.get(name, Metric(None, ".4g", ""))
+    return evaluation_of(method).metric(name) or Metric(None, ".4g", "")
 
 
 def _cells(values: Sequence[float | None], metric: Metric, ranked: bool) -> list[str]:

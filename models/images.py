@@ -70,8 +70,14 @@ def decode_image(data: bytes, max_pixels: int = MAX_PIXELS, upright: bool = True
 
 def open_image(path: Path) -> Image.Image:
     """`decode_image` of a file; errors name the file."""
+    return read_image(path)[1]
+
+
+def read_image(path: Path) -> tuple[bytes, Image.Image]:
+    """Content of an image file, and its RGB image. Raises InputError naming the file where it is no image."""
     try:
-        return decode_image(path.read_bytes())
+        content = path.read_bytes()
+        return content, decode_image(content)
     except FileNotFoundError:
         raise InputError(f"{path}: no such file") from None
     except IsADirectoryError:

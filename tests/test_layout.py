@@ -23,7 +23,7 @@ FLOORS = [
 COMPILERS = {"compiled", "helper"}  # of models/jit.py
 ROLES = {
     "models": {"settings", "method", "pyfunc", "model", "original"},
-    "evaluation": {"client", "data", "demo", "harness", "metrics", "plots", "summary"},
+    "evaluation": {"data", "client", "harness", "metrics", "presenter", "plots", "summary", "demo"},
 }
 MODULES = [path for top in ("models", "registry", "evaluation") for path in sorted((ROOT / top).rglob("*.py"))]
 

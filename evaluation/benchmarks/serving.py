@@ -1,6 +1,6 @@
-"""What HTTP costs: one picture asked of the served version, beside the same `predict` in this process.
+"""Time of a request over HTTP: one image asked of the served version, beside the same `predict` in this process.
 
-A version behind the real `mlflow models serve`, for as long as a context lasts; and one request to it.
+The version is behind the real `mlflow models serve`, for as long as a context lasts.
 """
 
 import base64
@@ -135,12 +135,12 @@ def _measure(runtime: str, repeats: int, progress: Callable[[str], None]) -> tup
     """Median seconds of `predict` in this process and of the same request over HTTP."""
     import pandas as pd
 
-    from conceptry.evaluation.data import load_data
+    from conceptry.evaluation.splice.data import load_images
     from conceptry.registry import load, register
 
     progress(f"serving with {runtime}: registering and starting the server")
     version = register("splice", {"runtime": runtime}).version
-    picture = load_data("zoo:emoji-scenes", size=2).pictures[1].content()
+    picture = load_images("zoo:emoji-scenes", size=2).images[1].content()
     body, frame = picture_request(picture), pd.DataFrame({"image": [picture]})
     model = load(version.uri)
     seconds: tuple[list[float], list[float]] = ([], [])

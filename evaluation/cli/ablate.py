@@ -142,5 +142,5 @@ def _table(result: object) -> Table:
     for part in result.parts:
         before, after, random = part.described[0], part.described[result.chosen], part.random[:, result.chosen]
         figures = [f"{value:.3f}" for value in (before, after, random.mean(), random.std(ddof=1))]
-        table.add_row(part.part, f"{part.n_pictures:,}", *figures)
+        table.add_row(part.part, f"{part.n_images:,}", *figures)
     return table

@@ -83,27 +83,27 @@ def summarise(
     units:own, --label is a layer. --size limits the data before the class is picked.
     """
     ahead()
-    from conceptry.evaluation.harness import harness_of
+    from conceptry.evaluation.harness import evaluation_of
     from conceptry.evaluation.isolation.client import VersionProcess
     from conceptry.evaluation.progress import bar
     from conceptry.registry import find_version
 
     check_picture(output)
     version = find_version(uri)
-    harness = harness_of(version.method)
+    evaluation = evaluation_of(version.method)
     with bar(uri) as progress:
         progress("reading data", 0.0)
-        known = harness.load_data(data, version.params, size, seed)
+        known = evaluation.load_data(data, version.params, size, seed)
         known.check_label(label)
         progress("loading the version", 0.0)
         with VersionProcess(version.uri, device) as predict:
             say_device(predict.device_in_use)
-            record = harness.summarise(predict, known, label, progress)
+            record = evaluation.summarise(predict, known, label, progress)
     record["concepts"] = record["concepts"][:top]
     if as_json:
         print(json.dumps(record, indent=2))
     else:
-        console.print(harness.describe_summary(record))
+        console.print(evaluation.describe_summary(record))
     if output:
-        harness.draw_summary(record).savefig(output)
+        evaluation.draw_summary(record).savefig(output)
         errors.print(f"saved {output}")

@@ -1,6 +1,5 @@
 """`conceptry explain`: what a version says of files, or of units."""
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -67,8 +66,8 @@ def explain(
     """
     ahead()
     from conceptry.evaluation.drawing.style import check_style
-    from conceptry.evaluation.harness import check_beside, harness_of, version_title
     from conceptry.evaluation.isolation.client import VersionProcess
+    from conceptry.evaluation.presenter import check_beside, presenter_of, version_title
     from conceptry.evaluation.progress import bar
     from conceptry.registry import find_version
 
@@ -78,24 +77,24 @@ def explain(
         raise InputError("the target is given twice: by --target and in --params")
     versions = [find_version(name) for name in (uri, beside) if name]
     version = versions[0]
-    harness = harness_of(version.method)
+    presenter = presenter_of(version.method)
     check_beside(versions)
     for each in versions:
         check_params(each.uri, params)
-    check_picture(output, harness.suffixes)
-    check_style(version.method, view, harness.views, style, harness.styles)
-    named = harness.check_request(paths, named, version.params)
+    check_picture(output, presenter.suffixes)
+    check_style(version.method, view, presenter.views, style, presenter.styles)
+    request = presenter.check_request(paths, named, version.params)
     records: list[dict] = []
     for each in versions:
         with bar(each.uri) as progress, VersionProcess(each.uri, device) as predict:
             say_device(predict.device_in_use)
             predict.on_progress = progress
-            found = harness.records(predict, paths, params, named)
+            found = presenter.records(predict, request, params)
         records += found if beside is None else [record | {"version": version_title(each)} for record in found]
     if as_json:
-        print(json.dumps(records, indent=2))
+        print(presenter.to_json(records))
     else:
-        console.print(harness.describe(records))
+        console.print(presenter.describe(records))
     if output:
-        for file in harness.save(records, output, view, style):
+        for file in presenter.save(records, output, view, style):
             errors.print(f"saved {file}")

@@ -1,5 +1,1 @@
-"""The harness of Harsanyi interactions, and the drawing of And-Or graphs."""
-
-from conceptry.evaluation.harsanyi.harness import HarsanyiHarness
-
-HARNESS = HarsanyiHarness()
+"""Harsanyi interactions: evaluating versions, presenting explanations, and drawing And-Or graphs."""

@@ -18,8 +18,8 @@ from conceptry.models.harsanyi.graph import AndOrGraph
 
 
 @dataclass(frozen=True)
-class Explained:
-    """What a version said of one sample; `answer` by output column, `seconds` of its `predict`."""
+class SampleExplanation:
+    """Answer of a version about one sample; `answer` by output column, `seconds` of its `predict`."""
 
     sample: Sample
     answer: Mapping[str, Any]
@@ -49,7 +49,7 @@ def explain_samples(
     samples: Sequence[Sample],
     progress: Callable[[float], None] = lambda share: None,
     params: Mapping[str, Any] | None = None,
-) -> list[Explained]:
+) -> list[SampleExplanation]:
     """Explanations of all samples, in their order. Raises ConceptryError naming the sample that is refused."""
     explained = []
     for number, sample in enumerate(samples):
@@ -58,12 +58,12 @@ def explain_samples(
         except (ConceptryError, MlflowException) as error:  # of a process of its own, and of one in this process
             sentence = getattr(error, "message", str(error))
             raise ConceptryError(sentence.replace("row 0", f"sample {number}", 1)) from None
-        explained.append(Explained(sample, answer.rows.to_dict("records")[0], answer.seconds))
+        explained.append(SampleExplanation(sample, answer.rows.to_dict("records")[0], answer.seconds))
         progress(len(explained) / len(samples))
     return explained
 
 
-def record_of(explained: Explained, source: str) -> dict[str, Any]:
+def record_of(explained: SampleExplanation, source: str) -> dict[str, Any]:
     """One explanation for printing and drawing, JSON-ready; an explained image is in it as `picture`, base64 text."""
     answer, image = explained.answer, explained.sample.values.get("image")
     described = json.loads(answer["sample"])

@@ -1,4 +1,4 @@
-"""Samples that Harsanyi versions are evaluated on: rows, texts, pictures or points, with what is known of each.
+"""Samples that Harsanyi versions are evaluated on: rows, texts, images or points, with what is known of each.
 
 | name | what |
 |---|---|
@@ -21,8 +21,7 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from conceptry.evaluation.data import EvaluationData, sampled
-from conceptry.evaluation.data import load_data as load_pictures
+from conceptry.evaluation.data import EvaluationData, draw_sample, folder_images
 from conceptry.models.errors import InputError
 from conceptry.models.images import png_bytes
 from conceptry.models.training.recipes import data_of
@@ -42,7 +41,7 @@ class Sample:
 
     @property
     def key(self) -> str:
-        """What identifies the sample in tables of several versions."""
+        """Identifier of the sample in tables of several versions."""
         return _digest_of(self.values)[:16]
 
 
@@ -83,7 +82,7 @@ def load_samples(name: str | None, params: Mapping[str, str], size: int | None, 
         raise InputError(f"unknown data {name!r}; expected one of {', '.join(SCHEMES)}")
     if modality != params["modality"]:
         raise InputError(f"{name} holds samples of the kind {modality}; {model} takes {params['modality']}")
-    samples = sampled(samples, size or DEFAULT_SIZE, seed)
+    samples = draw_sample(samples, size or DEFAULT_SIZE, seed)
     return SampleData(name, _digest(samples), samples)
 
 
@@ -134,11 +133,11 @@ def _table(rest: str) -> tuple[str, list[Sample]]:
     if columns == {"text"}:
         return "text", samples
     if columns == {"image"}:
-        return "image", [_picture(path, row, sample) for row, sample in enumerate(samples)]
+        return "image", [_with_image(path, row, sample) for row, sample in enumerate(samples)]
     return "table", samples
 
 
-def _picture(table: Path, row: int, sample: Sample) -> Sample:
+def _with_image(table: Path, row: int, sample: Sample) -> Sample:
     file = table.parent / str(sample.values["image"])
     if not file.is_file():
         raise InputError(f"{table}, row {row}: no picture at {sample.values['image']!r}")
@@ -168,8 +167,7 @@ def _clouds(rest: str) -> tuple[str, list[Sample]]:
 
 
 def _folder(rest: str) -> tuple[str, list[Sample]]:
-    data = load_pictures(f"folder:{rest}")
-    return "image", [Sample({"image": picture.content()}, picture.label) for picture in data.pictures]
+    return "image", [Sample({"image": image.content()}, image.label) for image in folder_images(Path(rest))]
 
 
 def _heldout(name: str) -> tuple[str, list[Sample]]:

@@ -95,6 +95,6 @@ TOUR = Tour(
     rank=_rank,
     rule=f"fewest salient patterns among versions with square_error <= {MAX_ERROR:g}; ties: the faster",
     samples=_wines,
-    pictures=[("wine.png", "graph"), ("wine-patterns.png", "explanation"), ("wine.html", None)],
+    figures=[("wine.png", "graph"), ("wine-patterns.png", "explanation"), ("wine.html", None)],
     request=_request,
 )

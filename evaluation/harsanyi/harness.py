@@ -5,30 +5,24 @@ what is measured of them is computed here, by the same rule for every version, w
 """
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
-from rich.console import RenderableType
 
-from conceptry.evaluation.harness import Metric, Progress, Report, check_given
+from conceptry.evaluation.harness import Evaluation, Metric, Progress, Report
 from conceptry.evaluation.harsanyi import metrics as m
 from conceptry.evaluation.harsanyi import plots
-from conceptry.evaluation.harsanyi.client import Explained, explain_samples, record_of
-from conceptry.evaluation.harsanyi.data import SampleData, file_samples, load_samples, table_samples
-from conceptry.evaluation.harsanyi.plots import STYLES, VIEWS, save_records
-from conceptry.evaluation.harsanyi.summary import describe, describe_summary, draw_summary, summarise
+from conceptry.evaluation.harsanyi.client import SampleExplanation, explain_samples
+from conceptry.evaluation.harsanyi.data import SampleData, load_samples, table_samples
+from conceptry.evaluation.harsanyi.summary import describe_summary, draw_summary, summarise
 from conceptry.evaluation.isolation.client import Predict
-from conceptry.models.errors import InputError
 
 CURVE = 80  # patterns, as many as denoising keeps at most
 ERROR_AT = (5, 10, 20, 40)
 MAX_ORDER = 4  # salient patterns of more players are counted together
-MAX_SAMPLES = 20  # of files to explain
 
-_METRICS = {
+METRICS = {
     "salient": Metric("lower", ".1f", "patterns above 5 % of the strongest, mean"),
     **{f"salient_order_{k}": Metric(None, ".2f", f"of them with {k} players") for k in range(1, MAX_ORDER + 1)},
     f"salient_order_over_{MAX_ORDER}": Metric(None, ".2f", f"of them with more than {MAX_ORDER} players"),
@@ -51,111 +45,63 @@ _METRICS = {
     "model_calls": Metric("lower", ",.0f", "masked inputs the model was asked per sample, mean"),
     "seconds": Metric("lower", ".3f", "seconds per sample, median"),
 }
+HEADLINE = (
+    "salient",
+    "kept",
+    "explain_ratio",
+    "square_error",
+    "error_at_10",
+    "error_at_20",
+    "l1",
+    "l1_ratio",
+    "total_effect",
+    "residual_max",
+    "graph_nodes",
+    "graph_edges",
+    "model_calls",
+    "seconds",
+)
 
 
-class HarsanyiHarness:
-    """See `conceptry.evaluation.harness.Harness`."""
-
-    revision = 1
-    metrics: Mapping[str, Metric] = _METRICS
-    views = VIEWS
-    styles = tuple(STYLES)
-    suffixes = (".png", ".svg", ".pdf", ".html")
-    beside = False
-    headline = (
-        "salient",
-        "kept",
-        "explain_ratio",
-        "square_error",
-        "error_at_10",
-        "error_at_20",
-        "l1",
-        "l1_ratio",
-        "total_effect",
-        "residual_max",
-        "graph_nodes",
-        "graph_edges",
-        "model_calls",
-        "seconds",
-    )
-
-    def load_data(self, name: str | None, params: Mapping[str, str], size: int | None, seed: int) -> SampleData:
-        return load_samples(name, params, size, seed)
-
-    def table_data(
-        self, table: pd.DataFrame, labels: Sequence[object] | None, name: str, params: Mapping[str, str]
-    ) -> SampleData:
-        return table_samples(table, labels, name)
-
-    def evaluate(self, predict: Predict, data: SampleData, progress: Progress) -> Report:
-        explain_samples(predict, data.samples[:1])  # what happens once only is not timed
-        explained = explain_samples(predict, data.samples, lambda share: progress("explaining samples", share))
-        curves = [m.error_curve(e.v, e.i, CURVE) for e in explained]
-        errors, ratios = (np.mean([curve[k] for curve in curves], axis=0) for k in (0, 1))
-        report = Report(_measured(explained, errors))
-        curve = pd.DataFrame({"kept": np.arange(CURVE + 1), "error": errors, "ratio": ratios})
-        sums = _order_sums(explained)
-        report.tables |= {"error_curve": curve, "patterns": _patterns(explained), "orders": _order_table(sums)}
-        effects = [e.i for e in explained]
-        report.figures |= {
-            "strengths": plots.draw_strengths(effects),
-            "cumulative": plots.draw_cumulative(effects),
-            "error_curve": plots.draw_error_curve(curve, report.metrics["kept"]),
-            "orders": _draw_orders(explained, sums),
-        }
-        learning = [np.asarray(e.answer["learning"], dtype=np.float64) for e in explained]
-        if all(map(len, learning)):
-            report.figures["optimisation"] = plots.draw_optimisation(learning)
-        return report
-
-    def agreement(self, tables: Mapping[int, pd.DataFrame]) -> pd.DataFrame:
-        """Mean Jaccard index of the kept patterns of each two versions, from their tables `patterns`.
-
-        The tables are of the same samples; one of which a version keeps nothing is not in its table.
-        """
-        kept = {number: _by_sample(table) for number, table in tables.items()}
-        samples = sorted({sample for patterns in kept.values() for sample in patterns})
-        numbers = sorted(kept)
-        patterns = {number: [kept[number].get(sample, set()) for sample in samples] for number in numbers}
-        values = [[m.mean_jaccard(patterns[a], patterns[b]) for b in numbers] for a in numbers]
-        return pd.DataFrame(values, index=pd.Index(numbers), columns=numbers)
-
-    def check_request(self, files: list[Path], targets: Sequence[str], params: Mapping[str, str]) -> list[str]:
-        given = check_given("harsanyi", files, targets, most=1)
-        count = sum(len(file_samples(file)[1]) for file in files)
-        if count > MAX_SAMPLES:
-            raise InputError(f"the files hold {count} samples; at most {MAX_SAMPLES} are explained at once")
-        return given
-
-    def records(
-        self, predict: Predict, files: list[Path], params: Mapping[str, Any], targets: Sequence[str] = ()
-    ) -> list[dict]:
-        records = []
-        params = {**params, "target": targets[0]} if targets else params
-        for file in files:
-            samples = file_samples(file)[1]
-            for row, explained in enumerate(explain_samples(predict, samples, params=params)):
-                source = f"{file}, row {row}" if len(samples) > 1 else str(file)
-                records.append(record_of(explained, source))
-        return records
-
-    def save(self, records: list[dict], output: Path, view: str | None, style: Mapping[str, Any]) -> list[Path]:
-        return save_records(records, output, view or VIEWS[0], style)
-
-    def describe(self, records: list[dict]) -> RenderableType:
-        return describe(records)
-
-    def summarise(self, predict: Predict, data: SampleData, label: str | None, progress: Progress) -> dict:
-        return summarise(predict, data, label, lambda share: progress("explaining samples", share))
-
-    def draw_summary(self, record: dict) -> Figure:
-        return draw_summary(record)
-
-    def describe_summary(self, record: dict) -> RenderableType:
-        return describe_summary(record)
+def evaluate(predict: Predict, data: SampleData, progress: Progress) -> Report:
+    """Measure a version on samples."""
+    explain_samples(predict, data.samples[:1])  # what happens once only is not timed
+    explained = explain_samples(predict, data.samples, lambda share: progress("explaining samples", share))
+    curves = [m.error_curve(e.v, e.i, CURVE) for e in explained]
+    errors, ratios = (np.mean([curve[k] for curve in curves], axis=0) for k in (0, 1))
+    report = Report(_measured(explained, errors))
+    curve = pd.DataFrame({"kept": np.arange(CURVE + 1), "error": errors, "ratio": ratios})
+    sums = _order_sums(explained)
+    report.tables |= {"error_curve": curve, "patterns": _patterns(explained), "orders": _order_table(sums)}
+    effects = [e.i for e in explained]
+    report.figures |= {
+        "strengths": plots.draw_strengths(effects),
+        "cumulative": plots.draw_cumulative(effects),
+        "error_curve": plots.draw_error_curve(
+            curve, report.metrics["kept"], (report.metrics["square_error"], report.metrics["explain_ratio"])
+        ),
+        "orders": _draw_orders(explained, sums),
+    }
+    learning = [np.asarray(e.answer["learning"], dtype=np.float64) for e in explained]
+    if all(map(len, learning)):
+        report.figures["optimisation"] = plots.draw_optimisation(learning)
+    return report
 
 
-def _measured(explained: Sequence[Explained], errors: np.ndarray) -> dict[str, float]:
+def agreement(tables: Mapping[int, pd.DataFrame]) -> pd.DataFrame:
+    """Mean Jaccard index of the kept patterns of each two versions, from their tables `patterns`.
+
+    The tables are of the same samples; one of which a version keeps nothing is not in its table.
+    """
+    kept = {number: _by_sample(table) for number, table in tables.items()}
+    samples = sorted({sample for patterns in kept.values() for sample in patterns})
+    numbers = sorted(kept)
+    patterns = {number: [kept[number].get(sample, set()) for sample in samples] for number in numbers}
+    values = [[m.mean_jaccard(patterns[a], patterns[b]) for b in numbers] for a in numbers]
+    return pd.DataFrame(values, index=pd.Index(numbers), columns=numbers)
+
+
+def _measured(explained: Sequence[SampleExplanation], errors: np.ndarray) -> dict[str, float]:
     def mean(values: Sequence[float] | np.ndarray) -> float:
         return float(np.mean(values))
 
@@ -186,7 +132,7 @@ def _measured(explained: Sequence[Explained], errors: np.ndarray) -> dict[str, f
     }
 
 
-def _patterns(explained: Sequence[Explained]) -> pd.DataFrame:
+def _patterns(explained: Sequence[SampleExplanation]) -> pd.DataFrame:
     """One row for each kept pattern of each sample."""
     return pd.DataFrame(
         [
@@ -206,7 +152,7 @@ def _by_sample(table: pd.DataFrame) -> dict[str, set[tuple[str, str]]]:
     return kept
 
 
-def _order_sums(explained: Sequence[Explained]) -> dict[str, np.ndarray]:
+def _order_sums(explained: Sequence[SampleExplanation]) -> dict[str, np.ndarray]:
     """Mean number and mean strength of salient patterns by order, AND and OR apart: (largest n + 1,) each."""
     most = max(e.n for e in explained)
     sums = {name: np.zeros(most + 1) for name in ("counts", "strengths", "or_counts", "or_strengths")}
@@ -224,6 +170,20 @@ def _order_table(sums: Mapping[str, np.ndarray]) -> pd.DataFrame:
     return pd.DataFrame({"order": np.arange(len(sums["counts"]))} | dict(sums))
 
 
-def _draw_orders(explained: Sequence[Explained], sums: Mapping[str, np.ndarray]) -> Figure:
+def _draw_orders(explained: Sequence[SampleExplanation], sums: Mapping[str, np.ndarray]) -> Figure:
     split = any(len(e.answer["or_interactions"]) for e in explained)
     return plots.draw_orders(**{name: values for name, values in sums.items() if split or not name.startswith("or_")})
+
+
+EVALUATION = Evaluation(
+    revision=1,
+    metrics=METRICS,
+    headline=HEADLINE,
+    load_data=load_samples,
+    table_data=lambda table, labels, name, params: table_samples(table, labels, name),
+    evaluate=evaluate,
+    summarise=summarise,
+    draw_summary=draw_summary,
+    describe_summary=describe_summary,
+    agreement=agreement,
+)

@@ -26,7 +26,7 @@ __all__ = [
 
 
 def salient_by_order(i: np.ndarray, n: int) -> np.ndarray:
-    """How many salient interactions have 0, 1, ..., n players: (n + 1,)."""
+    """Count the salient interactions that have 0, 1, ..., n players: (n + 1,)."""
     return np.bincount(subset_sizes(n)[salient(i) % 2**n], minlength=n + 1)
 
 

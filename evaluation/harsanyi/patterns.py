@@ -1,4 +1,4 @@
-"""What the pictures of one explanation share: the page with its header, players with their values, cells of a picture.
+"""Figures of one explanation: its strongest patterns on the sample, and an overview of patterns and Shapley values.
 
 A record is what a served explanation says of one sample, with the sample itself: {"file", "modality", "sample",
 "groups", "target", "v_full", "v_empty", "patterns": [{"players", "effect", "kind"}], "shapley": [{"player", "value"}],
@@ -6,11 +6,8 @@ A record is what a served explanation says of one sample, with the sample itself
 "words"}, or {"picture": PIL image, "segments": (H, W), -1 outside all players}. Player k is column k, or word k, or
 segment k; with groups, {player: its columns} or {player: its words, which follow on those of the player before}.
 
-Everything is placed in points from the top left corner, so what is long makes a figure taller and never overlaps.
-
-One explanation as pictures: its strongest patterns on the sample, and an overview of patterns and Shapley values.
-
-`pattern_page` says what a record holds.
+Both figures share a page with a header. Everything is placed in points from the top left corner, so what is long makes
+a figure taller and never overlaps.
 """
 
 import json
@@ -29,7 +26,7 @@ from conceptry.evaluation.harsanyi.marks import number, shortened, sign_colour, 
 
 MARGIN, GAP, LINE = 14.0, 22.0, 19.0  # points: around the figure, between panels, from a line of words to the next
 SIZE = 10  # of words and names
-THUMB = 72.0  # points: the whole picture in the header
+THUMB = 72.0  # points: the whole image in the header
 
 
 def strongest(record: dict) -> list[dict]:
@@ -44,8 +41,8 @@ def begin(
     A figure with its header (target, sample, rewards, how much is kept) and `height` points of room under it: axes to
     write on, a function that puts axes at a place, and where the room begins.
     """
-    picture = record["sample"].get("picture") if record["modality"] == "image" else None
-    room = width - (THUMB + GAP if picture else 0)
+    image = record["sample"].get("picture") if record["modality"] == "image" else None
+    room = width - (THUMB + GAP if image else 0)
     source = f", {record['file']}" if record.get("file") else ""
     heads = [(wrapped(f"{record['target']}{source}", room, 13, 2), 13.0, INK)]
     if record["modality"] == "text":
@@ -57,7 +54,7 @@ def begin(
     )
     heads.append((wrapped(facts, room, 9, 3), 9.0, MUTED))
     heights = [size * 1.25 * (1 + text.count("\n")) + 5 for text, size, _ in heads]
-    start = max(sum(heights), THUMB if picture else 0) + 8
+    start = max(sum(heights), THUMB if image else 0) + 8
     wide, tall = width + 2 * MARGIN, start + height + 2 * MARGIN
     figure = new_figure(wide / 72, tall / 72)
     figure.set_layout_engine("none")
@@ -71,9 +68,9 @@ def begin(
     page.set_ylim(start + height, 0)
     for (text, size, colour), y in zip(heads, np.cumsum([0.0, *heights]), strict=False):
         page.text(0, y, text, fontsize=size, color=colour, va="top", linespacing=1.15, parse_math=False)
-    if picture:
+    if image:
         whole = place(width - THUMB, 0, THUMB, THUMB)
-        whole.imshow(picture.convert("RGB"), interpolation="nearest" if max(picture.size) <= 128 else "antialiased")
+        whole.imshow(image.convert("RGB"), interpolation="nearest" if max(image.size) <= 128 else "antialiased")
         whole.set_axis_off()
         whole.set_anchor("NE")
     return page, place, start
@@ -99,7 +96,7 @@ def _value(value: object) -> str:
 
 
 def show_kept(axes: Axes, record: dict, pattern: dict, anchor: Literal["NW", "E"]) -> None:
-    """The picture with the pattern's cells as they are, framed in the colour of the sign, and the others faded."""
+    """The image with the pattern's cells as they are, framed in the colour of the sign, and the others faded."""
     players = json.loads(record["graph"])["players"]
     segments = np.asarray(record["sample"]["segments"])
     kept = np.isin(segments, [players.index(name) for name in pattern["players"]])
@@ -125,11 +122,11 @@ CONTEXT, LONG = 4, 60  # words shown around a marked one where a text has more t
 def draw_patterns(record: dict, top: int = 6) -> Figure:
     """The `top` strongest patterns of one explanation, each on the sample: words, column values or cells marked."""
     patterns = strongest(record)[:top]
-    picture = record["modality"] == "image"
-    columns = min(max(len(patterns), 1), 3 if picture else 2)
-    width = 165.0 if picture else 270.0
+    is_image = record["modality"] == "image"
+    columns = min(max(len(patterns), 1), 3 if is_image else 2)
+    width = 165.0 if is_image else 270.0
     total = max(columns * (width + GAP) - GAP, 400.0)
-    if picture:
+    if is_image:
         shape = np.shape(record["sample"]["segments"])
         drawings = []
         heights = [width * min(shape[0] / shape[1], 2.0)] * len(patterns)
@@ -149,7 +146,7 @@ def draw_patterns(record: dict, top: int = 6) -> Figure:
         page.text(left, y, effect, fontsize=12, fontweight="bold", color=colour, va="top")
         # Bold letters are wider than those that are measured.
         page.text(left + text_width(effect, 12) * 1.2 + 8, y + 2, _kind(pattern), fontsize=9, color=MUTED, va="top")
-        if picture:
+        if is_image:
             show_kept(place(left, y + LINE, width, heights[k]), record, pattern, "NW")
             continue
         for x, text, line, marked in drawings[k]:
@@ -171,9 +168,9 @@ def draw_explanation(record: dict) -> Figure:
     """An overview: target and rewards, the strongest patterns as signed bars, Shapley values beside them."""
     patterns = strongest(record)
     shown, shares = patterns[:MAX_BARS], sorted(record["shapley"], key=lambda entry: -abs(entry["value"]))
-    picture = record["modality"] == "image"
-    names, bars = 130.0 if picture else 170.0, 190.0
-    thumb = 42.0 if picture else 0.0
+    is_image = record["modality"] == "image"
+    names, bars = 130.0 if is_image else 170.0, 190.0
+    thumb = 42.0 if is_image else 0.0
     total = 2 * (names + bars) + GAP
     labels = [_label(record, pattern, names - thumb - 8) for pattern in shown]
     shares_labels = [valued(record, entry["player"], names - thumb - 8) for entry in shares]
@@ -204,7 +201,7 @@ def draw_explanation(record: dict) -> Figure:
             spot = y + LINE + 6 + middle
             right = left + names - 8 - thumb
             page.text(right, spot, label, fontsize=SIZE, color=INK, va="center", ha="right", parse_math=False)
-            if picture:
+            if is_image:
                 small = place(left + names - thumb - 4, spot - thumb / 2 + 2, thumb - 4, thumb - 4)
                 show_kept(small, record, entry, "E")
     if len(patterns) > len(shown):

@@ -37,6 +37,7 @@ from conceptry.models.harsanyi.graph import AndOrGraph
 from conceptry.models.harsanyi.interactions.indices import SALIENT_SHARE
 
 VIEWS = ("graph", "patterns", "explanation")
+SUFFIXES = (".png", ".svg", ".pdf", ".html")
 # of the view graph; see `draw_graph`
 STYLES: dict[str, type] = {"title": str, "highlight": str, "colours": str, "max_patterns": int, "rows": int}
 AND_COLOUR, OR_COLOUR = "#3d4b5c", "#c3ccd6"  # kinds are told in grey: blue and orange mean signs
@@ -142,15 +143,22 @@ def draw_cumulative(interactions_by_row: Sequence[np.ndarray]) -> Figure:
 
 
 def draw_error_curve(
-    table: pd.DataFrame, registered: float | None = None, *, max_error: float = 0.1, min_ratio: float = 0.95
+    table: pd.DataFrame,
+    registered: float | None = None,
+    measured: tuple[float, float] | None = None,
+    *,
+    max_error: float = 0.1,
+    min_ratio: float = 0.95,
 ) -> Figure:
     """
-    What keeping fewer patterns costs: normalised error and explain ratio against the number kept.
+    Draw what keeping fewer patterns costs: normalised error and explain ratio against the number kept.
 
     Args:
         table: columns kept, error (square error over the sum of v^2) and ratio (explain ratio); several rows of one
             `kept` (several samples) are drawn as their median
         registered: number of patterns that the registered version keeps; left out, the fewest within both limits
+        measured: error and ratio of the registered version, which the curve does not hold where each sample keeps a
+            number of its own; left out, they are read off the curve
         max_error, min_ratio: limits of the registered version, drawn as lines
     """
     if not (table["kept"].to_numpy() >= 1).any():
@@ -164,9 +172,10 @@ def draw_error_curve(
     upper, lower = figure.subplots(2, 1, sharex=True)
     upper.set_title("What is lost when only the strongest patterns are kept", loc="left", fontsize=11)
     shown = np.maximum(errors, FLOOR)
-    for axes, values, limit, name in (
-        (upper, shown, max_error, "normalised error (log scale)"),
-        (lower, ratios, min_ratio, "explain ratio"),
+    error, ratio = measured or (None, None)
+    for axes, values, level, limit, name in (
+        (upper, shown, error, max_error, "normalised error (log scale)"),
+        (lower, ratios, ratio, min_ratio, "explain ratio"),
     ):
         quiet(axes, grid="both")
         axes.plot(kept, values, color=ACCENT, linewidth=1.8, **dots(kept))
@@ -175,7 +184,7 @@ def draw_error_curve(
         axes.set_ylabel(name)
         if at is not None:
             axes.axvline(at, color=SECOND, linewidth=0.8, linestyle=(0, (1, 2)))
-            level = np.interp(at, kept, values)
+            level = np.interp(at, kept, values) if level is None else max(level, FLOOR)
             axes.scatter([at], [level], s=110, facecolors="none", edgecolors=SECOND, linewidths=2.2, zorder=3)
     if chosen is not None and at is not None:
         origin = "as registered" if registered is not None else "fewest within both limits"
@@ -185,10 +194,11 @@ def draw_error_curve(
             ha="right" if np.log(at) > np.log(kept.min() * kept.max()) / 2 else "left",
         )  # fmt: skip
     upper.set_yscale("log")
-    upper.set_ylim(min(shown.min(), max_error) / 2, max(shown.max(), max_error) * 12)
+    levels = [max_error, *shown, *([] if error is None else [max(error, FLOOR)])]
+    upper.set_ylim(min(levels) / 2, max(levels) * 12)
     upper.yaxis.set_minor_locator(NullLocator())
     upper.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
-    lower.set_ylim(min(0.9, ratios.min()) - 0.03, 1.02)
+    lower.set_ylim(min(0.9, ratios.min(), 1.0 if ratio is None else ratio) - 0.03, 1.02)
     count_axis(lower, kept.max(), "patterns kept", first=kept.min())
     upper.tick_params(labelbottom=False)
     return figure
@@ -287,12 +297,13 @@ def _descending(interactions_by_row: Sequence[np.ndarray]) -> np.ndarray:
     return table
 
 
-def save_records(records: list[dict], output: Path, view: str, style: Mapping[str, Any]) -> list[Path]:
+def save_records(records: Sequence[dict], output: Path, view: str | None, style: Mapping[str, Any]) -> list[Path]:
     """Write each record to a file, numbered where there are several; returns the files.
 
     Suffix .html gives a page, any other a picture of the kind `view`. `style` holds options of `draw_graph`, of which a
     page takes the title only. Raises InputError for a style that does not go with the file.
     """
+    view = view or VIEWS[0]
     _check_style(style, view, output.suffix)
     numbered = [output.with_stem(f"{output.stem}-{k}") for k in range(len(records))]
     files = [output] if len(records) == 1 else numbered

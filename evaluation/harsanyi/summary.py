@@ -1,17 +1,14 @@
-"""The patterns of a data set, or of one class of it.
+"""Patterns of a data set, or of one class of it.
 
 | field | meaning |
 |---|---|
 | weight | mean |effect| of a pattern over all samples, those that do not keep it included |
 | effect | mean effect over the samples that keep it |
 | share | share of samples that keep it |
-
-Harsanyi explanations for the terminal.
 """
 
 import math
 from collections import defaultdict
-from collections.abc import Callable
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -19,48 +16,27 @@ from rich.console import Group, RenderableType
 from rich.markup import escape
 from rich.table import Table
 
-from conceptry.evaluation.data import labelled
+from conceptry.evaluation.data import items_of
 from conceptry.evaluation.drawing.style import INK, MUTED, new_figure, quiet
+from conceptry.evaluation.harness import Progress
 from conceptry.evaluation.harsanyi.client import explain_samples
 from conceptry.evaluation.harsanyi.data import SampleData
 from conceptry.evaluation.harsanyi.marks import plain, shortened, sign_colour, signed
 from conceptry.evaluation.isolation.client import Predict
 from conceptry.evaluation.tables import summary_title
 
-SHOWN = 12  # patterns of each sample
-
-
-def describe(records: list[dict]) -> RenderableType:
-    """For each sample what is explained, then its strongest patterns, one a line."""
-    return Group(*(_described(record) for record in records))
-
-
-def _described(record: dict) -> RenderableType:
-    target, patterns = escape(record["target"]), record["patterns"]
-    title = (
-        f"{escape(record['file'])}: {target} {record['v_full']:+.3f}, {record['v_empty']:+.3f} at the baseline; "
-        f"{record['n_kept']} patterns kept, explain ratio {record['explain_ratio']:.3f}, "
-        f"squared error {record['square_error']:.2%}"
-    )
-    table = Table(show_header=False, box=None, padding=(0, 1, 0, 2))
-    for pattern in patterns[:SHOWN]:
-        table.add_row(f"{pattern['effect']:+.3f}", escape(pattern_name(pattern)))
-    if len(patterns) > SHOWN:
-        table.add_row("", f"and {len(patterns) - SHOWN} more", style="dim")
-    return Group(title, table, "")
-
 
 def pattern_name(pattern: dict) -> str:
-    """The players of a pattern, joined by its kind."""
+    """Name of a pattern: its players, joined by its kind."""
     return f" {pattern['kind'].upper()} ".join(pattern["players"])
 
 
-def summarise(predict: Predict, data: SampleData, label: str | None, progress: Callable[[float], None]) -> dict:
-    """Every pattern that is kept in some sample, with weight, effect and share, heaviest first; JSON-ready."""
-    samples = labelled(data.samples, label, data.name)
+def summarise(predict: Predict, data: SampleData, label: str | None, progress: Progress) -> dict:
+    """List every pattern that is kept in some sample, with weight, effect and share, heaviest first; JSON-ready."""
+    samples = items_of(data.samples, label, data.name)
     effects: dict[str, list[float]] = defaultdict(list)
     kept, ratio = [], []
-    for explained in explain_samples(predict, samples, progress):
+    for explained in explain_samples(predict, samples, lambda share: progress("explaining samples", share)):
         kept.append(explained.answer["n_kept"])
         ratio.append(explained.answer["explain_ratio"])
         for pattern in explained.answer["patterns"]:
@@ -91,7 +67,7 @@ def _facts(record: dict) -> str:
 
 
 def describe_summary(record: dict) -> RenderableType:
-    """A line of facts, then one line for each pattern."""
+    """Summary for the terminal: a line of facts, then one line for each pattern."""
     table = Table(show_header=True, header_style="dim", box=None, padding=(0, 1, 0, 2))
     table.add_column("pattern")
     for heading in ("mean |effect|", "mean effect", "kept in"):
@@ -104,7 +80,7 @@ def describe_summary(record: dict) -> RenderableType:
 
 
 def draw_summary(record: dict) -> Figure:
-    """The patterns as bars of their mean strength, coloured and marked by the sign of their mean effect."""
+    """Draw the patterns as bars of their mean strength, coloured and marked by the sign of their mean effect."""
     entries = record["concepts"]
     weights = np.array([entry["weight"] for entry in entries])
     figure = new_figure(7.6, 0.3 * max(len(entries), 3) + 0.9)

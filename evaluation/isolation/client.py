@@ -27,7 +27,7 @@ class Answer(NamedTuple):
 
 
 class Predict(Protocol):
-    """How a harness asks a version."""
+    """Ask a version: a table of rows in, its answer out."""
 
     def __call__(self, rows: pd.DataFrame, params: Mapping[str, Any] | None = None) -> Answer: ...
 

@@ -42,7 +42,7 @@ class UnitCase:
 
     @property
     def label(self) -> str | None:
-        """Its layer in the registered network, or the group of units that it belongs to."""
+        """Layer of the unit in the registered network, or the group of units that it belongs to."""
         return self.layer if self.group == OWN else self.group
 
     @cached_property
@@ -66,6 +66,7 @@ def _png(pixels: np.ndarray) -> bytes:
 
 
 ROWS = 32  # of a request: a bounded number of images is in memory at once
+EXEMPLARS: Mapping[str, Any] = {"exemplars": True}  # parameters: registered units come with theirs
 OWN_ROWS = 64  # the same for registered units, of which a request holds the names alone
 
 

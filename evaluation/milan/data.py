@@ -1,4 +1,4 @@
-"""Units that milan versions are evaluated on: exemplars with masks, and what is known of each.
+"""Units that MILAN versions are evaluated on: exemplars with masks, and what is known of each.
 
 | name | what | truth |
 |---|---|---|
@@ -6,7 +6,7 @@
 | `milannotations:ROOT#KEY` | units of MILANNOTATIONS; `ROOT#KEY@IMAGENET` where they need that folder | texts |
 | `units:own` | the version's own registered units | none |
 
-Units of the emoji world as cases: what is true of each is known, down to the pixels of every concept.
+What is true of units of the emoji world is known down to the pixels of every concept. They come in groups:
 
 | group | units | exemplars | truth |
 |---|---|---|---|
@@ -27,7 +27,7 @@ from typing import ClassVar
 import numpy as np
 import pandas as pd
 
-from conceptry.evaluation.data import EvaluationData, sampled
+from conceptry.evaluation.data import EvaluationData, draw_sample
 from conceptry.evaluation.milan.client import ANNOTATED, COLOURS, OWN, PLANTED, UnitCase, own_case
 from conceptry.evaluation.milan.metrics import EMOJI, baselines, mean_embeddings
 from conceptry.models.errors import InputError
@@ -147,12 +147,12 @@ class UnitData(EvaluationData):
 
     @cached_property
     def baselines(self) -> dict[str, list[str]]:
-        """What each baseline says of each unit: see `baselines`."""
+        """Texts of each baseline for all units, see `metrics.baselines`."""
         return baselines(self.cases)
 
     @cached_property
     def embedded(self) -> np.ndarray:
-        """What the CLIP score compares descriptions of units with pictures to; (n, d)."""
+        """Mean embeddings of the exemplars (n, d), to which the CLIP score compares descriptions."""
         shown = [(c.images, c.masks) for c in self.cases if c.images is not None and c.masks is not None]
         return mean_embeddings(self.encoder, shown)
 
@@ -172,7 +172,7 @@ def load_units(name: str | None, params: Mapping[str, str], size: int | None, se
     if name == DEFAULT:
         cases, controls = emoji_cases(size or DEFAULT_SIZE, seed)
     elif name == OWN_UNITS:
-        cases = sampled(own_cases(params), size, seed)
+        cases = draw_sample(own_cases(params), size, seed)
     elif scheme == "milannotations" and rest:
         cases = _annotations(rest, size or DEFAULT_SIZE, seed)
     else:
@@ -227,24 +227,15 @@ def _annotations(rest: str, size: int, seed: int) -> list[UnitCase]:
     if not key:
         raise InputError(f"milannotations:ROOT#KEY needs a key after #, got milannotations:{rest}")
     units = load_annotations(Path(root), key, Path(imagenet) if imagenet else None)
-    chosen = sampled([_Row(index) for index in range(len(units))], size, seed)
     cases = []
-    for row in chosen:
-        found = units[row.index]
+    for index in draw_sample(range(len(units)), size, seed):
+        found = units[index]
         exemplars = found.exemplars
         where = f"{exemplars.layer}:{exemplars.unit}"
         cases.append(
             UnitCase(ANNOTATED, where, images=exemplars.images, masks=exemplars.masks, references=found.captions)
         )
     return cases
-
-
-@dataclass(frozen=True)
-class _Row:
-    """A row of annotations, before it is read."""
-
-    index: int
-    label: None = None
 
 
 def _digest(cases: Sequence[UnitCase], known: Sequence[str] = ()) -> str:

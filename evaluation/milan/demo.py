@@ -12,7 +12,7 @@ from conceptry.evaluation.demo import Tour
 from conceptry.evaluation.milan.data import UnitData, load_units
 from conceptry.registry import Requirement
 
-MODEL, DATA, PICTURES = "zoo:scenes", "zoo:emoji-scenes", 2000
+MODEL, DATA, IMAGES = "zoo:scenes", "zoo:emoji-scenes", 2000
 EXEMPLARS = "exemplars"  # folder below the demo's own; its versions share them
 WORDS = "clip-dissect"
 SEARCHES: tuple[dict[str, Any], ...] = (
@@ -42,7 +42,7 @@ def _exemplars(output: Path) -> Path:
     network = load_network(MODEL, "cpu")
     layers = default_layers(network.module)
     if not folder.is_dir() or set(layers) - set(layers_in(folder)):
-        compute_exemplars(network, open_source(DATA, PICTURES), layers, folder, name=MODEL)
+        compute_exemplars(network, open_source(DATA, IMAGES), layers, folder, name=MODEL)
     return folder
 
 
@@ -60,18 +60,18 @@ def _units(output: Path) -> list[Path]:
     with table.open("w", newline="", encoding="utf-8") as stream:
         writer = csv.writer(stream)
         writer.writerow(["layer", "unit"])
-        writer.writerows(_telling(_exemplars(output)))
+        writer.writerows(_telling_units(_exemplars(output)))
     return [table]
 
 
-def _telling(folder: Path) -> Iterator[tuple[str, int]]:
-    """Of each layer a unit whose exemplars share an object, and one whose exemplars share a colour or a pattern."""
+def _telling_units(folder: Path) -> Iterator[tuple[str, int]]:
+    """Choose two units of each layer: exemplars of one share an object, those of the other a colour or a pattern."""
     from conceptry.models.milan.exemplars.records import read_results
     from conceptry.models.milan.exemplars.sources import SceneSource
     from conceptry.models.zoo.emoji_world.emoji import OBJECTS
 
-    scenes = SceneSource(DATA, PICTURES).scenes
-    frequency = Counter(word for index in range(PICTURES) for word in scenes.concepts(index))
+    scenes = SceneSource(DATA, IMAGES).scenes
+    frequency = Counter(word for index in range(IMAGES) for word in scenes.concepts(index))
     taken: set[str] = set()
     for layer, exemplars in read_results(folder).items():
         for of_objects in (True, False):
@@ -79,7 +79,7 @@ def _telling(folder: Path) -> Iterator[tuple[str, int]]:
             for unit, ids in zip(exemplars.units.tolist(), exemplars.ids.tolist(), strict=True):
                 shown = Counter(word for index in ids for word in scenes.concepts(index))
                 shares = {
-                    word: count / len(ids) - frequency[word] / PICTURES
+                    word: count / len(ids) - frequency[word] / IMAGES
                     for word, count in shown.items()
                     if (word in OBJECTS) == of_objects and word not in taken
                 }
@@ -110,7 +110,7 @@ TOUR = Tour(
     rank=_rank,
     rule=f"most units described by exactly their two properties among versions with planted >= {MIN_PLANTED:g}",
     samples=_units,
-    pictures=[("units.png", None)],
+    figures=[("units.png", None)],
     request=_request,
     beside=_beside,
 )

@@ -1,6 +1,6 @@
-"""Metrics of milan versions: what is right, how it is worded, how much of a vocabulary is used, and how fast.
+"""Metrics of MILAN versions: what is right, how it is worded, how much of a vocabulary is used, and how fast.
 
-CLIP score: how near a description is to what the unit is active on, to a dual encoder that had no part in it.
+The CLIP score says how near a description is to what the unit is active on, to a dual encoder that had no part in it:
 
 | symbol | meaning | shape |
 |---|---|---|
@@ -12,7 +12,7 @@ CLIP score: how near a description is to what the unit is active on, to a dual e
 The encoder of the emoji world reads only the words that it was trained on, so that a description is handed to it as
 the caption of what it names: "dogs or cats" as "a dog and a cat"; one that names nothing it knows counts 0.
 
-What baselines say of the same units, asked of the data alone: it is the same for every version.
+Baselines describe the same units from the data alone, so that they are the same for every version:
 
 | baseline | needs | says |
 |---|---|---|
@@ -76,7 +76,7 @@ _WORD = re.compile(r"[^\W_]+(?:[-'\u2019][^\W_]+)*")
 
 
 def right_names(texts: Sequence[str], described: Sequence[CaseDescription]) -> dict[str, float]:
-    """How often `texts`, one for each unit, say what is true of it, for the groups of units that there are."""
+    """Share of `texts`, one for each unit, that say what is true of it, by group of units."""
     pairs = [(text, d.case.group, d.case.truth) for text, d in zip(texts, described, strict=True) if d.case.truth]
     found = {}
     for name, single in (("property_set", False), ("property_set_single", True)):
@@ -191,7 +191,7 @@ def clip_score(encoder: str, texts: Sequence[str], means: np.ndarray) -> float:
 
 
 def emoji_caption(text: str) -> str:
-    """What a description names, in words of the emoji encoder: "red stripes" as "a red striped background"."""
+    """Put what a description names in words of the emoji encoder: "red stripes" as "a red striped background"."""
     named = properties(text)
     nouns = " and ".join(with_article(word) for word in OBJECTS if word in named)
     ground = " ".join(word for word in (*COLOUR_WORDS, *PATTERNS) if word in named)
@@ -206,11 +206,11 @@ def _encoder(name: str) -> Any:
     return load_encoder(name)
 
 
-REFERENCE_PICTURES = 1000  # by which the baselines know how frequent words and concepts are
+REFERENCE_IMAGES = 1000  # by which the baselines know how frequent words and concepts are
 
 
 def baselines(cases: Sequence[UnitCase]) -> dict[str, list[str]]:
-    """By baseline a text for each unit, "" where it names none.
+    """Describe units by each baseline: a text for each unit, "" where it names none.
 
     Only for units of the emoji world: elsewhere neither the pixels of concepts nor a fitting vocabulary is known.
     """
@@ -238,8 +238,8 @@ def _clip_dissected(cases: Sequence[UnitCase]) -> list[str]:
 def _reference() -> "list[Scene]":
     from conceptry.models.zoo.emoji_world.scenes import EmojiScenes
 
-    scenes = EmojiScenes("train", REFERENCE_PICTURES)
-    return [scenes[index] for index in range(REFERENCE_PICTURES)]
+    scenes = EmojiScenes("train", REFERENCE_IMAGES)
+    return [scenes[index] for index in range(REFERENCE_IMAGES)]
 
 
 @cache
@@ -255,5 +255,5 @@ def _describer() -> "ClipDissect":
     from conceptry.models.encoders.load import load_encoder
     from conceptry.models.milan.baselines.clip_dissect import build_clip_dissect
 
-    pictures = (Image.fromarray(np.ascontiguousarray(scene.image)) for scene in _reference())
-    return build_clip_dissect(load_encoder("zoo:emoji-clip"), VOCABULARY, pictures)
+    images = (Image.fromarray(np.ascontiguousarray(scene.image)) for scene in _reference())
+    return build_clip_dissect(load_encoder("zoo:emoji-clip"), VOCABULARY, images)

@@ -63,7 +63,7 @@ def draw(records: Sequence[dict], view: str | None = None, **style: Any) -> Figu
             part = slice(line * SHOWN, (line + 1) * SHOWN)
             images, masks = same[0]["images"][part], same[0]["masks"][part]
             place = (MARGIN + TEXT, top + line * (CELL + SPACE), len(images) * (CELL + SPACE) - SPACE, CELL)
-            page.picture(*place, _strip(images, masks))
+            page.image(*place, _strip(images, masks))
         if not same[0]["images"]:
             page.text(MARGIN + TEXT, top + CELL / 2, "no exemplars were delivered", 8, MUTED, va="center")
         top += height
@@ -114,7 +114,7 @@ def _lines(same: Sequence[dict]) -> list[tuple[str, float, str, str]]:
 
 
 def unit_name(record: dict) -> str:
-    """How a unit is named in pictures and tables: its layer and number, or what the data calls it."""
+    """Name of a unit in figures and tables: its layer and number, or what the data calls it."""
     return f"{record['layer']}, unit {record['unit']}" if record["layer"] else record["sample"]
 
 
@@ -150,7 +150,7 @@ class Page:
             x / self.width, 1 - y / self.height, text, fontsize=size, color=colour, va=va, parse_math=False, **how
         )
 
-    def picture(self, x: float, y: float, width: float, height: float, pixels: np.ndarray) -> None:
+    def image(self, x: float, y: float, width: float, height: float, pixels: np.ndarray) -> None:
         place = (x / self.width, 1 - (y + height) / self.height, width / self.width, height / self.height)
         axes = self.figure.add_axes(place)
         axes.imshow(pixels, interpolation="antialiased", aspect="auto")
@@ -212,8 +212,8 @@ SUFFIXES = (".png", ".svg", ".pdf", ".csv")
 COLUMNS = ("layer", "unit", "description", "score", "log_likelihood", "pmi", "active")
 
 
-def save_records(records: Sequence[dict], output: Path) -> list[Path]:
-    """One picture of all records, or as .csv one row for each; with the column version where there are several."""
+def save_records(records: Sequence[dict], output: Path, view: str | None, style: Mapping[str, Any]) -> list[Path]:
+    """Draw all records, or write a .csv with a row for each, and the column version where there are several."""
     if output.suffix == ".csv":
         columns = ["version", *COLUMNS] if any("version" in record for record in records) else list(COLUMNS)
         with output.open("w", newline="", encoding="utf-8") as stream:
@@ -221,5 +221,5 @@ def save_records(records: Sequence[dict], output: Path) -> list[Path]:
             writer.writeheader()
             writer.writerows(records)
     else:
-        draw(records).savefig(output, dpi=200)
+        draw(records, view, **style).savefig(output, dpi=200)
     return [output]

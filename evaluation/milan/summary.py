@@ -1,15 +1,11 @@
-"""What the units of a network, or of one of its layers, are described by: words, and the units of each.
+"""Words of the descriptions of a network, or of one of its layers, and the units of each.
 
 | field | meaning |
 |---|---|
 | units | units whose description holds the word, singular or plural |
-| share | the same as a share of all units that are described |
-| layers | those units by layer, or by group of units |
-
-Descriptions for the terminal.
+| share | their share of all units that are described |
+| layers | their number by layer, or by group of units |
 """
-
-from collections.abc import Callable, Sequence
 
 from matplotlib.colors import LinearSegmentedColormap, to_rgb
 from matplotlib.figure import Figure
@@ -17,51 +13,52 @@ from rich.console import Group, RenderableType
 from rich.markup import escape
 from rich.table import Table
 
-from conceptry.evaluation.data import labelled
+from conceptry.evaluation.data import items_of
 from conceptry.evaluation.drawing.style import ACCENT, INK, MUTED, new_figure, quiet
+from conceptry.evaluation.harness import Progress
 from conceptry.evaluation.isolation.client import Predict
 from conceptry.evaluation.milan.client import describe_cases
 from conceptry.evaluation.milan.data import UnitData
-from conceptry.evaluation.milan.plots import unit_name
 from conceptry.evaluation.tables import summary_title
 
 MOST_LAYERS = 8  # that bars are stacked of
 
 
-def summarise(predict: Predict, data: UnitData, label: str | None, progress: Callable[[float], None]) -> dict:
-    """Every word with the units that it is said of, the most frequent first; JSON-ready.
+def summarise(predict: Predict, data: UnitData, label: str | None, progress: Progress) -> dict:
+    """List every word with the units whose description holds it, the most frequent first; JSON-ready.
 
     label: a layer, or a group of units, None for all. Articles, prepositions and the like are left out.
     """
     from conceptry.models.milan.words import matches, word_counts  # the package imports torch
 
-    cases = labelled(data.cases, label, data.name)
-    said = [d for d in describe_cases(predict, cases, progress=progress) if d.description]
+    cases = items_of(data.cases, label, data.name)
+    answers = describe_cases(predict, cases, progress=lambda share: progress("describing units", share))
+    units = [unit for unit in answers if unit.description]
     layers = list(dict.fromkeys(str(case.label) for case in cases))
     concepts = []
-    for word in word_counts([d.description for d in said]):
-        held = [str(d.case.label) for d in said if matches(d.description, [word])]
+    for word in word_counts([d.description for d in units]):
+        held = [str(d.case.label) for d in units if matches(d.description, [word])]
         each = {name: held.count(name) for name in layers}
-        concepts.append({"concept": word, "units": len(held), "share": len(held) / len(said), "layers": each})
+        concepts.append({"concept": word, "units": len(held), "share": len(held) / len(units), "layers": each})
     return {
         "data": data.title or data.name,
         "label": label,
         "count": len(cases),
-        "inactive": len(cases) - len(said),
-        "descriptions": len({d.description for d in said}),
+        "inactive": len(cases) - len(units),
+        "descriptions": len({d.description for d in units}),
         "concepts": concepts,
     }
 
 
 def facts(record: dict) -> str:
-    """How many units there are, and how many of them say nothing or the same."""
+    """Count of the units, of their different descriptions, and of those without one."""
     count, inactive = record["count"], record["inactive"]
     text = f"{count:,} unit{'s' * (count != 1)}, {record['descriptions']:,} different descriptions"
     return text + (f", {inactive:,} inactive" if inactive else "")
 
 
 def describe_summary(record: dict) -> RenderableType:
-    """A line of facts, then one line for each word: units that it is said of, by layer where there are several."""
+    """Summary for the terminal: a line of facts, then one line for each word, by layer where there are several."""
     layers = _layers(record)
     table = Table(show_header=True, header_style="dim", box=None, padding=(0, 1, 0, 2))
     table.add_column("word")
@@ -74,7 +71,7 @@ def describe_summary(record: dict) -> RenderableType:
 
 
 def draw_summary(record: dict) -> Figure:
-    """A bar for each word: the units that it is said of, stacked by layer where there are several."""
+    """Draw a bar for each word: the units whose description holds it, stacked by layer where there are several."""
     entries, layers = record["concepts"], _layers(record)
     rows = max(len(entries), 3)
     figure = new_figure(6.8, 0.27 * rows + (1.25 if layers else 0.95))
@@ -105,7 +102,7 @@ def draw_summary(record: dict) -> Figure:
 
 
 def _layers(record: dict) -> list[str]:
-    """The layers, where there are several and few enough to tell apart."""
+    """Layers to tell apart, [] where there is one, or too many."""
     names = list(record["concepts"][0]["layers"]) if record["concepts"] else []
     return names if 1 < len(names) <= MOST_LAYERS else []
 
@@ -116,27 +113,3 @@ def _shades(count: int) -> list[tuple[float, float, float]]:
         return [to_rgb(ACCENT)]
     ramp = LinearSegmentedColormap.from_list("depth", ["#bcd3f8", ACCENT, "#12295c"])
     return [ramp(k / (count - 1))[:3] for k in range(count)]
-
-
-OTHERS = 2
-
-
-def describe(records: Sequence[dict]) -> RenderableType:
-    """One line for each unit: what is said of it, how surely, and the next best descriptions; a table a version."""
-    versions = list(dict.fromkeys(record.get("version", "") for record in records))
-    parts: list[RenderableType] = []
-    for version in versions:
-        table = Table(box=None, header_style="dim", padding=(0, 1, 0, 2))
-        table.add_column("", no_wrap=True)
-        table.add_column("description")
-        table.add_column("score", justify="right", no_wrap=True)
-        table.add_column("PMI", justify="right", no_wrap=True)
-        table.add_column("or")
-        for record in records:
-            if record.get("version", "") == version:
-                others = "; ".join(entry["text"] for entry in record["alternatives"][:OTHERS])
-                numbers = (f"{record['score']:.2f}", f"{record['pmi']:.2f}") if record["description"] else ("", "")
-                said = escape(record["description"]) or "[dim]inactive[/dim]"
-                table.add_row(escape(unit_name(record)), said, *numbers, f"[dim]{escape(others)}[/dim]")
-        parts += [escape(version), table] if version else [table]
-    return Group(*parts, "")

@@ -1,7 +1,8 @@
-"""How near descriptions come to what people wrote: BLEU, chrF, ROUGE, and BERTScore where its model is present.
+"""Scores of descriptions, by their wording and by the properties that they name.
 
-Texts are compared in lower case without full stops and spaces at their ends, as in MILAN. BLEU and chrF are of the
-whole corpus (sacrebleu); ROUGE (torchmetrics) and BERTScore are means over units of the best reference of each.
+Wording is compared with what people wrote: BLEU, chrF, ROUGE, and BERTScore where its model is present. Texts are
+compared in lower case without full stops and spaces at their ends, as in MILAN. BLEU and chrF are of the whole corpus
+(sacrebleu); ROUGE (torchmetrics) and BERTScore are means over units of the best reference of each.
 
 | symbol | meaning | shape |
 |---|---|---|
@@ -11,7 +12,7 @@ BERTScore (Zhang, Kishore, Wu, Weinberger, Artzi, "BERTScore: Evaluating Text Ge
 precision is the mean over tokens of x of the largest cosine with a token of y, recall the same with x and y exchanged,
 and F1 their harmonic mean. Without inverse document frequencies and without rescaling, start and end tokens left out.
 
-Scores of descriptions by the properties they name, rather than by their wording.
+BLEU rewards the right template around a wrong word; scores of properties do not:
 
 | symbol | meaning |
 |---|---|
@@ -19,8 +20,6 @@ Scores of descriptions by the properties they name, rather than by their wording
 | property set score | share of units with P(description) equal to the unit's properties |
 | planted score | share of units whose description names their true concept |
 | shuffled | the planted score with every truth replaced by another unit's (a seeded derangement): a control |
-
-BLEU rewards the right template around a wrong word; these scores do not.
 """
 
 import functools

@@ -1,5 +1,1 @@
-"""The harness of sparse perturbations, and the drawing of probes and counterfactuals."""
-
-from conceptry.evaluation.perturbation.harness import PerturbationHarness
-
-HARNESS = PerturbationHarness()
+"""Sparse perturbations: evaluating versions, and presenting probes and counterfactuals."""

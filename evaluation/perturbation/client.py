@@ -22,7 +22,7 @@ _FIELDS = (*_SIDE, "source", "gap", "q", "epsilon", "clipped")
 
 
 @dataclass(frozen=True)
-class Explained:
+class CaseExplanation:
     """What a version said of one case; `answer` by output column, `seconds`: its share of the request's time."""
 
     case: Case
@@ -30,8 +30,8 @@ class Explained:
     seconds: float
 
     @cached_property
-    def picture(self) -> Image.Image:
-        """The picture that it delivered."""
+    def image(self) -> Image.Image:
+        """Image that the version delivered."""
         return decode_image(self.answer["image"])
 
     @property
@@ -55,11 +55,11 @@ def explain_cases(
     params: Mapping[str, Any] | None = None,
     progress: Callable[[float], None] = lambda share: None,
     rows: int = ROWS,
-) -> list[Explained]:
+) -> list[CaseExplanation]:
     """Explanations of all cases, in their order. Raises ConceptryError naming the row that is refused."""
     explained = []
     for answer in ask_in_batches(predict, cases, _table, {"details": True} | dict(params or {}), rows):
-        explained.append(Explained(*answer))
+        explained.append(CaseExplanation(*answer))
         if len(explained) % rows == 0 or len(explained) == len(cases):
             progress(len(explained) / len(cases))
     return explained
@@ -72,7 +72,7 @@ def _table(cases: Sequence[Case]) -> pd.DataFrame:
     return table.loc[:, table.notna().any()] if table.notna().any().any() else table
 
 
-def record_of(explained: Explained, source: str) -> dict[str, Any]:
+def record_of(explained: CaseExplanation, source: str) -> dict[str, Any]:
     """One explanation for printing and drawing, JSON-ready; pictures are base64 of PNG files."""
     answer = explained.answer
     return {
@@ -80,21 +80,21 @@ def record_of(explained: Explained, source: str) -> dict[str, Any]:
         "probe": explained.case.image is None,
         **{name: answer[name] for name in _FIELDS},
         "start": image_text(answer["start"]),
-        **_pictures(answer),
+        **_images(answer),
         "before": [dict(entry) for entry in answer["before"]],
-        "other": [{name: side[name] for name in _SIDE} | _pictures(side) for side in answer["other"]],
+        "other": [{name: side[name] for name in _SIDE} | _images(side) for side in answer["other"]],
         "history": list(answer["history"]),
         "path": [dict(point) for point in answer["path"]],
     }
 
 
-def with_mean(record: dict[str, Any], probes: Sequence[Explained]) -> dict[str, Any]:
+def with_mean(record: dict[str, Any], probes: Sequence[CaseExplanation]) -> dict[str, Any]:
     """The record of a probe, with the mean of probes of the same class from several noises: what they share."""
-    mean = np.mean([np.asarray(probe.picture, dtype=np.float64) for probe in probes], axis=0)
+    mean = np.mean([np.asarray(probe.image, dtype=np.float64) for probe in probes], axis=0)
     picture = png_bytes(Image.fromarray(np.rint(mean).astype(np.uint8)))
     return record | {"mean": image_text(picture), "mean_of": len(probes)}
 
 
-def _pictures(answer: Mapping[str, Any]) -> dict[str, Any]:
+def _images(answer: Mapping[str, Any]) -> dict[str, Any]:
     after = [dict(entry) for entry in answer["after"]]
     return {"image": image_text(answer["image"]), "delta": image_text(answer["delta"]), "after": after}

@@ -1,4 +1,4 @@
-"""Pictures that perturbation versions are evaluated on, and real pictures that judge what they draw.
+"""Images that perturbation versions are evaluated on, and real images that judge what they draw.
 
 | name | what | labels | judges |
 |---|---|---|---|
@@ -18,8 +18,7 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from conceptry.evaluation.data import EvaluationData, csv_rows, picture_rows, sampled
-from conceptry.evaluation.data import load_data as load_pictures
+from conceptry.evaluation.data import EvaluationData, csv_rows, draw_sample, folder_images, image_rows
 from conceptry.evaluation.perturbation.judges import Reference, to_grey
 from conceptry.models.errors import InputError
 from conceptry.models.images import png_bytes
@@ -50,7 +49,7 @@ class Case:
 
     @cached_property
     def key(self) -> str:
-        """What identifies the picture in tables of several versions."""
+        """Identifier of the image in tables of several versions."""
         return hashlib.sha256(self.content or b"").hexdigest()[:16]
 
 
@@ -99,14 +98,14 @@ def load_cases(name: str | None, params: Mapping[str, str], size: int | None, se
     if name in SCHEMES:
         cases, reference = _digits(rest)
     elif scheme == "folder" and rest:
-        cases = [Case(picture.source, picture.label) for picture in load_pictures(name).pictures]
+        cases = [Case(image.source, image.label) for image in folder_images(Path(rest))]
     elif scheme == "csv" and rest:
         cases = read_table(Path(rest))
         if any(case.image is None for case in cases):
             raise InputError(f"{rest}: every row needs a picture to be evaluated on")
     else:
         raise InputError(f"unknown data {name!r}; expected one of {', '.join(SCHEMES)}")
-    cases = sampled(cases, size or DEFAULT_SIZE, seed)
+    cases = draw_sample(cases, size or DEFAULT_SIZE, seed)
     return CaseData(name, _digest(cases), cases, reference)
 
 
@@ -116,7 +115,7 @@ def table_cases(table: pd.DataFrame, labels: Sequence[object] | None, name: str)
     `labels`, one a row, stand in for a column label. Raises InputError naming the row that cannot be used.
     """
     cases = []
-    for row, image, label in picture_rows(table, labels):
+    for row, image, label in image_rows(table, labels):
         cells = {key: row.get(key) for key in ("label", "target", "source")}
         known = {key: str(cell) for key, cell in cells.items() if _is_filled(cell)}
         cases.append(Case(image, **known | ({} if label is None else {"label": label})))

@@ -20,7 +20,7 @@ VERSIONS: tuple[dict[str, Any], ...] = (
     {"model": ROBUST, "epsilon": 4.0, "optimizer": "l2_frank_wolfe"},
     {"model": STANDARD, "epsilon": EPSILON},
 )
-PICTURES = 60
+IMAGES = 60
 MIN_KNN = 0.9
 SHOWN = ("06", "14", "23", "38", "49", "56", "68", "71", "83", "93")  # from, toward
 
@@ -30,7 +30,7 @@ def _versions(output: Path) -> Sequence[Mapping[str, Any]]:
 
 
 def _data(size: int) -> CaseData:
-    return load_cases(STANDARD, {"model": STANDARD}, min(size, PICTURES), seed=0)
+    return load_cases(STANDARD, {"model": STANDARD}, min(size, IMAGES), seed=0)
 
 
 def _rank(metrics: Mapping[str, float]) -> tuple[float, ...]:
@@ -74,7 +74,7 @@ TOUR = Tour(
     rank=_rank,
     rule=f"fewest changed pixels among versions with probe_knn >= {MIN_KNN:g}",
     samples=_digits,
-    pictures=[("perturbations.png", "grid")],
+    figures=[("perturbations.png", "grid")],
     request=_request,
     beside=_standard,
 )

@@ -1,34 +1,27 @@
 """Evaluate perturbation versions: the network itself, its counterfactuals, and whether its probes look like the class.
 
-Everything is asked through `predict`, as a user would. What a version delivers is what is judged: pictures of 8 bits,
+Everything is asked through `predict`, as a user would. What a version delivers is what is judged: images of 8 bits,
 and the figures that belong to them. A robust and a standard network, each behind a version of its own, are compared by
 the same rule.
 """
 
-from collections.abc import Mapping, Sequence
-from pathlib import Path
-from typing import Any
+from collections.abc import Sequence
 
-import pandas as pd
-from matplotlib.figure import Figure
-from rich.console import RenderableType
-
-from conceptry.evaluation.harness import Metric, Progress, Report
+from conceptry.evaluation.harness import Evaluation, Metric, Progress, Report
 from conceptry.evaluation.isolation.client import Predict
 from conceptry.evaluation.perturbation import metrics as m
-from conceptry.evaluation.perturbation.cli_requests import check_request, explain_request
-from conceptry.evaluation.perturbation.client import PROBE, Explained, explain_cases, record_of, with_mean
+from conceptry.evaluation.perturbation.client import PROBE, CaseExplanation, explain_cases, record_of, with_mean
 from conceptry.evaluation.perturbation.data import Case, CaseData, load_cases, table_cases
 from conceptry.evaluation.perturbation.judges import Judgement
-from conceptry.evaluation.perturbation.plots import VIEWS, draw_grid, save_records
-from conceptry.evaluation.perturbation.summary import describe, describe_summary, draw_summary, summarise
+from conceptry.evaluation.perturbation.plots import draw_grid
+from conceptry.evaluation.perturbation.summary import describe_summary, draw_summary, summarise
 from conceptry.models.errors import ConceptryError, InputError
 
 PROBES_A_CLASS, MAX_CLASSES = 20, 10
 UNJUDGED_PROBES = 20  # in all, where nobody judges them: large networks take seconds for each
 DRAWN = 10
 
-_METRICS = {
+METRICS = {
     "accuracy": Metric("higher", ".3f", "accuracy of the network on the labelled pictures"),
     "accuracy_attacked": Metric(
         "higher", ".3f", "the same after 20 L2 steps away from the label, radius 1.25 at 8 x 8, 2 at 16 x 16, else 3"
@@ -50,117 +43,90 @@ _METRICS = {
         "higher", ".2f", "distance of a probe to the nearest real picture of another class less that to its own, mean"
     ),
 }
+HEADLINE = (
+    "accuracy",
+    "accuracy_attacked",
+    "probe_knn",
+    "probe_svc",
+    "probe_margin",
+    "probe_success",
+    "success",
+    "confidence",
+    "changed",
+    "l1",
+    "l2",
+    "seconds",
+)
 
 
-class PerturbationHarness:
-    """See `conceptry.evaluation.harness.Harness`."""
+def evaluate(predict: Predict, data: CaseData, progress: Progress) -> Report:
+    """Measure a version, and the network behind it, on images."""
+    report = Report()
+    cases, params = data.toward_others(), {"mode": "counterfactual"}
+    warm = explain_cases(predict, cases[:1], params)  # what happens once only is not timed
+    done = explain_cases(predict, cases, params, lambda share: progress("counterfactuals", 0.4 * share))
+    report.metrics |= m.counterfactual_metrics(done)
+    report.tables["counterfactuals"] = m.counterfactual_table(done)
+    report.figures["counterfactuals"] = draw_grid(_records(done[:DRAWN]))
+    if untargeted := sum(not case.target for case in cases):
+        report.notes.append(f"{untargeted} counterfactuals have no target: they leave the class they are in")
+    attacked = [Case(case.image, case.label, source=case.label) for case in cases if case.label]
+    if attacked:
+        after = explain_cases(
+            predict, attacked, m.attack(warm[0].image), lambda share: progress("attack", 0.4 + 0.2 * share)
+        )
+        report.metrics |= {"accuracy": m.accuracy(after, "before"), "accuracy_attacked": m.accuracy(after, "after")}
+    else:
+        report.notes.append("no picture has a label: the accuracy of the network is left out")
+    if data.classes:
+        _probe(predict, data, report, progress)
+    else:
+        report.notes.append("the data names no class: probes are left out")
+    progress("done", 1.0)
+    return report
 
-    revision = 1
-    metrics: Mapping[str, Metric] = _METRICS
-    views = VIEWS
-    styles = ()
-    suffixes = (".png", ".svg", ".pdf")
-    beside = True
-    agreement = None
-    headline = (
-        "accuracy",
-        "accuracy_attacked",
-        "probe_knn",
-        "probe_svc",
-        "probe_margin",
-        "probe_success",
-        "success",
-        "confidence",
-        "changed",
-        "l1",
-        "l2",
-        "seconds",
-    )
 
-    def load_data(self, name: str | None, params: Mapping[str, str], size: int | None, seed: int) -> CaseData:
-        return load_cases(name, params, size, seed)
-
-    def table_data(
-        self, table: pd.DataFrame, labels: Sequence[object] | None, name: str, params: Mapping[str, str]
-    ) -> CaseData:
-        return table_cases(table, labels, name)
-
-    def evaluate(self, predict: Predict, data: CaseData, progress: Progress) -> Report:
-        report = Report()
-        cases, params = data.toward_others(), {"mode": "counterfactual"}
-        warm = explain_cases(predict, cases[:1], params)  # what happens once only is not timed
-        done = explain_cases(predict, cases, params, lambda share: progress("counterfactuals", 0.4 * share))
-        report.metrics |= m.counterfactual_metrics(done)
-        report.tables["counterfactuals"] = m.counterfactual_table(done)
-        report.figures["counterfactuals"] = draw_grid(_drawn(done[:DRAWN]))
-        if untargeted := sum(not case.target for case in cases):
-            report.notes.append(f"{untargeted} counterfactuals have no target: they leave the class they are in")
-        attacked = [Case(case.image, case.label, source=case.label) for case in cases if case.label]
-        if attacked:
-            after = explain_cases(
-                predict, attacked, m.attack(warm[0].picture), lambda share: progress("attack", 0.4 + 0.2 * share)
-            )
-            report.metrics |= {"accuracy": m.accuracy(after, "before"), "accuracy_attacked": m.accuracy(after, "after")}
-        else:
-            report.notes.append("no picture has a label: the accuracy of the network is left out")
-        if data.classes:
-            self._probe(predict, data, report, progress)
-        else:
-            report.notes.append("the data names no class: probes are left out")
-        progress("done", 1.0)
-        return report
-
-    def _probe(self, predict: Predict, data: CaseData, report: Report, progress: Progress) -> None:
-        classes = data.classes[:MAX_CLASSES]
-        each = PROBES_A_CLASS if data.reference else max(1, UNJUDGED_PROBES // len(classes))
-        cases = [Case(None, target=name) for name in classes * each]
-        # One request: within it each row has noise of its own.
+def _probe(predict: Predict, data: CaseData, report: Report, progress: Progress) -> None:
+    classes = data.classes[:MAX_CLASSES]
+    each = PROBES_A_CLASS if data.reference else max(1, UNJUDGED_PROBES // len(classes))
+    cases = [Case(None, target=name) for name in classes * each]
+    # One request: within it each row has noise of its own.
+    try:
+        probes = explain_cases(
+            predict, cases, PROBE, lambda share: progress("probes", 0.6 + 0.4 * share), rows=len(cases)
+        )
+    except ConceptryError as error:  # classes of another network, or one that takes pictures of any size
+        report.notes.append(f"probes are left out: {error}")
+        return
+    report.metrics |= m.probe_metrics(probes)
+    judged: Judgement | None = None
+    if data.reference is None:
+        report.notes.append(f"{data.name} has no pictures that judge probes: what 5-NN and SVC see is left out")
+    else:
         try:
-            probes = explain_cases(
-                predict, cases, PROBE, lambda share: progress("probes", 0.6 + 0.4 * share), rows=len(cases)
-            )
-        except ConceptryError as error:  # classes of another network, or one that takes pictures of any size
-            report.notes.append(f"probes are left out: {error}")
-            return
-        report.metrics |= m.probe_metrics(probes)
-        judged: Judgement | None = None
-        if data.reference is None:
-            report.notes.append(f"{data.name} has no pictures that judge probes: what 5-NN and SVC see is left out")
+            judged = m.judge_probes(probes, data.reference)
+        except InputError as error:
+            report.notes.append(f"what 5-NN and SVC see in probes is left out: {error}")
         else:
-            try:
-                judged = m.judge_probes(probes, data.reference)
-            except InputError as error:
-                report.notes.append(f"what 5-NN and SVC see in probes is left out: {error}")
-            else:
-                report.metrics |= m.judgement_metrics(judged)
-        report.tables["probes"] = m.probe_table(probes, judged)
-        drawn = _drawn(probes[: len(classes)])
-        means = [with_mean(record, probes[k :: len(classes)]) for k, record in enumerate(drawn)]
-        report.figures["probes"] = draw_grid(means if data.reference else drawn)
-
-    def check_request(self, files: list[Path], targets: Sequence[str], params: Mapping[str, str]) -> list[str]:
-        return check_request(files, targets, params)
-
-    def records(
-        self, predict: Predict, files: list[Path], params: Mapping[str, Any], targets: Sequence[str] = ()
-    ) -> list[dict]:
-        return explain_request(predict, files, params, targets)
-
-    def save(self, records: list[dict], output: Path, view: str | None, style: Mapping[str, Any]) -> list[Path]:
-        return save_records(records, output, view or VIEWS[0])
-
-    def describe(self, records: list[dict]) -> RenderableType:
-        return describe(records)
-
-    def summarise(self, predict: Predict, data: CaseData, label: str | None, progress: Progress) -> dict:
-        return summarise(predict, data, label, lambda share: progress("sparsest counterfactuals", share))
-
-    def draw_summary(self, record: dict) -> Figure:
-        return draw_summary(record)
-
-    def describe_summary(self, record: dict) -> RenderableType:
-        return describe_summary(record)
+            report.metrics |= m.judgement_metrics(judged)
+    report.tables["probes"] = m.probe_table(probes, judged)
+    records = _records(probes[: len(classes)])
+    means = [with_mean(record, probes[k :: len(classes)]) for k, record in enumerate(records)]
+    report.figures["probes"] = draw_grid(means if data.reference else records)
 
 
-def _drawn(explained: Sequence[Explained]) -> list[dict]:
+def _records(explained: Sequence[CaseExplanation]) -> list[dict]:
     return [record_of(e, e.case.label or "") for e in explained]
+
+
+EVALUATION = Evaluation(
+    revision=1,
+    metrics=METRICS,
+    headline=HEADLINE,
+    load_data=load_cases,
+    table_data=lambda table, labels, name, params: table_cases(table, labels, name),
+    evaluate=evaluate,
+    summarise=summarise,
+    draw_summary=draw_summary,
+    describe_summary=describe_summary,
+)

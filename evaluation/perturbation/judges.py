@@ -33,7 +33,7 @@ class Reference:
 
 @dataclass(frozen=True)
 class Judgement:
-    """What the judges say of n probes: the classes that they see (n,), and the margins (n,).
+    """Judgement of n probes: the classes that they see (n,), and the margins (n,).
 
     `knn`, `svc`: shares of probes in which they see the target; `margin`: the mean of the margins.
     """

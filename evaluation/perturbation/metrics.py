@@ -1,6 +1,6 @@
-"""What is measured of perturbations: the network itself, counterfactuals, and probes.
+"""Metrics of perturbations: the network itself, counterfactuals, and probes.
 
-Everything comes from the answers of a version, which are about the picture that it delivers.
+Everything comes from the answers of a version, which are about the image that it delivers.
 """
 
 from collections.abc import Sequence
@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from conceptry.evaluation.perturbation.client import Explained
+from conceptry.evaluation.perturbation.client import CaseExplanation
 from conceptry.evaluation.perturbation.data import grey_of
 from conceptry.evaluation.perturbation.judges import Judgement, Reference, judge
 
@@ -40,12 +40,12 @@ def attack(picture: Any) -> dict[str, Any]:
     }
 
 
-def accuracy(explained: Sequence[Explained], column: str) -> float:
+def accuracy(explained: Sequence[CaseExplanation], column: str) -> float:
     """Share of labelled pictures whose label comes first in `column`: "before" or "after" the perturbation."""
     return float(np.mean([e.answer[column][0]["class"] == e.case.label for e in explained]))
 
 
-def counterfactual_metrics(explained: Sequence[Explained]) -> dict[str, float]:
+def counterfactual_metrics(explained: Sequence[CaseExplanation]) -> dict[str, float]:
     """Means over all counterfactuals."""
     found = {name: float(np.mean([float(e.answer[name]) for e in explained])) for name in MEASURED}
     gaps = [e.answer["gap"] for e in explained]
@@ -57,24 +57,24 @@ def counterfactual_metrics(explained: Sequence[Explained]) -> dict[str, float]:
     }
 
 
-def probe_metrics(explained: Sequence[Explained]) -> dict[str, float]:
-    """How many probes the network takes for their class, and how surely."""
+def probe_metrics(explained: Sequence[CaseExplanation]) -> dict[str, float]:
+    """Measure how many probes the network takes for their class, and how surely."""
     return {
         "probe_success": float(np.mean([bool(e.answer["success"]) for e in explained])),
         "probe_confidence": float(np.mean([e.confidence for e in explained])),
     }
 
 
-def judge_probes(explained: Sequence[Explained], reference: Reference) -> Judgement:
-    """What classifiers that share nothing with the network see in its probes. Raises InputError as `judge` does."""
-    return judge(grey_of([e.picture for e in explained]), [str(e.case.target) for e in explained], reference)
+def judge_probes(explained: Sequence[CaseExplanation], reference: Reference) -> Judgement:
+    """Judge probes by classifiers that share nothing with the network. Raises InputError as `judge` does."""
+    return judge(grey_of([e.image for e in explained]), [str(e.case.target) for e in explained], reference)
 
 
 def judgement_metrics(judged: Judgement) -> dict[str, float]:
     return {"probe_knn": judged.knn, "probe_svc": judged.svc, "probe_margin": judged.margin}
 
 
-def counterfactual_table(explained: Sequence[Explained]) -> pd.DataFrame:
+def counterfactual_table(explained: Sequence[CaseExplanation]) -> pd.DataFrame:
     """One row for each picture."""
     return pd.DataFrame(
         [
@@ -86,7 +86,7 @@ def counterfactual_table(explained: Sequence[Explained]) -> pd.DataFrame:
     )  # fmt: skip
 
 
-def probe_table(explained: Sequence[Explained], judged: Judgement | None) -> pd.DataFrame:
+def probe_table(explained: Sequence[CaseExplanation], judged: Judgement | None) -> pd.DataFrame:
     """One row for each probe; with what the judges say of it where there are some."""
     table = pd.DataFrame(
         [

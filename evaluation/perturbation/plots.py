@@ -6,7 +6,7 @@ top left corner of the page.
 """
 
 import base64
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +19,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator, NullLocator
 
 from conceptry.evaluation.drawing.style import ACCENT, GRID, INK, MUTED, SECOND, check_style, new_figure, quiet
-from conceptry.evaluation.perturbation.cli_requests import SMALL, Column, columns_of, stretch
-from conceptry.evaluation.perturbation.summary import aim
+from conceptry.evaluation.perturbation.columns import SMALL, Column, aim, columns_of, stretch
 from conceptry.models.errors import InputError
 
 SIGNED = LinearSegmentedColormap.from_list("signed", [ACCENT, "white", SECOND])
@@ -31,6 +30,7 @@ _CHANGE = "Change: orange brighter, blue darker, each scaled to its own stronges
 
 FIGURES = ("grid", "path")
 VIEWS = (*FIGURES, "results")
+SUFFIXES = (".png", ".svg", ".pdf")
 
 
 def draw(records: Sequence[dict], view: str | None = None, **style: Any) -> Figure:
@@ -84,7 +84,7 @@ def _draw_block(page: "_Page", block: list[Column], cell: float, top: float, tit
     for k, column in enumerate(block):
         x, y = LEFT + k * (cell + GAP), top + heading
         page.text(x + cell / 2, y - 4, column.heading, 9, INK, ha="center", va="bottom", weight="bold")
-        page.picture(x, y, cell, tall, column.start)
+        page.image(x, y, cell, tall, column.start)
         y += tall + GAP / 2
         for number, side in enumerate(column.sides):
             if titles:
@@ -92,15 +92,15 @@ def _draw_block(page: "_Page", block: list[Column], cell: float, top: float, tit
             rows = []
             if number in apart:
                 rows.append(("start", y))
-                page.picture(x, y, cell, tall, column.start if side.start is None else side.start)
+                page.image(x, y, cell, tall, column.start if side.start is None else side.start)
                 y += tall + GAP / 2
-            page.picture(x, y, cell, tall, side.result)
+            page.image(x, y, cell, tall, side.result)
             page.text(x + cell / 2, y + tall + 2, side.caption, 7, MUTED if side.reached else SECOND, ha="center")
             rows += [("result", y), ("change", y + tall + LINE)]
-            page.picture(x, rows[-1][1], cell, tall, side.change, signed=True)
+            page.image(x, rows[-1][1], cell, tall, side.change, signed=True)
             if side.mean is not None:
                 rows.append(("mean", rows[-1][1] + tall + GAP / 2))
-                page.picture(x, rows[-1][1], cell, tall, (side.mean + 1) / 2)
+                page.image(x, rows[-1][1], cell, tall, (side.mean + 1) / 2)
             if not k:
                 for text, at in rows:
                     page.text(LEFT - 6, at + tall / 2, text, 8, MUTED, ha="right", va="center")
@@ -158,9 +158,7 @@ class _Page:
             linespacing=1.0, **how,
         )  # fmt: skip
 
-    def picture(
-        self, x: float, y: float, width: float, height: float, pixels: np.ndarray, signed: bool = False
-    ) -> None:
+    def image(self, x: float, y: float, width: float, height: float, pixels: np.ndarray, signed: bool = False) -> None:
         axes: Axes = self.figure.add_axes(
             (x / self.width, 1 - (y + height) / self.height, width / self.width, height / self.height)
         )
@@ -258,7 +256,7 @@ def _colour(q: float, norm: LogNorm) -> tuple[float, float, float, float]:
     return _COLOURS.reversed()(float(norm(1 - q)))
 
 
-def save_records(records: Sequence[dict], output: Path, view: str) -> list[Path]:
+def save_records(records: Sequence[dict], output: Path, view: str | None, style: Mapping[str, Any]) -> list[Path]:
     """One picture of all records, as a grid or as paths of the sparsest search; or the results as they are.
 
     The view `results` writes one .png file for each record, numbered where there are several, at the network's own
@@ -272,5 +270,5 @@ def save_records(records: Sequence[dict], output: Path, view: str) -> list[Path]
         for record, file in zip(records, files, strict=True):
             file.write_bytes(base64.b64decode(record["image"]))
         return files
-    draw(records, view).savefig(output, dpi=200)
+    draw(records, view, **style).savefig(output, dpi=200)
     return [output]

@@ -1,4 +1,4 @@
-"""What is near: the sparsest changes that turn a data set, or one class of it, into each other class.
+"""Neighbouring classes: the sparsest changes that turn a data set, or one class of it, into each other class.
 
 | field | meaning |
 |---|---|
@@ -6,12 +6,9 @@
 | changed | share of pixels that the sparsest such change takes, mean over those that flip |
 | confidence | probability of the class after it, mean over those that flip |
 | change | mean of |change| over those that flip, as base64 of a PNG, scaled to its largest |
-
-Perturbations for the terminal.
 """
 
-import base64
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -20,33 +17,35 @@ from rich.console import Group, RenderableType
 from rich.markup import escape
 from rich.table import Table
 
-from conceptry.evaluation.data import labelled
+from conceptry.evaluation.data import items_of
+from conceptry.evaluation.drawing.images import image_text
 from conceptry.evaluation.drawing.style import ACCENT, INK, MUTED, new_figure, quiet
+from conceptry.evaluation.harness import Progress
 from conceptry.evaluation.isolation.client import Predict
-from conceptry.evaluation.perturbation.cli_requests import SMALL, pixels_of, shortened
-from conceptry.evaluation.perturbation.client import Explained, explain_cases
+from conceptry.evaluation.perturbation.client import CaseExplanation, explain_cases
+from conceptry.evaluation.perturbation.columns import SMALL, pixels_of, shortened
 from conceptry.evaluation.perturbation.data import Case, CaseData
 from conceptry.evaluation.tables import summary_title
 from conceptry.models.errors import InputError
 from conceptry.models.images import decode_image, png_bytes
 
 SEARCH = {"mode": "counterfactual", "sparsest": True, "optimizer": "l1q_frank_wolfe"}  # which has the q to search over
-PICTURES = 8  # of the class, or of each class: a search takes many solves
+IMAGES = 8  # of the class, or of each class: a search takes many solves
 
 
-def summarise(predict: Predict, data: CaseData, label: str | None, progress: Callable[[float], None]) -> dict:
-    """Every other class with `flipped`, `changed` and `confidence`, the nearest first; JSON-ready.
+def summarise(predict: Predict, data: CaseData, label: str | None, progress: Progress) -> dict:
+    """List every other class with `flipped`, `changed` and `confidence`, the nearest first; JSON-ready.
 
     Takes the first 8 pictures of the class `label`, for None of every class. Nearest: the fewest changed pixels.
     Raises InputError for data with fewer than two labels.
     """
-    cases = labelled(data.cases, label, data.name)
+    cases = items_of(data.cases, label, data.name)
     classes = data.classes
     if len(classes) < 2 or not any(case.label for case in cases):
         raise InputError(f"{data.name} needs at least two labels, to go from one class toward another")
-    taken = [case for name in classes for case in [c for c in cases if c.label == name][:PICTURES]]
+    taken = [case for name in classes for case in [c for c in cases if c.label == name][:IMAGES]]
     pairs = [Case(case.image, case.label, name) for case in taken for name in classes if name != case.label]
-    explained = explain_cases(predict, pairs, SEARCH, progress)
+    explained = explain_cases(predict, pairs, SEARCH, lambda share: progress("sparsest counterfactuals", share))
     toward = {name: [e for e in explained if e.case.target == name] for name in classes}
     concepts = [_concept(name, found) for name, found in toward.items() if found]
     return {
@@ -57,7 +56,7 @@ def summarise(predict: Predict, data: CaseData, label: str | None, progress: Cal
     }
 
 
-def _concept(name: str, explained: Sequence[Explained]) -> dict:
+def _concept(name: str, explained: Sequence[CaseExplanation]) -> dict:
     flipped = [e for e in explained if e.answer["success"]]
     known = [float(np.mean([value(e) for e in flipped])) if flipped else None for value in (_changed, _confidence)]
     change = np.zeros(1)
@@ -66,16 +65,16 @@ def _concept(name: str, explained: Sequence[Explained]) -> dict:
         deltas = [np.asarray(decode_image(e.answer["delta"]), dtype=np.float64) / 127.5 - 1 for e in flipped]
         change = np.abs(np.mean([np.abs(delta).mean(axis=-1) for delta in deltas], axis=0))
     grey = np.rint(255 * change / (change.max() or 1.0)).astype(np.uint8)
-    picture = base64.b64encode(png_bytes(Image.fromarray(grey))).decode() if flipped else None
+    image = image_text(png_bytes(Image.fromarray(grey))) if flipped else None
     share = len(flipped) / len(explained)
-    return {"concept": name, "flipped": share, "changed": known[0], "confidence": known[1], "change": picture}
+    return {"concept": name, "flipped": share, "changed": known[0], "confidence": known[1], "change": image}
 
 
-def _changed(explained: Explained) -> float:
+def _changed(explained: CaseExplanation) -> float:
     return float(explained.answer["changed"])
 
 
-def _confidence(explained: Explained) -> float:
+def _confidence(explained: CaseExplanation) -> float:
     return explained.confidence
 
 
@@ -84,7 +83,7 @@ def _facts(record: dict) -> str:
 
 
 def describe_summary(record: dict) -> RenderableType:
-    """A line of facts, then one line for each class, the nearest first."""
+    """Summary for the terminal: a line of facts, then one line for each class, the nearest first."""
     table = Table(show_header=True, header_style="dim", box=None, padding=(0, 1, 0, 2))
     table.add_column("toward")
     for heading in ("pixels changed", "flipped", "confidence"):
@@ -96,7 +95,7 @@ def describe_summary(record: dict) -> RenderableType:
 
 
 def draw_summary(record: dict) -> Figure:
-    """Bars of the pixels changed toward each class, the nearest first, and a picture of where they lie."""
+    """Draw bars of the pixels changed toward each class, the nearest first, and an image of where they lie."""
     entries = record["concepts"]
     height = 0.55 * max(len(entries), 2) + 0.9
     names = [shortened(entry["concept"]) for entry in entries]
@@ -136,52 +135,9 @@ def draw_summary(record: dict) -> Figure:
     return figure
 
 
-def _show(figure: Figure, picture: str, place: tuple[float, float, float, float]) -> None:
+def _show(figure: Figure, image: str, place: tuple[float, float, float, float]) -> None:
     axes = figure.add_axes(place)
-    pixels = pixels_of(picture)[..., 0]
+    pixels = pixels_of(image)[..., 0]
     smooth = "nearest" if max(pixels.shape) <= SMALL else "antialiased"
     axes.imshow(pixels, cmap="Blues", interpolation=smooth)
     axes.set_axis_off()
-
-
-NAME = 30  # letters of a file's name
-_HEADINGS = ("before", "toward", "after", "changed", "L1", "L2", "loss", "steps")
-
-
-def describe(records: Sequence[dict]) -> RenderableType:
-    """One line for each perturbation: from which class to which, and what it took; a table for each version."""
-    versions = list(dict.fromkeys(record.get("version", "") for record in records))
-    parts: list[RenderableType] = []
-    for version in versions:
-        table = Table(box=None, header_style="dim", padding=(0, 1, 0, 2))
-        table.add_column("", no_wrap=True)
-        for heading in _HEADINGS:
-            table.add_column(heading, justify="right", no_wrap=True)
-        for record in records:
-            if record.get("version", "") == version:
-                _add(table, record)
-        parts += [escape(version), table] if version else [table]
-    return Group(*parts, "")
-
-
-def _add(table: Table, record: dict) -> None:
-    name = "from noise" if record["probe"] else record["file"]
-    name = name if len(name) <= NAME else f"…{name[1 - NAME :]}"
-    before = shown(record["before"][0])
-    for side in (record, *record["other"]):
-        after = shown(side["after"][0])
-        if not side["success"]:
-            after = f"{after} (not reached)"
-        numbers = f"{side['changed']:.1%}", f"{side['l1']:.2f}", f"{side['l2']:.2f}", f"{abs(side['loss']):.3g}"
-        table.add_row(escape(name), escape(before), escape(aim(side)), escape(after), *numbers, f"{side['steps']}")
-        name = before = ""
-
-
-def shown(entry: dict) -> str:
-    """A class with its probability."""
-    return f"{entry['class']} {entry['probability']:.2f}"
-
-
-def aim(side: dict) -> str:
-    """The class that a perturbation goes toward, or that it leaves."""
-    return side["target"] or f"away from {side['source']}"

@@ -1,5 +1,1 @@
-"""The harness of SpLiCE."""
-
-from conceptry.evaluation.splice.harness import SpliceHarness
-
-HARNESS = SpliceHarness()
+"""SpLiCE: evaluating versions, and presenting what they say of images."""

@@ -1,4 +1,4 @@
-"""Ask a SpLiCE version about pictures, texts and embeddings, batch by batch; pictures are read as their batch comes."""
+"""Ask a SpLiCE version about images, texts and embeddings, batch by batch; images are read as their batch comes."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -7,15 +7,15 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from conceptry.evaluation.data import Picture
+from conceptry.evaluation.data import LabelledImage
 from conceptry.evaluation.isolation.client import Predict
 
 BATCH = 64
 
 
 @dataclass(frozen=True)
-class Explained:
-    """What a version said of n pictures: unit embeddings z and z_hat (n, d), words, and certificates."""
+class ImageExplanations:
+    """Answers of a version to n images: unit embeddings z and z_hat (n, d), words, and certificates."""
 
     z: np.ndarray
     z_hat: np.ndarray
@@ -32,18 +32,20 @@ def answers(
     params: Mapping[str, Any] | None = None,
     progress: Callable[[float], None] = lambda share: None,
 ) -> Iterator[pd.DataFrame]:
-    """Answers to `values` (of type Picture: to what they contain) of one column, at most BATCH rows each."""
+    """Answers to `values` (of type LabelledImage: to what they contain) of one column, at most BATCH rows each."""
     for start in range(0, len(values), BATCH):
-        batch = [v.content() if isinstance(v, Picture) else v for v in values[start : start + BATCH]]
+        batch = [v.content() if isinstance(v, LabelledImage) else v for v in values[start : start + BATCH]]
         yield predict(pd.DataFrame({column: batch}), params).rows
         progress(min(1.0, (start + BATCH) / len(values)))
 
 
-def explain_pictures(predict: Predict, pictures: Sequence[Picture], progress: Callable[[float], None]) -> Explained:
-    """Words, certificates and embeddings of all pictures."""
-    asked = answers(predict, "image", pictures, {"return_embedding": True}, progress)
-    rows = pd.concat(list(asked), ignore_index=True)
-    return Explained(
+def explain_images(
+    predict: Predict, images: Sequence[LabelledImage], progress: Callable[[float], None]
+) -> ImageExplanations:
+    """Words, certificates and embeddings of all images."""
+    parts = answers(predict, "image", images, {"return_embedding": True}, progress)
+    rows = pd.concat(list(parts), ignore_index=True)
+    return ImageExplanations(
         z=np.stack(rows["embedding"].tolist()),
         z_hat=np.stack(rows["recomposed"].tolist()),
         words=[[entry["concept"] for entry in concepts] for concepts in rows["concepts"]],

@@ -7,8 +7,8 @@ from typing import Any
 
 from PIL import Image
 
-from conceptry.evaluation.data import PictureData, load_data
 from conceptry.evaluation.demo import Tour
+from conceptry.evaluation.splice.data import DEFAULT, ImageData, load_images
 from conceptry.registry import Requirement
 
 VERSIONS: tuple[dict[str, Any], ...] = (
@@ -26,8 +26,8 @@ def _versions(output: Path) -> Sequence[Mapping[str, Any]]:
     return VERSIONS
 
 
-def _data(size: int) -> PictureData:
-    return load_data("zoo:emoji-scenes", size)
+def _data(size: int) -> ImageData:
+    return load_images(DEFAULT, size)
 
 
 def _rank(metrics: Mapping[str, float]) -> tuple[float, ...]:
@@ -46,9 +46,9 @@ def _scenes(output: Path) -> list[Path]:
     return files
 
 
-def _request(picture: Path) -> str:
+def _request(image: Path) -> str:
     return (
-        f"base64 < {shlex.quote(str(picture))} | tr -d '\\n' "
+        f"base64 < {shlex.quote(str(image))} | tr -d '\\n' "
         '| sed \'s/.*/{"dataframe_split": {"columns": ["image"], "data": [["&"]]}}/\''
     )
 
@@ -62,7 +62,7 @@ TOUR = Tour(
     rank=_rank,
     rule=f"largest share of true words among versions with recall_objects_all >= {MIN_RECALL:g}; ties: the faster",
     samples=_scenes,
-    pictures=[("explanations.png", None)],
+    figures=[("explanations.png", None)],
     request=_request,
     attribution="Pictured objects: Twemoji, copyright Twitter, Inc and other contributors, CC-BY 4.0",
 )

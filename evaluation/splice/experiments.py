@@ -1,6 +1,6 @@
-"""What z_hat still knows, whether its words are true and carry the class, and what an answer costs.
+"""Experiments on answers: what z_hat still knows, whether its words are true and carry the class, what they cost.
 
-Each experiment returns metrics by name, none where the pictures lack the annotations that it needs.
+Each experiment returns metrics by name, none where the images lack the annotations that it needs.
 """
 
 from collections import Counter
@@ -10,10 +10,10 @@ import numpy as np
 import pandas as pd
 from mlflow.exceptions import MlflowException
 
-from conceptry.evaluation.data import Picture
 from conceptry.evaluation.isolation.client import Predict
 from conceptry.evaluation.splice import metrics as m
-from conceptry.evaluation.splice.client import BATCH, Explained, embed_texts, recompose_without
+from conceptry.evaluation.splice.client import BATCH, ImageExplanations, embed_texts, recompose_without
+from conceptry.evaluation.splice.data import AnnotatedImage
 from conceptry.models.errors import ConceptryError
 
 PROMPT = "a photo of a {}"
@@ -24,13 +24,13 @@ TIMING_REPEATS = 5
 REFUSALS = (ConceptryError, MlflowException)  # of a version in a process of its own, and of one in this process
 
 
-def zero_shot(predict: Predict, pictures: Sequence[Picture], explained: Explained) -> dict[str, float]:
+def zero_shot(predict: Predict, images: Sequence[AnnotatedImage], explained: ImageExplanations) -> dict[str, float]:
     """Accuracy of z and z_hat over the labelled pictures, and of z_hat once the word of the class is taken away."""
-    labels = [picture.label for picture in pictures if picture.label]
+    labels = [image.label for image in images if image.label]
     classes = {label: k for k, label in enumerate(sorted(set(labels)))}
     if len(classes) < 2:
         return {}
-    labelled = [i for i, picture in enumerate(pictures) if picture.label]
+    labelled = [i for i, image in enumerate(images) if image.label]
     z, z_hat = explained.z[labelled], explained.z_hat[labelled]
     prompts = embed_texts(predict, [PROMPT.format(_word(label)) for label in classes])
     truth = np.array([classes[label] for label in labels])
@@ -65,25 +65,25 @@ def _word(label: str) -> str:
     return label.replace("_", " ")
 
 
-def retrieval(predict: Predict, pictures: Sequence[Picture], explained: Explained) -> dict[str, float]:
+def retrieval(predict: Predict, images: Sequence[AnnotatedImage], explained: ImageExplanations) -> dict[str, float]:
     """Recall at 1 of the captions of pictures, with z and with z_hat."""
-    captions = {text: k for k, text in enumerate(dict.fromkeys(p.caption for p in pictures if p.caption))}
+    captions = {text: k for k, text in enumerate(dict.fromkeys(p.caption for p in images if p.caption))}
     if len(captions) < 2:
         return {}
-    captioned = [i for i, picture in enumerate(pictures) if picture.caption]
+    captioned = [i for i, image in enumerate(images) if image.caption]
     texts = embed_texts(predict, list(captions))
-    truth = [captions[picture.caption] for picture in pictures if picture.caption]
+    truth = [captions[image.caption] for image in images if image.caption]
     return {
         "retrieval": m.retrieval_recall(explained.z[captioned], texts, truth),
         "retrieval_recomposed": m.retrieval_recall(explained.z_hat[captioned], texts, truth),
     }
 
 
-def concepts(pictures: Sequence[Picture], explained: Explained) -> dict[str, float]:
+def concepts(images: Sequence[AnnotatedImage], explained: ImageExplanations) -> dict[str, float]:
     """Recall of true words by kind, and the share of named words that are true."""
     found = {}
-    for kind in dict.fromkeys(kind for picture in pictures for kind in picture.concepts):
-        true = [picture.concepts.get(kind, ()) for picture in pictures]
+    for kind in dict.fromkeys(kind for image in images for kind in image.concepts):
+        true = [image.concepts.get(kind, ()) for image in images]
         recall = m.concept_recall(explained.words, true)
         found[f"recall_{kind}"] = recall["recall"]
         several = [i for i, words in enumerate(true) if len(words) > 1]
@@ -91,19 +91,19 @@ def concepts(pictures: Sequence[Picture], explained: Explained) -> dict[str, flo
             chosen = m.concept_recall([explained.words[i] for i in several], [true[i] for i in several])
             found[f"recall_{kind}_all"] = chosen["all"]
     if found:
-        everything = [[word for words in picture.concepts.values() for word in words] for picture in pictures]
+        everything = [[word for words in image.concepts.values() for word in words] for image in images]
         precision = m.concept_precision(explained.words, everything)
         if np.isfinite(precision):
             found["concept_precision"] = precision
     return found
 
 
-def timing(predict: Predict, pictures: Sequence[Picture], explained: Explained) -> dict[str, float]:
+def timing(predict: Predict, images: Sequence[AnnotatedImage], explained: ImageExplanations) -> dict[str, float]:
     """Medians over a few batches: a request of embeddings costs the solve, one of pictures encoding as well."""
-    n = min(BATCH, len(pictures))
-    images = pd.DataFrame({"image": [picture.content() for picture in pictures[:n]]})
+    n = min(BATCH, len(images))
+    contents = pd.DataFrame({"image": [image.content() for image in images[:n]]})
     embeddings = pd.DataFrame({"embedding": list(explained.z[:n])})
-    seconds = [(predict(images).seconds, predict(embeddings).seconds) for _ in range(TIMING_REPEATS)]
+    seconds = [(predict(contents).seconds, predict(embeddings).seconds) for _ in range(TIMING_REPEATS)]
     whole, solve = np.median(seconds, axis=0) / n * 1000
     return {"encode_ms": float(max(whole - solve, 0.0)), "solve_ms": float(solve)}
 

@@ -33,7 +33,7 @@ def retrieval_recall(z: np.ndarray, t: np.ndarray, truth: Sequence[int], k: int 
 
 
 def concept_recall(named: Sequence[Collection[str]], true: Sequence[Collection[str]]) -> dict[str, float]:
-    """How well named words cover true ones, over rows that have true words.
+    """Measure how well named words cover true ones, over rows that have true words.
 
     recall: mean share of a row's true words that are named; all: share of rows whose true words are all named.
     """

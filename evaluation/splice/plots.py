@@ -1,6 +1,7 @@
 """Figures of SpLiCE: an image beside its words, and how fidelity falls as words are taken away."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from conceptry.evaluation.splice.summary import facts
 from conceptry.evaluation.tables import summary_title
 
 VIEWS = ("words",)
+SUFFIXES = (".png", ".svg", ".pdf")
 MAX_BARS = 8
 
 
@@ -49,6 +51,12 @@ def draw(records: Sequence[dict], view: str | None = None, **style: Any) -> Figu
             f"{record['l0']} words, cosine {record['cosine']:.2f}{more}", loc="left", fontsize=10, color=MUTED
         )
     return figure
+
+
+def save_records(records: Sequence[dict], output: Path, view: str | None, style: Mapping[str, Any]) -> list[Path]:
+    """Draw all records into one file; return it."""
+    draw(records, view, **style).savefig(output)
+    return [output]
 
 
 def _bars(axes: Axes, concepts: Sequence[dict], widest: float, notes: Sequence[str] = ()) -> None:

@@ -1,4 +1,4 @@
-"""The concept distribution of a data set, or of one class of it.
+"""Concept distribution of a data set, or of one class of it.
 
 | field | meaning |
 |---|---|
@@ -8,30 +8,31 @@
 
 import math
 from collections import defaultdict
-from collections.abc import Callable
 
 from rich.console import Group, RenderableType
 from rich.markup import escape
 from rich.table import Table
 
-from conceptry.evaluation.data import PictureData, labelled
+from conceptry.evaluation.data import items_of
+from conceptry.evaluation.harness import Progress
 from conceptry.evaluation.isolation.client import Predict
 from conceptry.evaluation.splice.client import answers
+from conceptry.evaluation.splice.data import ImageData
 from conceptry.evaluation.tables import summary_title
 
 
-def summarise(predict: Predict, data: PictureData, label: str | None, progress: Callable[[float], None]) -> dict:
-    """Count, mean l0, mean cosine and every word with its mean weight and share, heaviest first; JSON-ready."""
-    pictures = labelled(data.pictures, label, data.name)
+def summarise(predict: Predict, data: ImageData, label: str | None, progress: Progress) -> dict:
+    """Count images, average l0 and cosine, and list every word with its weight and share, heaviest first."""
+    images = items_of(data.images, label, data.name)
     weights: dict[str, list[float]] = defaultdict(list)
     l0, cosine = [], []
-    for rows in answers(predict, "image", pictures, progress=progress):
+    for rows in answers(predict, "image", images, progress=lambda share: progress("explaining pictures", share)):
         l0 += rows["l0"].tolist()
         cosine += rows["cosine"].tolist()
         for concepts in rows["concepts"]:
             for entry in concepts:
                 weights[entry["concept"]].append(entry["weight"])
-    n = len(pictures)
+    n = len(images)
     words = [{"concept": word, "weight": math.fsum(w) / n, "share": len(w) / n} for word, w in weights.items()]
     return {
         "data": data.name,
@@ -44,13 +45,13 @@ def summarise(predict: Predict, data: PictureData, label: str | None, progress: 
 
 
 def facts(record: dict) -> str:
-    """How many pictures, and how sparse and faithful their decompositions are."""
-    pictures = f"{record['count']:,} picture{'s' * (record['count'] != 1)}"
-    return f"{pictures}, {record['l0']:.1f} words each, cosine {record['cosine']:.3f}"
+    """Count of the images, and how sparse and faithful their decompositions are."""
+    images = f"{record['count']:,} picture{'s' * (record['count'] != 1)}"
+    return f"{images}, {record['l0']:.1f} words each, cosine {record['cosine']:.3f}"
 
 
 def describe_summary(record: dict) -> RenderableType:
-    """A line of facts, then one line for each word: mean weight, share of pictures."""
+    """Summary for the terminal: a line of facts, then one line for each word."""
     table = Table(show_header=True, header_style="dim", box=None, padding=(0, 1, 0, 2))
     table.add_column("word")
     table.add_column("mean weight", justify="right")

@@ -1,4 +1,7 @@
-"""Analyse a network: how its accuracy falls as units are ablated in an order that their descriptions give.
+"""Ablate units by their descriptions: analyse what a network's accuracy owes to them, or edit the network.
+
+Analysing ablates units of each layer in an order that their descriptions give, beside random orders of as many units of
+the layer: what lies apart from these is what the descriptions know.
 
 | by | which units, in which order |
 |---|---|
@@ -6,14 +9,9 @@
 | length | all that are active, the longest description first, counted in words |
 | score | all that are active, the surest description first (see `UnitDescription.certainty`) |
 
-Beside each order stand random ones of as many units of the same layer: what lies apart from them is what the
-descriptions know.
-
-Edit a network: silence the units whose descriptions name a spurious feature, and see what accuracy comes back.
-
-Units are ordered from the last layer to the first, within a layer the surest description first. How many of them are
-silenced is chosen on pictures that nothing else is scored on; the accuracies reported are those of the others. The
-control silences as many units of the same layers, drawn at random.
+Editing silences the units whose descriptions name a spurious feature, from the last layer to the first, within a layer
+the surest description first. How many of them are silenced is chosen on images that nothing else is scored on; the
+accuracies reported are those of the others. The control silences as many units of the same layers, drawn at random.
 """
 
 import csv
@@ -37,19 +35,37 @@ STEPS = 10  # counts tried, from none to all
 
 
 @dataclass(frozen=True)
-class Scored:
-    """Accuracies on one part of the data: described float64 (counts,), random float64 (orders, counts)."""
+class PartAccuracy:
+    """Accuracies on one part of the data, by how many units are ablated.
+
+    Attributes:
+        part: its name.
+        n_images: how many images it has.
+        described: in the order that descriptions give, float64 (counts,).
+        random: in random orders, float64 (orders, counts).
+    """
 
     part: str
-    n_pictures: int
+    n_images: int
     described: np.ndarray
     random: np.ndarray
 
 
 @dataclass(frozen=True)
 class Edit:
-    """order: the units that match, the first to silence first; counts: how many were tried; validation float64
-    (counts,): mean accuracy over the parts, on the pictures that chose; chosen: the position of that count."""
+    """An edit of a network, with what it does to accuracy.
+
+    Attributes:
+        title: of the version or table that describes the units.
+        network, data: their names.
+        words: that the silenced units are described by.
+        order: the units that match, the first to silence first.
+        n_units: how many units are described.
+        counts: how many silenced units were tried.
+        validation: mean accuracy over the parts on the images that chose, float64 (counts,).
+        chosen: position of the count that is silenced.
+        parts: accuracies on the other images.
+    """
 
     title: str
     network: str
@@ -60,7 +76,7 @@ class Edit:
     counts: tuple[int, ...]
     validation: np.ndarray
     chosen: int
-    parts: tuple[Scored, ...]
+    parts: tuple[PartAccuracy, ...]
 
     @property
     def silenced(self) -> tuple[Unit, ...]:
@@ -69,7 +85,7 @@ class Edit:
 
 
 def units_to_silence(units: Sequence[UnitDescription], words: Sequence[str]) -> tuple[Unit, ...]:
-    """The units whose description holds any of `words`, in the order of an edit. Raises InputError where none does."""
+    """Order the units whose description holds any of `words` for an edit. Raises InputError where none does."""
     depth = {layer: place for place, layer in enumerate(dict.fromkeys(unit.layer for unit in units))}
     found = [unit for unit in units if unit.active and matches(unit.description, words)]
     if not found:
@@ -115,7 +131,7 @@ def edit_network(
     rng = np.random.default_rng(seed)
     controls = [random_like(order, named.numbers(), rng) for _ in range(orders)]
     parts = [
-        Scored(name, len(part.labels), curve(part, order), np.stack([curve(part, other) for other in controls]))
+        PartAccuracy(name, len(part.labels), curve(part, order), np.stack([curve(part, other) for other in controls]))
         for name, part in report.items()
     ]
     return Edit(
@@ -125,7 +141,7 @@ def edit_network(
 
 
 def record(edit: Edit, model: PixelModel) -> dict[str, object]:
-    """What the edit silences and what came of it, JSON-ready."""
+    """Describe the units that an edit silences and the accuracies before and after, JSON-ready."""
     k = edit.chosen
     return {
         "network": edit.network,
@@ -136,7 +152,7 @@ def record(edit: Edit, model: PixelModel) -> dict[str, object]:
         "units": by_layer(edit.silenced),
         "accuracy": {
             part.part: {
-                "pictures": part.n_pictures,
+                "pictures": part.n_images,
                 "before": round(float(part.described[0]), 4),
                 "after": round(float(part.described[k]), 4),
                 "random_mean": round(float(part.random[:, k].mean()), 4),
@@ -173,7 +189,7 @@ class LayerAnalysis:
     n_units: int
     order: tuple[Unit, ...]
     counts: tuple[int, ...]
-    parts: tuple[Scored, ...]
+    parts: tuple[PartAccuracy, ...]
 
 
 def units_in_order(
@@ -235,7 +251,9 @@ def analyse_network(
             return accuracy_under_ablation(named.model, part, of, counts, on_count=on_count)
 
         parts = [
-            Scored(name, len(part.labels), curve(part, order), np.stack([curve(part, other) for other in controls]))
+            PartAccuracy(
+                name, len(part.labels), curve(part, order), np.stack([curve(part, other) for other in controls])
+            )
             for name, part in data.items()
         ]
         found.append(LayerAnalysis(layer, len(known[layer]), tuple(order), counts, tuple(parts)))

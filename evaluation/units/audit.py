@@ -52,7 +52,7 @@ class Audit:
     vocabulary: frozenset[str]
 
     def count(self, layer: str | None = None, word: str | None = None) -> int:
-        """How many units match, of one layer or all, by one word or any."""
+        """Count the units that match, of one layer or all, by one word or any."""
         fits = (layer is None or m.unit.layer == layer for m in self.matches)
         return sum(fit and (word is None or word in m.words) for fit, m in zip(fits, self.matches, strict=True))
 

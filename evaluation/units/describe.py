@@ -25,7 +25,7 @@ INDEX = "index.html"
 
 @dataclass(frozen=True)
 class Source:
-    """What gives descriptions of the units of a network.
+    """Source of the descriptions of a network's units.
 
     Attributes:
         title: of the index.

@@ -158,7 +158,7 @@ def _write_strip(folder: Path, unit: int, strip: Strip) -> None:
 
 
 def _strip_record(strip: Strip) -> dict[str, Any]:
-    """What is said of a strip beside its files, JSON-ready."""
+    """Entry of a strip in strips.ndjson: all but its files."""
     known = asdict(strip)
     del known["image"]
     return known | {"masks": known.pop("overlay") is not None}

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 
 from conceptry.evaluation.drawing.strips import strip_pixels
 from conceptry.evaluation.drawing.style import ACCENT, INK, MUTED, SECOND, new_figure, quiet
-from conceptry.evaluation.units.ablation import Edit, LayerAnalysis, Scored
+from conceptry.evaluation.units.ablation import Edit, LayerAnalysis, PartAccuracy
 from conceptry.evaluation.units.audit import Audit, Match
 from conceptry.evaluation.units.html.audit import layers_of, title_of
 
@@ -81,7 +81,7 @@ def _draw_parts(axes: Axes, edit: Edit) -> None:
         axes.bar(places + shift, heights, 0.25, color=colour, label=name, yerr=spread, ecolor=INK, capsize=2)
         for x, height, extra in zip(places + shift, heights, spread or [0.0] * len(heights), strict=True):
             axes.text(x, height + extra + 0.012, f"{height:.2f}", ha="center", va="bottom", fontsize=8.5, color=INK)
-    axes.set_xticks(places, [f"{part.part}\n{part.n_pictures:,} pictures" for part in edit.parts])
+    axes.set_xticks(places, [f"{part.part}\n{part.n_images:,} pictures" for part in edit.parts])
     axes.set_ylim(0, 1.12)
     axes.set_yticks(np.linspace(0, 1, 6))
     axes.set_title("accuracy", loc="left", fontsize=10)
@@ -91,7 +91,7 @@ def _draw_parts(axes: Axes, edit: Edit) -> None:
     )  # fmt: skip
 
 
-def _draw_curves(axes: Axes, counts: Sequence[int], part: Scored, name: str) -> None:
+def _draw_curves(axes: Axes, counts: Sequence[int], part: PartAccuracy, name: str) -> None:
     quiet(axes)
     mean, spread = part.random.mean(axis=0), part.random.std(axis=0, ddof=1)
     axes.fill_between(counts, mean - spread, mean + spread, color=SECOND, alpha=0.18, linewidth=0)

@@ -118,7 +118,7 @@ def _notes(known: Mapping[str, Any], describer: str, data: str) -> list[str]:
 
 
 def score_note(known: Mapping[str, Any]) -> str:
-    """What the score of descriptions is, by the settings of their search (hyperparameters are texts)."""
+    """Say what the score of descriptions is, by the settings of their search (hyperparameters are texts)."""
     strategy, weight = str(known.get("strategy", "")), known.get("temperature")
     if known.get("describer") == "clip-dissect":
         return "Score: PMI, log p(word | pictures) \N{MINUS SIGN} log p(word), by the similarity of words and pictures."
@@ -146,7 +146,7 @@ def _record_of(unit: UnitExemplars, said: Any) -> UnitDescription:
 
 
 def _digest(exemplars: LayerExemplars) -> str:
-    """Of which pictures each unit has, and how strongly it responds."""
+    """Digest of the images that each unit has, and of how strongly it responds to them."""
     sha = hashlib.sha256(repr(exemplars.images.shape).encode())
     for array in (exemplars.units, exemplars.ids, exemplars.activations, exemplars.levels):
         sha.update(b"" if array is None else np.ascontiguousarray(array).tobytes())
@@ -155,21 +155,27 @@ def _digest(exemplars: LayerExemplars) -> str:
 
 @dataclass(frozen=True)
 class NamedUnits:
-    """title: what described them; units: of all layers, in the order of the network; model: the network."""
+    """Described units of a network.
+
+    Attributes:
+        title: of the version or table that describes them.
+        units: of all layers, in the order of the network.
+        model: the network.
+    """
 
     title: str
     units: Sequence[UnitDescription]
     model: PixelModel
 
     def numbers(self) -> dict[str, list[int]]:
-        """The numbers of the units of each layer, in order."""
+        """Numbers of the units of each layer, in order."""
         found: dict[str, list[int]] = {}
         for unit in self.units:
             found.setdefault(unit.layer, []).append(unit.unit)
         return found
 
     def of(self, layers: Sequence[str]) -> "NamedUnits":
-        """Those of `layers`, or all where none is named. Raises InputError for a layer that has none."""
+        """Return the units of `layers`, all for none. Raises InputError for a layer without units."""
         known = self.numbers()
         if unknown := [layer for layer in layers if layer not in known]:
             raise InputError(f"{self.title}: has no units of layer {shown(unknown[0])}; expected {some(list(known))}")

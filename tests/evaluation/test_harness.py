@@ -11,9 +11,9 @@ import pytest
 from mlflow import MlflowClient
 from PIL import Image
 
-from conceptry.evaluation.data import load_data
-from conceptry.evaluation.harness import evaluate, harness_of, is_evaluated
+from conceptry.evaluation.harness import evaluate, evaluation_of, is_evaluated
 from conceptry.evaluation.isolation.client import InProcess, VersionProcess
+from conceptry.evaluation.splice.data import load_images
 from conceptry.models.errors import ConceptryError
 from conceptry.models.images import png_bytes
 from conceptry.registry import find_version, load, register
@@ -23,12 +23,12 @@ pytestmark = pytest.mark.usefixtures("store")
 
 @pytest.fixture(scope="module")
 def data():
-    return load_data("zoo:emoji-scenes", size=24)
+    return load_images("zoo:emoji-scenes", size=24)
 
 
 @pytest.fixture(scope="module")
 def evaluated(store, tiny_options, data):
-    """Of a version of its own, which no other test evaluates."""
+    """Report on a version of its own, which no other test evaluates."""
     return evaluate(register("splice", tiny_options, name="evaluated").version.uri, data)
 
 
@@ -48,18 +48,18 @@ def test_metrics_land_on_the_run_and_on_the_logged_model(evaluated, data) -> Non
     files = {a.path.removeprefix(f"{folder.path}/") for a in client.list_artifacts(version.run_id, folder.path)}
     assert files == {"frontier.csv", "frontier.png"}
     assert is_evaluated(version, data)
-    assert not is_evaluated(version, load_data("zoo:emoji-scenes", size=26))
+    assert not is_evaluated(version, load_images("zoo:emoji-scenes", size=26))
 
 
 def test_the_harness_reports_what_the_answers_say(evaluated, tiny_version, data) -> None:
     """The headline metrics, restated from the answers of the model in this process."""
     model = load(tiny_version.uri)
-    rows = model.predict(pd.DataFrame({"image": [p.content() for p in data.pictures]}))
+    rows = model.predict(pd.DataFrame({"image": [p.content() for p in data.images]}))
     metrics = evaluated.report.metrics
     assert metrics["l0"] == pytest.approx(rows["l0"].mean())
     assert metrics["cosine"] == pytest.approx(rows["cosine"].mean(), abs=1e-5)
     named = [{c["concept"] for c in concepts} for concepts in rows["concepts"]]
-    hits = [p.concepts["colour"][0] in words for p, words in zip(data.pictures, named, strict=True)]
+    hits = [p.concepts["colour"][0] in words for p, words in zip(data.images, named, strict=True)]
     assert metrics["recall_colour"] == pytest.approx(sum(hits) / len(hits))
 
 
@@ -72,11 +72,11 @@ def test_the_frontier_trades_words_for_fidelity(evaluated) -> None:
 
 
 def test_every_headline_metric_is_described() -> None:
-    harness = harness_of("splice")
+    harness = evaluation_of("splice")
     for name in harness.headline:
-        assert harness.metrics.get(name).meaning
-    assert harness.metrics.get("recall_animals_all").better == "higher"
-    assert harness.metrics.get("nothing") is None
+        assert harness.metric(name).meaning
+    assert harness.metric("recall_animals_all").better == "higher"
+    assert harness.metric("nothing") is None
 
 
 def test_a_version_runs_its_own_code(tiny_version, picture: Image.Image) -> None:

@@ -1,9 +1,7 @@
-"""The transform and the greedy denoising beside other implementations of the same, with what they agree on.
+"""The transform and the greedy denoising beside other implementations of them, and how far these agree.
 
-The dense way of the published implementation, restated from its formulas: what the benchmark measures against.
-
-Ren, Li, Chen, Deng, Zhang, "Defining and Quantifying the Emergence of Sparse Concepts in DNNs", CVPR 2023,
-arXiv:2111.06206, computes
+The published implementation (Ren, Li, Chen, Deng, Zhang, "Defining and Quantifying the Emergence of Sparse Concepts in
+DNNs", CVPR 2023, arXiv:2111.06206) is restated from its formulas: it computes
 
     I = A v,   A[S, L] = (-1)^(|S| - |L|) if L is a subset of S else 0        (the build takes a row at a time)
     v = B I,   B[S, T] = 1 if T is a subset of S else 0

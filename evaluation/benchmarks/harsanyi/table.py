@@ -1,9 +1,8 @@
 """Harsanyi interactions on one thread: time beside other implementations, residuals, growth, peak memory.
 
-The floor of the transform is a bare butterfly in NumPy. The baseline is the dense way of the published
-implementation (`dense_harsanyi`); shapiq's exact Moebius transform is shown where shapiq is installed.
-
-The parts of an explanation, each ready to be measured: how seconds and peak memory grow with the players.
+The floor of the transform is a bare butterfly in NumPy. The baseline is the dense way of the published implementation
+(`rivals`); shapiq's exact Moebius transform is shown where shapiq is installed. Growth: how the seconds and the peak
+memory of each part of an explanation grow with the players.
 """
 
 import importlib

@@ -1,14 +1,12 @@
 """MILAN on one thread: exemplars beside forward passes, memory, descriptions, training, what descriptions get right.
 
 Each figure is the median over rounds in which everyone takes a turn. The targets are those of the method: exemplars at
-most 1.2 times the forward passes that they need, in memory that does not grow with the pictures; descriptions ten times
-as fast as the literal loop; epochs from cached features five times as fast as from pictures.
+most 1.2 times the forward passes that they need, in memory that does not grow with the images; descriptions ten times
+as fast as the literal loop; epochs from cached features five times as fast as from images.
 
-An epoch of the describer's training from cached features beside one from pictures, and what describers get right.
-
-Each unit has one caption, so that the encoder sees every picture once in an epoch. Trained is what ships, as `conceptry
-train milan` does it, which the target is about, and a decoder of the paper's sizes: its steps cost many times as much,
-beside an encoder that is much smaller than the paper's.
+Epochs are of the describer's training. Each unit has one caption, so that the encoder sees every image once in an
+epoch. Trained are what ships, as `conceptry train milan` does it, which the target is about, and a decoder of the
+paper's sizes: its steps cost many times as much, beside an encoder that is much smaller than the paper's.
 """
 
 import dataclasses

@@ -1,8 +1,7 @@
-"""What is measured of perturbations: networks with pictures and classes to reach, bare passes, ours, peak memory.
+"""Problems to measure perturbations on: networks with images and classes to reach, bare passes, ours, peak memory.
 
-The floor of a solve of T steps is T + 1 forward and T backward passes of the same network over the same batch.
-
-Do probes of a robust network look like their classes, and those of a standard one not? Judged by real digits.
+The floor of a solve of T steps is T + 1 forward and T backward passes of the same network over the same batch. Probes
+of a robust and of a standard network are judged by real digits: do they look like their classes?
 """
 
 import importlib.util

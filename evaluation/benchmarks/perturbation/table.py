@@ -1,9 +1,8 @@
 """Sparse perturbations on one thread: seconds and memory beside bare passes and rai-toolbox, agreement, probes, growth.
 
 Whole solves are measured, with all that is checked and prepared before the first step. The floor are the forward and
-backward passes that any solver needs; each figure is the median over rounds in which everyone takes a turn.
-
-How a solve grows with pictures, steps and pixels, and how it does on a CUDA device.
+backward passes that any solver needs; each figure is the median over rounds in which everyone takes a turn. Growth: how
+a solve grows with images, steps and pixels, and on a CUDA device.
 """
 
 import dataclasses

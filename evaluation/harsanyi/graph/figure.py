@@ -1,10 +1,9 @@
-"""The And-Or graph as a picture: root, patterns, coalitions and players in layers, for SVG, PNG and PDF.
+"""The And-Or graph as a figure: root, patterns, coalitions and players in layers, for SVG, PNG and PDF.
 
-A sign is told by colour, by the mark at the number and by the outline (solid: positive, dashed: negative); an "or"
-pattern has round ends and says so. Below each effect a strip shows which players the pattern holds, in the order of the
-bottom row, so that membership can be read where edges are too many to follow.
-
-The nodes, edges and legend of an And-Or graph, drawn where `graph_layout` puts them.
+`layout` says where the nodes go; here they are drawn, with their edges and a legend. A sign is told by colour, by the
+mark at the number and by the outline (solid: positive, dashed: negative); an "or" pattern has round ends and says so.
+Below each effect a strip shows which players the pattern holds, in the order of the bottom row, so that membership can
+be read where edges are too many to follow.
 """
 
 import math
@@ -30,7 +29,7 @@ SHARED = "#eef1f4"  # ground of coalitions
 PALE = 0.16  # opacity of what is not highlighted
 
 
-class Picture:
+class GraphDrawing:
     """The nodes and edges of one graph on one set of axes."""
 
     def __init__(self, axes: Axes, graph: AndOrGraph, placed: Layout, bold: Collection[int] | None, colours: str):
@@ -153,7 +152,7 @@ class Picture:
             )  # fmt: skip
 
     def legend(self) -> None:
-        """One line of the marks that the picture uses."""
+        """One line of the marks that the drawing uses."""
         y = self.placed.height - 18
         kinds = {pattern.kind for pattern in self.graph.patterns}
         signs = {pattern.effect < 0 for pattern in self.graph.patterns}
@@ -199,7 +198,7 @@ def draw_graph(
     title: None shows the target.
     highlight: "largest", "top 20%" (any whole percentage of the patterns, rounded up) or "rank-K": these patterns with
         their coalitions and players are drawn bold, all others pale.
-    max_patterns: only the strongest are drawn, and the picture says how many are not.
+    max_patterns: only the strongest are drawn, and the drawing says how many are not.
     colours: "signs" (blue is positive), "reversed" (orange is positive) or "simple" (grey; marks alone tell signs).
     rows: number of rows of patterns; None: as few as fit.
 
@@ -223,10 +222,10 @@ def draw_graph(
     axes.set_ylim(placed.height, 0)
     axes.set_axis_off()
     _heading(axes, graph, shown, placed, title)
-    picture = Picture(axes, shown, placed, bold, colours)
-    picture.edges()
-    picture.nodes()
-    picture.legend()
+    drawing = GraphDrawing(axes, shown, placed, bold, colours)
+    drawing.edges()
+    drawing.nodes()
+    drawing.legend()
     return figure
 
 
@@ -235,7 +234,7 @@ def save_graph(figure: Figure, path: str | Path) -> None:
     path = Path(path)
     ending = path.suffix.lower()
     if ending not in (".svg", ".png", ".pdf"):
-        raise InputError(f"{path.name}: a picture is written as .svg, .png or .pdf.")
+        raise InputError(f"{path.name}: a drawing is written as .svg, .png or .pdf.")
     undated = {".svg": {"Date": None}, ".pdf": {"CreationDate": None}, ".png": {}}[ending]
     with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": "conceptry", "pdf.fonttype": 42}):
         figure.savefig(path, metadata=undated)

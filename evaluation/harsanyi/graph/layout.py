@@ -1,10 +1,9 @@
-"""Where the nodes of an And-Or graph go in a picture, in points from the top left corner, and how names are broken.
+"""Layout of an And-Or graph: where its nodes go, in points from the top left corner, and how names are broken.
 
 Layers from the top: root, patterns in as many rows as they need, coalitions, players. Players keep their order, so a
 sentence reads as it was written; coalitions stand above their players; patterns run by falling strength, row by row.
-Every second row is shifted by half a step, so that the edges of one row pass between the nodes of the next.
-
-Keeping things apart along a row: boxes that would overlap, and the lanes by which edges pass between boxes.
+Every second row is shifted by half a step, so that the edges of one row pass between the nodes of the next. Along a
+row, boxes that would overlap are moved apart, and edges get lanes between the boxes.
 """
 
 import math

@@ -35,7 +35,7 @@ def audit_page(audits: Sequence[Audit], words: Sequence[str]) -> str:
 
 
 def title_of(words: Sequence[str], most: int = 30) -> str:
-    """What was looked for, as a title."""
+    """Title of an audit, by the words that were looked for."""
     shown = [*words[:most], *([f"{len(words) - most} others"] if len(words) > most else [])]
     return f"Units whose description holds {' or '.join(filter(None, (', '.join(shown[:-1]), shown[-1])))}"
 

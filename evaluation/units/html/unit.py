@@ -93,7 +93,7 @@ def _strip(unit: UnitDescription) -> str:
 
 
 def _more(unit: UnitDescription) -> str:
-    """What opens below a unit: its alternatives with scores, and a place for the large images."""
+    """HTML that opens below a unit: its alternatives with scores, and a place for the large images."""
     first = {"text": unit.description} | {name: getattr(unit, name) for name in _SCORES}
     rows = [first, *unit.alternatives]
     columns = [name for name in _SCORES if any(row.get(name) is not None for row in rows)]

@@ -8,10 +8,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from conceptry.evaluation.harness import agreement, evaluate, harness_of, report_table
+from conceptry.evaluation.harness import agreement, evaluate, evaluation_of, report_table
 from conceptry.evaluation.harsanyi import metrics as m
 from conceptry.evaluation.harsanyi.data import load_samples, table_samples
 from conceptry.evaluation.isolation.client import InProcess
+from conceptry.evaluation.presenter import presenter_of
 from conceptry.models.errors import ConceptryError, InputError
 from conceptry.models.harsanyi.interactions.and_or import inverse_or
 from conceptry.models.harsanyi.interactions.moebius import inverse_moebius, moebius
@@ -37,7 +38,7 @@ def evaluated(harsanyi_version, tiny_classifier, rows_file):
 
 
 def test_every_metric_is_described_and_the_headline_is_measured(evaluated) -> None:
-    harness = harness_of("harsanyi")
+    harness = evaluation_of("harsanyi")
     for done in evaluated:
         assert set(done.report.metrics) <= set(harness.metrics)
         assert set(harness.headline) - set(done.report.metrics) <= {"l1_ratio"}
@@ -175,39 +176,40 @@ def test_explain_prints_and_draws(harsanyi_version, rows_file, tmp_path, command
 def test_records_and_their_pictures(predict, rows_file, tmp_path) -> None:
     one = tmp_path / "one.csv"
     one.write_text("\n".join(rows_file.read_text().splitlines()[:2]) + "\n")
-    harness = harness_of("harsanyi")
-    records = harness.records(predict, [one], {"target": "mid"})
+    presenter = presenter_of("harsanyi")
+    records = presenter.records(predict, presenter.check_request([one], (), TABLE), {"target": "mid"})
     assert json.loads(json.dumps(records)) == records
     assert records[0]["target"] == "mid"
     assert len(records[0]["patterns"]) in (records[0]["n_kept"], records[0]["n_kept"] - 1)  # without the empty one
     for name, view in (("p.png", "patterns"), ("e.png", "explanation"), ("g.html", None)):
-        assert harness.save(records, tmp_path / name, view, {}) == [tmp_path / name]
+        assert presenter.save(records, tmp_path / name, view, {}) == [tmp_path / name]
         assert (tmp_path / name).stat().st_size > 5000
 
 
 def test_styles(predict, rows_file, tmp_path) -> None:
-    harness = harness_of("harsanyi")
-    records = harness.records(predict, [rows_file], {})[:1]
+    presenter = presenter_of("harsanyi")
+    records = presenter.records(predict, presenter.check_request([rows_file], (), TABLE), {})[:1]
     style = {"title": "mine", "highlight": "rank-1", "colours": "simple", "max_patterns": 5, "rows": 2}
-    harness.save(records, tmp_path / "styled.svg", "graph", style)
+    presenter.save(records, tmp_path / "styled.svg", "graph", style)
     assert ">mine</text>" in (tmp_path / "styled.svg").read_text()
     with pytest.raises(InputError, match="an HTML page has no style 'rows'; expected title"):
-        harness.save(records, tmp_path / "page.html", None, {"rows": 2})
+        presenter.save(records, tmp_path / "page.html", None, {"rows": 2})
     with pytest.raises(InputError, match="the view patterns has no style 'rows'; expected none"):
-        harness.save(records, tmp_path / "x.png", "patterns", {"rows": 2})
+        presenter.save(records, tmp_path / "x.png", "patterns", {"rows": 2})
     with pytest.raises(InputError, match="the style rows must be of type int, got '2'"):
-        harness.save(records, tmp_path / "x.png", "graph", {"rows": "2"})
+        presenter.save(records, tmp_path / "x.png", "graph", {"rows": "2"})
 
 
 def test_a_bad_sample_is_named_by_its_number(predict, rows_file, tmp_path) -> None:
     bad = tmp_path / "bad.csv"
     bad.write_text(rows_file.read_text().replace("4.0,-2.0", "4.0,"))
+    data = load_samples(f"csv:{bad}", TABLE, None, 0)
     with pytest.raises(ConceptryError, match="sample 1: column 'weight' is empty"):
-        harness_of("harsanyi").evaluate(predict, load_samples(f"csv:{bad}", TABLE, None, 0), lambda what, share: None)
+        evaluation_of("harsanyi").evaluate(predict, data, lambda what, share: None)
 
 
 def test_summarise(predict, rows_file, tmp_path) -> None:
-    harness = harness_of("harsanyi")
+    harness = evaluation_of("harsanyi")
     data = load_samples(f"csv:{rows_file}", TABLE, None, 0)
     record = harness.summarise(predict, data, "x", lambda what, share: None)
     assert record["count"] == 2

@@ -168,6 +168,16 @@ def test_error_curve_marks_the_registered_number_or_the_fewest_within_both_limit
         check_layout(figure)
 
 
+def test_error_curve_marks_what_was_measured_where_it_is_not_on_the_curve():
+    figure = draw_error_curve(curve(), 14.5, (0.004, 0.6))
+    rings = [axes.collections[0].get_offsets()[0].tolist() for axes in figure.axes]
+    assert rings == [[14.5, 0.004], [14.5, 0.6]]
+    for axes, level in zip(figure.axes, (0.004, 0.6), strict=True):
+        low, high = axes.get_ylim()
+        assert low < level < high
+    check_layout(figure)
+
+
 @pytest.mark.parametrize(("table", "registered"), [(curve(1), None), (curve(3), 0.0), (curve(80), 80), (curve(), 1)])
 def test_error_curve_at_its_edges(table: pd.DataFrame, registered: float | None):
     check_layout(draw_error_curve(table, registered))

@@ -14,19 +14,20 @@ from mlflow.protos.databricks_pb2 import RESOURCE_DOES_NOT_EXIST
 from PIL import Image
 
 import colours
-from conceptry.evaluation.harness import harness_of
+from conceptry.evaluation.harness import evaluation_of
 from conceptry.evaluation.isolation.client import InProcess
 from conceptry.evaluation.milan import metrics as m
 from conceptry.evaluation.milan.client import ANNOTATED, COLOURS, PLANTED, UnitCase, describe_cases, own_case
 from conceptry.evaluation.milan.data import UnitData
 from conceptry.evaluation.milan.metrics import clip_score, emoji_caption, mean_embeddings
 from conceptry.evaluation.mlflow_plugin import _params_of
+from conceptry.evaluation.presenter import presenter_of
 from conceptry.models.encoders.load import load_encoder
 from conceptry.models.encoders.protocol import encode_images, encode_texts
 from conceptry.models.errors import ConceptryError, InputError
 from conceptry.registry import load, register
 
-HARNESS = harness_of("milan")
+EVALUATION, PRESENTER = evaluation_of("milan"), presenter_of("milan")
 ASKED = {"first": [0, 1, 2, 3], "7": [2, 5, 11]}
 
 
@@ -66,7 +67,7 @@ def data() -> UnitData:
 
 @pytest.fixture(scope="module")
 def report(predict, data):
-    return HARNESS.evaluate(predict, data, quiet)
+    return EVALUATION.evaluate(predict, data, quiet)
 
 
 def test_every_metric_is_what_the_answers_say(report, data) -> None:
@@ -85,8 +86,8 @@ def test_every_metric_is_what_the_answers_say(report, data) -> None:
     assert (found["net_dissect_property_set"], found["net_dissect_property_set_single"]) == (0, 1)
     assert found["net_dissect_planted"] == pytest.approx(2 / 3)
     assert said["net_dissect"].tolist() == ["red", "green", "blue", "red", "blue", "green", "green"]
-    assert set(found) - {"bertscore"} <= set(HARNESS.metrics)
-    assert set(HARNESS.headline) <= set(HARNESS.metrics)
+    assert set(found) - {"bertscore"} <= set(EVALUATION.metrics)
+    assert set(EVALUATION.headline) <= set(EVALUATION.metrics)
 
 
 def test_chance_is_that_of_other_units_truths(report, predict, data) -> None:
@@ -139,11 +140,11 @@ def test_figures_and_notes_of_a_report(report) -> None:
 
 
 def test_own_units_are_measured_without_truth(predict, milan_version) -> None:
-    own = HARNESS.load_data("units:own", milan_version.params, None, 0)
+    own = EVALUATION.load_data("units:own", milan_version.params, None, 0)
     assert {(c.layer, c.unit) for c in own.cases} == {(layer, unit) for layer in ASKED for unit in ASKED[layer]}
     assert own.encoder == milan_version.params["clip_encoder"]  # an untrained one, whose score says nothing
     own = UnitData(own.name, own.digest, own.cases, (), "zoo:emoji-clip", own.title)
-    report = HARNESS.evaluate(predict, own, quiet)
+    report = EVALUATION.evaluate(predict, own, quiet)
     assert report.metrics["inactive"] == pytest.approx(1 / 7)
     assert report.metrics["vocabulary"] == 3
     assert report.metrics["clip_score"] > 0
@@ -154,23 +155,23 @@ def test_own_units_are_measured_without_truth(predict, milan_version) -> None:
 
 def test_units_of_a_version_without_a_dual_encoder_get_no_clip_score(predict, milan_version) -> None:
     params = {name: value for name, value in milan_version.params.items() if name != "clip_encoder"}
-    report = HARNESS.evaluate(predict, HARNESS.load_data("units:own", params, 2, 0), quiet)
+    report = EVALUATION.evaluate(predict, EVALUATION.load_data("units:own", params, 2, 0), quiet)
     assert "clip_score" not in report.metrics
     assert "clip_score is left out: the version has no clip_encoder, or it is not known here" in report.notes
 
 
 def test_records_come_with_exemplars_and_the_clearest_where_many_are_asked(predict, monkeypatch) -> None:
-    asked = HARNESS.check_request([], ["first:0-2", "7:5"], json_params())
-    records = HARNESS.records(predict, [], {}, asked)
+    asked = PRESENTER.check_request([], ["first:0-2", "7:5"], json_params())
+    records = PRESENTER.records(predict, asked, {})
     assert [(r["layer"], r["unit"], r["description"]) for r in records] == [
         ("first", 0, "Red"), ("first", 1, "Green"), ("first", 2, "Blue"), ("7", 5, "Red")
     ]  # fmt: skip
     assert all(len(r["images"]) == len(r["masks"]) == colours.K for r in records)
     json.dumps(records)
-    monkeypatch.setattr("conceptry.evaluation.milan.cli_requests.DRAWN", 3)
-    all_units = HARNESS.check_request([], [], json_params())
-    assert all_units == ["first:0-3", "7:2-2", "7:5-5", "7:11-11"]
-    clear = HARNESS.records(predict, [], {}, all_units)
+    monkeypatch.setattr("conceptry.evaluation.milan.presenter.SHOWN", 3)
+    all_units = PRESENTER.check_request([], [], json_params())
+    assert all_units.targets == ["first:0-3", "7:2-2", "7:5-5", "7:11-11"]
+    clear = PRESENTER.records(predict, all_units, {})
     assert sorted(r["description"] for r in clear) == ["Blue", "Green", "Red"]  # no description twice, no inactive unit
     assert {r["layer"] for r in clear} == {"first", "7"}
 
@@ -195,15 +196,16 @@ def json_params() -> dict[str, str]:
 )
 def test_targets_that_the_version_does_not_have(target: str, message: str) -> None:
     with pytest.raises(InputError) as refused:
-        HARNESS.check_request([], [target], json_params())
+        PRESENTER.check_request([], [target], json_params())
     assert message in str(refused.value)
 
 
 def test_tables_of_units(predict, tmp_path: Path) -> None:
     table = tmp_path / "units.csv"
     table.write_text("layer,unit,note\n7,11,x\nfirst,3,y\n")
-    assert HARNESS.check_request([table], [], json_params()) == []
-    records = HARNESS.records(predict, [table], {})
+    asked = PRESENTER.check_request([table], [], json_params())
+    assert asked.targets == []
+    records = PRESENTER.records(predict, asked, {})
     assert [(r["layer"], r["unit"], r["description"], r["active"]) for r in records] == [
         ("7", 11, "Blue", True), ("first", 3, "", False)
     ]  # fmt: skip
@@ -215,9 +217,9 @@ def test_tables_of_units(predict, tmp_path: Path) -> None:
     ):
         table.write_text(content)
         with pytest.raises(InputError, match=message):
-            HARNESS.check_request([table], [], json_params())
+            PRESENTER.check_request([table], [], json_params())
     with pytest.raises(InputError, match=r"expected a table \(.csv\) of layer and unit, or --target"):
-        HARNESS.check_request([tmp_path / "cat.png"], [], json_params())
+        PRESENTER.check_request([tmp_path / "cat.png"], [], json_params())
 
 
 def test_the_row_that_a_version_refuses_is_the_one_among_all_units(predict) -> None:
@@ -227,40 +229,40 @@ def test_the_row_that_a_version_refuses_is_the_one_among_all_units(predict) -> N
 
 
 def test_a_summary_counts_the_units_of_each_word_by_layer(predict, milan_version) -> None:
-    own = HARNESS.load_data("units:own", milan_version.params, None, 0)
-    record = HARNESS.summarise(predict, own, None, quiet)
+    own = EVALUATION.load_data("units:own", milan_version.params, None, 0)
+    record = EVALUATION.summarise(predict, own, None, quiet)
     assert record["data"] == f"units of {milan_version.params['model']}"
     assert (record["count"], record["inactive"], record["descriptions"]) == (7, 1, 3)
     words = {entry["concept"]: entry for entry in record["concepts"]}
     assert {word: entry["units"] for word, entry in words.items()} == {"red": 2, "green": 2, "blue": 2}
     assert words["red"]["layers"] == {"first": 1, "7": 1}
     assert words["red"]["share"] == pytest.approx(2 / 6)
-    one = HARNESS.summarise(predict, own, "7", quiet)
+    one = EVALUATION.summarise(predict, own, "7", quiet)
     assert (one["count"], one["label"]) == (3, "7")
-    assert HARNESS.draw_summary(one).axes[0].texts[0].get_text() == "1   33% of the units"
-    assert HARNESS.draw_summary(record).legends
-    assert not HARNESS.draw_summary(one).legends
+    assert EVALUATION.draw_summary(one).axes[0].texts[0].get_text() == "1   33% of the units"
+    assert EVALUATION.draw_summary(record).legends
+    assert not EVALUATION.draw_summary(one).legends
     with pytest.raises(InputError, match="'8' is not one of the 2 labels of units:own; near: "):
-        HARNESS.summarise(predict, own, "8", quiet)
+        EVALUATION.summarise(predict, own, "8", quiet)
 
 
 def test_data_from_tables_of_mlflow(predict) -> None:
     table = pd.DataFrame({"layer": ["first", "first"], "unit": [0, 1], "reference": ["red", None]})
-    found = HARNESS.table_data(table, None, "frame", {})
+    found = EVALUATION.table_data(table, None, "frame", {})
     assert [c.references for c in found.cases] == [("red",), ()]
-    report = HARNESS.evaluate(predict, found, quiet)
+    report = EVALUATION.evaluate(predict, found, quiet)
     assert report.metrics["rouge1"] == 1
     assert "clip_score is left out: the version has no clip_encoder, or it is not known here" in report.notes
-    labelled = HARNESS.table_data(
+    labelled = EVALUATION.table_data(
         table.drop(columns="reference"), ["red", "green"], "frame", {"clip_encoder": "zoo:emoji-clip"}
     )
     assert [c.references for c in labelled.cases] == [("red",), ("green",)]
     assert labelled.encoder == "zoo:emoji-clip"
     with pytest.raises(InputError, match="expected the columns layer, unit and maybe reference, got no unit: layer"):
-        HARNESS.table_data(table[["layer"]], None, "frame", {})
+        EVALUATION.table_data(table[["layer"]], None, "frame", {})
     for unit in ("x", 2.5, -1, float("nan")):
         with pytest.raises(InputError, match=f"frame, row 0: expected the number of a unit, got '{unit}'"):
-            HARNESS.table_data(pd.DataFrame({"layer": ["a"], "unit": [unit]}), None, "frame", {})
+            EVALUATION.table_data(pd.DataFrame({"layer": ["a"], "unit": [unit]}), None, "frame", {})
 
 
 def test_mlflow_evaluates_units_of_the_network(milan_version) -> None:

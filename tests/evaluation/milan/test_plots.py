@@ -15,7 +15,7 @@ from rich.console import Console
 from conceptry.evaluation.milan.demo import TOUR
 from conceptry.evaluation.milan.metrics import METRICS
 from conceptry.evaluation.milan.plots import CELL, FINE, _strip, draw, draw_scores, save_records
-from conceptry.evaluation.milan.summary import describe
+from conceptry.evaluation.milan.presenter import describe
 from conceptry.models.images import png_bytes
 
 
@@ -88,7 +88,7 @@ def test_pictures_that_are_not_square_keep_their_shape() -> None:
 @pytest.mark.parametrize("suffix", [".png", ".svg", ".pdf", ".csv"])
 def test_files(tmp_path: Path, suffix: str) -> None:
     output = tmp_path / f"units{suffix}"
-    assert save_records([record(3, "dogs, or $cats$"), record(4, "")], output) == [output]
+    assert save_records([record(3, "dogs, or $cats$"), record(4, "")], output, None, {}) == [output]
     assert output.stat().st_size > 0
     if suffix == ".csv":
         table = pd.read_csv(output, keep_default_na=False)

@@ -8,9 +8,9 @@ import pytest
 from PIL import Image
 
 from conceptry.evaluation.isolation.client import Answer
-from conceptry.evaluation.perturbation.cli_requests import explain_request
 from conceptry.evaluation.perturbation.data import load_cases, load_reference, read_table, table_cases
 from conceptry.evaluation.perturbation.judges import Reference, judge, to_grey
+from conceptry.evaluation.perturbation.presenter import check_request, explain_request
 from conceptry.models.errors import InputError
 
 DIGITS = {"model": "zoo:digits-16-robust"}
@@ -134,4 +134,4 @@ def test_a_mode_that_needs_pictures_is_not_taken_for_a_probe() -> None:
 
     for mode in ("counterfactual", "explain_error", "invert"):
         with pytest.raises(InputError, match=f"{mode} needs pictures, name at least one; without any, a version is pr"):
-            explain_request(predict, [], {"mode": mode}, ["3"])
+            explain_request(predict, check_request([], ["3"], DIGITS), {"mode": mode})

@@ -3,7 +3,7 @@
 import base64
 import io
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -13,18 +13,24 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from conceptry.evaluation.data import load_data as load_pictures
-from conceptry.evaluation.harness import harness_of
+from conceptry.evaluation.harness import evaluation_of
 from conceptry.evaluation.isolation.client import Answer, InProcess
-from conceptry.evaluation.perturbation.cli_requests import amplified, pixels_of, probability
 from conceptry.evaluation.perturbation.client import PROBE, explain_cases
+from conceptry.evaluation.perturbation.columns import amplified, pixels_of, probability
 from conceptry.evaluation.perturbation.data import Case, grey_of, load_cases, load_reference
 from conceptry.evaluation.perturbation.judges import judge
 from conceptry.evaluation.perturbation.plots import draw_grid, draw_paths
+from conceptry.evaluation.presenter import presenter_of
+from conceptry.evaluation.splice.data import load_images
 from conceptry.models.errors import ConceptryError, InputError
 from conceptry.registry import load, register
 
 DIGITS = {"model": "zoo:digits-robust", "classes": "10"}
+PRESENTER = presenter_of("perturbation")
+
+
+def explain(predict, files: Sequence[Path], params: Mapping[str, Any], targets: Sequence[str] = ()) -> list[dict]:
+    return PRESENTER.records(predict, PRESENTER.check_request(files, targets, DIGITS), params)
 
 
 def quiet(what: str, share: float) -> None:
@@ -49,7 +55,7 @@ def data():
 
 @pytest.fixture(scope="module")
 def reports(predict, standard, data):
-    harness = harness_of("perturbation")
+    harness = evaluation_of("perturbation")
     return [harness.evaluate(asked, data, quiet) for asked in (predict, InProcess(load(standard.uri)))]
 
 
@@ -62,7 +68,7 @@ def digits(data, tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
 
 
 def test_every_metric_is_described_and_the_headline_is_measured(reports) -> None:
-    harness = harness_of("perturbation")
+    harness = evaluation_of("perturbation")
     for report in reports:
         assert set(report.metrics) == set(harness.metrics)
         assert set(harness.headline) <= set(report.metrics)
@@ -111,14 +117,14 @@ def test_the_attack_is_the_same_for_every_version(predict, reports, data) -> Non
     def soft(rows: pd.DataFrame, params: Mapping[str, Any] | None = None) -> Answer:
         return predict(rows, registered | dict(params or {}))
 
-    report = harness_of("perturbation").evaluate(soft, data, quiet)
+    report = evaluation_of("perturbation").evaluate(soft, data, quiet)
     assert report.metrics["accuracy_attacked"] == reports[0].metrics["accuracy_attacked"]
     assert report.metrics["changed"] <= 0.1
     assert report.metrics["accuracy_attacked"] < report.metrics["accuracy"]
 
 
 def test_what_data_does_not_tell_is_noted(predict, digits) -> None:
-    harness = harness_of("perturbation")
+    harness = evaluation_of("perturbation")
     report = harness.evaluate(predict, harness.load_data(f"folder:{digits[0].parent}", DIGITS, None, 0), quiet)
     assert "accuracy" not in report.metrics
     assert report.metrics["success"] >= 0
@@ -141,9 +147,8 @@ def test_refused_rows_are_named_by_their_place_among_all(predict, data) -> None:
 
 
 def test_records_of_pictures_targets_and_tables(predict, digits) -> None:
-    harness = harness_of("perturbation")
     params = {"steps": 5}
-    records = harness.records(predict, digits[:2], params, ["8", "9"])
+    records = explain(predict, digits[:2], params, ["8", "9"])
     assert [record["target"] for record in records] == ["8", "9", "8", "9"]
     assert [record["file"] for record in records] == [str(digits[k]) for k in (0, 0, 1, 1)]
     assert json.loads(json.dumps(records)) == records
@@ -155,46 +160,45 @@ def test_records_of_pictures_targets_and_tables(predict, digits) -> None:
 
     table = digits[0].parent / "asked.csv"
     table.write_text("image,target\n,3\n0.png,7\n,4\n")
-    probe, changed, other = harness.records(predict, [table], params)
+    probe, changed, other = explain(predict, [table], params)
     assert [r["probe"] for r in (probe, changed, other)] == [True, False, True]
     assert [r["target"] for r in (probe, changed, other)] == ["3", "7", "4"]
-    alone = harness.records(predict, [], params, ["3", "4"])
+    alone = explain(predict, [], params, ["3", "4"])
     assert [r["image"] for r in alone] == [probe["image"], other["image"]]
     answers = explain_cases(predict, [Case(None, target=t) for t in "34" * 16], {**PROBE, **params})
-    mean = np.rint(np.mean([np.asarray(e.picture, dtype=float) for e in answers[::2]], axis=0))
+    mean = np.rint(np.mean([np.asarray(e.image, dtype=float) for e in answers[::2]], axis=0))
     np.testing.assert_array_equal(pixels_of(alone[0]["mean"]), mean)
     assert alone[0]["mean_of"] == 16
-    grey = harness.records(predict, [], params | {"start": "grey"}, ["3"])
+    grey = explain(predict, [], params | {"start": "grey"}, ["3"])
     assert "mean" not in grey[0], "every probe from grey is the same"
 
 
 def test_pictures(predict, digits, tmp_path) -> None:
-    harness = harness_of("perturbation")
     params = {"steps": 5}
-    probes = harness.records(predict, [], params, harness.check_request([], [], DIGITS))
+    probes = explain(predict, [], params)
     assert [record["target"] for record in probes] == [str(k) for k in range(10)]
-    errors = harness.records(predict, digits[:2], params | {"mode": "explain_error"}, ["8"])
+    errors = explain(predict, digits[:2], params | {"mode": "explain_error"}, ["8"])
     assert [len(record["other"]) for record in errors] == [1, 1]
     both = [r | {"version": name} for name in ("robust", "standard") for r in probes + errors]
-    assert harness.save(both, tmp_path / "grid.svg", None, {}) == [tmp_path / "grid.svg"]
+    assert PRESENTER.save(both, tmp_path / "grid.svg", None, {}) == [tmp_path / "grid.svg"]
     drawn = (tmp_path / "grid.svg").read_text()
     assert drawn.count("<image ") == 10 * 7 + 2 * 2 * 5  # start, and for each version result, change and mean
     assert "<!-- mistake -->" in drawn
-    elsewhere = harness.records(predict, [], params | {"seed": 1}, ["3"])
+    elsewhere = explain(predict, [], params | {"seed": 1}, ["3"])
     apart = [probes[3] | {"version": "one"}, elsewhere[0] | {"version": "other"}]
-    harness.save(apart, tmp_path / "apart.svg", None, {})
+    PRESENTER.save(apart, tmp_path / "apart.svg", None, {})
     assert (tmp_path / "apart.svg").read_text().count("<image ") == 2 * 4  # a start of its own for each
-    found = harness.records(predict, digits[:2], {"sparsest": True, "steps": 10}, ["8"])
-    assert harness.save(found, tmp_path / "path.png", "path", {}) == [tmp_path / "path.png"]
+    found = explain(predict, digits[:2], {"sparsest": True, "steps": 10}, ["8"])
+    assert PRESENTER.save(found, tmp_path / "path.png", "path", {}) == [tmp_path / "path.png"]
     with Image.open(tmp_path / "path.png") as image:
         assert image.size[0] > 800
     with pytest.raises(InputError, match="there is no path: ask for the sparsest counterfactual"):
-        harness.save(probes, tmp_path / "path.png", "path", {})
-    files = harness.save(errors, tmp_path / "result.png", "results", {})
+        PRESENTER.save(probes, tmp_path / "path.png", "path", {})
+    files = PRESENTER.save(errors, tmp_path / "result.png", "results", {})
     assert [file.name for file in files] == ["result-0.png", "result-1.png"]
     assert files[0].read_bytes() == base64.b64decode(errors[0]["image"])
     with pytest.raises(InputError, match=r"results are written as .png, got x.svg"):
-        harness.save(errors, Path("x.svg"), "results", {})
+        PRESENTER.save(errors, Path("x.svg"), "results", {})
 
 
 @pytest.mark.parametrize("size", [16, 224])
@@ -208,7 +212,7 @@ def test_a_change_of_few_pixels_is_drawn_where_it_is(size) -> None:
 
 
 def test_the_words_below_a_narrow_grid_are_all_seen(predict) -> None:
-    figure = draw_grid(harness_of("perturbation").records(predict, [], {"steps": 2}, ["3"]))
+    figure = draw_grid(explain(predict, [], {"steps": 2}, ["3"]))
     texts = [text for text in figure.texts if text.get_text()]
     assert any("noises" in text.get_text() for text in texts)
     for text in texts:
@@ -218,7 +222,7 @@ def test_the_words_below_a_narrow_grid_are_all_seen(predict) -> None:
 
 
 def test_radii_below_a_path_do_not_overlap(predict, digits) -> None:
-    (record,) = harness_of("perturbation").records(predict, digits[:1], {"sparsest": True, "steps": 2}, ["8"])
+    (record,) = explain(predict, digits[:1], {"sparsest": True, "steps": 2}, ["8"])
     for scale, spread in ((1, 1), (600, 10)):  # of digits, and of photographs
         path = [p | {"epsilon": scale * spread ** (k % 2) * p["epsilon"]} for k, p in enumerate(record["path"])]
         figure = draw_paths([record | {"path": path, "epsilon": path[0]["epsilon"]}])
@@ -233,7 +237,7 @@ def test_radii_below_a_path_do_not_overlap(predict, digits) -> None:
 def test_inversion_starts_from_the_picture_named_as_source(predict, digits) -> None:
     table = digits[0].parent / "invert.csv"
     table.write_text("image,source\n0.png,1.png\n")
-    (record,) = harness_of("perturbation").records(predict, [table], {"mode": "invert", "steps": 5})
+    (record,) = explain(predict, [table], {"mode": "invert", "steps": 5})
     np.testing.assert_array_equal(pixels_of(record["start"]), np.asarray(Image.open(digits[1]).convert("RGB")))
     assert record["loss"] > 0
 
@@ -245,7 +249,7 @@ def test_probabilities_that_are_not_listed_have_a_bound() -> None:
 
 
 def test_summarise(predict, data, tmp_path) -> None:
-    harness = harness_of("perturbation")
+    harness = evaluation_of("perturbation")
     label = data.cases[0].label
     record = harness.summarise(predict, data, label, quiet)
     own = [case for case in data.cases if case.label == label]
@@ -308,4 +312,4 @@ def test_the_data_of_splice_is_not_read_twice(digits) -> None:
     """Folders are those of the other harnesses, so that one folder serves all methods."""
     folder = f"folder:{digits[0].parent}"
     ours = load_cases(folder, DIGITS, None, 0)
-    assert [case.content for case in ours.cases] == [p.content() for p in load_pictures(folder).pictures]
+    assert [case.content for case in ours.cases] == [p.content() for p in load_images(folder).images]

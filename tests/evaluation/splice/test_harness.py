@@ -9,10 +9,12 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from conceptry.evaluation.data import Picture, PictureData, labelled
-from conceptry.evaluation.harness import harness_of
+from conceptry.evaluation.data import items_of
+from conceptry.evaluation.harness import evaluation_of
 from conceptry.evaluation.isolation.client import Answer, VersionProcess
+from conceptry.evaluation.presenter import presenter_of
 from conceptry.evaluation.splice import client, experiments
+from conceptry.evaluation.splice.data import AnnotatedImage, ImageData
 from conceptry.models.errors import InputError
 from conceptry.models.images import png_bytes
 
@@ -26,9 +28,9 @@ def predict(tiny_version) -> Iterator[VersionProcess]:
 
 
 @pytest.fixture(scope="module")
-def data(picture: Image.Image) -> PictureData:
+def data(picture: Image.Image) -> ImageData:
     contents = [png_bytes(picture.rotate(35 * i)) for i in range(len(LABELS))]
-    return PictureData("mine", "0" * 64, [Picture(c, label) for c, label in zip(contents, LABELS, strict=True)])
+    return ImageData("mine", "0" * 64, [AnnotatedImage(c, label) for c, label in zip(contents, LABELS, strict=True)])
 
 
 def ignore(*_: object) -> None:
@@ -38,9 +40,9 @@ def ignore(*_: object) -> None:
 @pytest.mark.parametrize("label", [None, "dog"])
 def test_a_summary_is_the_mean_of_the_answers(predict, data, label, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(client, "BATCH", 4)  # unequal batches must not weigh alike
-    record = harness_of("splice").summarise(predict, data, label, ignore)
-    answers = [predict(pd.DataFrame({"image": [p.content()]})).rows.iloc[0] for p in data.pictures]
-    chosen = [a for a, p in zip(answers, data.pictures, strict=True) if label in (None, p.label)]
+    record = evaluation_of("splice").summarise(predict, data, label, ignore)
+    answers = [predict(pd.DataFrame({"image": [p.content()]})).rows.iloc[0] for p in data.images]
+    chosen = [a for a, p in zip(answers, data.images, strict=True) if label in (None, p.label)]
     n = len(chosen)
     assert (record["count"], record["label"]) == (n, label)
     assert record["l0"] == sum(a["l0"] for a in chosen) / n
@@ -56,20 +58,20 @@ def test_a_summary_is_the_mean_of_the_answers(predict, data, label, monkeypatch:
 
 def test_unknown_labels_are_refused_with_near_ones(data) -> None:
     with pytest.raises(InputError, match="'dogs' is not one of the 4 labels of mine; near: dog"):
-        labelled(data.pictures, "dogs", data.name)
-    bare = PictureData("bare", "0" * 64, [Picture(data.pictures[0].source)])
+        items_of(data.images, "dogs", data.name)
+    bare = ImageData("bare", "0" * 64, [AnnotatedImage(data.images[0].source)])
     with pytest.raises(InputError, match="bare has no labels, so there is no class 'dog'"):
-        labelled(bare.pictures, "dog", bare.name)
+        items_of(bare.images, "dog", bare.name)
 
 
 def test_suppression_takes_the_word_of_each_class_away(predict, data) -> None:
     """Restated picture by picture; `zyx` has the most pictures and is no word of the vocabulary."""
-    found = harness_of("splice").evaluate(predict, data, ignore).metrics
+    found = evaluation_of("splice").evaluate(predict, data, ignore).metrics
     asked = {"return_embedding": True}
     classes = sorted(set(LABELS))
     prompts = [predict(pd.DataFrame({"text": [f"a photo of a {c}"]}), asked).rows["embedding"][0] for c in classes]
     before, after = [], []
-    for picture in data.pictures:
+    for picture in data.images:
         if picture.label != "zyx":
             for hits, params in ((before, asked), (after, asked | {"suppress": [picture.label]})):
                 z_hat = predict(pd.DataFrame({"image": [picture.content()]}), params).rows["recomposed"][0]
@@ -78,7 +80,7 @@ def test_suppression_takes_the_word_of_each_class_away(predict, data) -> None:
     assert found["suppressed_accuracy"] == pytest.approx(np.mean(after))
     assert found["suppressed_accuracy_drop"] == pytest.approx(np.mean(before) - np.mean(after))
     for name in ("suppressed_accuracy", "suppressed_accuracy_drop"):
-        assert harness_of("splice").metrics[name].meaning
+        assert evaluation_of("splice").metrics[name].meaning
 
 
 class Planted:
@@ -103,10 +105,10 @@ class Planted:
 
 
 def test_a_word_that_carries_its_class_costs_all_of_it() -> None:
-    pictures = [Picture(b"", label) for label in ("cat", "dog", "other", "dog")]
+    pictures = [AnnotatedImage(b"", label) for label in ("cat", "dog", "other", "dog")]
     z = np.array([[0.0, 1.0, 0.1], [1.0, 0.0, 0.1], [0.0, 0.0, 1.0], [0.1, 0.0, 1.0]])
     nothing = np.zeros(4)
-    explained = client.Explained(z, z, [[]] * 4, nothing, nothing, nothing)
+    explained = client.ImageExplanations(z, z, [[]] * 4, nothing, nothing, nothing)
     predict = Planted()
     found = experiments.zero_shot(predict, pictures, explained)
     assert predict.suppressed == ["dog", "cat"]  # the class with more pictures first
@@ -121,12 +123,12 @@ def test_what_the_encoder_refuses_is_left_out_and_noted(predict, data) -> None:
             raise InputError("'zyx' is not a word")
         return predict(rows, params)
 
-    report = harness_of("splice").evaluate(strict, data, ignore)
+    report = evaluation_of("splice").evaluate(strict, data, ignore)
     assert report.notes == ["zero-shot accuracy is left out: 'zyx' is not a word"]
     assert "zero_shot" not in report.metrics
     assert {"l0", "cosine", "solve_ms"} <= set(report.metrics)
-    captioned = [Picture(p.source, "dog", caption=f"{p.label} {i}") for i, p in enumerate(data.pictures)]
-    report = harness_of("splice").evaluate(strict, PictureData("c", "0" * 64, captioned), ignore)
+    captioned = [AnnotatedImage(p.source, "dog", caption=f"{p.label} {i}") for i, p in enumerate(data.images)]
+    report = evaluation_of("splice").evaluate(strict, ImageData("c", "0" * 64, captioned), ignore)
     assert report.notes == ["retrieval is left out: 'zyx' is not a word"]
 
 
@@ -141,7 +143,7 @@ def test_pictures_are_read_as_their_batch_comes(tmp_path: Path, monkeypatch: pyt
             file.write_bytes(b"second")
         return Answer(rows, 0.0)
 
-    parts = list(client.answers(predict, "image", [Picture(file) for file in files]))
+    parts = list(client.answers(predict, "image", [AnnotatedImage(file) for file in files]))
     assert [part["image"].tolist() for part in parts] == [[b"first"] * 2, [b"second"] * 2]
 
 
@@ -151,5 +153,5 @@ def test_the_gap_is_shown_where_a_row_did_not_converge(gap: float, shown: bool) 
 
     console = Console(width=80, record=True, file=io.StringIO())
     record = {"file": "a.png", "l0": 1, "cosine": 0.5, "gap": gap, "concepts": [{"concept": "dog", "weight": 0.5}]}
-    console.print(harness_of("splice").describe([record]))
+    console.print(presenter_of("splice").describe([record]))
     assert (", gap 2.0e-03" in console.export_text()) is shown

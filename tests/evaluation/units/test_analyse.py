@@ -61,7 +61,7 @@ def test_curves_are_accuracies_one_by_one(named: NamedUnits, tmp_path: Path):
     assert shares[-1] == 1
     for each in found:
         (part,) = each.parts
-        assert (part.part, part.n_pictures) == ("heldout", 60)
+        assert (part.part, part.n_images) == ("heldout", 60)
         expected = [accuracy(named.model, data["heldout"], each.order[:count]) for count in each.counts]
         assert part.described.tolist() == expected
         assert part.random.shape == (3, len(each.counts))

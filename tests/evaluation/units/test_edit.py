@@ -123,7 +123,7 @@ def test_the_shortcut_is_silenced_and_accuracy_comes_back(named: NamedUnits):
     assert edit.silenced == (("signs", 1),)  # the fewest of equally good
     assert edit.validation.tolist() == [0.5, 1, 1]
     agreeing, disagreeing = edit.parts
-    assert (agreeing.part, disagreeing.part, disagreeing.n_pictures) == ("agreeing", "disagreeing", 30)
+    assert (agreeing.part, disagreeing.part, disagreeing.n_images) == ("agreeing", "disagreeing", 30)
     assert agreeing.described.tolist() == [1, 1, 1]
     assert disagreeing.described.tolist() == [0, 1, 1]
     found = disagreeing.random[:, 1]  # one of four units at random: the shortcut is one of them

@@ -1,0 +1,79 @@
+"""Present Harsanyi explanations of rows, texts, images and points: as text, graphs, figures and pages."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.console import Group, RenderableType
+from rich.markup import escape
+from rich.table import Table
+
+from conceptry.evaluation.harsanyi.client import explain_samples, record_of
+from conceptry.evaluation.harsanyi.data import Sample, file_samples
+from conceptry.evaluation.harsanyi.plots import STYLES, SUFFIXES, VIEWS, save_records
+from conceptry.evaluation.harsanyi.summary import pattern_name
+from conceptry.evaluation.isolation.client import Predict
+from conceptry.evaluation.presenter import Presenter, check_files
+from conceptry.models.errors import InputError
+
+MAX_SAMPLES = 20  # of all files
+LISTED = 12  # patterns of each sample
+
+
+@dataclass(frozen=True)
+class Request:
+    """Samples of each file, and the class to explain by, None for that of the version."""
+
+    samples: Sequence[tuple[str, Sequence[Sample]]]
+    target: str | None
+
+
+def check_request(files: Sequence[Path], targets: Sequence[str], params: Mapping[str, str]) -> Request:
+    """Read the samples. Raises InputError for files that hold none, for too many samples, and for several classes."""
+    check_files("harsanyi", files, targets, most=1)
+    samples = [(str(file), file_samples(file)[1]) for file in files]
+    if (count := sum(len(own) for _, own in samples)) > MAX_SAMPLES:
+        raise InputError(f"the files hold {count} samples; at most {MAX_SAMPLES} are explained at once")
+    return Request(samples, targets[0] if targets else None)
+
+
+def explain_request(predict: Predict, request: Request, params: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """One record for each sample. Raises ConceptryError for a sample that the version refuses."""
+    params = params if request.target is None else {**params, "target": request.target}
+    records = []
+    for file, samples in request.samples:
+        for row, explained in enumerate(explain_samples(predict, samples, params=params)):
+            records.append(record_of(explained, f"{file}, row {row}" if len(samples) > 1 else file))
+    return records
+
+
+def describe(records: Sequence[dict]) -> RenderableType:
+    """List for each sample what is explained and its strongest patterns, one a line."""
+    return Group(*(_pattern_lines(record) for record in records))
+
+
+def _pattern_lines(record: dict) -> RenderableType:
+    target, patterns = escape(record["target"]), record["patterns"]
+    title = (
+        f"{escape(record['file'])}: {target} {record['v_full']:+.3f}, {record['v_empty']:+.3f} at the baseline; "
+        f"{record['n_kept']} patterns kept, explain ratio {record['explain_ratio']:.3f}, "
+        f"squared error {record['square_error']:.2%}"
+    )
+    table = Table(show_header=False, box=None, padding=(0, 1, 0, 2))
+    for pattern in patterns[:LISTED]:
+        table.add_row(f"{pattern['effect']:+.3f}", escape(pattern_name(pattern)))
+    if len(patterns) > LISTED:
+        table.add_row("", f"and {len(patterns) - LISTED} more", style="dim")
+    return Group(title, table, "")
+
+
+PRESENTER = Presenter(
+    views=VIEWS,
+    suffixes=SUFFIXES,
+    check_request=check_request,
+    records=explain_request,
+    describe=describe,
+    save=save_records,
+    styles=tuple(STYLES),
+)

@@ -1,0 +1,81 @@
+"""Present what versions say of files or units: check a request, ask the versions, print and draw their answers."""
+
+import importlib
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.console import RenderableType
+
+from conceptry.evaluation.isolation.client import Predict
+from conceptry.models.errors import InputError
+from conceptry.models.method import METHODS
+from conceptry.registry.versions import Version
+
+
+@dataclass(frozen=True)
+class Presenter:
+    """Presentation of a method's answers by `conceptry explain`: `PRESENTER` in `conceptry.evaluation.NAME.presenter`.
+
+    Attributes:
+        views: kinds of figure of an explanation, the default first.
+        suffixes: of the files that `save` writes.
+        check_request: (files, targets, hyperparameters of the version) -> request: reads the files, once. Raises
+            InputError for what cannot be explained, before a version is loaded: a file, the lack of one where the
+            method needs it, classes where it takes none.
+        records: (predict, request, parameters) -> a JSON-ready record for each explanation, with the images or samples
+            that it is drawn with, so that records can be drawn when their files are gone.
+        describe: records for the terminal.
+        save: (records, output, view, style) -> files: draws records to `output`. view: one of `views`, None for the
+            first; style: how they are drawn, by names among `styles`.
+        styles: names of the options of a figure.
+        beside: whether `save` draws records of two versions, told apart by their key `version`.
+        unprinted: keys of a record that are for drawing alone.
+    """
+
+    views: tuple[str, ...]
+    suffixes: tuple[str, ...]
+    check_request: Callable[[Sequence[Path], Sequence[str], Mapping[str, str]], Any]
+    records: Callable[[Predict, Any, Mapping[str, Any]], list[dict]]
+    describe: Callable[[Sequence[dict]], RenderableType]
+    save: Callable[[Sequence[dict], Path, str | None, Mapping[str, Any]], list[Path]]
+    styles: tuple[str, ...] = ()
+    beside: bool = False
+    unprinted: tuple[str, ...] = ()
+
+    def to_json(self, records: Sequence[dict]) -> str:
+        """Records as JSON text, as commands print them."""
+        printed = [{key: value for key, value in record.items() if key not in self.unprinted} for record in records]
+        return json.dumps(printed, indent=2)
+
+
+def presenter_of(method: str) -> Presenter:
+    """The presenter of a method of the contract."""
+    assert method in METHODS
+    return importlib.import_module(f"conceptry.evaluation.{method}.presenter").PRESENTER
+
+
+def check_files(method: str, files: Sequence[Path], targets: Sequence[str], most: int = 0) -> None:
+    """Raise InputError without files and for more than `most` classes: for methods that explain files."""
+    if not files:
+        raise InputError(f"{method} explains files: name at least one")
+    if len(targets) > most:
+        takes = f"takes {most} class" if most else "takes no class"
+        raise InputError(f"{method} {takes} to explain by, got --target {', '.join(targets)}")
+
+
+def check_beside(versions: Sequence[Version]) -> None:
+    """Raise InputError for several versions that cannot be drawn below one another."""
+    for version in versions[1:]:
+        if version.method != versions[0].method:
+            raise InputError(f"{version.uri} is of the method {version.method}, {versions[0].uri} of another")
+        if not presenter_of(version.method).beside:
+            raise InputError(f"{version.method} draws one version at a time, got --beside {version.uri}")
+
+
+def version_title(version: Version) -> str:
+    """A version and the model that it explains, as figures name it where there are several."""
+    model = version.params.get("model")
+    return f"{version.name}/{version.version}" + (f" ({model})" if model else "")
