@@ -15,7 +15,7 @@ import mlflow
 from rich.console import Console
 
 from conceptry.evaluation.data import EvaluationData
-from conceptry.evaluation.harness import agreement, evaluate, harness_of, is_evaluated, version_title
+from conceptry.evaluation.harness import agreement, evaluate, harness_of, is_evaluated, version_titles
 from conceptry.evaluation.isolation.client import VersionProcess
 from conceptry.evaluation.progress import bar
 from conceptry.evaluation.tables import agreement_table, comparison_table
@@ -115,10 +115,10 @@ def _explain(tour: Tour, version: Version, files: list[Path], output: Path, cons
         *(v for v in compare(tour.name).versions if v.version != version.version and tour.beside(v.params)),
     ]
     records: list[dict] = []
-    for each in shown:
+    for each, title in zip(shown, version_titles(shown), strict=True):
         with VersionProcess(each.uri) as predict:
             found = harness.records(predict, files, {})
-        records += found if len(shown) == 1 else [record | {"version": version_title(each)} for record in found]
+        records += found if len(shown) == 1 else [record | {"version": title} for record in found]
     console.print(harness.describe(records))
     for name, view in tour.pictures:
         for file in harness.save(records, output / name, view, {}):

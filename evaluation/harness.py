@@ -66,7 +66,7 @@ class Harness(Protocol):
     revision: rises whenever a metric changes its meaning; headline: metrics that `compare` shows; views: kinds of
     picture of an explanation, the default first; suffixes: of the files that `save` can write; beside: whether `save`
     draws records of two versions, told apart by their key `version`; agreement: from the tables `patterns` of several
-    versions, by number, to their agreement in pairs, or None.
+    versions, by `Comparison.key`, to their agreement in pairs, or None.
     """
 
     revision: int
@@ -76,7 +76,7 @@ class Harness(Protocol):
     styles: tuple[str, ...]
     suffixes: tuple[str, ...]
     beside: bool
-    agreement: Callable[[Mapping[int, pd.DataFrame]], pd.DataFrame] | None
+    agreement: Callable[[Mapping[Any, pd.DataFrame]], pd.DataFrame] | None
 
     def load_data(self, name: str | None, params: Mapping[str, str], size: int | None, seed: int) -> Any:
         """The data set called `name`; for None the one that suits a version with these hyperparameters.
@@ -159,12 +159,25 @@ def check_beside(versions: Sequence[Version]) -> None:
             raise InputError(f"{version.uri} is of the method {version.method}, {versions[0].uri} of another")
         if not harness_of(version.method).beside:
             raise InputError(f"{version.method} draws one version at a time, got --beside {version.uri}")
+    if repeated := [v for number, v in enumerate(versions) if v.uri in {other.uri for other in versions[:number]}]:
+        raise InputError(f"{repeated[0].uri} is given twice; expected versions that differ")
 
 
-def version_title(version: Version) -> str:
-    """A version and the model that it explains, as pictures name it where there are several."""
-    model = version.params.get("model")
-    return f"{version.name}/{version.version}" + (f" ({model})" if model else "")
+def version_titles(versions: Sequence[Version]) -> list[str]:
+    """Titles that tell versions apart in one figure: each with the hyperparameters in which they differ.
+
+    The model that is explained comes first, by its name alone; at most two others follow. Where the versions do not
+    differ, as a single one, the model is named.
+    """
+    keys = [key for key in dict.fromkeys(key for v in versions for key in v.params) if key != "model"]
+    differing = [key for key in keys if len({v.params.get(key) for v in versions}) > 1][:2]
+    by_model = not differing or len({v.params.get("model") for v in versions}) > 1
+    titles = []
+    for v in versions:
+        parts = [v.params["model"]] if by_model and "model" in v.params else []
+        parts += [f"{key}={v.params[key]}" for key in differing if key in v.params]
+        titles.append(f"{v.name}/{v.version}" + (f" ({', '.join(parts)})" if parts else ""))
+    return titles
 
 
 @dataclass(frozen=True)
@@ -249,7 +262,7 @@ def agreement(comparison: Comparison) -> pd.DataFrame | None:
     if harness.agreement is None or comparison.data is None or comparison.digest is None:
         return None
     tables = {
-        v.version: table
+        comparison.key(v): table
         for v in comparison.versions
         if (table := report_table(v, comparison.data, comparison.digest, "patterns")) is not None
     }
