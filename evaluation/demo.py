@@ -17,7 +17,7 @@ from rich.console import Console
 from conceptry.evaluation.data import EvaluationData
 from conceptry.evaluation.harness import agreement, evaluate, is_evaluated
 from conceptry.evaluation.isolation.client import VersionProcess
-from conceptry.evaluation.presenter import presenter_of, version_title
+from conceptry.evaluation.presenter import presenter_of, version_titles
 from conceptry.evaluation.progress import bar
 from conceptry.evaluation.tables import agreement_table, comparison_table
 from conceptry.models.errors import ConceptryError
@@ -117,10 +117,10 @@ def _explain(tour: Tour, version: Version, files: list[Path], output: Path, cons
         *(v for v in compare(tour.name).versions if v.version != version.version and tour.beside(v.params)),
     ]
     records: list[dict] = []
-    for each in versions:
+    for each, title in zip(versions, version_titles(versions), strict=True):
         with VersionProcess(each.uri) as predict:
             found = presenter.records(predict, request, {})
-        records += found if len(versions) == 1 else [record | {"version": version_title(each)} for record in found]
+        records += found if len(versions) == 1 else [record | {"version": title} for record in found]
     console.print(presenter.describe(records))
     for name, view in tour.figures:
         for file in presenter.save(records, output / name, view, {}):

@@ -78,7 +78,7 @@ class Evaluation:
         draw_summary: the record of a summary as a figure.
         describe_summary: the record of a summary for the terminal.
         family: metrics whose names depend on the data, such as `recall_KIND`; None for other names.
-        agreement: from the tables `patterns` of several versions, by number, to their agreement in pairs.
+        agreement: from the tables `patterns` of several versions, by `Comparison.key`, to their agreement in pairs.
     """
 
     revision: int
@@ -91,7 +91,7 @@ class Evaluation:
     draw_summary: Callable[[dict], Figure]
     describe_summary: Callable[[dict], RenderableType]
     family: Callable[[str], Metric | None] = lambda name: None
-    agreement: Callable[[Mapping[int, pd.DataFrame]], pd.DataFrame] | None = None
+    agreement: Callable[[Mapping[Any, pd.DataFrame]], pd.DataFrame] | None = None
 
     def metric(self, name: str) -> Metric | None:
         """Look up how the metric `name` is read; None where it is not one of the method."""
@@ -185,7 +185,7 @@ def agreement(comparison: Comparison) -> pd.DataFrame | None:
     if evaluation.agreement is None or comparison.data is None or comparison.digest is None:
         return None
     tables = {
-        v.version: table
+        comparison.key(v): table
         for v in comparison.versions
         if (table := report_table(v, comparison.data, comparison.digest, "patterns")) is not None
     }

@@ -31,7 +31,7 @@ class Presenter:
         save: (records, output, view, style) -> files: draws records to `output`. view: one of `views`, None for the
             first; style: how they are drawn, by names among `styles`.
         styles: names of the options of a figure.
-        beside: whether `save` draws records of two versions, told apart by their key `version`.
+        beside: whether `save` draws records of several versions, told apart by their key `version`.
         unprinted: keys of a record that are for drawing alone.
     """
 
@@ -73,9 +73,22 @@ def check_beside(versions: Sequence[Version]) -> None:
             raise InputError(f"{version.uri} is of the method {version.method}, {versions[0].uri} of another")
         if not presenter_of(version.method).beside:
             raise InputError(f"{version.method} draws one version at a time, got --beside {version.uri}")
+    if repeated := [v for number, v in enumerate(versions) if v.uri in {other.uri for other in versions[:number]}]:
+        raise InputError(f"{repeated[0].uri} is given twice; expected versions that differ")
 
 
-def version_title(version: Version) -> str:
-    """A version and the model that it explains, as figures name it where there are several."""
-    model = version.params.get("model")
-    return f"{version.name}/{version.version}" + (f" ({model})" if model else "")
+def version_titles(versions: Sequence[Version]) -> list[str]:
+    """Titles that tell versions apart in one figure: each with the hyperparameters in which they differ.
+
+    The model that is explained comes first, by its name alone; at most two others follow. Where the versions do not
+    differ, as a single one, the model is named.
+    """
+    keys = [key for key in dict.fromkeys(key for v in versions for key in v.params) if key != "model"]
+    differing = [key for key in keys if len({v.params.get(key) for v in versions}) > 1][:2]
+    by_model = not differing or len({v.params.get("model") for v in versions}) > 1
+    titles = []
+    for v in versions:
+        parts = [v.params["model"]] if by_model and "model" in v.params else []
+        parts += [f"{key}={v.params[key]}" for key in differing if key in v.params]
+        titles.append(f"{v.name}/{v.version}" + (f" ({', '.join(parts)})" if parts else ""))
+    return titles

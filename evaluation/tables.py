@@ -20,19 +20,19 @@ _ARROWS = {"higher": "↑", "lower": "↓", None: ""}
 
 def comparison_table(comparison: Comparison, everything: bool = False) -> Table:
     """One column for each version: hyperparameters that differ, then metrics, the best of each row in bold."""
-    first = comparison.versions[0]
+    first, names = comparison.versions[0], dict.fromkeys(v.name for v in comparison.versions)
     table = Table(
-        title=f"{escape(first.name)} ({first.method})", title_justify="left", header_style="", box=SIMPLE_HEAD
+        title=f"{escape(', '.join(names))} ({first.method})", title_justify="left", header_style="", box=SIMPLE_HEAD
     )
     table.add_column("")
     for version in comparison.versions:
-        table.add_column(escape(_heading(version)), justify="right")
+        table.add_column(escape("\n".join([comparison.heading(version), *version.aliases])), justify="right")
     for key in comparison.differing:
         table.add_row(escape(key), *(escape(_short(v.params.get(key, ""))) for v in comparison.versions))
     table.add_section()
     for name in _shown_metrics(comparison, everything):
         metric = _metric(first.method, name)
-        values = [comparison.scores[version.version].get(name) for version in comparison.versions]
+        values = [comparison.scores[comparison.key(version)].get(name) for version in comparison.versions]
         table.add_row(
             f"{escape(name)} {_ARROWS[metric.better]}".strip(), *_cells(values, metric, comparison.comparable)
         )
@@ -47,10 +47,11 @@ def comparison_table(comparison: Comparison, everything: bool = False) -> Table:
 def agreement_table(agreed: pd.DataFrame) -> RenderableType:
     """Table of how far versions agree in pairs, one row and one column for each."""
     table = Table(header_style="", box=SIMPLE_HEAD)
-    for heading in ("", *(f"v{number}" for number in agreed.columns)):
-        table.add_column(heading, justify="right")
-    for number, row in agreed.iterrows():
-        table.add_row(f"v{number}", *(f"{value:.2f}" for value in row))
+    headings = {key: key if isinstance(key, str) else f"v{key}" for key in agreed.columns}
+    for heading in ("", *headings.values()):
+        table.add_column(escape(heading), justify="right")
+    for key, row in agreed.iterrows():
+        table.add_row(escape(headings[key]), *(f"{value:.2f}" for value in row))
     return Group("agreement of the kept patterns (mean Jaccard index)", table)
 
 
@@ -63,8 +64,8 @@ def comparison_records(comparison: Comparison, agreed: pd.DataFrame | None = Non
             "aliases": list(v.aliases),
             "params": {key: v.params.get(key) for key in comparison.differing},
             "data": comparison.data,
-            "metrics": comparison.scores[v.version],
-            **({} if agreed is None else {"agreement": agreed.loc[v.version].to_dict()}),
+            "metrics": comparison.scores[comparison.key(v)],
+            **({} if agreed is None else {"agreement": agreed.loc[comparison.key(v)].to_dict()}),
         }
         for v in comparison.versions
     ]
@@ -141,10 +142,6 @@ def _pairs(title: str, values: dict[str, str]) -> Table:
     for key, value in values.items():
         table.add_row(escape(key), escape(str(value)))
     return table
-
-
-def _heading(version: Version) -> str:
-    return "\n".join([f"v{version.version}", *version.aliases])
 
 
 def _shown_metrics(comparison: Comparison, everything: bool) -> list[str]:

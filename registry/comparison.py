@@ -1,10 +1,10 @@
-"""Versions of one registered model side by side."""
+"""Versions of one method side by side."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from conceptry.models.errors import InputError
-from conceptry.registry.versions import Version, list_versions
+from conceptry.registry.versions import Version, find_version, list_versions
 
 
 @dataclass(frozen=True)
@@ -13,18 +13,26 @@ class Comparison:
 
     data, digest: the data set that all evaluated versions share, the one measured last where there are several; None
     where they share none, and `scores` then holds what was measured last of each: not to be ranked.
-    scores: metrics by version number; metrics: the name of every metric in it.
+    scores: metrics by `key` of the version; metrics: the name of every metric in it.
     """
 
     versions: tuple[Version, ...]
     differing: tuple[str, ...]
     data: str | None
     digest: str | None
-    scores: dict[int, dict[str, float]]
+    scores: dict[int | str, dict[str, float]]
 
     @property
     def metrics(self) -> tuple[str, ...]:
         return tuple(sorted({key for scores in self.scores.values() for key in scores}))
+
+    def key(self, version: Version) -> int | str:
+        """What tells a version from the others: its number, or NAME/NUMBER where there are several names."""
+        return _key(version, self.versions)
+
+    def heading(self, version: Version) -> str:
+        """The key as people read it."""
+        return key if isinstance(key := self.key(version), str) else f"v{key}"
 
     @property
     def comparable(self) -> bool:
@@ -43,6 +51,27 @@ def compare(name: str, numbers: Sequence[int] = ()) -> Comparison:
             known = ", ".join(map(str, by_number))
             raise InputError(f"{name} has no version {missing[0]}; versions: {known}")
         versions = [by_number[n] for n in dict.fromkeys(numbers)]
+    return compare_versions(versions)
+
+
+def versions_named(names: Sequence[str]) -> list[Version]:
+    """Each version once; a name is NAME/NUMBER or NAME@ALIAS, or NAME for all of its versions."""
+    found: dict[str, Version] = {}
+    for name in names:
+        one = "/" in name or "@" in name
+        for version in [find_version(name)] if one else compare(name).versions:
+            found[version.uri] = version
+    return list(found.values())
+
+
+def compare_versions(versions: Sequence[Version]) -> Comparison:
+    """Compare versions of one method. Raises InputError where their methods differ."""
+    first = versions[0]
+    if other := [v for v in versions if v.method != first.method]:
+        raise InputError(
+            f"only versions of one method can be compared: {first.uri} is of {first.method}, "
+            f"{other[0].uri} of {other[0].method}"
+        )
     keys = dict.fromkeys(key for v in versions for key in v.params)
     differing = tuple(key for key in keys if len({v.params.get(key) for v in versions}) > 1)
     return on_shared_data(tuple(versions), differing)
@@ -54,6 +83,11 @@ def on_shared_data(versions: tuple[Version, ...], differing: tuple[str, ...]) ->
     newest_first = sorted((m for v in evaluated for m in v.measured), key=lambda m: m.at, reverse=True)
     for candidate in newest_first:
         if candidate.digest and all(v.metrics_on(candidate.digest) for v in evaluated):
-            scores = {v.version: v.metrics_on(candidate.digest) for v in versions}
+            scores = {_key(v, versions): v.metrics_on(candidate.digest) for v in versions}
             return Comparison(versions, differing, candidate.data, candidate.digest, scores)
-    return Comparison(versions, differing, None, None, {v.version: v.metrics for v in versions})
+    return Comparison(versions, differing, None, None, {_key(v, versions): v.metrics for v in versions})
+
+
+def _key(version: Version, among: Sequence[Version]) -> int | str:
+    several = len({v.name for v in among}) > 1
+    return f"{version.name}/{version.version}" if several else version.version

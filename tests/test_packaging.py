@@ -119,11 +119,12 @@ def test_every_command_is_an_entry_point_of_one_line() -> None:
 
     assert isinstance(cli, Group)
     entry_points = yaml.safe_load((ROOT / "MLproject").read_text())["entry_points"]
-    assert {name.split("_")[0] for name in entry_points} == (set(cli.commands) - {"demo"}) | {"main"}
+    assert set(entry_points) == (set(cli.commands) - {"demo"}) | {"main"}
     for name, entry in entry_points.items():
         command = entry["command"]
         assert "\n" not in command
-        assert command.startswith("conceptry demo" if name == "main" else f"conceptry {name.replace('_', ' ')}")
+        assert command.split()[:2] == ["conceptry", "demo" if name == "main" else name]
+        assert not any(isinstance(value, dict) and "default" in value for value in entry.get("parameters", {}).values())
 
 
 def test_the_requirements_a_version_pins_are_dependencies() -> None:

@@ -1,6 +1,6 @@
 """`conceptry analyse`: what ablating units by their descriptions does to accuracy.
 
-`conceptry edit`: silence the units behind a spurious feature, and see what accuracy comes back.
+`conceptry edit`: silence the units behind a spurious feature, and see how much accuracy that restores.
 """
 
 from pathlib import Path
@@ -9,32 +9,32 @@ import click
 from rich.table import Table
 
 from conceptry.evaluation.cli.describe import UnitsAsked, described_units
-from conceptry.evaluation.cli.options import Optional, check_folder, check_picture, console, errors, say
+from conceptry.evaluation.cli.options import Flag, check_folder, check_picture, command, console, errors, say
 from conceptry.models.errors import InputError
 
 
-@click.command()
-@click.option("--data", required=True, help="Pictures with classes: zoo:scenes, zoo:scenes-spurious, folder:PATH.")
-@click.option("--words", type=Optional(str), help="Ablate units described by any of these, separated by commas.")
+@command()
+@click.option("--data", required=True, help="Images with classes: zoo:scenes, zoo:scenes-spurious or folder:PATH.")
+@click.option("--words", help="Comma-separated words: ablate the units described by any of them.")
 @click.option(
     "--by",
-    type=Optional(click.Choice(["words", "length", "score"])),
-    help="Order of the units: the longest or the surest description first. [default: words]",
+    type=click.Choice(["words", "length", "score"]),
+    help="Order of ablation: units matching --words, longest or highest-scoring description first. [default: words]",
 )
-@click.option("--reverse", is_flag=True, help="The shortest or the least sure description first.")
+@click.option("--reverse", cls=Flag, help="Shortest or lowest-scoring description first.")
 @click.option(
-    "--output", default="analyse.png", show_default=True, type=click.Path(path_type=Path), help="Picture or .csv."
+    "--output", default="analyse.png", type=click.Path(path_type=Path), help="Figure, or table (.csv), to write."
 )
 @described_units(orders=5, size=400)
 def analyse(asked: UnitsAsked, data: str, words: str | None, by: str | None, reverse: bool, output: Path) -> None:
-    """Ablate units in an order that their descriptions give, and plot accuracy against how many.
+    """Ablate units in the order of their descriptions, and plot accuracy against their number.
 
-    URI is a registered version of milan, a folder that `conceptry describe` wrote, or a table (.csv) of the columns
-    layer, unit and description. Units of each layer are ablated on their own, beside as many random ones.
+    URI is a registered milan version, a folder written by `conceptry describe`, or a table (.csv) with the columns
+    layer, unit and description. Each layer is ablated on its own, and compared with as many random units.
     """
     order = by or "words"
     if (order == "words") != (words is not None):
-        raise InputError("expected --words such as red,blue, or --by length or --by score; one of the two")
+        raise InputError("expected either --words such as red,blue, or --by length or --by score")
     check_picture(output, (".png", ".svg", ".pdf", ".csv"))
     from conceptry.evaluation.progress import bar
     from conceptry.evaluation.units.ablation import analyse_network, write_curves
@@ -54,7 +54,7 @@ def analyse(asked: UnitsAsked, data: str, words: str | None, by: str | None, rev
         for part in each.parts:
             mean, spread = part.random[:, k].mean(), part.random[:, k].std(ddof=1)
             say(
-                f"{each.layer}, {part.part}: accuracy {part.described[0]:.3f}; {each.counts[k]} of {each.n_units} "
+                f"{each.layer}, {part.part}: accuracy {part.described[0]:.3f}; with {each.counts[k]} of {each.n_units} "
                 f"units ablated {part.described[k]:.3f}; as many at random {mean:.3f} (sd {spread:.3f})"
             )
     if output.suffix == ".csv":
@@ -66,7 +66,7 @@ def analyse(asked: UnitsAsked, data: str, words: str | None, by: str | None, rev
 
 
 def _title(network: str, order: str, words: tuple[str, ...], reverse: bool) -> tuple[str, str]:
-    """Of the picture, and of the curve of the described units."""
+    """Figure title, and legend entry of the described units."""
     if order == "words":
         from conceptry.evaluation.units.plots import some_words
 
@@ -75,25 +75,24 @@ def _title(network: str, order: str, words: tuple[str, ...], reverse: bool) -> t
     return f"{network}: units by description, the {first} first", f"the {first} description first"
 
 
-@click.command()
-@click.option("--words", required=True, help="Words that name the feature, as red,blue,green.")
+@command()
+@click.option("--words", required=True, help="Comma-separated words that name the feature, e.g. red,blue,green.")
 @click.option(
     "--data",
     default="zoo:scenes-spurious",
-    show_default=True,
-    help="Pictures on which the feature misleads: zoo:scenes-spurious, zoo:NAME or folder:PATH.",
+    help="Images on which the feature misleads: zoo:scenes-spurious, another zoo:NAME, or folder:PATH.",
 )
-@click.option("--clean", type=Optional(str), help="Pictures on which it does not, to be scored too: the same forms.")
-@click.option("--output", default="edit.png", show_default=True, type=click.Path(path_type=Path), help="Picture.")
-@click.option("--record", "record_file", type=Optional(click.Path(path_type=Path)), help="Write the edit as JSON.")
+@click.option("--clean", help="Images on which it does not mislead, scored as well: in the same forms as --data.")
+@click.option("--output", default="edit.png", type=click.Path(path_type=Path), help="Figure to write.")
+@click.option("--record", "record_file", type=click.Path(path_type=Path), help="Also write the edit as JSON.")
 @described_units(orders=6, size=300)
 def edit(asked: UnitsAsked, words: str, data: str, clean: str | None, output: Path, record_file: Path | None) -> None:
     """Silence the units whose descriptions name a spurious feature, and score the network before and after.
 
-    URI is a registered version of milan, a folder that `conceptry describe` wrote, or a table (.csv) of the columns
-    layer, unit and description. How many units are silenced is chosen on other pictures than those scored: freshly
-    drawn ones of zoo:scenes-spurious, else one half of the data. As many random units of the same layers are silenced
-    beside them.
+    URI is a registered milan version, a folder written by `conceptry describe`, or a table (.csv) with the columns
+    layer, unit and description. The number of silenced units is chosen on other images than those scored: freshly
+    drawn ones for zoo:scenes-spurious, otherwise one half of the data. As many random units of the same layers are
+    silenced for comparison.
     """
     check_picture(output)
     check_folder(record_file, "--record")
@@ -112,7 +111,7 @@ def edit(asked: UnitsAsked, words: str, data: str, clean: str | None, output: Pa
         choose = unseen_parts(data, named.model, size, seed)
         if clean is not None:
             if choose is not None:
-                raise InputError(f"{data} has clean pictures of its own; leave --clean out")
+                raise InputError(f"{data} has clean images of its own; leave --clean out")
             extra = load_parts(clean, named.model, size, seed)
             report = {"misleading": next(iter(report.values())), **{f"clean {k}": v for k, v in extra.items()}}
         if choose is None:
@@ -123,7 +122,7 @@ def edit(asked: UnitsAsked, words: str, data: str, clean: str | None, output: Pa
     where = ", ".join(f"{count} of {layer}" for layer, count in layers_of.items())
     say(
         f"{len(result.order)} of {result.n_units} units are described by {', '.join(wanted)}; "
-        + (f"silenced: {where}" if where else "silencing none of them is best, on the pictures that chose")
+        + (f"silenced: {where}" if where else "on the images of the choice, silencing none of them is best")
     )
     if record_file:
         write_record(result, named.model, record_file)
@@ -137,7 +136,7 @@ def _table(result: object) -> Table:
 
     assert isinstance(result, Edit)
     table = Table("accuracy", box=None, header_style="bold", pad_edge=False)
-    for column in ("pictures", "before", "after", "random", "sd"):
+    for column in ("images", "before", "after", "random", "sd"):
         table.add_column(column, justify="right")
     for part in result.parts:
         before, after, random = part.described[0], part.described[result.chosen], part.random[:, result.chosen]

@@ -16,7 +16,7 @@ from conceptry.evaluation.cli.describe import describe
 from conceptry.evaluation.cli.evaluate import evaluate, summarise
 from conceptry.evaluation.cli.exemplars import exemplars
 from conceptry.evaluation.cli.explain import explain
-from conceptry.evaluation.cli.options import check_folder, console, errors
+from conceptry.evaluation.cli.options import Flag, NamedArgument, check_folder, console, errors, group
 from conceptry.evaluation.cli.registry import compare, list_command, promote, register, show
 from conceptry.evaluation.cli.train import convert, train
 from conceptry.evaluation.isolation.launcher import ahead
@@ -25,11 +25,14 @@ from conceptry.models.memory import keep_freed_memory
 from conceptry.models.method import METHODS
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@group(
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110, "show_default": True},
+    epilog="Option names may have underscores, and flags a value (--json false): so `mlflow run` passes them.",
+)
 @click.option(
     "--tracking-uri",
     metavar="URI",
-    help="MLflow store. [default: MLflow's own: MLFLOW_TRACKING_URI or ./mlflow.db]",
+    help="MLflow store. [default: MLFLOW_TRACKING_URI, or ./mlflow.db]",
 )
 @click.version_option(package_name="conceptry")
 def cli(tracking_uri: str | None) -> None:
@@ -55,10 +58,10 @@ def cli(tracking_uri: str | None) -> None:
 @click.option(
     "--dictionary",
     type=click.Path(path_type=Path),
-    help="splice: an .npz with `dictionary` and `targets`. [default: generated]",
+    help="splice: .npz file with `dictionary` and `targets`. [default: generated]",
 )
 @click.option("--json", "json_file", type=click.Path(path_type=Path), help="Also write records and targets as JSON.")
-@click.option("--quick", is_flag=True, help="Fewer repeats and sizes.")
+@click.option("--quick", cls=Flag, help="Run fewer repeats and sizes.")
 def benchmark(name: str, dictionary: Path | None, json_file: Path | None, quick: bool) -> None:
     """Measure the speed of a method beside other implementations, in one run."""
     import importlib
@@ -72,17 +75,11 @@ def benchmark(name: str, dictionary: Path | None, json_file: Path | None, quick:
 
 
 @cli.command()
-@click.argument("methods", nargs=-1, type=click.Choice(METHODS))
-@click.option(
-    "--output",
-    default="conceptry-demo",
-    show_default=True,
-    type=click.Path(path_type=Path),
-    help="Folder for pictures.",
-)
-@click.option("--size", default=256, show_default=True, type=int, help="Held-out pictures to evaluate on.")
+@click.argument("methods", nargs=-1, type=click.Choice(METHODS), cls=NamedArgument, option="--method")
+@click.option("--output", default="conceptry-demo", type=click.Path(path_type=Path), help="Folder for the figures.")
+@click.option("--size", default=256, type=int, help="Number of held-out images to evaluate on.")
 def demo(methods: tuple[str, ...], output: Path, size: int) -> None:
-    """For each method, or METHODS alone, register, evaluate, compare and promote versions, and explain samples."""
+    """Register, evaluate, compare and promote versions of each method, or of METHODS, and explain samples."""
     ahead()
     from conceptry.evaluation.demo import run
 

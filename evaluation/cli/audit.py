@@ -9,9 +9,10 @@ from rich.markup import escape
 from rich.table import Table
 
 from conceptry.evaluation.cli.options import (
-    Optional,
+    Flag,
     check_params,
     check_picture,
+    command,
     console,
     device_option,
     errors,
@@ -24,14 +25,18 @@ from conceptry.models.errors import InputError
 _SUFFIXES = (".html", ".csv", ".png", ".svg", ".pdf")
 
 
-@click.command()
+@command()
 @click.argument("uri")
-@click.option("--beside", type=Optional(str), metavar="URI", help="A second network, to compare counts with.")
-@click.option("--words", type=Optional(str), help="Words or phrases to look for, separated by commas.")
-@click.option("--words-file", type=Optional(click.Path(path_type=Path)), help="The same from a file, one a line.")
-@click.option("--output", type=Optional(click.Path(path_type=Path)), help="Save .html, .csv, .png, .svg or .pdf.")
+@click.option("--beside", metavar="URI", help="A second network to compare counts with.")
+@click.option("--words", help="Comma-separated words or phrases to look for.")
+@click.option("--words-file", type=click.Path(path_type=Path), help="Text file of words or phrases, one per line.")
+@click.option(
+    "--output",
+    type=click.Path(path_type=Path),
+    help="Save a page (.html), table (.csv) or figure (.png, .svg, .pdf).",
+)
 @search_params_option
-@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of text.")
+@click.option("--json", "as_json", cls=Flag, help="Print JSON instead of text.")
 @device_option
 def audit(
     uri: str,
@@ -43,10 +48,10 @@ def audit(
     as_json: bool,
     device: str,
 ) -> None:
-    """Find the units of a network whose description holds any of the --words.
+    """Find the units of a network whose descriptions contain any of the --words.
 
-    URI is a registered version of milan, a folder that `conceptry describe` wrote, or a table (.csv) of the columns
-    layer, unit and description. Words are found as a whole, in the singular or the plural.
+    URI is a registered milan version, a folder written by `conceptry describe`, or a table (.csv) with the columns
+    layer, unit and description. Words match as a whole, in the singular or the plural.
     """
     if not all(Path(name).exists() for name in (uri, beside) if name):
         ahead()
@@ -54,7 +59,7 @@ def audit(
     from conceptry.models.milan.words import read_words, split_words
 
     if (words is None) == (words_file is None):
-        raise InputError("expected --words such as red,blue, or --words-file; one of the two")
+        raise InputError("expected either --words such as red,blue, or --words-file")
     wanted = split_words(words) if words is not None else read_words(words_file or "")
     check_picture(output, _SUFFIXES)
     pictures = output is not None and output.suffix != ".csv"
@@ -64,7 +69,7 @@ def audit(
     else:
         console.print(_table(audits))
         for word, near in unknown_words(audits, wanted).items():
-            say(f"no description holds {word}" + (f"; there is {', '.join(near)}" if near else ""), style="dim")
+            say(f"no description contains {word}" + (f"; similar: {', '.join(near)}" if near else ""), style="dim")
     if output:
         _save(audits, wanted, output)
         errors.print(f"saved {output}")

@@ -1,6 +1,6 @@
 """`conceptry describe`: all units of a network in words, as a table and as pages.
 
-What commands on the described units of a network share: their options, and how they open.
+What commands on the described units of a network share: their options, and how the units are opened.
 """
 
 import functools
@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from conceptry.evaluation.cli.options import (
-    Optional,
+    NamedArgument,
     check_params,
+    command,
     device_option,
     errors,
     only_layers_option,
@@ -29,16 +30,16 @@ if TYPE_CHECKING:
     from conceptry.evaluation.units.sources import NamedUnits
 
 
-@click.command()
-@click.argument("uri", required=False)
-@click.option("--output", required=True, type=click.Path(path_type=Path), help="Folder to write, or to go on with.")
+@command()
+@click.argument("uri", required=False, cls=NamedArgument, option="--uri")
+@click.option("--output", required=True, type=click.Path(path_type=Path), help="Folder to write, or to continue.")
 @only_layers_option
 @search_params_option
-@click.option("--describer", type=Optional(str), help="Instead of a version: zoo:emoji-milan or describer:FOLDER.")
+@click.option("--describer", help="Describer to use instead of a version: zoo:emoji-milan or describer:FOLDER.")
 @click.option(
     "--exemplars",
-    type=Optional(click.Path(path_type=Path)),
-    help="With --describer: the results of `conceptry exemplars`, RESULTS/MODEL/DATA.",
+    type=click.Path(path_type=Path),
+    help="With --describer: a results folder of `conceptry exemplars`, OUTPUT/MODEL/DATA.",
 )
 @device_option
 def describe(
@@ -52,8 +53,8 @@ def describe(
 ) -> None:
     """Describe every unit of a network in words.
 
-    URI is a registered version of milan; without it, --describer describes the units in --exemplars. Writes
-    descriptions.csv, a page for each layer and index.html. A run that was ended goes on where it was.
+    URI is a registered milan version; without it, --describer describes the units in --exemplars. Writes
+    descriptions.csv, a page for each layer, and index.html. An interrupted run continues where it stopped.
     """
     if uri:
         ahead()
@@ -68,7 +69,7 @@ def describe(
 
     if uri:
         if describer or exemplars:
-            raise InputError("a version has a describer and exemplars of its own; give URI, or the two options")
+            raise InputError("a version has its own describer and exemplars; leave --describer and --exemplars out")
         from conceptry.evaluation.isolation.client import VersionProcess
         from conceptry.registry import find_version
 
@@ -79,17 +80,17 @@ def describe(
             run(version_source(predict, version, params), progress)
         return
     if not (describer and exemplars):
-        raise InputError("expected the URI of a version of milan, or --describer with --exemplars")
+        raise InputError("expected the URI of a milan version, or --describer with --exemplars")
     with bar(describer) as progress:
         run(exemplars_source(exemplars, describer, params, device), progress)
 
 
 @dataclass(frozen=True)
 class UnitsAsked:
-    """What a command line says of the units it is about, and of the pictures that they are judged on.
+    """What a command line says about its units, and about the images that they are judged on.
 
-    uri: of a version, or the path of descriptions, whose network `model` names. layers: [] for all. params: of the
-    search. orders: random ones to compare with. size: pictures of each part. seed: of every draw.
+    uri: a version, or the path of descriptions, whose network `model` names. layers: [] for all. params: parameters
+    of the search. orders: number of random orders to compare with. size: images of each part. seed: seed of each draw.
     """
 
     uri: str
@@ -102,21 +103,21 @@ class UnitsAsked:
     device: str
 
     def units(self, progress: Any) -> "NamedUnits":
-        """The units with their descriptions, and their network."""
+        """Open the units with their descriptions, and their network."""
         from conceptry.evaluation.units.sources import named_units
 
         return named_units(self.uri, self.params, self.device, self.model, progress).of(self.layers)
 
 
 def described_units(orders: int, size: int) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Options that reach a command as one `UnitsAsked`, before its own. orders, size: their defaults."""
+    """Declare options that reach a command as one `UnitsAsked`, its first argument. orders, size: defaults."""
     options = [
         click.argument("uri"),
         only_layers_option,
-        click.option("--orders", default=orders, show_default=True, type=int, help="Random orders to compare with."),
-        click.option("--model", type=Optional(str), help="The network, where URI is a folder or table."),
+        click.option("--orders", default=orders, type=int, help="Number of random orders to compare with."),
+        click.option("--model", help="The network, if URI is a folder or a table."),
         search_params_option,
-        click.option("--size", type=Optional(int), help=f"Pictures of each part at most. [default: {size}]"),
+        click.option("--size", type=int, default=size, help="Maximum number of images of each part of the data."),
         seed_option,
         device_option,
     ]
@@ -124,8 +125,6 @@ def described_units(orders: int, size: int) -> Callable[[Callable[..., None]], C
     def declare(command: Callable[..., None]) -> Callable[..., None]:
         @functools.wraps(command)
         def run(**values: Any) -> None:
-            if values["size"] is None:
-                values["size"] = size
             asked = UnitsAsked(**{field.name: values.pop(field.name) for field in fields(UnitsAsked)})
             if not Path(asked.uri).exists():
                 ahead()

@@ -6,8 +6,9 @@ from pathlib import Path
 import click
 
 from conceptry.evaluation.cli.options import (
-    Optional,
+    Flag,
     check_picture,
+    command,
     console,
     device_option,
     errors,
@@ -19,22 +20,22 @@ from conceptry.evaluation.cli.options import (
 from conceptry.evaluation.isolation.launcher import ahead
 
 _DATA = (
-    "splice: zoo:emoji-scenes, folder:PATH or csv:PATH; harsanyi: zoo:NAME, csv:, texts:, folder: or npy:PATH, or "
-    "census:, commercial:, bike:, sst2:, cola: and a folder; perturbation: zoo:digits-16, zoo:digits, "
+    "Data set. splice: zoo:emoji-scenes, folder:PATH or csv:PATH; harsanyi: zoo:NAME; csv:, texts:, folder: or "
+    "npy:PATH; census:, commercial:, bike:, sst2: or cola:FOLDER; perturbation: zoo:digits-16, zoo:digits, "
     "folder:PATH or csv:PATH; milan: zoo:emoji-units, milannotations:ROOT#KEY or units:own."
 )
 
 
-@click.command()
+@command()
 @click.argument("uri")
-@click.option("--data", type=Optional(str), help=f"{_DATA} [default: what suits the version]")
+@click.option("--data", help=f"{_DATA} [default: what suits the version]")
 @size_option
 @seed_option
 @device_option
 def evaluate(uri: str, data: str | None, size: int | None, seed: int, device: str) -> None:
-    """Evaluate a version on held-out data; log metrics, tables and plots to it.
+    """Evaluate a version on held-out data, and log metrics, tables and figures to it.
 
-    URI is NAME/NUMBER, NAME@ALIAS, or either with models:/ in front.
+    URI is NAME/NUMBER or NAME@ALIAS, with or without models:/ in front.
     """
     ahead()
     from conceptry.evaluation.harness import evaluate as evaluate_version
@@ -52,15 +53,13 @@ def evaluate(uri: str, data: str | None, size: int | None, seed: int, device: st
     say(f"{len(done.data)} {done.data.unit} of {done.data.name}; logged to {version.uri} and its run {version.run_id}")
 
 
-@click.command()
+@command()
 @click.argument("uri")
 @click.option("--data", required=True, help=_DATA)
-@click.option("--label", type=Optional(str), help="One class of the data; milan: a layer. [default: all]")
-@click.option(
-    "--top", type=click.IntRange(min=1), default=20, show_default=True, help="Words, patterns or classes to show."
-)
-@click.option("--output", type=Optional(click.Path(path_type=Path)), help="Save a picture (.png, .svg or .pdf).")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of text.")
+@click.option("--label", help="Restrict to one class of the data; milan: to a layer. [default: all]")
+@click.option("--top", type=click.IntRange(min=1), default=20, help="Number of words, patterns or classes to show.")
+@click.option("--output", type=click.Path(path_type=Path), help="Save a figure: .png, .svg or .pdf.")
+@click.option("--json", "as_json", cls=Flag, help="Print JSON instead of text.")
 @size_option
 @seed_option
 @device_option
@@ -75,12 +74,12 @@ def summarise(
     seed: int,
     device: str,
 ) -> None:
-    """Say which concepts a data set, or one class of it, is made of.
+    """Summarise the concepts that a data set, or one class of it, consists of.
 
-    splice: words, each with its mean weight over the pictures and the share of pictures that name it. harsanyi:
-    patterns, each with its mean strength and the share of samples that keep it. perturbation: the other classes, each
-    with the pixels that the sparsest change toward it takes. milan: words, each with the units described by it; of
-    units:own, --label is a layer. --size limits the data before the class is picked.
+    splice: words, with their mean weight over the images and the share of images that have them. harsanyi: patterns,
+    with their mean strength and the share of samples that keep them. perturbation: the other classes, with the share
+    of pixels that the sparsest change toward them takes. milan: words, with the number of units described by them.
+    --size limits the data before the class is selected.
     """
     ahead()
     from conceptry.evaluation.harness import evaluation_of

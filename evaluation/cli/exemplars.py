@@ -1,11 +1,12 @@
-"""`conceptry exemplars`: which pictures drive the units of a network, and where in them."""
+"""`conceptry exemplars`: which images activate the units of a network, and where in them."""
 
 from pathlib import Path
 
 import click
 
 from conceptry.evaluation.cli.options import (
-    Optional,
+    Flag,
+    command,
     device_option,
     errors,
     layers_option,
@@ -17,28 +18,31 @@ from conceptry.evaluation.cli.options import (
 from conceptry.models.errors import InputError
 
 
-@click.command()
+@command()
 @click.argument("model")
 @click.option(
     "--data",
     default="zoo:emoji-scenes",
-    show_default=True,
-    help="zoo:emoji-scenes, zoo:NAME of a data set of pictures, or folder:PATH.",
+    help="Image data set: zoo:emoji-scenes, another zoo:NAME, or folder:PATH.",
 )
-@layers_option("May be repeated. [default: the network's stages]")
-@click.option("--unit", "units", multiple=True, metavar="LAYER:NUMBER", help="May be repeated. [default: all units]")
-@click.option("--output", required=True, type=click.Path(path_type=Path), help="Folder of results.")
-@click.option("--k", type=int, default=15, show_default=True, help="Pictures of each unit.")
+@layers_option("Layer; may be repeated. [default: the stages of the network]")
 @click.option(
-    "--quantile", type=float, default=0.99, show_default=True, help="Share of activations that masks leave out."
+    "--unit",
+    "units",
+    multiple=True,
+    metavar="LAYER:NUMBER",
+    help="Unit; may be repeated. [default: all]",
 )
+@click.option("--output", required=True, type=click.Path(path_type=Path), help="Folder for the results.")
+@click.option("--k", type=int, default=15, help="Number of images per unit.")
+@click.option("--quantile", type=float, default=0.99, help="Share of a unit's activations that its masks leave out.")
 @click.option(
     "--image-size",
-    type=Optional(int),
-    help="Side of delivered pictures; the original: 224. [default: the network's]",
+    type=int,
+    help="Side of the stored images in pixels; 224 in the original. [default: as the network takes them]",
 )
-@click.option("--batch-size", type=Optional(int), help="Pictures in one forward pass. [default: by their size]")
-@click.option("--restart", is_flag=True, help="Start over what the folder holds, instead of going on with it.")
+@click.option("--batch-size", type=int, help="Images per forward pass. [default: chosen by device and image size]")
+@click.option("--restart", cls=Flag, help="Start over instead of continuing what the folder holds.")
 @size_option
 @seed_option
 @device_option
@@ -57,13 +61,13 @@ def exemplars(
     seed: int,
     device: str,
 ) -> None:
-    """Find the pictures of a data set on which the units of MODEL are most active, and where in them.
+    """Find the images of a data set on which the units of MODEL are most active, and where in them.
 
-    MODEL is any network over pictures: zoo:scenes, zoo:emoji-clip, torchvision:resnet18@FILE, timm:NAME@FILE,
-    imagenet:efficientnet-lite0, classifier:FOLDER, open_clip:ARCH@FILE or one of an MLflow store.
+    MODEL is any network that takes images: zoo:scenes, zoo:emoji-clip, torchvision:resnet18@FILE, timm:NAME@FILE,
+    imagenet:efficientnet-lite0, classifier:FOLDER, open_clip:ARCH@FILE, or models:/ and runs:/ of an MLflow store.
 
-    Writes OUTPUT/MODEL/DATA/LAYER/{images.npy,masks.npy,ids.csv,activations.csv}, the layout of MILANNOTATIONS. A run
-    that was stopped goes on where it was; layers that are there are not computed again.
+    Writes OUTPUT/MODEL/DATA/LAYER/{images.npy,masks.npy,ids.csv,activations.csv}, the layout of MILANNOTATIONS. An
+    interrupted run continues where it stopped; layers that are complete are not computed again.
     """
     from conceptry.evaluation.progress import bar
     from conceptry.models.devices import resolve_device
@@ -103,17 +107,15 @@ def exemplars(
             f"{layer}: {len(exemplars_of)} units"
             + (f", {silent} of which never rise above their level" if silent else "")
         )
-    say(f"{k} pictures of each, of the {len(source)} of {data}")
+    say(f"{k} images per unit, chosen from the {len(source)} of {data}")
     errors.print(f"saved {directory}")
 
 
 def _units(texts: tuple[str, ...]) -> dict[str, list[int]]:
-    """LAYER:NUMBER to numbers by layer."""
+    """Parse LAYER:NUMBER texts into unit numbers by layer."""
     units: dict[str, list[int]] = {}
     for text in texts:
         layer, _, number = text.rpartition(":")
-        if not text:
-            continue
         if not layer or not number.isdigit():
             raise InputError(f"--unit takes LAYER:NUMBER such as layer4:12, got {text!r}")
         units.setdefault(layer, []).append(int(number))

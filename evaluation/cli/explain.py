@@ -1,4 +1,4 @@
-"""`conceptry explain`: what a version says of files, or of units."""
+"""`conceptry explain`: what a version says about files, or about units."""
 
 from pathlib import Path
 from typing import Any
@@ -6,9 +6,11 @@ from typing import Any
 import click
 
 from conceptry.evaluation.cli.options import (
-    Optional,
+    Flag,
+    NamedArgument,
     check_params,
     check_picture,
+    command,
     console,
     device_option,
     errors,
@@ -19,30 +21,35 @@ from conceptry.evaluation.isolation.launcher import ahead
 from conceptry.models.errors import InputError
 
 
-@click.command()
+@command()
 @click.argument("uri")
-@click.argument("files", nargs=-1)
+@click.argument("files", nargs=-1, cls=NamedArgument, option="--file")
 @click.option(
     "--target",
     "targets",
     multiple=True,
     metavar="CLASS",
-    help="Class to explain by or go toward; milan: LAYER:UNIT, LAYER:FIRST-LAST or LAYER; may be repeated.",
+    help="Class to explain or to move toward; milan: LAYER:UNIT, LAYER:FIRST-LAST or LAYER; may be repeated.",
 )
-@json_option("--params", 'Parameters of the method as JSON, as {"top_k": 5}.')
+@json_option("--params", 'Parameters of the method, e.g. {"top_k": 5}.')
 @click.option(
-    "--output", type=click.Path(path_type=Path), help="Save a picture: .png, .svg, .pdf; harsanyi: .html; milan: .csv."
+    "--output",
+    type=click.Path(path_type=Path),
+    help="Save a figure: .png, .svg or .pdf; harsanyi: also .html; milan: also .csv.",
 )
 @click.option(
-    "--beside", type=Optional(str), metavar="URI", help="perturbation, milan: a second version, drawn with it."
+    "--beside",
+    multiple=True,
+    metavar="URI",
+    help="perturbation, milan: another version to draw in the same figure; may be repeated.",
 )
 @click.option(
     "--view",
-    type=Optional(str),
-    help="Kind of picture. harsanyi: graph, patterns or explanation; perturbation: grid, path or results.",
+    type=str,
+    help="Kind of figure. harsanyi: graph, patterns or explanation; perturbation: grid, path or results.",
 )
-@json_option("--style", 'Of a graph, as JSON: {"highlight": "top 20%", "colours": "reversed"}.')
-@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of text.")
+@json_option("--style", 'harsanyi: style of the graph, e.g. {"highlight": "top 20%", "colours": "reversed"}.')
+@click.option("--json", "as_json", cls=Flag, help="Print JSON instead of text.")
 @device_option
 def explain(
     uri: str,
@@ -50,7 +57,7 @@ def explain(
     targets: tuple[str, ...],
     params: dict[str, Any],
     output: Path | None,
-    beside: str | None,
+    beside: tuple[str, ...],
     view: str | None,
     style: dict[str, Any],
     as_json: bool,
@@ -58,24 +65,23 @@ def explain(
 ) -> None:
     """Explain FILES with a version, as the server would.
 
-    splice takes pictures; harsanyi, by what its model takes, tables (.csv), texts (.txt, one a line), pictures or
-    point clouds (.npy), and one --target. perturbation takes pictures, or tables (.csv) of the columns image, target
-    and source; without FILES it draws what its network has learned of each --target, or of the first 20
-    classes. milan takes units of its network, each --target or tables (.csv) of the columns layer and unit; of more
-    than 20 units, or where none is named, it draws the 8 that it describes most clearly.
+    splice takes images. harsanyi takes what its model takes: tables (.csv), texts (.txt, one per line), images or
+    point clouds (.npy), and one --target. perturbation takes images, or tables (.csv) with the columns image, target
+    and source; without FILES it shows what its network has learned about each --target, or about its first 20
+    classes. milan takes units of its network: each --target, or tables (.csv) with the columns layer and unit; given
+    more than 20 units, or none, it draws the 8 that it describes most clearly.
     """
     ahead()
     from conceptry.evaluation.drawing.style import check_style
     from conceptry.evaluation.isolation.client import VersionProcess
-    from conceptry.evaluation.presenter import check_beside, presenter_of, version_title
+    from conceptry.evaluation.presenter import check_beside, presenter_of, version_titles
     from conceptry.evaluation.progress import bar
     from conceptry.registry import find_version
 
-    # An entry point of MLproject says "none" by an empty text.
-    named, paths = [name for name in targets if name], [Path(file) for file in files if file]
-    if named and "target" in params:
+    paths = [Path(file) for file in files]
+    if targets and "target" in params:
         raise InputError("the target is given twice: by --target and in --params")
-    versions = [find_version(name) for name in (uri, beside) if name]
+    versions = [find_version(name) for name in (uri, *beside)]
     version = versions[0]
     presenter = presenter_of(version.method)
     check_beside(versions)
@@ -83,14 +89,14 @@ def explain(
         check_params(each.uri, params)
     check_picture(output, presenter.suffixes)
     check_style(version.method, view, presenter.views, style, presenter.styles)
-    request = presenter.check_request(paths, named, version.params)
+    request = presenter.check_request(paths, targets, version.params)
     records: list[dict] = []
-    for each in versions:
+    for each, title in zip(versions, version_titles(versions), strict=True):
         with bar(each.uri) as progress, VersionProcess(each.uri, device) as predict:
             say_device(predict.device_in_use)
             predict.on_progress = progress
             found = presenter.records(predict, request, params)
-        records += found if beside is None else [record | {"version": version_title(each)} for record in found]
+        records += [record | {"version": title} for record in found] if beside else found
     if as_json:
         print(presenter.to_json(records))
     else:

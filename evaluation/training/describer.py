@@ -248,7 +248,7 @@ def train_command(
         from conceptry.evaluation.training.planted import run as run_probes
 
         if small or any(value is not None for value in (units, epochs, annotations, imagenet, encoder, state)):
-            raise InputError("--probes fits the planted neurons of the emoji world; it goes with --seed alone")
+            raise InputError("--probes can only be combined with --seed")
         found = run_probes(output, **_only(seed=seed))
         return "\n".join([*_lines(found), f"saved {output}"])
     if state and state.resolve() == output.resolve():
@@ -263,7 +263,7 @@ def train_command(
 
         root, _, key = annotations.partition("#")
         if small or units is not None:
-            raise InputError("--small and --units are of the emoji world; leave them out with --annotations")
+            raise InputError("--small and --units choose units of the emoji world; leave them out with --annotations")
         if not encoder:
             raise InputError("--annotations needs --encoder, such as torchvision:resnet101@FILE")
         annotated = load_annotations(Path(root), key or "base", Path(imagenet) if imagenet else None)
@@ -276,7 +276,7 @@ def train_command(
             notes.append(f"units with fewer than {CAPTIONS} annotations, which are left out: {annotated.n_left_out:,}")
     else:
         if encoder or imagenet:
-            raise InputError("--encoder and --imagenet go with --annotations; units of the emoji world have their own")
+            raise InputError("--encoder and --imagenet need --annotations; units of the emoji world have their own")
         data = replace(SMALL if small else EmojiData(), **_only(units=units, seed=seed))
         settings = replace(EMOJI, **(_SMALL_TRAINING if small else {}) | training)
         provenance = run(settings, data, output, True, command, state)

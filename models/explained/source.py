@@ -21,11 +21,11 @@ class ExplainedSource:
         "Explained model: zoo:NAME, classifier:FOLDER, models:/NAME/VERSION, models:/NAME@ALIAS, runs:/RUN/PATH, "
         "onnx:FILE, torchvision:NAME@WEIGHTS, torchvision:NAME@FILE, timm:NAME[@FILE] or imagenet:efficientnet-lite0.",
     )
-    outputs: str = option("auto", "What its outputs are, where it does not say.", ("auto", *FORMS))
+    outputs: str = option("auto", "What the outputs of the model are; auto asks the model.", ("auto", *FORMS))
     statistics: str | None = option(
-        None, "CSV of background rows (as the training data) for the baseline of a table model that has none."
+        None, "CSV of background rows, e.g. the training data, for a table model that comes without statistics."
     )
-    allow_pickle: bool = option(False, "Load a model that is stored as a pickle: that runs code from its file.")
+    allow_pickle: bool = option(False, "Also load a model that is stored as a pickle, which runs code from its file.")
 
     def load(self, device: "torch.device") -> "PackagedModel":
         """The model. Raises InputError where it cannot be found or loaded."""

@@ -36,36 +36,37 @@ class Settings:
     """
 
     reward: str | None = option(
-        None, "What v(S) is. [default: log_odds of a classifier, output of a regressor]", REWARDS
+        None, "What v(S) measures. [default: log_odds for a classifier, output for a regressor]", REWARDS
     )
     target: str = option(PREDICTED, "Output to explain: a class by name or index, or predicted.")
-    temperature: float = option(1.0, "Divides the logits.")
+    temperature: float = option(1.0, "Temperature that divides the logits.")
     subtract_empty: bool = option(False, "Subtract v(empty), so that the empty pattern has no effect.")
-    interactions: str = option("and", "and, or and-or: v split into an AND and an OR part.", INTERACTIONS)
-    split_tolerance: float = option(1e-3, "Relative duality gap of a converged AND-OR split.")
+    interactions: str = option("and", "Kind of interactions; and-or splits v into an AND and an OR part.", INTERACTIONS)
+    split_tolerance: float = option(1e-3, "Relative duality gap at which an AND-OR split has converged.")
     baseline: str | None = option(
         None,
-        "Value of an absent player. Tables: mean, median, mode, learned, row:FILE; texts: token, token:WORD, delete, "
-        "learned; images: mean, blur, learned. [default: mean; token where the model has one, else delete]",
+        "Value of absent players. Tables: mean, median, mode, learned or row:FILE; texts: token, token:WORD, delete or "
+        "learned; images: mean, blur or learned; points: centroid or learned. [default: mean for tables and images; "
+        "centroid for points; for texts token if the model has one, else delete]",
     )
     players: str | None = option(
         None,
-        "Tables: columns, or a JSON file {player: [columns]}; texts: words, or words:K groups; images: grid:RxC or "
-        "slic:K; points: clusters:K. [default: columns, words, grid:3x3, clusters:10]",
+        "Groups of inputs. Tables: columns, or a JSON file {player: [columns]}; texts: words, or words:K for K groups; "
+        "images: grid:RxC or slic:K; points: clusters:K. [default: columns, words, grid:3x3 or clusters:10]",
     )
-    background: str = option("", "Columns that are always present, separated by commas.")
-    max_players: int = option(13, f"More are refused; at most {MAX_PLAYERS}. Each doubles the model calls.")
-    learning_steps: int = option(50, "Steps of a learned baseline.")
-    learning_rate: float = option(0.04, "Its first step size, in units of the features' spread; falls to a tenth.")
-    learning_range: float = option(0.2, "How far it may go from where it started, in the same units.")
-    min_patterns: int = option(15, "Denoising stops at so many patterns.")
-    max_patterns: int = option(80, "Never keep more patterns.")
-    n_greedy: int = option(20, "Weakest patterns that compete for removal.")
-    thres_square_error: float = option(0.1, "Largest squared error of the kept patterns over that of v.")
+    background: str = option("", "Comma-separated columns that are always present.")
+    max_players: int = option(13, f"Maximum number of players, up to {MAX_PLAYERS}; each one doubles the model calls.")
+    learning_steps: int = option(50, "Gradient steps of a learned baseline.")
+    learning_rate: float = option(0.04, "Initial step size of a learned baseline, in units of the features' spread.")
+    learning_range: float = option(0.2, "Largest distance of a learned baseline from its start, in the same units.")
+    min_patterns: int = option(15, "Number of patterns at which denoising stops.")
+    max_patterns: int = option(80, "Maximum number of patterns to keep.")
+    n_greedy: int = option(20, "Number of weakest patterns that compete for removal.")
+    thres_square_error: float = option(0.1, "Largest squared error of the kept patterns, relative to the squares of v.")
     thres_explain_ratio: float = option(
-        0.95, "Least explain ratio: kept strength over itself plus |sum of the removed|."
+        0.95, "Smallest explain ratio: strength of the kept patterns over itself plus |sum of the removed|."
     )
-    batch_size: int = option(4096, "Masked inputs of one model call; fewer where an input is large.")
+    batch_size: int = option(4096, "Masked inputs per model call; fewer if an input is large.")
 
     def __post_init__(self) -> None:
         for name in _POSITIVE:

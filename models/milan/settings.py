@@ -39,15 +39,15 @@ NONE = "none"
 class DecodingSettings:
     """A search for descriptions; see the table above."""
 
-    strategy: str = option(RERANK, "How the description is chosen.", STRATEGIES)
-    temperature: float = option(0.2, "T, the weight of the language model (mi, rerank).")
-    beam_size: int = option(50, "Hypotheses of a unit that a search goes on with (beam, mi, rerank).")
-    length: int = option(LENGTH, "Tokens of a description at most.")
-    alternatives: int = option(5, "Further descriptions that are reported, the next best ones.")
-    clip: bool = option(False, "Rank by a dual encoder the candidates of an mi search (mi, rerank).")
-    clip_weight: float = option(0.5, "Weight of the whole picture against its masked region (clip).")
-    clip_temperature: float = option(0.5, "T of the search for candidates (clip).")
-    seed: int = option(0, "Of the drawn descriptions (sample).")
+    strategy: str = option(RERANK, "How descriptions are searched for.", STRATEGIES)
+    temperature: float = option(0.2, "Weight T of the language model (mi, rerank).")
+    beam_size: int = option(50, "Hypotheses per unit that a search keeps (beam, mi, rerank).")
+    length: int = option(LENGTH, "Maximum number of tokens of a description.")
+    alternatives: int = option(5, "Number of runner-up descriptions to report.")
+    clip: bool = option(False, "Rank the candidates of an mi search by a dual encoder (mi, rerank).")
+    clip_weight: float = option(0.5, "Weight of the whole image against its masked region (clip).")
+    clip_temperature: float = option(0.5, "Weight T in the search for candidates (clip).")
+    seed: int = option(0, "Seed of the `sample` strategy.")
 
     def __post_init__(self) -> None:
         if self.strategy not in STRATEGIES:
@@ -130,18 +130,18 @@ class ExemplarSource:
         f"runs:/RUN/PATH of the pytorch flavour. [default: {MODEL}, or that of --exemplars]",
     )
     layers: str | None = option(
-        None, "Its layers, by their dotted names, comma between them. [default: its stages, or all of --exemplars]"
+        None, "Comma-separated layer names, e.g. layer3,layer4. [default: its stages, or all of --exemplars]"
     )
     data: str | None = option(
         None,
-        "Pictures to choose exemplars from: zoo:emoji-scenes, zoo:NAME or folder:PATH. "
+        "Image data set to choose exemplars from: zoo:emoji-scenes, another zoo:NAME, or folder:PATH. "
         f"[default: {DATA}, or that of --exemplars]",
     )
-    size: int | None = option(None, f"At most so many pictures. [default: {DEFAULT_SIZE} scenes, else all]")
-    exemplars: str | None = option(None, "Folder of exemplars of one model and data set, computed before.")
-    k: int | None = option(None, "Exemplars of a unit. [default: 15]")
+    size: int | None = option(None, f"Maximum number of images. [default: {DEFAULT_SIZE} scenes; all of other data]")
+    exemplars: str | None = option(None, "Results folder of `conceptry exemplars`, OUTPUT/MODEL/DATA, to use instead.")
+    k: int | None = option(None, "Number of exemplars per unit. [default: 15]")
     quantile: float | None = option(None, "Share of a unit's activations that its masks leave out. [default: .99]")
-    image_size: int | None = option(None, "Side of the stored pictures in pixels. [default: that of the network's own]")
+    image_size: int | None = option(None, "Side of the stored images in pixels. [default: as the network takes them]")
 
     def __post_init__(self) -> None:
         if self.exemplars is None:
@@ -173,12 +173,12 @@ class MilanOptions(DecodingSettings, ExemplarSource):
 
     describer: str = option(EMOJI_MILAN, f"Describer: zoo:NAME, describer:FOLDER or {CLIP_DISSECT}.")
     words: str | None = option(
-        None, f"Text file of the words of {CLIP_DISSECT}, one entry a line. [default: those of the emoji world]"
+        None, f"Text file with the words of {CLIP_DISSECT}, one per line. [default: the words of the emoji world]"
     )
     clip_encoder: str | None = option(
         None,
-        f"Dual encoder for clip and {CLIP_DISSECT}, as splice takes it, or {NONE}. "
-        f"[default: {EMOJI_CLIP} for {EMOJI_MILAN} and {CLIP_DISSECT}, else {NONE}]",
+        f"Dual encoder for clip and {CLIP_DISSECT}, named as in splice, or {NONE}. "
+        f"[default: {EMOJI_CLIP} for {EMOJI_MILAN} and {CLIP_DISSECT}; else {NONE}]",
     )
 
     def __post_init__(self) -> None:

@@ -38,33 +38,33 @@ _RANGES = _L1_SHARE / (1 - 0.975)
 class Settings:
     """What is asked, which steps are taken within which ball, and how sparse the answer has to be."""
 
-    mode: str = option(COUNTERFACTUAL, "What a request asks for, where it does not say.", MODES)
-    optimizer: str = option(L1Q, "Steps and norm of the ball.", OPTIMIZER_NAMES)
+    mode: str = option(COUNTERFACTUAL, "Default mode of a request.", MODES)
+    optimizer: str = option(L1Q, "Optimizer: kind of steps and norm of the ball.", OPTIMIZER_NAMES)
     q: float = option(0.9, "Share of gradient entries that a step drops (l1q_frank_wolfe).")
-    dq: float = option(0.0, "Every step draws its own q within this distance (l1q_frank_wolfe).")
+    dq: float = option(0.0, "Each step draws its own q within this distance of q (l1q_frank_wolfe).")
     epsilon: float | None = option(
         None,
-        "Radius of the ball, pixels in [0, 1]. [default, of N entries: 2.062 (1 - q) N of l1q, .0516 N of l1, "
-        "sqrt(N) / 4 of l2, 1/4 of linf]",
+        "Radius of the ball, for pixels in [0, 1]. [default, with N entries: 2.062 (1 - q) N for l1q, .0516 N for l1, "
+        "sqrt(N) / 4 for l2, 1/4 for linf]",
     )
     lr: float | None = option(
-        None, "Step size. [default: 2 of Frank-Wolfe, which falls with the steps; 2.5 epsilon / steps of projected]"
+        None, "Step size. [default: 2 for Frank-Wolfe, decaying with the steps; 2.5 epsilon / steps for projected]"
     )
     steps: int = option(45, "Gradient steps.")
-    max_changed: float | None = option(None, "Largest fraction of pixels that may change. [default: any]")
+    max_changed: float | None = option(None, "Largest fraction of pixels that may change. [default: no limit]")
     confidence: float | None = option(
-        None, "Stop a picture as soon as its probability is this high; what sparsest finds reaches it. [default: never]"
+        None, "Stop as soon as the target has this probability, which sparsest has to reach too. [default: never]"
     )
-    start: str = option(NOISE, "What a probe without a picture starts from.", STARTS)
+    start: str = option(NOISE, "Start of a probe that is given no image.", STARTS)
     layer: str | None = option(
-        None, "Layer that invert matches, by its dotted name. [default: input of the last Linear]"
+        None, "Dotted name of the layer that invert matches. [default: the input of the last Linear]"
     )
-    sparsest: bool = option(False, "Search the counterfactual of fewest changed pixels over epsilon and q.")
-    clip: bool = option(True, "Keep pixels within [0, 1] and round the result to 8 bits, as it is delivered.")
-    use_best: bool = option(False, "Keep the step of least loss instead of the last one.")
-    restarts: int = option(1, "Repeat from other random starts, or other draws of q, and keep the best.")
-    seed: int = option(0, "Of the noise, of q where dq is not 0, and of restarts.")
-    precision: str = option("float32", "Arithmetic of the network.", PRECISIONS)
+    sparsest: bool = option(False, "Search over epsilon and q for the counterfactual that changes the fewest pixels.")
+    clip: bool = option(True, "Keep pixels within [0, 1] and round the result to 8 bits.")
+    use_best: bool = option(False, "Return the step of lowest loss instead of the last one.")
+    restarts: int = option(1, "Number of runs, from other random starts or draws of q; the best one is kept.")
+    seed: int = option(0, "Seed of the noise, of the draws of q, and of restarts.")
+    precision: str = option("float32", "Floating-point type of the network.", PRECISIONS)
 
     def __post_init__(self) -> None:
         for name, choices in (
@@ -164,7 +164,7 @@ class PerturbationOptions(Settings, ExplainedSource):
 
     model: str = option(
         "zoo:digits-16-robust",
-        "Explained network over pictures: zoo:NAME, classifier:FOLDER, torchvision:NAME[@WEIGHTS or FILE], "
+        "Explained image classifier: zoo:NAME, classifier:FOLDER, torchvision:NAME[@WEIGHTS or FILE], "
         "timm:NAME[@FILE], imagenet:NAME, or models:/ and runs:/ of the pytorch flavour.",
     )
 

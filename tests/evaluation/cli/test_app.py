@@ -119,7 +119,7 @@ def test_a_tour(command_line, tiny_options, tmp_path: Path, picture: Image.Image
     assert (code, "is not promoted: cosine>=2 is required" in err) == (1, True)
     promoted = output_of("promote", "tour", "1", "--require", "cosine>=-1")
     assert "champion is now models:/tour/1 (cosine>=-1)" in promoted
-    assert "nothing to do" in output_of("promote", "tour", "1", "--require", "")
+    assert "nothing to do" in output_of("promote", "tour", "1")
     shown = output_of("show", "tour@champion")
     assert "sha256.vocabulary.txt" in shown
     assert "champion: none -> 1" in shown
@@ -143,14 +143,6 @@ def test_a_tour(command_line, tiny_options, tmp_path: Path, picture: Image.Image
     assert (code, err.strip()) == (2, "conceptry: --output must end in .png, .svg or .pdf, got x.bmp")
 
 
-def test_an_empty_option_is_one_not_given(command_line, tiny_version, tiny_options) -> None:
-    """As the entry points of MLproject pass them."""
-    options = [part for k, v in tiny_options.items() for part in (f"--{k}", v)]
-    empty = [part for name in ("vocabulary-size", "solver", "image-mean") for part in (f"--{name}", "")]
-    code, out, err = command_line("register", "splice", "--name", "tiny", *options, *empty)
-    assert (code, " ".join(out.split())[:31]) == (0, "nothing to add: models:/tiny/1 "), err
-
-
 def test_summarise(command_line, tiny_version, tmp_path: Path, picture: Image.Image) -> None:
     for label in ("a[b]", "c"):
         (tmp_path / label).mkdir()
@@ -163,7 +155,7 @@ def test_summarise(command_line, tiny_version, tmp_path: Path, picture: Image.Im
     assert "a[b] (folder:" in out
     assert "3 pictures, " in " ".join(out.split())
     assert drawn.stat().st_size > 1000
-    code, out, _ = command_line(*asked, "--json", "--label", "")
+    code, out, _ = command_line(*asked, "--json")
     record = json.loads(out)
     assert (code, record["count"], record["label"]) == (0, 6, None)
     weights = [entry["weight"] for entry in record["concepts"]]

@@ -14,7 +14,7 @@ def test_scenes(command_line, tmp_path: Path) -> None:
     code, out, err = command_line(*given, "--layer", "layer4", "--layer", "layer2")
     assert code == 0, err
     assert "layer4: 128 units" in out
-    assert "3 pictures of each, of the 30 of zoo:emoji-scenes" in out
+    assert "3 images per unit, chosen from the 30 of zoo:emoji-scenes" in out
     directory = tmp_path / "scenes" / "emoji-scenes"
     assert f"saved {directory}" in err
     found = read_results(directory)

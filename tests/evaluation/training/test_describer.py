@@ -136,9 +136,9 @@ def test_a_run_shows_the_scores_of_what_was_kept(tmp_path, store):
     ("options", "message"),
     [
         ({"annotations": "x#base"}, "--annotations needs --encoder"),
-        ({"annotations": "x#base", "small": True}, "--small and --units are of the emoji world"),
-        ({"encoder": "zoo:emoji-clip"}, "--encoder and --imagenet go with --annotations"),
-        ({"probes": True, "units": 5}, "it goes with --seed alone"),
+        ({"annotations": "x#base", "small": True}, "--small and --units choose units of the emoji world"),
+        ({"encoder": "zoo:emoji-clip"}, "--encoder and --imagenet need --annotations"),
+        ({"probes": True, "units": 5}, "--probes can only be combined with --seed"),
         ({"small": True, "state": "SAME"}, "expected another folder than --output"),
     ],
 )

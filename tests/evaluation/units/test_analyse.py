@@ -100,11 +100,13 @@ def test_the_command(tmp_path: Path):
         done = CliRunner().invoke(cli, [*base, "--by", "score", "--output", str(output)], catch_exceptions=False)
         assert done.exit_code == 0
         said = " ".join(done.output.split())
-        assert re.search(r"4, heldout: accuracy [01]\.\d{3}; 7 of 8 units ablated [01]\.\d{3}; as many at random", said)
+        assert re.search(
+            r"4, heldout: accuracy [01]\.\d{3}; with 7 of 8 units ablated [01]\.\d{3}; as many at random", said
+        )
         assert output.stat().st_size > 100
     for arguments, message in [
-        ([], "expected --words such as red,blue, or --by length or --by score; one of the two"),
-        (["--words", "red", "--by", "score"], "expected --words such as red,blue, or --by length"),
+        ([], "expected either --words such as red,blue, or --by length or --by score"),
+        (["--words", "red", "--by", "score"], "expected either --words such as red,blue, or --by length"),
         (["--words", "red", "--output", "curves.txt"], "--output must end in .png, .svg, .pdf or .csv"),
     ]:
         with pytest.raises(InputError, match=re.escape(message)):

@@ -184,7 +184,7 @@ def test_the_command(command_line, folder: Path, table: Path, tmp_path: Path):
     assert re.search(r"layer1 +5 of 7 +71\.4% +1 of 2 +50\.0%", out)
     assert "<title>Units whose description holds red or cat</title>" in output.read_text("utf-8")
     code, out, _ = command_line("audit", str(folder), "--words", "strped")
-    assert "no description holds strped; there is striped" in out
+    assert "no description contains strped; similar: striped" in out
     code, out, _ = command_line("audit", str(folder), "--words", "red", "--json")
     (record,) = json.loads(out)
     assert record["layers"]["layer1"] == {"units": 7, "matches": 3}
@@ -195,7 +195,7 @@ def test_the_command(command_line, folder: Path, table: Path, tmp_path: Path):
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        (("x.csv",), "expected --words such as red,blue, or --words-file; one of the two"),
+        (("x.csv",), "expected either --words such as red,blue, or --words-file"),
         (("x.csv", "--words", " ,"), "expected words separated by commas such as red,blue, got ' ,'"),
         (("x.csv", "--words", "red", "--output", "x.txt"), "--output must end in .html, .csv, .png, .svg or .pdf"),
         (("x", "--words", "red"), "x: no such folder or table of descriptions; a version is NAME/NUMBER"),

@@ -363,8 +363,11 @@ def test_what_the_score_is():
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        (("describe", "--output", "out"), "expected the URI of a version of milan, or --describer with --exemplars"),
-        (("describe", "tiny/1", "--describer", "x", "--output", "out"), "a version has a describer and exemplars"),
+        (("describe", "--output", "out"), "expected the URI of a milan version, or --describer with --exemplars"),
+        (
+            ("describe", "tiny/1", "--describer", "x", "--output", "out"),
+            "a version has its own describer and",
+        ),
         (("describe", "--describer", "zoo:emoji-milan", "--exemplars", "nowhere", "--output", "out"), "nowhere"),
         (("describe", "tiny/1", "--output", "out", "--params", "{"), "--params must be JSON"),
     ],

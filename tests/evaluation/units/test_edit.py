@@ -285,7 +285,7 @@ def test_a_command_that_cannot_be_done_is_refused_before_the_work(probed: Path, 
         (["--words", "zebra", "--size", "2"], "no description holds zebra"),
         (
             ["--words", "red", "--clean", "zoo:scenes", "--size", "2"],
-            "has clean pictures of its own; leave --clean out",
+            "has clean images of its own; leave --clean out",
         ),
         (["--words", "red", "--layer", "layer5"], "has no units of layer 'layer5'; expected layer4"),
     ]:

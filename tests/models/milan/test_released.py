@@ -243,7 +243,7 @@ def test_the_command_says_what_was_written_and_left_out(tmp_path, state, monkeyp
     assert said.exit_code == 0
     output = " ".join(said.output.split())
     assert "5 words, encoder torchvision:resnet18@milan-toy.safetensors (1,024 features)" in output
-    assert "left out what the file holds of __builtin__.set, _codecs.encode, spacy_like.English" in output
+    assert "left out objects of __builtin__.set, _codecs.encode, spacy_like.English" in output
 
 
 def test_an_existing_folder_is_not_written_to(tmp_path):
