@@ -35,7 +35,7 @@ from conceptry.models.training.describer import (
 from conceptry.models.training.feature_cache import (
     AnnotatedUnits,
     FeatureCache,
-    SharedPictures,
+    SharedImages,
     cache_features,
     read_feature_cache,
 )
@@ -58,7 +58,7 @@ class Work:
         self.partial, self.state, self.log, self.show = partial, state, log, show
 
     def cached(
-        self, encoder: FeatureEncoder, units: AnnotatedUnits | SharedPictures, name: str, definition: dict[str, Any]
+        self, encoder: FeatureEncoder, units: AnnotatedUnits | SharedImages, name: str, definition: dict[str, Any]
     ) -> FeatureCache:
         """The features of `units`: those in the state folder where they are of the same definition and encoder.
 
@@ -161,7 +161,7 @@ def unit_scores(describer: Describer, n_scenes: int, seed: int = 0) -> dict[str,
     texts = _texts(describer, images, masks)
     rng = np.random.default_rng(np.random.SeedSequence([seed, 31]))
     drawn = rng.integers(len(source), size=(len(truths), images.shape[1]))
-    random = np.stack([np.stack(source.pictures(row.tolist())).transpose(0, 3, 1, 2) for row in drawn])
+    random = np.stack([np.stack(source.read_images(row.tolist())).transpose(0, 3, 1, 2) for row in drawn])
     colours = _exemplars(ColourUnits(), {"units": COLOUR_UNITS}, source)
     return {
         "planted": planted_score(texts, truths),

@@ -62,7 +62,7 @@ class Source(Protocol):
         ...
 
 
-class Described(ABC):
+class ModelBase(ABC):
     """Base of the explained models: the attributes of `PackagedModel` from a description, `save` from a source."""
 
     def __init__(self, description: Description, source: Source) -> None:

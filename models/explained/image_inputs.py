@@ -23,7 +23,7 @@ import torch
 from torch import Tensor, nn
 
 from conceptry.models.errors import InputError
-from conceptry.models.explained.base import Described, Description, Source
+from conceptry.models.explained.base import Description, ModelBase, Source
 from conceptry.models.explained.protocol import PixelModel
 from conceptry.models.images import MAX_PIXELS
 
@@ -41,7 +41,7 @@ def as_pixel_model(model: Any) -> PixelModel:
     return model
 
 
-def to_pictures(x: Tensor) -> np.ndarray:
+def to_images(x: Tensor) -> np.ndarray:
     """Pixels (n, C, h, w) to uint8 (n, h, w, 3): clipped to [0, 1], rounded to 8 bits, one channel repeated.
 
     x = v / 255 of whole v from 0 to 255 gives v back.
@@ -93,7 +93,7 @@ class Preparation(Protocol):
 
 
 @dataclass(frozen=True)
-class Scaled:
+class Scaling:
     """A module that holds its own normalisation. shape: (channels, height, width) as it takes them, -1 for any."""
 
     shape: tuple[int, ...]
@@ -118,7 +118,7 @@ class Scaled:
         return nn.functional.interpolate(pixels, size=wanted, mode="bilinear", antialias=True)
 
 
-class TorchImages(Described):
+class TorchImages(ModelBase):
     """A module over pictures behind its preparation: `DifferentiableModel` and `PixelModel`."""
 
     def __init__(
@@ -145,18 +145,18 @@ class TorchImages(Described):
             return self.outputs(run, len(inputs))
 
     def encode(self, inputs: np.ndarray) -> Tensor:
-        return to_pixels(check_pictures(inputs), self.device)
+        return to_pixels(check_images(inputs), self.device)
 
     def forward(self, x: Tensor) -> Tensor:
         return self._outputs(self.preparation.fit(x))
 
     def feature_owner(self, inputs: np.ndarray) -> Tensor:
-        height, width = check_pictures(inputs).shape[1:3]
+        height, width = check_images(inputs).shape[1:3]
         return torch.full((3, height, width), -1, device=self.device)
 
     def to_pixels(self, pictures: np.ndarray) -> Tensor:
         """See `PixelModel`. Bicubic resizing overshoots at edges; what leaves [0, 1] is clipped."""
-        height, width = check_pictures(pictures).shape[1:3]
+        height, width = check_images(pictures).shape[1:3]
         with torch.no_grad():
             pixels = to_pixels(pictures, self.device)
             if self.size == (height, width):
@@ -173,28 +173,28 @@ class TorchImages(Described):
         check_pixels(self.name, x, self.channels, self.size)
         return self._outputs(x)
 
-    def to_pictures(self, x: Tensor) -> np.ndarray:
-        return to_pictures(x)
+    def to_images(self, x: Tensor) -> np.ndarray:
+        return to_images(x)
 
     def _outputs(self, x: Tensor) -> Tensor:
         normalised = (x - self._mean) / self._std if self.preparation.mean else x
         return as_matrix(one_output(self.module(normalised)))
 
 
-def check_pictures(inputs: Any) -> np.ndarray:
+def check_images(inputs: Any) -> np.ndarray:
     """Pictures as uint8 (batch, height, width, 3); raises InputError for anything else."""
-    pictures = np.asarray(inputs)
-    if pictures.dtype != np.uint8 or pictures.ndim != 4 or pictures.shape[3] != 3:
+    images = np.asarray(inputs)
+    if images.dtype != np.uint8 or images.ndim != 4 or images.shape[3] != 3:
         raise InputError(
-            f"pictures must be uint8 of shape (batch, height, width, 3), got {pictures.dtype} {pictures.shape}"
+            f"pictures must be uint8 of shape (batch, height, width, 3), got {images.dtype} {images.shape}"
         )
-    return pictures
+    return images
 
 
 def chunks(inputs: Any) -> Iterator[np.ndarray]:
     """The checked pictures, CHUNK at a time, so that a large batch costs no more memory than its bytes."""
-    pictures = check_pictures(inputs)
-    return (pictures[i : i + CHUNK] for i in range(0, len(pictures), CHUNK))
+    images = check_images(inputs)
+    return (images[i : i + CHUNK] for i in range(0, len(images), CHUNK))
 
 
 def to_pixels(pictures: np.ndarray, device: torch.device) -> Tensor:

@@ -112,7 +112,7 @@ class PixelModel(DifferentiableModel, Protocol):
     @property
     def module(self) -> nn.Module: ...
 
-    def to_pixels(self, pictures: np.ndarray, /) -> Tensor:
+    def to_pixels(self, images: np.ndarray, /) -> Tensor:
         """Pictures uint8 (n, H, W, 3) to what the network sees of them: float32 (n, C, h, w) in [0, 1], no gradient.
 
         Pictures of `size` are taken as they are; others are resized and cropped where the model `resizes`, else
@@ -124,7 +124,7 @@ class PixelModel(DifferentiableModel, Protocol):
         """Pixels (n, C, h, w) of `size` to outputs (n, n_outputs), differentiable in x; nothing is resized."""
         ...
 
-    def to_pictures(self, x: Tensor, /) -> np.ndarray:
+    def to_images(self, x: Tensor, /) -> np.ndarray:
         """Pixels (n, C, h, w) to uint8 (n, h, w, 3), clipped to [0, 1] and rounded; one channel is repeated."""
         ...
 

@@ -87,9 +87,9 @@ def _tensor_inputs(specs: Sequence[Any], name: str) -> Inputs:
 def array_inputs(shape: Sequence[Any], dtype: str, name: str) -> Inputs:
     """The inputs of a model that takes an array (batch, *shape); InputError unless a table, pictures or points."""
     known = all(isinstance(size, int) and size > 0 for size in shape)
-    picture = len(shape) == 3 and shape[0] in (1, 3) and dtype == "float32"
+    image = len(shape) == 3 and shape[0] in (1, 3) and dtype == "float32"
     cloud = len(shape) == 2 and shape[1] == 3 and dtype == "float32"
-    if dtype not in _TENSORS or not (picture or cloud or (len(shape) == 1 and known)):
+    if dtype not in _TENSORS or not (image or cloud or (len(shape) == 1 and known)):
         raise InputError(
             f"{name}: takes an array of shape (batch, {', '.join(map(str, shape))}) and type {dtype}; expected a table "
             "(batch, columns), or pictures (batch, 1 or 3, height, width) or points (batch, points, 3) as float32"

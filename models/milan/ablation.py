@@ -57,14 +57,14 @@ def by_layer(units: Sequence[Unit]) -> dict[str, list[int]]:
 
 
 @dataclass(frozen=True)
-class Labelled:
+class LabelledImages:
     """Pictures as a network reads them, (n, C, H, W), and the positions (n,) of their classes among its outputs."""
 
     pixels: Tensor
     labels: np.ndarray
 
 
-def accuracy(model: PixelModel, data: Labelled, units: Sequence[Unit] = (), batch_size: int = 32) -> float:
+def accuracy(model: PixelModel, data: LabelledImages, units: Sequence[Unit] = (), batch_size: int = 32) -> float:
     """The share of pictures whose class has the largest output, with `units` ablated.
 
     The class of a network with one output is 1 where the output is above 0, or above one half of a probability.
@@ -85,7 +85,7 @@ def accuracy(model: PixelModel, data: Labelled, units: Sequence[Unit] = (), batc
 
 def accuracy_under_ablation(
     model: PixelModel,
-    data: Labelled,
+    data: LabelledImages,
     order: Sequence[Unit],
     counts: Sequence[int],
     batch_size: int = 32,
@@ -126,3 +126,6 @@ def _check(output: Any, layer: str, units: Tensor, name: str) -> None:
     n_units = output.shape[_AXES[output.ndim]]
     if wrong := [unit for unit in units.tolist() if not 0 <= unit < n_units]:
         raise InputError(f"{where} has the units 0 to {n_units - 1}, there is no unit {wrong[0]}")
+
+
+Labelled = LabelledImages  # its former name

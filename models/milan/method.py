@@ -207,8 +207,8 @@ def _word_describer(words: str | None, data: str, encoder: PackagedEncoder) -> C
         source = open_source(data, REFERENCE_PICTURES)
     except InputError as error:
         raise InputError(f"{CLIP_DISSECT} asks how frequent words are in the data of the exemplars: {error}") from None
-    pictures = (Image.fromarray(np.ascontiguousarray(source.pictures([i])[0])) for i in range(len(source)))
-    return build_clip_dissect(encoder, _words(words), pictures)
+    images = (Image.fromarray(np.ascontiguousarray(source.read_images([i])[0])) for i in range(len(source)))
+    return build_clip_dissect(encoder, _words(words), images)
 
 
 def _words(path: str | None) -> tuple[str, ...]:

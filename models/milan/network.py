@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from conceptry.models.errors import InputError
 from conceptry.models.explained.hooks import format_names
-from conceptry.models.explained.image_inputs import as_pixel_model, to_pictures
+from conceptry.models.explained.image_inputs import as_pixel_model, to_images
 from conceptry.models.explained.load import load_explained
 from conceptry.models.explained.protocol import PixelModel
 
@@ -106,8 +106,8 @@ class ImageTower:
         if tuple(pictures.shape[1:3]) == self.size:
             return torch.tensor(pictures, device=self.device).permute(0, 3, 1, 2).float() / 255
         fitted = []
-        for picture in pictures:
-            value: Any = Image.fromarray(picture)
+        for image in pictures:
+            value: Any = Image.fromarray(image)
             for step in self._prepare:
                 value = step(value)
             fitted.append(value)
@@ -120,8 +120,8 @@ class ImageTower:
 
     forward = from_pixels
 
-    def to_pictures(self, x: Tensor) -> np.ndarray:
-        return to_pictures(x)
+    def to_images(self, x: Tensor) -> np.ndarray:
+        return to_images(x)
 
     def feature_owner(self, inputs: np.ndarray) -> Tensor:
         return torch.full(self.encode(inputs).shape[1:], -1, device=self.device)

@@ -180,11 +180,11 @@ def _nth(number: int, name: str, i: int, reader: Callable[[], np.ndarray]) -> np
 
 def _mask(content: bytes, max_pixels: int) -> np.ndarray:
     """Truth values (H, W) of the file of a mask."""
-    picture = decode_image(content, max_pixels)
+    image = decode_image(content, max_pixels)
     with Image.open(io.BytesIO(content), formats=FORMATS) as file:
         if file.has_transparency_data and np.asarray(file.convert("RGBA"))[..., 3].min() < 255:
             raise InputError("has transparent pixels, which are neither in nor out; expected black and white")
-    levels = np.asarray(picture.convert("L"))
+    levels = np.asarray(image.convert("L"))
     highest = int(levels.max())
     if 1 < highest <= 127:
         raise InputError(f"its highest grey level is {highest}; expected levels above 127 where the unit is active")
@@ -279,12 +279,12 @@ class MilanExplainer(Explainer):
         units = self.registered.units
         settings = self.registered.override({name: params.get(name) for name in _PARAMS})
         asked = [read_row(units, number, cells) for number, cells in enumerate(rows.to_dict("records"))]
-        pictures, text = bool(params.get("exemplars")), in_spark()
+        images, text = bool(params.get("exemplars")), in_spark()
         answers: list[dict[str, Any]] = []
         for batch in self._batches(asked):
             for unit, description in zip(batch, self._describe(batch, settings), strict=True):
                 row = unit.row
-                files = units.files(row.layer, row.unit, pictures=pictures) if row.is_registered else NO_FILES
+                files = units.files(row.layer, row.unit, pictures=images) if row.is_registered else NO_FILES
                 answers.append(answer(row, description, files, text=text))
             if self.progress is not None:
                 self.progress("describing", len(answers) / len(asked))

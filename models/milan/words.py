@@ -40,10 +40,10 @@ FUNCTION_WORDS = frozenset(_FUNCTION_WORDS.split())
 
 def matches(description: str, words: Iterable[str]) -> bool:
     """Whether `description` holds any of `words` (words or phrases; none of them: False)."""
-    return bool(matched(description, words))
+    return bool(matching_words(description, words))
 
 
-def matched(description: str, words: Iterable[str]) -> tuple[str, ...]:
+def matching_words(description: str, words: Iterable[str]) -> tuple[str, ...]:
     """Find which of `words` `description` holds, in their order.
 
     Raises InputError for a word without a letter or digit, and for one text instead of several words.
@@ -54,7 +54,7 @@ def matched(description: str, words: Iterable[str]) -> tuple[str, ...]:
     return tuple(word for word in words if _starts(text, _phrase(word)))
 
 
-def marked(description: str, words: Iterable[str]) -> list[tuple[str, bool]]:
+def split_matches(description: str, words: Iterable[str]) -> list[tuple[str, bool]]:
     """`description` in pieces, each with whether it is of one of `words`; together they are the description."""
     tokens, phrases = _tokens(description), [_phrase(word) for word in words]
     held = {k + j for phrase in phrases for k in _starts(tokens, phrase) for j in range(len(phrase))}
@@ -160,3 +160,6 @@ def singulars(word: str) -> list[str]:
 def _singular(word: str, vocabulary: frozenset[str]) -> str:
     """The word of `vocabulary` that `word` is the plural of, else `word`."""
     return next((stem for stem in singulars(word) if stem in vocabulary), word)
+
+
+matched, marked = matching_words, split_matches  # their former names

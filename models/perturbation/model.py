@@ -110,7 +110,7 @@ class Question:
         return self.outputs or self.scores
 
     @property
-    def compared(self) -> Tensor:
+    def criterion_target(self) -> Tensor:
         """The second argument of the criterion."""
         if self.goal is not None:
             return self.goal
@@ -163,7 +163,7 @@ def run(
         solution = solve(
             model=question.function,
             data=question.start,
-            target=question.compared,
+            target=question.criterion_target,
             targeted=question.goal is not None or question.target is not None,
             # The solver's own criterion also checks the classes.
             criterion=None if question.criterion is cross_entropy else question.criterion,
@@ -192,7 +192,7 @@ def judge(
     with torch.no_grad():
         logits = scores(delivered)
         outputs = logits if question.outputs is None else question.outputs(delivered)
-        loss = question.criterion(outputs, question.compared)
+        loss = question.criterion(outputs, question.criterion_target)
     before, after = scores.probabilities(question.start), scores.probabilities_of(logits)
     reached, rows = after.argmax(1), len(delivered)
 

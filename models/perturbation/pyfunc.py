@@ -90,7 +90,7 @@ def answer(
     return values
 
 
-def amplified(delta: Tensor) -> Tensor:
+def amplify(delta: Tensor) -> Tensor:
     """1/2 + delta / (2 max |delta|): pixels (C, H, W) in which grey is no change."""
     return 0.5 + delta / (2 * delta.abs().max().clamp_min(torch.finfo(delta.dtype).tiny))
 
@@ -99,7 +99,7 @@ def _result(scores: ClassScores, explanation: Explanation, row: int, text: bool)
     return {
         "target": scores.classes[explanation.targets[row]],
         "image": _png(scores, explanation.perturbed[row], text),
-        "delta": _png(scores, amplified(explanation.delta[row]), text),
+        "delta": _png(scores, amplify(explanation.delta[row]), text),
         "after": _top(scores, explanation.after[row]),
         "changed": float(explanation.changed[row]),
         "l1": float(explanation.l1[row]),
@@ -117,7 +117,7 @@ def _top(scores: ClassScores, probabilities: Tensor) -> list[dict[str, Any]]:
 
 
 def _png(scores: ClassScores, pixels: Tensor, text: bool) -> bytes | str:
-    content = png_bytes(Image.fromarray(scores.model.to_pictures(pixels[None])[0]))
+    content = png_bytes(Image.fromarray(scores.model.to_images(pixels[None])[0]))
     return base64.b64encode(content).decode() if text else content
 
 

@@ -95,7 +95,7 @@ def property_sizes(properties: np.ndarray) -> tuple[int, ...]:
     return tuple(int(size) + 1 for size in properties.max(axis=0))
 
 
-def widened(shape: Shape, sizes: tuple[int, ...]) -> Shape:
+def widen(shape: Shape, sizes: tuple[int, ...]) -> Shape:
     """The shape of the network that is trained: o outputs. Raises InputError for other architectures than stages."""
     if shape.arch != "stages":
         raise InputError(f"properties are learned by the architecture stages alone, got {shape.arch}")
@@ -153,7 +153,7 @@ def train_classifier(settings: ClassifierTraining, dataset: Dataset, on_epoch: O
     if settings.properties:
         assert dataset.properties is not None  # _describe refuses that
         properties, sizes = torch.from_numpy(dataset.properties[dataset.train]), property_sizes(dataset.properties)
-        shape = widened(shape, sizes)
+        shape = widen(shape, sizes)
     rng = np.random.default_rng(settings.seed)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(settings.seed)

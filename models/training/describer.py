@@ -158,7 +158,7 @@ class Features(Protocol):
 
 
 @dataclass(frozen=True)
-class FeaturesOfPictures:
+class FeaturesOfImages:
     """Features computed from pictures each time: what a cache saves. units: as for `cache_features`."""
 
     encoder: FeatureEncoder

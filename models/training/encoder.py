@@ -57,7 +57,7 @@ from conceptry.models.zoo.emoji_world.emoji import ATTRIBUTION, COLOURS, OBJECTS
 from conceptry.models.zoo.emoji_world.scenes import EmojiScenes, Scene
 
 
-def centred(embeddings: Tensor) -> Tensor:
+def centre(embeddings: Tensor) -> Tensor:
     """Rows less their mean, normalised; (n, d) to (n, d)."""
     return F.normalize(embeddings - embeddings.mean(dim=0), dim=-1)
 
@@ -220,7 +220,7 @@ def train_encoder(settings: EncoderTraining, directory: Path, on_step: OnStep | 
         y = truth(scenes, settings.vocabulary)
         z = model.encode_image(to_pixels([scene.image for scene in scenes]), normalize=True)
         t = texts(tokenizer([scene.caption for scene in scenes]))
-        c, v = centred(texts(words.draw(rng))), centred(z)
+        c, v = centre(texts(words.draw(rng))), centre(z)
         parts = {
             "caption_loss": caption_loss(z, t, model.logit_scale.exp()),
             "word_loss": word_loss(v, c, y, scale.exp(), bias),

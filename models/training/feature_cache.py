@@ -7,7 +7,7 @@
 | F | features of the encoder | |
 | f | features of all exemplars, rounded to float16 | (N, k, F) |
 
-Where units share pictures (`SharedPictures`), each picture goes through the trunk once, and every mask of it is pooled
+Where units share images (`SharedImages`), each image goes through the trunk once, and every mask of it is pooled
 over the same levels; otherwise each unit is a batch of its own, as when it is described.
 """
 
@@ -48,13 +48,13 @@ class AnnotatedUnits(Protocol):
 
 
 @runtime_checkable
-class SharedPictures(Protocol):
+class SharedImages(Protocol):
     """Annotated units whose pictures, all of one size, are drawn from one pool."""
 
     def __len__(self) -> int: ...
     def captions(self, index: int) -> Sequence[str]: ...
     def ids_and_masks(self, index: int) -> tuple[np.ndarray, np.ndarray]: ...
-    def picture(self, scene: int) -> np.ndarray: ...
+    def image(self, scene: int) -> np.ndarray: ...
 
 
 @dataclass(frozen=True)
@@ -108,7 +108,7 @@ def read_feature_cache(directory: Path) -> FeatureCache:
 
 
 def cache_features(
-    encoder: FeatureEncoder, units: AnnotatedUnits | SharedPictures, progress: Progress | None = None
+    encoder: FeatureEncoder, units: AnnotatedUnits | SharedImages, progress: Progress | None = None
 ) -> FeatureCache:
     """The features of every unit. progress: called with what is done and the share of it.
 
@@ -117,7 +117,7 @@ def cache_features(
     """
     if not len(units):
         raise InputError("there is no annotated unit to compute features of")
-    if isinstance(units, SharedPictures):
+    if isinstance(units, SharedImages):
         return _shared(encoder, units, progress)
     features: np.ndarray | None = None
     captions: list[tuple[str, ...]] = []
@@ -147,7 +147,7 @@ def _halves(values: Tensor, encoder: FeatureEncoder) -> np.ndarray:
     return found.astype(np.float16)
 
 
-def _shared(encoder: FeatureEncoder, units: SharedPictures, progress: Progress | None) -> FeatureCache:
+def _shared(encoder: FeatureEncoder, units: SharedImages, progress: Progress | None) -> FeatureCache:
     drawn = [units.ids_and_masks(i) for i in range(len(units))]
     ids = np.stack([i for i, _ in drawn])  # (N, k)
     packed = np.stack([np.packbits(masks, axis=None) for _, masks in drawn])  # a mask is 4 kB as bytes
@@ -155,19 +155,19 @@ def _shared(encoder: FeatureEncoder, units: SharedPictures, progress: Progress |
     del drawn
     packed = packed.reshape(*ids.shape, -1)
     features = np.empty((*ids.shape, encoder.n_features), dtype=np.float16)
-    for numbers, pictures, slots in _batches(units, ids):
+    for numbers, images, slots in _batches(units, ids):
         rows, columns = np.divmod(slots, ids.shape[1])
         flat = np.unpackbits(packed[rows, columns], axis=-1)
         masks = torch.from_numpy(flat).reshape(-1, *shape[1:]).to(encoder.device).float()
         source = torch.from_numpy(np.searchsorted(numbers, ids[rows, columns])).to(encoder.device)
-        parts = [encoder.pool(values[source], masks) for values in encoder.pyramid(torch.from_numpy(pictures))]
+        parts = [encoder.pool(values[source], masks) for values in encoder.pyramid(torch.from_numpy(images))]
         features[rows, columns] = _halves(encoder.joined(parts), encoder)
         if progress:
             progress("computing features", float(numbers[-1] + 1) / (ids.max() + 1))
     return FeatureCache(features, tuple(_checked(i, units.captions(i)) for i in range(len(units))))
 
 
-def _batches(units: SharedPictures, ids: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+def _batches(units: SharedImages, ids: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
     """Pictures' numbers (b,), ascending; the pictures (b, 3, H, W); the flat places in `ids` where they are used."""
     order = np.argsort(ids, axis=None, kind="stable")
     used, first = np.unique(ids.ravel()[order], return_index=True)
@@ -175,8 +175,8 @@ def _batches(units: SharedPictures, ids: np.ndarray) -> Iterator[tuple[np.ndarra
     for start in range(0, len(used), _BATCH):
         stop = min(start + _BATCH, len(used))
         numbers = used[start:stop]
-        pictures = np.stack([units.picture(int(number)) for number in numbers])
-        yield numbers, pictures, order[first[start] : first[stop]]
+        images = np.stack([units.image(int(number)) for number in numbers])
+        yield numbers, images, order[first[start] : first[stop]]
 
 
 def _checked(index: int, captions: Sequence[str]) -> tuple[str, ...]:

@@ -94,12 +94,12 @@ def passes(model: Any, inputs: Tensor, chosen: np.ndarray, batch_size: int) -> N
 
 def _inputs(model: Any, source: Any) -> Tensor:
     """What the network sees of the pictures, (n, C, H, W) in [0, 1]."""
-    return torch.cat([model.to_pixels(source.pictures([i])[0][None]) for i in range(len(source))])
+    return torch.cat([model.to_pixels(source.read_images([i])[0][None]) for i in range(len(source))])
 
 
 def _source(network: Network, folder: Path) -> Source:
     scenes = SceneSource("zoo:emoji-scenes", network.pictures)
-    pictures = np.stack(scenes.pictures(range(network.pictures)))
+    pictures = np.stack(scenes.read_images(range(network.pictures)))
     if not network.files:
         return ArraySource("scenes", pictures)  # drawn beforehand: drawing is no reading
     files = folder / "pictures"

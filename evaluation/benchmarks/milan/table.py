@@ -37,7 +37,7 @@ from conceptry.models.milan.describer.describer import Describer, load_describer
 from conceptry.models.milan.describer.features import load_feature_encoder
 from conceptry.models.milan.emoji_units.annotated import AnnotatedUnit, EmojiUnits
 from conceptry.models.milan.settings import DecodingSettings
-from conceptry.models.training.describer import DescriberTraining, FeaturesOfPictures, train_decoder
+from conceptry.models.training.describer import DescriberTraining, FeaturesOfImages, train_decoder
 from conceptry.models.training.feature_cache import cache_features
 
 CACHED, PICTURES, FILLING = "cached features", "pictures", "filling the cache, once"
@@ -68,7 +68,7 @@ def training(describer: Describer, n_units: int, rounds: int) -> tuple[list[Reco
         epoch = partial(train_decoder, validation=held, vocabulary=describer.vocabulary, settings=settings)
         turns: dict[str, Callable[[], Any]] = {
             CACHED: partial(epoch, cached),
-            PICTURES: partial(epoch, FeaturesOfPictures(encoder, units, texts)),
+            PICTURES: partial(epoch, FeaturesOfImages(encoder, units, texts)),
             FILLING: partial(cache_features, encoder, units),
         }
         seconds = rounds_side_by_side(turns, rounds)

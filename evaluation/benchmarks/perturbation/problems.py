@@ -22,7 +22,7 @@ from torch.profiler import ProfilerActivity, profile
 from conceptry.evaluation.benchmarks.measure import MIB, Record
 from conceptry.evaluation.perturbation.data import load_reference
 from conceptry.evaluation.perturbation.judges import judge, to_grey
-from conceptry.models.explained.image_inputs import as_pixel_model, to_pictures
+from conceptry.models.explained.image_inputs import as_pixel_model, to_images
 from conceptry.models.explained.load import load_explained
 from conceptry.models.perturbation.model import noise
 from conceptry.models.perturbation.optimizers.frank_wolfe import L1qFrankWolfe
@@ -196,7 +196,7 @@ def quality(per_class: int = PER_CLASS, device: str = "cpu") -> list[Record]:
         start = time.perf_counter()
         found = probe(model, targets, settings=settings)
         seconds = time.perf_counter() - start
-        judgement = judge(to_grey(to_pictures(found.perturbed)), targets, reference)
+        judgement = judge(to_grey(to_images(found.perturbed)), targets, reference)
         extra = {
             KNN: judgement.knn,
             "SVC accuracy": judgement.svc,

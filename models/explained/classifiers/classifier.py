@@ -31,7 +31,7 @@ from conceptry.models.explained.classifiers.features import (
     token_ids,
     tokenise,
 )
-from conceptry.models.explained.image_inputs import check_pixels, to_pictures, wrong_size
+from conceptry.models.explained.image_inputs import check_pixels, to_images, wrong_size
 from conceptry.models.explained.protocol import Column
 from conceptry.models.explained.tables import columns_from_json
 from conceptry.models.manifest import read_json, write_json
@@ -146,9 +146,9 @@ class Classifier:
         check_pixels(self.name, x, self.channels, self.size)
         return self.forward(x)
 
-    def to_pictures(self, x: Tensor, /) -> np.ndarray:
+    def to_images(self, x: Tensor, /) -> np.ndarray:
         """Pixels (n, C, H, W) to uint8 (n, H, W, 3), clipped and rounded."""
-        return to_pictures(x)
+        return to_images(x)
 
     def feature_owner(self, inputs: Any, /) -> Tensor:
         """int64 (*features): the column, or the position of the token in `tokens`, of each feature; -1 for pixels."""

@@ -26,7 +26,7 @@ import torch
 from packaging.requirements import InvalidRequirement, Requirement
 
 from conceptry.models.errors import ConceptryError, InputError
-from conceptry.models.explained.base import Described, Description, Source
+from conceptry.models.explained.base import Description, ModelBase, Source
 from conceptry.models.explained.image_inputs import PIXELS_NOTE
 from conceptry.models.explained.loaders import sklearn
 from conceptry.models.explained.loaders.torch import example_clouds, exported_on, torch_model
@@ -79,7 +79,7 @@ class MlflowFolder:
         return {"allow_pickle": self.allow_pickle}
 
 
-class PyfuncModel(Described):
+class PyfuncModel(ModelBase):
     """Any pyfunc by its `predict`. Columns of whole numbers take whole numbers alone, as MLflow's schema has it."""
 
     def __init__(self, description: Description, source: Source, pyfunc: Any, inputs: Inputs) -> None:
@@ -103,7 +103,7 @@ class PyfuncModel(Described):
 
 def load_mlflow(
     name: str, device: torch.device, statistics: str | Path | pd.DataFrame | None, outputs: str, allow_pickle: bool
-) -> Described:
+) -> ModelBase:
     """The model at an MLflow URI; see `load_explained`."""
     root = Path(tempfile.mkdtemp(prefix="conceptry-explained-"))
     try:
@@ -122,7 +122,7 @@ def load_mlflow(
     return model
 
 
-def read_mlflow(directory: Path, description: Description, own: dict[str, Any], device: torch.device) -> Described:
+def read_mlflow(directory: Path, description: Description, own: dict[str, Any], device: torch.device) -> ModelBase:
     """The model in a folder that `save` wrote."""
     opened = _open(directory / "model", description.name, device, own["allow_pickle"])
     source = MlflowFolder(directory / "model", own["allow_pickle"], opened.requirements)
@@ -169,7 +169,7 @@ class _Opened:
     requirements: tuple[str, ...]
     device: torch.device
 
-    def model(self, description: Description, source: Source) -> Described:
+    def model(self, description: Description, source: Source) -> ModelBase:
         if self.flavour == "sklearn":
             return sklearn.SklearnModel(description, source, self.model_object)
         if self.flavour == "pytorch":
@@ -178,7 +178,7 @@ class _Opened:
 
     def described(
         self, base: Description, source: Source, statistics: str | Path | pd.DataFrame | None, outputs: str
-    ) -> Described:
+    ) -> ModelBase:
         """The model with its modality, columns and outputs, the latter tried on an example."""
         name, estimator = base.name, self.flavour == "sklearn"
         if self.inputs.is_image:

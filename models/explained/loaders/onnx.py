@@ -20,8 +20,8 @@ import torch
 
 from conceptry.models.encoders.onnx_runtime import session as open_session
 from conceptry.models.errors import InputError
-from conceptry.models.explained.base import Described, Description
-from conceptry.models.explained.image_inputs import PIXELS_NOTE, Scaled, chunks, to_pixels
+from conceptry.models.explained.base import Description, ModelBase
+from conceptry.models.explained.image_inputs import PIXELS_NOTE, Scaling, chunks, to_pixels
 from conceptry.models.explained.signature import Inputs, array_inputs, refuse_statistics, table_columns
 from conceptry.models.explained.tables import typed_frame
 from conceptry.models.manifest import sha256_file
@@ -72,14 +72,14 @@ class OnnxFile:
         return hashlib.sha256(digests.encode()).hexdigest()
 
 
-class OnnxModel(Described):
+class OnnxModel(ModelBase):
     """A graph as an explained model; a session may be called from many threads."""
 
     def __init__(self, description: Description, source: OnnxFile, session: Any, device: torch.device) -> None:
         super().__init__(description, source)
         self.session, self.device = session, device
         self._inputs, self._output = signature_of(session, description.name)
-        self._prepare = Scaled(self._inputs.shape).fit if self._inputs.is_image else None
+        self._prepare = Scaling(self._inputs.shape).fit if self._inputs.is_image else None
 
     def __call__(self, inputs: Any) -> np.ndarray:
         if self._prepare is None:

@@ -21,7 +21,7 @@ import numpy as np
 import pandas as pd
 
 from conceptry.models.errors import InputError
-from conceptry.models.explained.base import Described, Description, Source
+from conceptry.models.explained.base import Description, ModelBase, Source
 from conceptry.models.explained.pickles import pickle_error
 from conceptry.models.explained.signature import Inputs
 from conceptry.models.explained.tables import typed_frame
@@ -56,7 +56,7 @@ TRUSTED = (
 _METHODS = {"probabilities": "predict_proba", "logits": "decision_function", "values": "predict"}
 
 
-class SklearnModel(Described):
+class SklearnModel(ModelBase):
     """An estimator seen as an explained model; thread-safe as far as the estimator's prediction is."""
 
     def __init__(self, description: Description, source: Source, estimator: Any) -> None:

@@ -19,13 +19,13 @@ import torch
 from torch import Tensor, nn
 
 from conceptry.models.errors import ConceptryError, InputError
-from conceptry.models.explained.base import Described, Description, Source
-from conceptry.models.explained.image_inputs import Scaled, TorchImages, as_matrix, one_output
+from conceptry.models.explained.base import Description, ModelBase, Source
+from conceptry.models.explained.image_inputs import Scaling, TorchImages, as_matrix, one_output
 from conceptry.models.explained.signature import Inputs
 from conceptry.models.explained.tables import reason_of, typed_frame
 
 
-class TorchTable(Described):
+class TorchTable(ModelBase):
     """A module over rows (batch, k) of type `dtype`."""
 
     def __init__(
@@ -67,7 +67,7 @@ class DifferentiableTorchTable(TorchTable):
         return torch.arange(len(self.columns), device=self.device)
 
 
-class TorchPoints(Described):
+class TorchPoints(ModelBase):
     """A module over clouds of `size` points (None: of any number), as float32 (batch, points, 3)."""
 
     def __init__(
@@ -152,7 +152,7 @@ def exported_on(module: nn.Module, archive: Path, device: torch.device) -> nn.Mo
 
 def torch_model(
     description: Description, source: Source, module: nn.Module, inputs: Inputs, device: torch.device
-) -> Described:
+) -> ModelBase:
     """A module as the model of a table, of pictures or of points, differentiable where gradients pass.
 
     Its parameters take no gradients from here on.
@@ -165,7 +165,7 @@ def torch_model(
     sample = torch.zeros(1, *(32 if size < 0 else size for size in shape), dtype=dtype, device=device)
     try_batches(module, sample, description.name)
     if description.modality == "image":
-        return TorchImages(description, source, module, device, Scaled(inputs.shape))
+        return TorchImages(description, source, module, device, Scaling(inputs.shape))
     if description.modality == "points":
         return TorchPoints(description, source, module, device, inputs.shape[0] if inputs.shape[0] > 0 else None)
     kind = DifferentiableTorchTable if lets_gradients_through(module, sample) else TorchTable

@@ -57,17 +57,17 @@ class ImageFolder(Sequence[Path]):
     def __getitem__(self, index: Any) -> Any:
         return self._files[index]
 
-    def picture(self, index: int, size: tuple[int, int] = (CROP, CROP)) -> np.ndarray:
+    def image(self, index: int, size: tuple[int, int] = (CROP, CROP)) -> np.ndarray:
         """uint8 (3, H, W), RGB. Raises InputError naming the file where it cannot be read."""
         path = self._files[index]
         try:
             # As torchvision reads it, for the masks were drawn so: whatever way up the camera says it was held.
-            image = decode_image(path.read_bytes(), upright=False)
+            decoded = decode_image(path.read_bytes(), upright=False)
         except InputError as error:
             raise InputError(f"{path}: {error}") from None
         except OSError as error:
             raise InputError(f"{path}: cannot be read ({error.strerror})") from None
-        pixels = np.asarray(centre_crop(image))
+        pixels = np.asarray(centre_crop(decoded))
         rows, columns = (np.arange(n) * CROP // n for n in size)
         return np.ascontiguousarray(pixels[rows[:, None], columns].transpose(2, 0, 1))
 
@@ -107,7 +107,7 @@ class AnnotatedLayer:
         if isinstance(self.images, ImageFolder):
             assert ids is not None  # seen to when the layer was opened
             size = (masks.shape[-2], masks.shape[-1])
-            images = np.stack([self.images.picture(int(index), size) for index in ids])
+            images = np.stack([self.images.image(int(index), size) for index in ids])
         else:
             images = np.array(self.images[row])
         return UnitExemplars(self.name, int(self.units[row]), images, masks, ids)

@@ -89,10 +89,10 @@ class ClipDissect:
         record = {"sharpness": self.settings.sharpness, "weight": self.settings.weight}
         write_json(directory / RECORD, record | {"log_frequency": [float(value) for value in self.log_frequency]})
 
-    def _describe(self, pictures: np.ndarray, masks: np.ndarray, alternatives: int) -> Description:
+    def _describe(self, images: np.ndarray, masks: np.ndarray, alternatives: int) -> Description:
         if not np.any(masks):
             return NOTHING
-        likely = soft_likelihood(_log_shares(self._embedded(pictures), self._texts, self.settings.sharpness))
+        likely = soft_likelihood(_log_shares(self._embedded(images), self._texts, self.settings.sharpness))
         scores = likely - self.settings.weight * self.log_frequency
         pmi = likely - self.log_frequency
         best, *others = np.argsort(-scores, kind="stable")[: alternatives + 1].tolist()
@@ -106,8 +106,8 @@ class ClipDissect:
             tuple(Alternative(self.words[t], float(scores[t]), float(likely[t]), float(pmi[t])) for t in others),
         )
 
-    def _embedded(self, pictures: np.ndarray) -> Tensor:
-        shown = (Image.fromarray(np.ascontiguousarray(picture.transpose(1, 2, 0))) for picture in pictures)
+    def _embedded(self, images: np.ndarray) -> Tensor:
+        shown = (Image.fromarray(np.ascontiguousarray(image.transpose(1, 2, 0))) for image in images)
         return _unit_norm(encode_images(self.encoder, shown))
 
 
@@ -153,9 +153,9 @@ def _soft(log_shares: np.ndarray, sure: np.ndarray) -> np.ndarray:
     return np.log(1 + sure * (shares - 1) + LEAST).mean(axis=0)
 
 
-def _log_shares(pictures: Tensor, texts: Tensor, sharpness: float) -> np.ndarray:
+def _log_shares(images: Tensor, texts: Tensor, sharpness: float) -> np.ndarray:
     """log P (k, N) of unit-norm embeddings (k, d) and (N, d)."""
-    return (sharpness * pictures @ texts.T).log_softmax(dim=-1).cpu().numpy()
+    return (sharpness * images @ texts.T).log_softmax(dim=-1).cpu().numpy()
 
 
 def _embedded_words(encoder: PackagedEncoder, words: Sequence[str]) -> Tensor:

@@ -202,7 +202,7 @@ def beam_search(
         gains = log_p if prefixes is None else log_p - temperature * prefixes.log_p[prefixes.of]
         parents, tokens = best_continuations(beams.scores, beams.finished, gains, special.stop, beam_size)
         rows = row_numbers(beams.finished).gather(1, parents)
-        beams = _extended(beams, parents, tokens, gains[rows, tokens], log_p[rows, tokens], special)
+        beams = _extend(beams, parents, tokens, gains[rows, tokens], log_p[rows, tokens], special)
         going = ~beams.finished
         if t + 1 == length or not going.any():
             break
@@ -215,13 +215,13 @@ def beam_search(
         state = DecoderState(*(part[distinct] for part in state))
         prepared = decoder.prepare(exemplars, state, weights, units)
         spoken, said = tokens.unique(return_inverse=True)
-        state = _followed(prepared, place, decoder.token_gates(spoken), said)
+        state = _follow(prepared, place, decoder.token_gates(spoken), said)
     missing = length - beams.tokens.shape[-1]
     tokens = functional.pad(beams.tokens, (0, missing), value=special.pad)
     return Hypotheses(tokens, beams.scores, beams.log_likelihood)
 
 
-def _followed(prepared: Prepared, place: Tensor, token_gates: Tensor, said: Tensor) -> DecoderState:
+def _follow(prepared: Prepared, place: Tensor, token_gates: Tensor, said: Tensor) -> DecoderState:
     """The states of rows that follow states `place` by tokens `said`, some at a time, which stay in the cache."""
     parts = [
         advance(Prepared(prepared.gates[of], prepared.cell[of], prepared.attention[:0]), token_gates[token])
@@ -230,7 +230,7 @@ def _followed(prepared: Prepared, place: Tensor, token_gates: Tensor, said: Tens
     return DecoderState(torch.cat([part.hidden for part in parts]), torch.cat([part.cell for part in parts]))
 
 
-def _extended(
+def _extend(
     beams: _Beams, parents: Tensor, tokens: Tensor, gains: Tensor, log_p: Tensor, special: SpecialTokens
 ) -> _Beams:
     """The hypotheses that follow `parents` by `tokens`, (n, B) each as all the rest; a finished one by a pad."""

@@ -91,17 +91,17 @@ def clip_scores(
     rows = {text: row for row, text in enumerate(distinct)}
     embedded = normalize(encode_texts(encoder, readable(encoder, distinct)), dim=-1)
     scores: list[Tensor] = []
-    for pictures, where, unit in zip(images, masks, texts, strict=True):
+    for of_unit, where, unit in zip(images, masks, texts, strict=True):
         summed = torch.zeros_like(embedded[0])
-        for share, seen in ((1 - weight, pictures * (where != 0)), (weight, pictures)):
+        for share, seen in ((1 - weight, of_unit * (where != 0)), (weight, of_unit)):
             if share:
-                summed += share * normalize(encode_images(encoder, _pictures(seen)), dim=-1).sum(dim=0)
+                summed += share * normalize(encode_images(encoder, _as_images(seen)), dim=-1).sum(dim=0)
         scores.append((embedded[[rows[text] for text in unit]] * summed).sum(dim=-1).cpu())
     return scores
 
 
-def _pictures(pixels: np.ndarray) -> list[Image.Image]:
-    return [Image.fromarray(np.ascontiguousarray(np.moveaxis(picture, 0, -1))) for picture in pixels]
+def _as_images(pixels: np.ndarray) -> list[Image.Image]:
+    return [Image.fromarray(np.ascontiguousarray(np.moveaxis(image, 0, -1))) for image in pixels]
 
 
 @dataclass(frozen=True)
@@ -162,10 +162,10 @@ def rerank(hypotheses: Hypotheses, prior: Tensor, temperature: float) -> tuple[H
 
     prior: log p_LM (n, S). Ties keep their order.
     """
-    return ranked(hypotheses, prior, hypotheses.log_likelihood - temperature * prior)
+    return rank(hypotheses, prior, hypotheses.log_likelihood - temperature * prior)
 
 
-def ranked(hypotheses: Hypotheses, prior: Tensor, scores: Tensor) -> tuple[Hypotheses, Tensor]:
+def rank(hypotheses: Hypotheses, prior: Tensor, scores: Tensor) -> tuple[Hypotheses, Tensor]:
     """The hypotheses by `scores` (n, S), the greatest first, and log p_LM in that order; ties keep their order."""
     order = scores.argsort(dim=1, descending=True, stable=True)
     tokens = hypotheses.tokens.gather(1, order[:, :, None].expand_as(hypotheses.tokens))
@@ -206,7 +206,7 @@ def describe_chunk(
         assert models.clip is not None
         texts = [[models.vocabulary.detokenize(row) for row in unit] for unit in found.tokens.tolist()]
         scores = clip_scores(models.clip, *exemplars, texts, settings.clip_weight)
-        found, prior = ranked(found, prior, torch.stack(scores).to(prior))
+        found, prior = rank(found, prior, torch.stack(scores).to(prior))
     elif settings.strategy == RERANK:
         found, prior = rerank(found, prior, settings.temperature)
     return [_description(models.vocabulary, unit, settings.alternatives) for unit in _by_unit(found, prior)]
@@ -245,4 +245,4 @@ def _description(vocabulary: Vocabulary, hypotheses: list[_Row], alternatives: i
                 break
     first, *others = kept.values()
     tokens, score, likely, prior = hypotheses[0]
-    return Description(first.text, vocabulary.said(tokens), score, likely, prior, likely - prior, tuple(others))
+    return Description(first.text, vocabulary.word_tokens(tokens), score, likely, prior, likely - prior, tuple(others))

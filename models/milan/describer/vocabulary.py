@@ -99,8 +99,8 @@ class Vocabulary:
             row[: len(tokens)] = torch.tensor(tokens, dtype=torch.int64)
         return ids
 
-    def said(self, ids: Sequence[int] | Tensor) -> tuple[int, ...]:
-        """The tokens of one row up to the first stop, specials left out."""
+    def word_tokens(self, ids: Sequence[int] | Tensor) -> tuple[int, ...]:
+        """The words of one row of tokens, as tokens: those up to the first stop, special ones left out."""
         tokens = ids.tolist() if isinstance(ids, Tensor) else list(ids)
         end = tokens.index(self.special.stop) if self.special.stop in tokens else len(tokens)
         return tuple(token for token in tokens[:end] if token < len(self.words))
@@ -110,7 +110,7 @@ class Vocabulary:
 
         Cut at the first stop, specials dropped, no space before . , ; : and none around -, sentences capitalised.
         """
-        text = _NO_SPACE_BEFORE.sub("", " ".join(self.words[token] for token in self.said(ids)))
+        text = _NO_SPACE_BEFORE.sub("", " ".join(self.words[token] for token in self.word_tokens(ids)))
         text = text.replace(" - ", "-")
         return _SENTENCE_START.sub(lambda match: match[1] + match[2].upper(), text)
 

@@ -165,7 +165,7 @@ class EmojiUnits(Sequence[AnnotatedUnit]):
 
     def __getitem__(self, index: int) -> AnnotatedUnit:  # pyright: ignore[reportIncompatibleMethodOverride]  # no slices
         plan = self._plan(index)
-        images = np.stack([self.picture(i) for i in plan.ids.tolist()])
+        images = np.stack([self.image(i) for i in plan.ids.tolist()])
         exemplars = UnitExemplars(f"{self.split}-{self.seed}", index, images, self._masks(plan), plan.ids)
         return AnnotatedUnit(exemplars, plan.captions, frozenset(plan.words), plan.kind)
 
@@ -173,7 +173,7 @@ class EmojiUnits(Sequence[AnnotatedUnit]):
         """Scene `number` of the pool, with the pixels of all that is in it."""
         return self._scene(number)
 
-    def picture(self, scene: int) -> np.ndarray:
+    def image(self, scene: int) -> np.ndarray:
         """Scene number `scene` of the pool, uint8 (3, 64, 64)."""
         return np.ascontiguousarray(self._scene(scene).image.transpose(2, 0, 1))
 

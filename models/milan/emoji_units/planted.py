@@ -161,8 +161,8 @@ def _batches(data: EmojiScenes):
 
 
 def _levels(encoder: FeatureEncoder, scenes: list[Scene]):
-    pictures = torch.from_numpy(np.stack([scene.image for scene in scenes]).transpose(0, 3, 1, 2).copy())
-    for level, values in zip(encoder.levels, encoder.pyramid(pictures), strict=True):
+    images = torch.from_numpy(np.stack([scene.image for scene in scenes]).transpose(0, 3, 1, 2).copy())
+    for level, values in zip(encoder.levels, encoder.pyramid(images), strict=True):
         if level in LEVELS:
             yield level, values
 

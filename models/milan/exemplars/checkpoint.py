@@ -116,8 +116,8 @@ def _difference(key: str, there: dict[str, Any], record: dict[str, Any]) -> str:
 
 
 @dataclass
-class Unfinished:
-    """The state of one run on the disk; `unfinished` makes it."""
+class Checkpoint:
+    """The state of one run on the disk; `open_checkpoint` makes it."""
 
     directory: Path
 
@@ -161,13 +161,13 @@ def _layers_in(path: Path) -> dict[str, Any]:
     return read_json(path)["layers"] if path.is_file() else {}
 
 
-def unfinished(directory: Path, record: dict[str, Any]) -> Unfinished:
+def open_checkpoint(directory: Path, record: dict[str, Any]) -> Checkpoint:
     """The state of this run, that of a killed one where there is one.
 
     Raises InputError where a run with other settings, of another network or other data is unfinished there, and where
     a layer is there that no run has recorded.
     """
-    state = Unfinished(directory)
+    state = Checkpoint(directory)
     path = state.folder / _RUN
     with writing(directory):
         if path.is_file() and not _layers_in(path).keys() - _layers_in(directory / RECORD).keys():

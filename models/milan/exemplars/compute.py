@@ -30,7 +30,7 @@ from torch import Tensor
 from conceptry.models.errors import InputError
 from conceptry.models.folders import locked
 from conceptry.models.milan.exemplars.activations import ActivationRecorder, record_activations
-from conceptry.models.milan.exemplars.checkpoint import Unfinished, finished_layers, forget, run_record, unfinished
+from conceptry.models.milan.exemplars.checkpoint import Checkpoint, finished_layers, forget, open_checkpoint, run_record
 from conceptry.models.milan.exemplars.first_pass import FirstPass, LayerState, take_maps
 from conceptry.models.milan.exemplars.inputs import Feed
 from conceptry.models.milan.exemplars.masks import masks_of
@@ -70,7 +70,7 @@ class _Places:
         return self._places[begin:end], np.searchsorted(numbers, self._ids[begin:end])
 
 
-def _resized(images: Tensor, settings: ExemplarSettings) -> tuple[np.ndarray, tuple[int, int]]:
+def _resize(images: Tensor, settings: ExemplarSettings) -> tuple[np.ndarray, tuple[int, int]]:
     height, width = settings.size or images.shape[2:]
     if tuple(images.shape[2:]) != (height, width):
         images = torch.nn.functional.interpolate(images, size=(height, width), mode="nearest")
@@ -84,7 +84,7 @@ class _Run:
     feed: Feed
     recorder: ActivationRecorder
     settings: ExemplarSettings
-    state: Unfinished | None
+    state: Checkpoint | None
     tell: Progress
 
     def first_pass(self, units: Mapping[str, Sequence[int]]) -> FirstPass:
@@ -145,7 +145,7 @@ class _Run:
         for numbers, batch in self._batches(needed[done:]):
             in_batch = {layer: of_layer.of(numbers) for layer, of_layer in places.items()}
             output, maps = (None, {}) if found.has_maps else self._run_again(found, batch, in_batch, len(numbers))
-            images, size = _resized(self.feed.images(batch, output), self.settings)
+            images, size = _resize(self.feed.images(batch, output), self.settings)
             for layer, known in found.items():
                 here, rows = in_batch[layer]
                 assert known.levels is not None
@@ -203,24 +203,44 @@ def compute_exemplars(
     progress: Progress | None = None,
     resume: bool = True,
 ) -> dict[str, LayerExemplars]:
-    """The exemplars of the units of `layers`, by layer.
+    """Compute the exemplars of the units of `layers`, by layer.
 
-    model: a torch module, or a `PixelModel`, of which `load_network` knows many. A module takes pictures as float
-    (n, 3, H, W) in [0, 1], or the items of its data. It is used in evaluation mode and left as it was found.
-    data: where the pictures come from; see `sources`. Their numbers are the ids of exemplars. An item must be the same
-    each time that it is read: no random crops.
-    directory: the folder that a folder for each layer is written into, see `records`; the
-    result then reads from there. A run that was killed goes on where it was, to the same bytes; layers that are there
-    already are not computed again. None keeps everything in memory.
-    units: the units of a layer that are wanted; by default all.
-    transform_inputs: the parts of a batch of items, or the pictures, to the argument of the network, a tuple for
-    several. transform_hiddens: what a layer puts out to (n, units, h, w); the default is `default_hiddens`.
-    transform_outputs: what the network puts out to the pictures that are delivered, (n, 3, H, W) of uint8 or in [0, 1],
-    where these are not the inputs.
-    device: where the network is expected to be. name: of the network, for sentences and the record.
-    progress: told what is being done and the share that is. resume: False starts over what `directory` holds.
+    Args:
+        model: a torch module, or a `PixelModel`, of which `load_network` knows many. A module takes images as float
+            (n, 3, H, W) in [0, 1], or the items of its data. It is used in evaluation mode and left as it was found.
+        data: where the images come from; see `sources`. Their numbers are the ids of exemplars. An item must be the
+            same each time that it is read: no random crops.
+        layers: dotted names of submodules.
+        directory: the folder that a folder for each layer is written into, see `records`; the result then reads from
+            there. A run that was killed goes on where it was, to the same bytes; layers that are there already are not
+            computed again. None keeps everything in memory.
+        settings: how many exemplars, which level, which size.
+        units: the units of a layer that are wanted; by default all.
+        transform_inputs: the parts of a batch of items, or the images, to the argument of the network, a tuple for
+            several.
+        transform_hiddens: what a layer puts out to (n, units, h, w); the default is `default_hiddens`.
+        transform_outputs: what the network puts out to the images that are delivered, (n, 3, H, W) of uint8 or in
+            [0, 1], where these are not the inputs.
+        device: where the network is expected to be.
+        name: the network's, for sentences and the record.
+        progress: told what is being done and the share that is.
+        resume: False starts over what `directory` holds.
 
-    Raises InputError for what is asked wrongly, and for activations that are NaN or infinite.
+    Returns:
+        Exemplars by layer, in the order of `layers`.
+
+    Raises:
+        InputError: for what is asked wrongly, and for activations that are NaN or infinite.
+
+    Example:
+        >>> import numpy as np
+        >>> import torch
+        >>> from conceptry.models.milan import ArraySource, ExemplarSettings, compute_exemplars
+        >>> images = np.stack([np.full((8, 8, 3), 10 * i, np.uint8) for i in range(20)])
+        >>> brightness = torch.nn.Sequential(torch.nn.AvgPool2d(4))
+        >>> found = compute_exemplars(brightness, ArraySource("greys", images), ["0"], settings=ExemplarSettings(k=3))
+        >>> found["0"].ids[0].tolist()
+        [19, 18, 17]
     """
     settings = settings or ExemplarSettings()
     layers = tuple(layers)
@@ -263,7 +283,7 @@ def _write(
         return
     recorder.restrict_to(tuple(layers))
     record = record | {"layers": layers}
-    state = unfinished(directory, record)
+    state = open_checkpoint(directory, record)
     asked = {layer: units for layer, units in layers.items() if units is not None}
     run = _Run(feed, recorder, settings, state, tell)
     found = run.first_pass(asked)

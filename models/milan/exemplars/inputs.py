@@ -1,7 +1,7 @@
-"""From a source to what a network reads, and to the pictures that are delivered: read ahead by worker threads.
+"""From a source to what a network reads, and to the images that are delivered: read ahead by worker threads.
 
-Reading, decoding, resizing and cropping take place in the workers, a few pictures at a time, so that no more than two
-batches are held and no more than a few pictures in their full size.
+Reading, decoding, resizing and cropping take place in the workers, a few images at a time, so that no more than two
+batches are held and no more than a few images in their full size.
 """
 
 from collections.abc import Callable, Iterator
@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from conceptry.models.errors import InputError
 from conceptry.models.explained.hooks import module_of
 from conceptry.models.explained.image_inputs import as_pixel_model
-from conceptry.models.milan.exemplars.sources import ItemSource, PictureSource, Source, as_bytes, to_bytes
+from conceptry.models.milan.exemplars.sources import ImageSource, ItemSource, Source, as_bytes, to_bytes
 
 _AT_ONCE = 16  # pictures that a worker reads at most before it asks for more work
 _WORKERS = 4
@@ -23,7 +23,7 @@ _BATCH, _PIXELS = 128, 2**18
 
 
 class Feed:
-    """The inputs of a network, the call of it, and its pictures.
+    """The inputs of a network, the call of it, and its images.
 
     transform_inputs: the parts of a batch -> the arguments of the network (default: the first part). transform_outputs:
     the output of the network -> the pictures to deliver (n, 3, H, W), uint8 or in [0, 1] (default: the inputs).
@@ -45,11 +45,11 @@ class Feed:
         self.transform_inputs, self.transform_outputs = transform_inputs, transform_outputs
         self.pixel_model = None if isinstance(model, nn.Module) else as_pixel_model(model)
         # isinstance would read every attribute, the digest included.
-        self._of_pictures: PictureSource | None = cast(PictureSource, source) if hasattr(source, "pictures") else None
+        self._of_images: ImageSource | None = cast(ImageSource, source) if hasattr(source, "read_images") else None
         self._of_items: ItemSource | None = cast(ItemSource, source) if hasattr(source, "items") else None
-        if self._of_pictures is None and self._of_items is None:
+        if self._of_images is None and self._of_items is None:
             raise InputError(f"{name}: data must be a source of pictures or items, got {type(source).__name__}")
-        if self.pixel_model is not None and self._of_pictures is None:
+        if self.pixel_model is not None and self._of_images is None:
             raise InputError(f"{name}: takes pictures, which {source.name} does not hold; pass the module alone")
         weights = next(module.parameters(), next(module.buffers(), torch.zeros(0)))
         self.device = weights.device
@@ -81,7 +81,7 @@ class Feed:
 
             def submit(start: int) -> list[Future[Any]]:
                 batch = indices[start : start + size].tolist()
-                step = min(_AT_ONCE, -(-len(batch) // n_workers)) if self._of_pictures else len(batch)
+                step = min(_AT_ONCE, -(-len(batch) // n_workers)) if self._of_images else len(batch)
                 return [workers.submit(self._load, batch[i : i + step]) for i in range(0, len(batch), step)]
 
             waiting = [(start, submit(start)) for start in starts[:1]]
@@ -98,20 +98,20 @@ class Feed:
                         part.cancel()
 
     def _load(self, indices: list[int]) -> Any:
-        if self._of_pictures is None:
+        if self._of_images is None:
             assert self._of_items is not None
             return self._of_items.items(indices)
         wanted = None if self.pixel_model is None else self.pixel_model.size
         found: list[Tensor | np.ndarray] = []
         for index in indices:
-            (picture,) = self._of_pictures.pictures([index])
-            if self.pixel_model is not None and picture.shape[:2] != wanted:
+            (image,) = self._of_images.read_images([index])
+            if self.pixel_model is not None and image.shape[:2] != wanted:
                 # A picture in its full size can be large: it is brought to size before the next one is read.
                 try:
-                    picture = self.pixel_model.to_pixels(picture[None])[0]
+                    image = self.pixel_model.to_pixels(image[None])[0]
                 except InputError as error:
                     raise InputError(f"picture {index} of {self.source.name}: {error}") from None
-            found.append(picture)
+            found.append(image)
         shapes = {tuple(one.shape) for one in found}
         if len(shapes) == 1 and isinstance(found[0], np.ndarray):
             stacked = np.stack([np.asarray(one) for one in found])
@@ -119,11 +119,11 @@ class Feed:
         parts = [one if isinstance(one, Tensor) else self._pixels(one[None])[0] for one in found]
         return self._stacked(parts)
 
-    def _pixels(self, pictures: np.ndarray) -> Tensor:
+    def _pixels(self, images: np.ndarray) -> Tensor:
         """uint8 (n, H, W, 3) of one size to what the network sees, (n, C, h, w) in [0, 1]."""
         if self.pixel_model is not None:
-            return self.pixel_model.to_pixels(pictures)
-        return torch.tensor(pictures, device=self.device).permute(0, 3, 1, 2).float() / 255
+            return self.pixel_model.to_pixels(images)
+        return torch.tensor(images, device=self.device).permute(0, 3, 1, 2).float() / 255
 
     def _stacked(self, pixels: list[Tensor]) -> Tensor:
         sizes = sorted({tuple(one.shape[-2:]) for one in pixels})
@@ -136,7 +136,7 @@ class Feed:
         return torch.stack(pixels)
 
     def _joined(self, loaded: list[Any]) -> tuple[Any, ...]:
-        if self._of_pictures is None:
+        if self._of_images is None:
             (items,) = loaded
             return tuple(part.to(self.device) if isinstance(part, Tensor) else part for part in items)
         if len({tuple(part.shape[1:]) for part in loaded}) > 1:
@@ -153,9 +153,9 @@ class Feed:
     def images(self, batch: tuple[Any, ...], output: Any) -> Tensor:
         """The images of a batch, uint8 (n, 3, H, W) on the CPU."""
         if self.transform_outputs is not None:
-            pictures = as_bytes(self.transform_outputs(output), f"{self.name}: the results of transform_outputs")
+            images = as_bytes(self.transform_outputs(output), f"{self.name}: the results of transform_outputs")
         elif self._of_items is None:
-            pictures = to_bytes(batch[0])
+            images = to_bytes(batch[0])
         else:
-            pictures = self._of_items.to_pictures(batch)
-        return pictures.cpu()
+            images = self._of_items.to_images(batch)
+        return images.cpu()

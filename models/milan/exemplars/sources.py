@@ -50,10 +50,10 @@ class Source(Protocol):
 
 
 @runtime_checkable
-class PictureSource(Source, Protocol):
+class ImageSource(Source, Protocol):
     """Pictures, of one size or of several."""
 
-    def pictures(self, indices: Sequence[int]) -> list[np.ndarray]:
+    def read_images(self, indices: Sequence[int]) -> list[np.ndarray]:
         """The pictures of these numbers: uint8 (H, W, 3), RGB. Raises InputError naming one that cannot be read."""
         ...
 
@@ -66,7 +66,7 @@ class ItemSource(Source, Protocol):
         """The items of these numbers, collated: a tuple of tensors (n, ...), one for each part of an item."""
         ...
 
-    def to_pictures(self, items: tuple[Any, ...]) -> Tensor:
+    def to_images(self, items: tuple[Any, ...]) -> Tensor:
         """The first part of the items as pictures uint8 (n, 3, H, W). Raises InputError where it holds none."""
         ...
 
@@ -92,7 +92,7 @@ class ArraySource:
         sha.update(np.ascontiguousarray(self.images).data)  # not joined to the above, which would copy all of them
         return sha.hexdigest()
 
-    def pictures(self, indices: Sequence[int]) -> list[np.ndarray]:
+    def read_images(self, indices: Sequence[int]) -> list[np.ndarray]:
         return [self.images[i] for i in indices]
 
 
@@ -116,7 +116,7 @@ class SceneSource:
     def digest(self) -> str:
         return self.scenes.digest()
 
-    def pictures(self, indices: Sequence[int]) -> list[np.ndarray]:
+    def read_images(self, indices: Sequence[int]) -> list[np.ndarray]:
         return [self.scenes[i].image for i in indices]
 
 
@@ -148,11 +148,11 @@ class FolderSource:
         lines = [f"{file.relative_to(self.root).as_posix()} {file.stat().st_size}\n" for file in self.files]
         return hashlib.sha256("".join(lines).encode()).hexdigest()
 
-    def pictures(self, indices: Sequence[int]) -> list[np.ndarray]:
+    def read_images(self, indices: Sequence[int]) -> list[np.ndarray]:
         return [np.asarray(open_image(self.files[i])) for i in indices]
 
 
-def open_source(name: str, size: int | None = None, seed: int = 0) -> PictureSource:
+def open_source(name: str, size: int | None = None, seed: int = 0) -> ImageSource:
     """The source called `name` (see the table above).
 
     size: so many pictures at most, a draw by `seed` from a folder, the first ones of a data set; of scenes exactly so
@@ -230,7 +230,7 @@ class TorchSource:
             raise InputError(f"{self.name}: its items do not make a batch: {reason}") from None
         return tuple(batch) if isinstance(batch, list | tuple) else (batch,)
 
-    def to_pictures(self, items: tuple[Any, ...]) -> Tensor:
+    def to_images(self, items: tuple[Any, ...]) -> Tensor:
         images = items[0]
         if isinstance(images, Tensor) and self.mean is not None and self.std is not None:
             mean, std = (torch.tensor(values, device=images.device)[:, None, None] for values in (self.mean, self.std))
@@ -255,3 +255,6 @@ def to_bytes(images: Tensor) -> Tensor:
     if images.dtype != torch.uint8:
         images = images.detach().float().clamp(0, 1).mul(255).round().to(torch.uint8)
     return images.expand(-1, 3, -1, -1)
+
+
+PictureSource = ImageSource  # its former name

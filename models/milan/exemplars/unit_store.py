@@ -53,17 +53,17 @@ class UnitFiles:
 
 def write_units(layers: Mapping[str, LayerExemplars], directory: Path) -> None:
     """Write the exemplars of layers into `directory`. Equal exemplars give equal bytes."""
-    pictures: dict[bytes, int] = {}
+    images: dict[bytes, int] = {}
     files: list[bytes] = []
     tensors: dict[str, np.ndarray] = {}
     described = []
 
     def number_of(pixels: np.ndarray) -> int:
         digest = hashlib.sha256(f"{pixels.shape}".encode() + pixels.tobytes()).digest()
-        if digest not in pictures:
-            pictures[digest] = len(files)
+        if digest not in images:
+            images[digest] = len(files)
             files.append(png_bytes(Image.fromarray(np.moveaxis(pixels, 0, -1))))
-        return pictures[digest]
+        return images[digest]
 
     for number, (name, layer) in enumerate(layers.items()):
         count, k, _, height, width = layer.images.shape

@@ -20,11 +20,11 @@ class InMemory:
         self.images = np.zeros((units, k, 3, *size), np.uint8)
         self.masks = np.zeros((units, k, 1, *size), np.uint8)
 
-    def put(self, places: np.ndarray, rows: np.ndarray, pictures: np.ndarray, masks: np.ndarray) -> None:
+    def put(self, places: np.ndarray, rows: np.ndarray, images: np.ndarray, masks: np.ndarray) -> None:
         """Store at `places` (m,), rows of (U k), masks (m, H, W) and the images (n, 3, H, W) at their `rows` (m,)."""
-        images = self.images.reshape(-1, *pictures.shape[1:])
+        stored = self.images.reshape(-1, *images.shape[1:])
         for place, row in zip(places.tolist(), rows.tolist(), strict=True):
-            images[place] = pictures[row]
+            stored[place] = images[row]
         self.masks.reshape(-1, *masks.shape[1:])[places] = masks
 
     def settle(self) -> None:
@@ -40,11 +40,11 @@ class OnDisk:
             self._images = _Array(folder / IMAGES, (units, k, 3, *size))
             self._masks = _Array(folder / MASKS, (units, k, 1, *size))
 
-    def put(self, places: np.ndarray, rows: np.ndarray, pictures: np.ndarray, masks: np.ndarray) -> None:
+    def put(self, places: np.ndarray, rows: np.ndarray, images: np.ndarray, masks: np.ndarray) -> None:
         """See `InMemory.put`."""
-        pictures = np.ascontiguousarray(pictures)
+        images = np.ascontiguousarray(images)
         for i, (place, row) in enumerate(zip(places.tolist(), rows.tolist(), strict=True)):
-            self._images.write(place, pictures[row])
+            self._images.write(place, images[row])
             self._masks.write(place, masks[i])
 
     def settle(self) -> None:

@@ -144,17 +144,17 @@ class FrankWolfe(PerImageOptimizer):
 class SparseFrankWolfe(FrankWolfe):
     """Steps that move few entries: by a kernel on the CPU, by tensors elsewhere."""
 
-    def kept(self, entries: int) -> Kept:
+    def n_kept(self, entries: int) -> Kept:
         """How many of an image's entries a step moves."""
         raise NotImplementedError
 
     def direction(self, gradient: Tensor, group: dict[str, Any]) -> Direction:
-        return l1q_direction(gradient, self.kept(gradient.shape[1]))
+        return l1q_direction(gradient, self.n_kept(gradient.shape[1]))
 
     def walk(self, delta: Tensor, gradient: Tensor, a: float, epsilon: Any, group: dict[str, Any]) -> Tensor:
         if not on_cpu(delta):
             return super().walk(delta, gradient, a, epsilon, group)
-        return sparse_step(delta, gradient, self.kept(gradient.shape[1]), a, epsilon)
+        return sparse_step(delta, gradient, self.n_kept(gradient.shape[1]), a, epsilon)
 
 
 class L1qFrankWolfe(SparseFrankWolfe):
@@ -200,7 +200,7 @@ class L1qFrankWolfe(SparseFrankWolfe):
             q = (q.double() + shift).clamp(0.0, 1.0) if isinstance(q, Tensor) else min(max(q + shift, 0.0), 1.0)
         self._q = q
 
-    def kept(self, entries: int) -> Kept:
+    def n_kept(self, entries: int) -> Kept:
         return kept_entries(self._q, entries)
 
     def __getstate__(self) -> dict[str, Any]:
@@ -224,7 +224,7 @@ class L1qFrankWolfe(SparseFrankWolfe):
 class L1FrankWolfe(SparseFrankWolfe):
     """The sparsest: each step moves the single entry with the largest gradient; ||delta||_1 <= epsilon."""
 
-    def kept(self, entries: int) -> Kept:
+    def n_kept(self, entries: int) -> Kept:
         return 1
 
 

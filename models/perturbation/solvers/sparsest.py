@@ -55,7 +55,7 @@ class _Search:
     path: list[list[PathPoint]] = field(default_factory=list)
 
     @property
-    def found(self) -> Explanation:
+    def best_attempts(self) -> Explanation:
         """The best attempt of each picture; there is one after the first round."""
         assert self.best is not None
         return self.best
@@ -66,7 +66,7 @@ class _Search:
         question = self.question.take(rows.to(self.question.start.device))
         support = None
         if pixels is not None:
-            support = strongest_pixels(self.found.delta[rows], pixels.flatten()).to(question.start.device)
+            support = strongest_pixels(self.best_attempts.delta[rows], pixels.flatten()).to(question.start.device)
         solution = run(
             question,
             self.settings,
@@ -123,7 +123,7 @@ def search_sparsest(question: Question, settings: Settings, *, progress: Progres
     _epsilon_phase(search)
     _q_phase(search)
     _pixel_phase(search)
-    return dataclasses.replace(search.found, path=tuple(map(tuple, search.path)))
+    return dataclasses.replace(search.best_attempts, path=tuple(map(tuple, search.path)))
 
 
 def confidence_of(explanation: Explanation) -> Tensor:
@@ -151,7 +151,7 @@ def _q_phase(search: _Search) -> None:
     rungs = torch.tensor((*LADDER, 1.0), dtype=torch.float64)
     one_entry = torch.tensor(1 / search.question.entries, dtype=torch.float64)
     for _ in range(Q_ROUNDS):
-        best = search.found
+        best = search.best_attempts
         sparser = rungs[(rungs <= best.q[:, None]).sum(1)]
         dense, sparse = (torch.maximum(1 - q, one_entry)[:, None] for q in (best.q, sparser))
         kept = dense ** (1 - _SHARES) * sparse**_SHARES
@@ -160,14 +160,14 @@ def _q_phase(search: _Search) -> None:
 
 def _pixel_phase(search: _Search) -> None:
     """Fewer and fewer of the best attempt's strongest pixels, at its q, at its radius and at twice that."""
-    lo = torch.zeros(len(search.found), 1, dtype=torch.int64)
+    lo = torch.zeros(len(search.best_attempts), 1, dtype=torch.int64)
     for _ in range(PIXEL_ROUNDS):
-        best = search.found
+        best = search.best_attempts
         hi = changed_pixels(best.delta)[:, None]
         pixels = (lo + (hi - lo) * _SHARES).long().clamp(min=1)
         flips = search.attempt(_two_radii(best), best.q[:, None].expand(-1, SLOTS), pixels.repeat(1, 2))
         failed = torch.where(flips.unflatten(1, (2, -1)).any(1), 0, pixels).amax(1, keepdim=True)
-        lo = torch.minimum(torch.maximum(lo, failed), changed_pixels(search.found.delta)[:, None])
+        lo = torch.minimum(torch.maximum(lo, failed), changed_pixels(search.best_attempts.delta)[:, None])
 
 
 def _two_radii(best: Explanation) -> Tensor:

@@ -81,10 +81,10 @@ def test_the_floor_passes_all_pictures_and_then_the_chosen() -> None:
 
 def test_noise_is_the_same_each_time_and_each_its_own() -> None:
     noise = exemplars.Noise(5)
-    first, second = noise.pictures([0, 3])
+    first, second = noise.read_images([0, 3])
     assert first.shape == (64, 64, 3)
     assert not np.array_equal(first, second)
-    assert np.array_equal(second, noise.pictures([3])[0])
+    assert np.array_equal(second, noise.read_images([3])[0])
 
 
 def test_the_environment_is_left_as_it_was(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -20,7 +20,7 @@ from conceptry.evaluation.units.sources import NamedUnits, named_units
 from conceptry.models.errors import InputError
 from conceptry.models.explained.image_inputs import as_pixel_model
 from conceptry.models.explained.load import load_explained
-from conceptry.models.milan.ablation import Labelled
+from conceptry.models.milan.ablation import LabelledImages
 from conceptry.models.milan.exemplars.activations import record_activations
 from conceptry.models.milan.exemplars.sources import ArraySource
 from conceptry.registry import register
@@ -55,17 +55,17 @@ class ShortcutModel:
         return self.module(x)
 
 
-def _part(n: int, agrees: bool, seed: int) -> Labelled:
+def _part(n: int, agrees: bool, seed: int) -> LabelledImages:
     rng = np.random.default_rng(seed)
     labels = rng.integers(0, 2, n)
     sign = 1.0 - 2 * labels
     pixels = np.zeros((n, 3, 2, 2), dtype=np.float32)
     pixels[:, 0] = sign[:, None, None]
     pixels[:, 1] = sign[:, None, None] * (1 if agrees else -1)
-    return Labelled(torch.from_numpy(pixels), labels)
+    return LabelledImages(torch.from_numpy(pixels), labels)
 
 
-def _parts(seed: int) -> dict[str, Labelled]:
+def _parts(seed: int) -> dict[str, LabelledImages]:
     return {"agreeing": _part(20, True, seed), "disagreeing": _part(30, False, seed + 1)}
 
 
@@ -167,7 +167,7 @@ def test_the_picture_shows_every_accuracy(named: NamedUnits):
 
 def test_halves_of_the_data_are_apart_and_complete():
     parts = {"a": _part(9, True, 0)}
-    tagged = {"a": Labelled(torch.arange(9.0), np.arange(9))}
+    tagged = {"a": LabelledImages(torch.arange(9.0), np.arange(9))}
     choose, report = split_parts(tagged, 0)
     assert sorted([*choose["a"].labels, *report["a"].labels]) == list(range(9))
     assert choose["a"].pixels.tolist() == choose["a"].labels.tolist()

@@ -16,12 +16,12 @@ from conceptry.models.explained.base import Description
 from conceptry.models.explained.image_inputs import (
     Preparation,
     Preprocessing,
-    Scaled,
+    Scaling,
     TorchImages,
     of_timm,
     of_torchvision,
     preprocessing_from_json,
-    to_pictures,
+    to_images,
 )
 from conceptry.models.explained.loaders.onnx import OnnxFile
 
@@ -53,7 +53,7 @@ def test_the_pixels_of_the_zoos_network(digits: PixelModel) -> None:
     pictures = np.random.default_rng(0).integers(0, 256, (5, 8, 8, 1), np.uint8).repeat(3, 3)
     x = digits.to_pixels(pictures)
     assert (x.shape, x.dtype, x.requires_grad) == ((5, 1, 8, 8), torch.float32, False)
-    np.testing.assert_array_equal(digits.to_pictures(x), pictures)
+    np.testing.assert_array_equal(digits.to_images(x), pictures)
     x.requires_grad_()
     outputs = digits.from_pixels(x)
     np.testing.assert_allclose(outputs.detach(), digits(pictures), atol=1e-5)
@@ -113,16 +113,16 @@ def test_strips_that_would_fill_the_memory_are_refused() -> None:
 
 
 def test_what_was_delivered_can_be_handed_in_again() -> None:
-    for preparation in (CROPPED, Scaled((3, 12, 12)), Scaled((1, 12, 12))):
+    for preparation in (CROPPED, Scaling((3, 12, 12)), Scaling((1, 12, 12))):
         model = model_of(preparation)
         pictures = np.random.default_rng(0).integers(0, 256, (2, 12, 12, 1), np.uint8).repeat(3, 3)
-        np.testing.assert_array_equal(model.to_pictures(model.to_pixels(pictures)), pictures)
+        np.testing.assert_array_equal(model.to_images(model.to_pixels(pictures)), pictures)
 
 
 def test_logged_modules_take_the_size_that_they_state() -> None:
-    fixed, free, wide = (model_of(Scaled(shape)) for shape in ((3, 12, 12), (3, -1, -1), (3, -1, 30)))
+    fixed, free, wide = (model_of(Scaling(shape)) for shape in ((3, 12, 12), (3, -1, -1), (3, -1, 30)))
     assert [(m.size, m.resizes) for m in (fixed, free, wide)] == [((12, 12), False), (None, False), (None, False)]
-    np.testing.assert_array_equal(free.to_pictures(free.to_pixels(PICTURES)), PICTURES)
+    np.testing.assert_array_equal(free.to_images(free.to_pixels(PICTURES)), PICTURES)
     with pytest.raises(InputError, match="means: the network takes pictures of 12 x 12 pixels, got 25 x 20"):
         fixed.to_pixels(PICTURES)
     with pytest.raises(InputError, match="means: the network takes pictures of 30 x 20 pixels, got 25 x 20"):
@@ -146,6 +146,6 @@ def test_preprocessing_as_json() -> None:
 @settings(derandomize=True, deadline=None, max_examples=30)
 @given(st.floats(-2, 3, width=32), st.sampled_from([1, 3]))
 def test_pictures_are_clipped_and_rounded(value: float, channels: int) -> None:
-    pictures = to_pictures(torch.full((2, channels, 4, 5), value))
+    pictures = to_images(torch.full((2, channels, 4, 5), value))
     assert (pictures.shape, pictures.dtype) == ((2, 4, 5, 3), np.uint8)
     assert (pictures == int(np.rint(np.float32(np.clip(value, 0, 1)) * np.float32(255)))).all()

@@ -12,7 +12,14 @@ from torch import Tensor, nn
 from conceptry.models.errors import InputError
 from conceptry.models.explained.classifiers.architectures import Shape, build_network
 from conceptry.models.explained.classifiers.classifier import Classifier, Description
-from conceptry.models.milan.ablation import Labelled, ablated, accuracy, accuracy_under_ablation, by_layer, random_like
+from conceptry.models.milan.ablation import (
+    LabelledImages,
+    ablated,
+    accuracy,
+    accuracy_under_ablation,
+    by_layer,
+    random_like,
+)
 
 
 class Tokens(nn.Module):
@@ -118,17 +125,17 @@ def test_accuracy_is_the_share_of_largest_outputs():
     named = model.from_pixels(x).argmax(dim=1).numpy()
     labels = named.copy()
     labels[:4] = (labels[:4] + 1) % 3
-    assert accuracy(model, Labelled(x, labels), batch_size=3) == pytest.approx(0.6)
+    assert accuracy(model, LabelledImages(x, labels), batch_size=3) == pytest.approx(0.6)
     single = _model(1)
     above = (single.from_pixels(x)[:, 0] > 0).long().numpy()
-    assert accuracy(single, Labelled(x, above)) == 1
+    assert accuracy(single, LabelledImages(x, above)) == 1
     with pytest.raises(InputError, match="accuracy is that of one picture or more, got none"):
-        accuracy(model, Labelled(x[:0], labels[:0]))
+        accuracy(model, LabelledImages(x[:0], labels[:0]))
 
 
 def test_curves_ablate_the_first_units_of_the_order():
     model, x = _model(), _pixels(20)
-    data = Labelled(x, model.from_pixels(x).argmax(dim=1).numpy())
+    data = LabelledImages(x, model.from_pixels(x).argmax(dim=1).numpy())
     order = [("layer4", 3), ("layer1", 0), ("layer4", 1), *(("layer3", unit) for unit in range(12))]
     seen: list[int] = []
     found = accuracy_under_ablation(model, data, order, (0, 2, 15), on_count=seen.append)

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from conceptry.models.errors import InputError
-from conceptry.models.milan.words import marked, matched, matches, read_words, split_words, word_counts
+from conceptry.models.milan.words import matches, matching_words, read_words, split_matches, split_words, word_counts
 
 
 @pytest.mark.parametrize(
@@ -64,7 +64,7 @@ def test_a_word_is_not_found(description: str, word: str):
 
 def test_which_words_are_found():
     words = ["blue", "dog", "red", "dogs"]
-    assert matched("Dogs on red.", words) == ("dog", "red", "dogs")
+    assert matching_words("Dogs on red.", words) == ("dog", "red", "dogs")
     assert not matches("dogs on red", [])
 
 
@@ -101,7 +101,7 @@ def test_words_are_counted():
 
 
 def test_words_are_marked():
-    assert marked("Red dogs, on a T-shirt.", ["dog", "t-shirt"]) == [
+    assert split_matches("Red dogs, on a T-shirt.", ["dog", "t-shirt"]) == [
         ("Red ", False),
         ("dogs", True),
         (", on a ", False),
@@ -110,5 +110,5 @@ def test_words_are_marked():
         ("shirt", True),
         (".", False),
     ]
-    assert marked("red", []) == [("red", False)]
-    assert marked("", ["red"]) == []
+    assert split_matches("red", []) == [("red", False)]
+    assert split_matches("", ["red"]) == []

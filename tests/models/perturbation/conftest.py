@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from conceptry.models.explained.image_inputs import to_pictures
+from conceptry.models.explained.image_inputs import to_images
 from conceptry.models.explained.load import load_explained
 from conceptry.models.zoo.datasets import load_dataset
 
@@ -17,7 +17,7 @@ class UserNetwork:
     """All that `PixelModel` asks for, over pixels (1, 4, 4) and with outputs of any form."""
 
     name, modality, columns, channels, size, resizes = "mine", "image", (), 1, (4, 4), False
-    to_pictures = staticmethod(to_pictures)
+    to_images = staticmethod(to_images)
 
     def __init__(self, module: nn.Module, form: str = "logits", classes: tuple[str, ...] = ("no", "yes")) -> None:
         self.module, self.form, self.classes = module.eval().requires_grad_(False), form, classes

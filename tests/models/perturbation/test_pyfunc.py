@@ -15,7 +15,7 @@ from torch import nn
 
 from conceptry.models.errors import InputError
 from conceptry.models.images import png_bytes
-from conceptry.models.perturbation.pyfunc import amplified
+from conceptry.models.perturbation.pyfunc import amplify
 from conceptry.registry import load, register
 
 COLUMNS = {
@@ -212,8 +212,8 @@ def test_many_threads_get_their_own_answers(model, files) -> None:
 
 def test_delta_is_amplified_around_grey() -> None:
     delta = torch.tensor([[[0.0, 0.02], [-0.01, 0.005]]])
-    assert amplified(delta).flatten().tolist() == pytest.approx([0.5, 1.0, 0.25, 0.625])
-    assert amplified(torch.zeros(1, 2, 2)).unique().tolist() == [0.5]
+    assert amplify(delta).flatten().tolist() == pytest.approx([0.5, 1.0, 0.25, 0.625])
+    assert amplify(torch.zeros(1, 2, 2)).unique().tolist() == [0.5]
 
 
 @pytest.mark.usefixtures("store")

@@ -40,7 +40,7 @@ def check_figures(network, e: Explanation) -> None:
 
 def read_back(network, pixels: Tensor) -> np.ndarray:
     """Through the pictures that a user would store and hand in again."""
-    return network.to_pixels(network.to_pictures(pixels)).numpy()
+    return network.to_pixels(network.to_images(pixels)).numpy()
 
 
 @pytest.mark.parametrize("name", OPTIMIZER_NAMES)
@@ -84,7 +84,7 @@ def test_probes_of_a_robust_network_reach_their_class_and_rows_are_independent(n
     assert not torch.equal(seeded.start, e.start)
     flat = probe(network, [1], settings=Settings(start="grey"))
     assert flat.start.unique().tolist() == pytest.approx([128 / 255])
-    given = probe(network, [1], start=network.to_pictures(e.start[4:5]))
+    given = probe(network, [1], start=network.to_images(e.start[4:5]))
     assert torch.equal(given.start, e.start[4:5])
 
 

@@ -16,7 +16,7 @@ from conceptry.models.training import describer
 from conceptry.models.training.checkpoints import Checkpoint
 from conceptry.models.training.describer import (
     DescriberTraining,
-    FeaturesOfPictures,
+    FeaturesOfImages,
     fit_projection,
     start_from_evidence,
     train_decoder,
@@ -189,7 +189,7 @@ def test_cached_features_are_those_of_the_pictures(tmp_path):
     assert shared.features.shape == (6, 5, 1952)
     np.testing.assert_allclose(shared.features, one_by_one.features, atol=0.02)
     assert shared.captions == one_by_one.captions == tuple(unit.captions for unit in units)
-    pictures = FeaturesOfPictures(encoder, units, shared.captions)
+    pictures = FeaturesOfImages(encoder, units, shared.captions)
     np.testing.assert_allclose(shared.batch(np.array([4, 1])), pictures.batch(np.array([4, 1])), atol=0.02)
     inside = load_feature_encoder("zoo:emoji-clip", "cpu")
     x = units[0].exemplars

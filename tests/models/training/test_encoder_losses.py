@@ -57,4 +57,4 @@ def test_they_vanish_where_images_are_sums_of_orthogonal_words():
 def test_centred_rows_have_unit_norm():
     z = unit(6, 4, 2)
     by_hand = torch.stack([row - sum(z) / 6 for row in z])
-    assert torch.allclose(losses.centred(z), by_hand / torch.linalg.vector_norm(by_hand, dim=1, keepdim=True))
+    assert torch.allclose(losses.centre(z), by_hand / torch.linalg.vector_norm(by_hand, dim=1, keepdim=True))

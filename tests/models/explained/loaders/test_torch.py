@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from conceptry.models.errors import InputError
 from conceptry.models.explained import DifferentiableModel, PixelModel, load_explained, read_explained
-from conceptry.models.explained.image_inputs import Scaled, to_pixels
+from conceptry.models.explained.image_inputs import Scaling, to_pixels
 
 ROWS = pd.DataFrame(np.random.default_rng(0).normal(2.0, [1, 5, 0.1], (40, 3)).astype(np.float32), columns=list("abc"))
 
@@ -199,7 +199,7 @@ def test_one_channel_is_the_luma() -> None:
     from PIL import Image
 
     picture = np.random.default_rng(0).integers(0, 256, (8, 8, 3), np.uint8)
-    grey = Scaled((1, -1, -1)).fit(to_pixels(picture[None], torch.device("cpu")))[0, 0] * 255
+    grey = Scaling((1, -1, -1)).fit(to_pixels(picture[None], torch.device("cpu")))[0, 0] * 255
     np.testing.assert_allclose(grey, np.asarray(Image.fromarray(picture).convert("L")), atol=1.0)
 
 

@@ -255,10 +255,10 @@ def test_pictures_are_in_the_order_and_under_the_transform_of_torchvision(imagen
     assert [str(path) for path in ours] == [path for path, _ in theirs.samples]
     for index in range(4):
         expected = torch.from_numpy(theirs[index][0].copy()).permute(2, 0, 1)
-        assert np.array_equal(ours.picture(index), expected)
+        assert np.array_equal(ours.image(index), expected)
         for size in (32, 224, 100):
             small = torch.nn.functional.interpolate(expected[None], size=(size, size), mode="nearest")[0]
-            assert np.array_equal(ours.picture(index, (size, size)), small)
+            assert np.array_equal(ours.image(index, (size, size)), small)
 
 
 @pytest.mark.parametrize("size", [(257, 511), (511, 257), (224, 224), (1000, 999)])
@@ -277,7 +277,7 @@ def test_pictures_of_imagenet_come_from_the_folder(tmp_path, rng, imagenet):
         load_annotations(tmp_path, "alexnet/imagenet")
     units = load_annotations(tmp_path, "alexnet/imagenet", imagenet, expected_pictures=4)
     folder = ImageFolder(imagenet, None)
-    assert np.array_equal(units[0].exemplars.images, [folder.picture(i, (SIDE, SIDE)) for i in ids[1]])
+    assert np.array_equal(units[0].exemplars.images, [folder.image(i, (SIDE, SIDE)) for i in ids[1]])
     assert np.array_equal(units[0].exemplars.masks, masks[1])
     folder[int(ids[1, 0])].write_bytes(b"no picture")
     with pytest.raises(InputError, match=r"n0\d/.*: not a picture"):

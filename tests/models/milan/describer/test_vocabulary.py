@@ -60,7 +60,7 @@ def test_rows_become_text(ids: list[int], text: str) -> None:
 
 
 def test_what_was_said_leaves_specials_out() -> None:
-    assert VOCABULARY.said(torch.tensor([0, 13, 1, 11, 2])) == (0, 1)
+    assert VOCABULARY.word_tokens(torch.tensor([0, 13, 1, 11, 2])) == (0, 1)
 
 
 @settings(deadline=None, max_examples=30, derandomize=True)
@@ -69,7 +69,7 @@ def test_tokens_survive_text(words: list[str]) -> None:
     index = {word: number for number, word in enumerate(VOCABULARY.words)}
     ids = [index[word] for word in words]
     text = VOCABULARY.detokenize(ids)
-    assert VOCABULARY.said(VOCABULARY.encode([text], 20)[0]) == tuple(ids)
+    assert VOCABULARY.word_tokens(VOCABULARY.encode([text], 20)[0]) == tuple(ids)
 
 
 def test_a_vocabulary_is_read_as_it_was_written(tmp_path) -> None:

@@ -42,7 +42,7 @@ def test_units_show_what_they_say(split: str):
         ids, masks = units.ids_and_masks(index)
         assert (ids == exemplars.ids).all()
         assert (masks == exemplars.masks).all()
-        assert (units.picture(int(ids[0])) == exemplars.images[0]).all()
+        assert (units.image(int(ids[0])) == exemplars.images[0]).all()
 
 
 def test_a_unit_depends_on_its_number_alone():

@@ -37,7 +37,7 @@ def test_a_folder_knows_its_classes(folder: Path) -> None:
     assert (len(source), source.classes) == (4, ("cat", "dog", "dog/small"))
     assert source.labels is not None
     assert source.labels.tolist() == [0, 0, 1, 2]
-    pictures = source.pictures([3, 0])
+    pictures = source.read_images([3, 0])
     assert [picture[0, 0].tolist() for picture in pictures] == [[80, 90, 200], [0, 90, 200]]
     assert FolderSource(folder / "cat").labels is None
     drawn = open_source(f"folder:{folder}", size=2, seed=3)
@@ -84,7 +84,7 @@ def test_scenes_are_held_out_or_not_as_their_name_says() -> None:
         source = open_source(f"zoo:emoji-scenes{name}", 3, seed=1)
         assert isinstance(source, SceneSource)
         assert (source.scenes.split, len(source)) == (split, 3)
-        np.testing.assert_array_equal(source.pictures([2])[0], source.scenes[2].image)
+        np.testing.assert_array_equal(source.read_images([2])[0], source.scenes[2].image)
     assert len(open_source("zoo:emoji-scenes")) == 2000
 
 
@@ -93,7 +93,7 @@ def test_data_sets_of_the_zoo_give_their_heldout_pictures() -> None:
     assert (len(source), len(source.classes)) == (5, 10)
     assert source.labels is not None
     assert len(source.labels) == 5
-    assert source.pictures([4])[0].shape == (8, 8, 3)
+    assert source.read_images([4])[0].shape == (8, 8, 3)
 
 
 def test_any_torch_data_set() -> None:
@@ -105,8 +105,8 @@ def test_any_torch_data_set() -> None:
     assert source.digest == TorchSource(data, "mine").digest
     assert source.digest != TorchSource(data, "other").digest
     assert TorchSource(data, "mine", digest="ab").digest == "ab"
-    assert source.to_pictures((pictures,)).dtype == torch.uint8
-    grey = source.to_pictures((torch.rand(2, 1, 4, 4),))
+    assert source.to_images((pictures,)).dtype == torch.uint8
+    grey = source.to_images((torch.rand(2, 1, 4, 4),))
     assert grey.shape == (2, 3, 4, 4)
 
 
@@ -119,7 +119,7 @@ def test_torch_data_sets_that_do_not_fit() -> None:
     with pytest.raises(InputError, match="mine: its items do not make a batch: stack expects each tensor"):
         ragged.items([0, 1])
     with pytest.raises(InputError, match=r"its items are not pictures \(n, 3, H, W\), got shape \(2, 7\)"):
-        ragged.to_pictures((torch.rand(2, 7),))
+        ragged.to_images((torch.rand(2, 7),))
     with pytest.raises(InputError, match=r"noise: pictures must be uint8 \(n, H, W, 3\), got float64 \(2, 3\)"):
         ArraySource("noise", np.zeros((2, 3)))
 
@@ -131,5 +131,5 @@ def test_a_source_is_read_in_order_and_by_threads(folder: Path) -> None:
     assert isinstance(source, FolderSource)
     for unit in range(2):
         for place in range(2):
-            expected = source.pictures([int(found.ids[unit, place])])[0].transpose(2, 0, 1)
+            expected = source.read_images([int(found.ids[unit, place])])[0].transpose(2, 0, 1)
             np.testing.assert_array_equal(found.images[unit, place], expected)

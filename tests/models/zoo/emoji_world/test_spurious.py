@@ -113,13 +113,13 @@ def test_the_joint_loss_is_the_mean_over_classes_and_properties():
 
 def test_outputs_of_properties_are_cut_off():
     shape = Shape("stages", (3, 16, 16), 3, 4)
-    wide = build_network(classifiers.widened(shape, (2, 4))).eval()
+    wide = build_network(classifiers.widen(shape, (2, 4))).eval()
     narrow = classifiers.cut(wide, shape).eval()
     x = torch.rand(2, 3, 16, 16)
     assert wide(x).shape == (2, 9)
     assert torch.allclose(narrow(x), wide(x)[:, :3], atol=1e-6)
     with pytest.raises(InputError, match="properties are learned by the architecture stages alone, got vgg"):
-        classifiers.widened(Shape("vgg", (3, 16, 16), 3, 4), (2,))
+        classifiers.widen(Shape("vgg", (3, 16, 16), 3, 4), (2,))
 
 
 def test_a_training_with_properties_gives_the_classes_alone_and_the_same_twice(small: Dataset):
