@@ -234,7 +234,7 @@ def save_graph(figure: Figure, path: str | Path) -> None:
     path = Path(path)
     ending = path.suffix.lower()
     if ending not in (".svg", ".png", ".pdf"):
-        raise InputError(f"{path.name}: a drawing is written as .svg, .png or .pdf.")
+        raise InputError(f"{path.name}: a picture is written as .svg, .png or .pdf.")
     undated = {".svg": {"Date": None}, ".pdf": {"CreationDate": None}, ".png": {}}[ending]
     with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": "conceptry", "pdf.fonttype": 42}):
         figure.savefig(path, metadata=undated)
