@@ -38,4 +38,4 @@ def test_pixels_equal_those_of_open_clip(config: dict[str, Any]) -> None:
 
 def test_unknown_settings_are_refused() -> None:
     with pytest.raises(TypeError, match="colour"):
-        Preprocess(**{"colour": 1})  # type: ignore[arg-type]
+        Preprocess(colour=1)  # type: ignore[arg-type]
