@@ -1,5 +1,6 @@
 """How the numerical kernels of this package are compiled and run."""
 
+import functools
 import hashlib
 import tempfile
 from collections.abc import Callable, Iterator
@@ -38,20 +39,21 @@ def compiled(function):
         tempfile.TemporaryFile(dir=directory).close()
     except (OSError, RuntimeError):  # not writable; no home
         return numba.njit(**OPTIONS)(function)
-    with _cached_below(directory):
+    with _cached_below(directory, function.__module__):
         return numba.njit(cache=True, **OPTIONS)(function)
 
 
 @contextmanager
-def _cached_below(directory: Path) -> Iterator[None]:
-    """Kernels decorated in the block are cached in `directory`, in a folder by the content of their file.
+def _cached_below(directory: Path, module: str) -> Iterator[None]:
+    """Cache kernels decorated in the block in `directory`, in a folder by their module and the content of its file.
 
     numba would take one by the path of the file, and compile for seconds whatever version is loaded for the first time,
-    though most carry the same code. What it reads is global, once for each decoration, so it is set for the block only.
+    though most carry the same code. A cached kernel imports its module by name, so versions between which the module
+    has moved share none. What numba reads is global, once for each decoration, so it is set for the block only.
     """
     configured = _NUMBA.CACHE_DIR
     _NUMBA.CACHE_DIR = str(directory)
-    _LOCATOR.get_suitable_cache_subpath = staticmethod(_folder_name)
+    _LOCATOR.get_suitable_cache_subpath = staticmethod(functools.partial(_folder_name, module))
     try:
         yield
     finally:
@@ -59,10 +61,10 @@ def _cached_below(directory: Path) -> Iterator[None]:
         _NUMBA.CACHE_DIR = configured
 
 
-def _folder_name(file: str) -> str:
-    """The name of a Python file and a digest of its content."""
+def _folder_name(module: str, file: str) -> str:
+    """The name of a Python file, and a digest of its module's name and its content."""
     path = Path(file)
-    return f"{path.stem}_{hashlib.sha256(path.read_bytes()).hexdigest()[:32]}"
+    return f"{path.stem}_{hashlib.sha256(module.encode() + path.read_bytes()).hexdigest()[:32]}"
 
 
 def helper(function):

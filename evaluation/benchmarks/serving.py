@@ -99,6 +99,20 @@ def picture_request(content: bytes) -> bytes:
     return json.dumps({"dataframe_records": [row]}).encode()
 
 
+@contextmanager
+def own_store() -> Iterator[Path]:
+    """A store of its own in a temporary folder, where new experiments keep their artifacts; yields the folder."""
+    before, folder = mlflow.get_tracking_uri(), os.getcwd()
+    with tempfile.TemporaryDirectory() as temporary:
+        try:
+            os.chdir(temporary)
+            mlflow.set_tracking_uri(f"sqlite:///{Path(temporary) / 'mlflow.db'}")
+            yield Path(temporary)
+        finally:
+            os.chdir(folder)
+            mlflow.set_tracking_uri(before)
+
+
 REPEATS, WARM_UP = 200, 20
 
 
@@ -107,17 +121,8 @@ def measure_serving(progress: Callable[[str], None], repeats: int = REPEATS) -> 
 
     The target is about the ONNX version, which the demo makes its champion; the torch one is shown beside it.
     """
-    import mlflow
-
-    before, folder = mlflow.get_tracking_uri(), os.getcwd()
-    with tempfile.TemporaryDirectory() as temporary:
-        try:
-            os.chdir(temporary)  # new experiments keep their artifacts below the current folder
-            mlflow.set_tracking_uri(f"sqlite:///{Path(temporary) / 'mlflow.db'}")
-            found = {runtime: _measure(runtime, repeats, progress) for runtime in ("onnx", "torch")}
-        finally:
-            os.chdir(folder)
-            mlflow.set_tracking_uri(before)
+    with own_store():
+        found = {runtime: _measure(runtime, repeats, progress) for runtime in ("onnx", "torch")}
     records = [
         record
         for runtime, (inside, over_http) in found.items()

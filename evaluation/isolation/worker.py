@@ -40,7 +40,9 @@ def serve(pipe: Connection, uri: str, device: str) -> None:
     import mlflow
 
     try:
-        model = mlflow.pyfunc.load_model(uri, model_config={"device": device})
+        # MLflow would warn where other versions of libraries are installed than those of the registration, and read the
+        # records of all installed files for that: seconds, for a log that nobody reads.
+        model = mlflow.pyfunc.load_model(uri, suppress_warnings=True, model_config={"device": device})
     except Exception as error:
         pipe.send(("error", _sentence(error)))
         return

@@ -1,4 +1,4 @@
-"""Pictures to pixels and words to tokens, as configured in a folder of open_clip's `local-dir` layout."""
+"""Images to pixels and words to tokens, as configured in a folder of open_clip's `local-dir` layout."""
 
 import json
 from collections.abc import Callable, Sequence
@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import torch
 from PIL import Image
 from torch import Tensor
 
@@ -13,6 +15,64 @@ from conceptry.models.errors import InputError
 
 CONFIG = "open_clip_config.json"
 TOKENS = "tokens.json"
+OPENAI_MEAN, OPENAI_STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
+
+
+@dataclass(frozen=True)
+class Preprocess:
+    """Images to pixels, bit for bit as open_clip's transforms for inference, whose import takes seconds.
+
+    The fields are those of open_clip's `PreprocessCfg`; None stands for their defaults. Where an image is not resized
+    to a square by its shortest side, or squashed, open_clip's own transforms run.
+    """
+
+    size: int | Sequence[int] = 224
+    mode: str = "RGB"
+    mean: float | Sequence[float] | None = None
+    std: float | Sequence[float] | None = None
+    interpolation: str | None = None
+    resize_mode: str | None = None
+    fill_color: int = 0
+
+    def __call__(self, image: Image.Image) -> Tensor:
+        """An image to normalised pixels (3, height, width), float32."""
+        mean, std = (torch.tensor(values)[:, None, None] for values in self.normalisation)
+        return self.fit(image).sub_(mean).div_(std)
+
+    @property
+    def normalisation(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
+        """Mean and standard deviation of each channel."""
+        mean, std = (
+            tuple(values) if isinstance(values, list | tuple) else (float(values),) * 3  # type: ignore[arg-type]
+            for values in (self.mean or OPENAI_MEAN, self.std or OPENAI_STD)
+        )
+        return mean, std
+
+    def fit(self, image: Image.Image) -> Tensor:
+        """An image, resized and cropped, to pixels (3, height, width) in [0, 1], float32."""
+        height, width = (self.size, self.size) if isinstance(self.size, int) else self.size
+        kind = Image.Resampling.BILINEAR if self.interpolation == "bilinear" else Image.Resampling.BICUBIC
+        if self.resize_mode == "squash":
+            image = image.resize((width, height), kind)
+        elif self.resize_mode in (None, "shortest") and height == width:
+            shortest, longest = sorted(image.size)
+            scaled = int(height * longest / shortest)
+            image = image.resize((height, scaled) if image.width <= image.height else (scaled, height), kind)
+            left, top = round((image.width - width) / 2.0), round((image.height - height) / 2.0)
+            image = image.crop((left, top, left + width, top + height))
+        else:
+            return self._fit_by_open_clip(image)
+        return torch.from_numpy(np.array(image.convert("RGB"))).permute(2, 0, 1).contiguous().float().div(255)
+
+    def _fit_by_open_clip(self, image: Image.Image) -> Tensor:
+        from open_clip.transform import PreprocessCfg, image_transform_v2
+
+        given = {name: value for name, value in vars(self).items() if value is not None}
+        transforms: Any = image_transform_v2(PreprocessCfg(**given), is_train=False)
+        pixels: Any = image
+        for step in transforms.transforms[:-1]:  # the last one normalises
+            pixels = step(pixels)
+        return pixels
 
 
 @dataclass(frozen=True)
@@ -22,7 +82,7 @@ class Processing:
     `files` maps a file name to its content, so that a copy of the processing can be written anywhere.
     """
 
-    preprocess: Callable[[Image.Image], Tensor]
+    preprocess: Preprocess
     tokenize: Callable[[Sequence[str]], Tensor]
     files: dict[str, bytes]
 
@@ -35,17 +95,12 @@ class Processing:
 
 def read_processing(directory: Path) -> Processing:
     """Read the processing from `open_clip_config.json`, and `tokens.json` or tokeniser files where there are any."""
-    import open_clip  # slow to import, and not needed before an encoder is
-    from open_clip.transform import PreprocessCfg, image_transform_v2
-
     config_path = directory / CONFIG
     if not config_path.is_file():
         raise InputError(f"{directory}: holds no {CONFIG}; expected a folder in open_clip's local-dir layout")
     config = json.loads(config_path.read_bytes())
     size = config["model_cfg"]["vision_cfg"].get("image_size", 224)
-    preprocess: Any = image_transform_v2(
-        PreprocessCfg(**{"size": size, **config.get("preprocess_cfg", {})}), is_train=False
-    )
+    preprocess = Preprocess(**{"size": size, **config.get("preprocess_cfg", {})})
     files = {
         path.name: path.read_bytes()
         for path in sorted(directory.iterdir())
@@ -56,6 +111,8 @@ def read_processing(directory: Path) -> Processing:
 
         stored = json.loads(files[TOKENS])
         return Processing(preprocess, CompactTokenizer(stored["bpe_ids"], stored["context_length"]), files)
+    import open_clip  # slow to import
+
     tokenizer: Any = open_clip.get_tokenizer(f"local-dir:{directory}")
     return Processing(preprocess, tokenizer, files)
 

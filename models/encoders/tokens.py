@@ -17,6 +17,10 @@ if TYPE_CHECKING:
     from open_clip.tokenizer import SimpleTokenizer
 
 
+# Start and end of text, the last ids of CLIP's byte-pair encoding.
+START, END = 49406, 49407
+
+
 @cache
 def _clip_bpe() -> "SimpleTokenizer":
     from open_clip.tokenizer import SimpleTokenizer  # imports torchvision and timm: only when text is read
@@ -27,7 +31,7 @@ def _clip_bpe() -> "SimpleTokenizer":
 def used_bpe_ids(texts: Iterable[str]) -> list[int]:
     """The ids of CLIP's byte-pair encoding that occur in `texts`, with start and end of text, ascending."""
     bpe = _clip_bpe()
-    return sorted({bpe.sot_token_id, bpe.eot_token_id}.union(*(bpe.encode(text) for text in texts)))
+    return sorted({START, END}.union(*(bpe.encode(text) for text in texts)))
 
 
 class CompactTokenizer:
@@ -38,13 +42,12 @@ class CompactTokenizer:
     """
 
     def __init__(self, bpe_ids: list[int], context_length: int) -> None:
-        bpe = _clip_bpe()
         if sorted(set(bpe_ids)) != list(bpe_ids):
             raise InputError("bpe_ids must be distinct and ascending, as the rows of the token table are")
-        if not {bpe.sot_token_id, bpe.eot_token_id} <= set(bpe_ids) or bpe_ids[-1] != bpe.eot_token_id:
+        if not {START, END} <= set(bpe_ids) or bpe_ids[-1] != END:
             raise InputError(
-                f"bpe_ids must hold start of text ({bpe.sot_token_id}) and, as the largest, end of text "
-                f"({bpe.eot_token_id}); got {len(bpe_ids)} ids up to {max(bpe_ids, default=None)}"
+                f"bpe_ids must hold start of text ({START}) and, as the largest, end of text "
+                f"({END}); got {len(bpe_ids)} ids up to {max(bpe_ids, default=None)}"
             )
         if context_length < 3:
             raise InputError(f"context_length must be 3 or more, got {context_length}")
@@ -90,4 +93,4 @@ class CompactTokenizer:
                 f"text {text!r} has {len(pieces)} tokens; this encoder reads at most {self.context_length - 2} "
                 "and does not cut texts short"
             )
-        return [self._rows[i] for i in (bpe.sot_token_id, *pieces, bpe.eot_token_id)]
+        return [self._rows[i] for i in (START, *pieces, END)]

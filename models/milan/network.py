@@ -19,6 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from conceptry.models.encoders.processing import Preprocess
 from conceptry.models.errors import InputError
 from conceptry.models.explained.hooks import format_names
 from conceptry.models.explained.image_inputs import as_pixel_model, to_images
@@ -82,16 +83,10 @@ class ImageTower:
     channels, resizes = 3, True
 
     def __init__(self, encoder: Any) -> None:
-        from torchvision.transforms import Normalize
-
         self.name, self.device, self.module = encoder.name, encoder.device, encoder.model.visual
-        steps = list(encoder.processing.preprocess.transforms)
-        normalise = steps.pop()
-        if not isinstance(normalise, Normalize):
-            raise InputError(f"{encoder.name}: its preprocessing does not end in a normalisation")
-        self._prepare = steps
+        self._preprocess: Preprocess = encoder.processing.preprocess
         self._mean, self._std = (
-            torch.tensor(values, device=self.device)[:, None, None] for values in (normalise.mean, normalise.std)
+            torch.tensor(values, device=self.device)[:, None, None] for values in self._preprocess.normalisation
         )
         side = self.module.image_size
         self.size: tuple[int, int] | None = (side, side) if isinstance(side, int) else (side[0], side[1])
@@ -105,13 +100,7 @@ class ImageTower:
 
         if tuple(pictures.shape[1:3]) == self.size:
             return torch.tensor(pictures, device=self.device).permute(0, 3, 1, 2).float() / 255
-        fitted = []
-        for image in pictures:
-            value: Any = Image.fromarray(image)
-            for step in self._prepare:
-                value = step(value)
-            fitted.append(value)
-        return torch.stack(fitted).to(self.device)
+        return torch.stack([self._preprocess.fit(Image.fromarray(image)) for image in pictures]).to(self.device)
 
     encode = to_pixels
 

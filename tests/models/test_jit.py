@@ -76,3 +76,23 @@ def test_the_same_code_elsewhere_is_not_compiled_again(code: Path, tmp_path: Pat
     assert {path: path.stat().st_mtime_ns for path in Path(second).iterdir()} == files
     (tmp_path / "other" / "kernel.py").write_text(KERNEL.replace("2 * x", "x + x"))
     assert run(tmp_path / "other", **variables)[0] != first
+
+
+def test_a_module_that_has_moved_shares_no_cache(code: Path, tmp_path: Path) -> None:
+    """A cached kernel imports its module by name: a version with another layout would fail to load it."""
+    variables = {"CONCEPTRY_CACHE": str(tmp_path / "cache")}
+    first, _ = run(code, **variables)
+    moved = tmp_path / "moved" / "elsewhere"
+    moved.mkdir(parents=True)
+    shutil.copy(code / "kernel.py", moved)
+    program = PROGRAM.replace("import kernel", "from elsewhere import kernel")
+    finished = subprocess.run(
+        [sys.executable, "-B", "-c", program, str(moved.parent)],
+        env=environment(**variables),
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    second = finished.stdout.split()[0]
+    assert Path(second).is_relative_to(tmp_path / "cache" / "numba")
+    assert second != first
