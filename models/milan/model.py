@@ -81,7 +81,7 @@ class WordDescriber:
 
 @dataclass(frozen=True)
 class Unit:
-    """A unit to describe: one of the explained network by layer and number, or the images and masks that `read` gives.
+    """A unit to describe: of the explained network, by layer and number, or by the images and masks that `read` gives.
 
     read: returns uint8 images (k, 3, H, W) and masks (k, 1, H, W) of 0 and 1, when it is the unit's turn.
     """
@@ -357,7 +357,7 @@ class Milan:
     def _load(self, unit: Unit) -> "_Loaded":
         if unit.read is not None:
             images, masks = unit.read()
-            source = UnitExemplars("", -1, images, masks)
+            source = UnitExemplars(unit.layer, unit.unit, images, masks)
             return _Loaded(unit, source, images, masks) if masks.any() else _Loaded(unit, source)
         assert self.units is not None  # units by name have been checked
         if not self.units.is_active(unit.layer, unit.unit):

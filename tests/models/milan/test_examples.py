@@ -1,0 +1,15 @@
+"""The examples in the docstrings of the public names say what they give."""
+
+import doctest
+
+import pytest
+
+from conceptry.models.milan import model, original
+from conceptry.models.milan.describer import describer
+
+
+@pytest.mark.parametrize("module", [describer, model, original], ids=lambda module: module.__name__)
+def test_examples(module) -> None:
+    found = doctest.testmod(module)
+    assert found.attempted > 0
+    assert found.failed == 0
