@@ -163,6 +163,13 @@ def pretrained(
 
     Raises:
         InputError: for unknown keys, and where there is no converted folder; the sentence says how to make one.
+
+    Example:
+        >>> import numpy as np
+        >>> decoder = pretrained("zoo:emoji-milan")
+        >>> images, masks = np.zeros((2, 5, 3, 64, 64)), np.ones((2, 5, 1, 64, 64))
+        >>> len(decoder(images, masks, strategy="greedy").captions)
+        2
     """
     key = config.removesuffix(_CLIP)
     clip = _ranker(key, clip_encoder, device) if config.endswith(_CLIP) else None
@@ -248,6 +255,11 @@ class ModelConfig:
         layers: dotted names of the layers; by default the network's stages.
         exemplars: how exemplars are computed.
         **defaults: keyword arguments of the factory.
+
+    Example:
+        >>> config = ModelConfig(nn.Conv2d, load_weights=False, in_channels=3, out_channels=8, kernel_size=1)
+        >>> config.load()
+        Conv2d(3, 8, kernel_size=(1, 1), stride=(1, 1))
     """
 
     def __init__(
