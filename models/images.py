@@ -68,6 +68,24 @@ def decode_image(data: bytes, max_pixels: int = MAX_PIXELS, upright: bool = True
         raise InputError(f"the picture cannot be decoded: it is cut off or damaged ({type(error).__name__})") from None
 
 
+def decode_mask(data: bytes, max_pixels: int = MAX_PIXELS) -> np.ndarray:
+    """Truth values (H, W) of the content of a mask's file.
+
+    Grey levels above 127 are in; of a mask of the levels 0 and 1 only, as arrays of truth values are often saved, the
+    ones. Raises InputError for levels of which none is above 127, for transparent pixels, and where the bytes are no
+    image.
+    """
+    image = decode_image(data, max_pixels)
+    with Image.open(io.BytesIO(data), formats=FORMATS) as file:
+        if file.has_transparency_data and np.asarray(file.convert("RGBA"))[..., 3].min() < 255:
+            raise InputError("has transparent pixels, which are neither in nor out; expected black and white")
+    levels = np.asarray(image.convert("L"))
+    highest = int(levels.max())
+    if 1 < highest <= 127:
+        raise InputError(f"its highest grey level is {highest}; expected levels above 127 where the unit is active")
+    return levels > (127 if highest > 1 else 0)
+
+
 def open_image(path: Path) -> Image.Image:
     """`decode_image` of a file; errors name the file."""
     return read_image(path)[1]

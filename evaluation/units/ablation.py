@@ -28,7 +28,7 @@ from conceptry.models.errors import InputError
 from conceptry.models.explained.protocol import PixelModel
 from conceptry.models.manifest import read_json, write_json
 from conceptry.models.milan.ablation import Labelled, Unit, accuracy_under_ablation, by_layer, random_like
-from conceptry.models.milan.method import lineage_of
+from conceptry.models.milan.network import lineage_of
 from conceptry.models.milan.words import matches
 
 STEPS = 10  # counts tried, from none to all

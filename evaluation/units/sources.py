@@ -31,8 +31,7 @@ from conceptry.models.explained.protocol import PixelModel
 from conceptry.models.manifest import digest_of_files, files_in, read_json
 from conceptry.models.milan.exemplars.checkpoint import module_digest
 from conceptry.models.milan.exemplars.records import LayerExemplars, UnitExemplars
-from conceptry.models.milan.method import lineage_of
-from conceptry.models.milan.network import load_network
+from conceptry.models.milan.network import lineage_of, load_network
 from conceptry.registry.versions import Version, find_version
 
 
@@ -111,7 +110,7 @@ def exemplars_source(directory: Path, describer: str, params: Mapping[str, Any],
 
 
 def _notes(known: Mapping[str, Any], describer: str, data: str) -> list[str]:
-    from conceptry.models.milan.method import out_of_its_world
+    from conceptry.models.milan.network import out_of_its_world
 
     warning = out_of_its_world(describer, data)
     return [score_note(known), *([warning] if warning else [])]

@@ -7,7 +7,9 @@ from conceptry.models.milan.describer.ranking import Alternative, Description
 from conceptry.models.milan.exemplars.compute import compute_exemplars
 from conceptry.models.milan.exemplars.records import LayerExemplars, UnitExemplars, read_results
 from conceptry.models.milan.exemplars.sources import ArraySource, TorchSource, open_source
+from conceptry.models.milan.model import Milan
 from conceptry.models.milan.network import load_network
+from conceptry.models.milan.record import UnitDescription, UnitDescriptions
 from conceptry.models.milan.settings import DecodingSettings, ExemplarSettings
 
 __all__ = [
@@ -18,7 +20,10 @@ __all__ = [
     "Description",
     "ExemplarSettings",
     "LayerExemplars",
+    "Milan",
     "TorchSource",
+    "UnitDescription",
+    "UnitDescriptions",
     "UnitExemplars",
     "ablated",
     "compute_exemplars",

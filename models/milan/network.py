@@ -1,4 +1,6 @@
-"""The network whose units are described, by name; and the layers that are described where none are named.
+"""The network whose units are described: by name or as an object, its layers, and the exemplars of its units.
+
+The layers of a network that are described where none are named.
 
 | network | layers |
 |---|---|
@@ -12,7 +14,13 @@ The first three are what the paper describes: its ResNet152, DINO and AlexNet.
 """
 
 import re
+import shutil
+import tempfile
+import weakref
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,11 +28,18 @@ import torch
 from torch import Tensor, nn
 
 from conceptry.models.encoders.processing import Preprocess
-from conceptry.models.errors import InputError
-from conceptry.models.explained.hooks import format_names
+from conceptry.models.errors import ConceptryError, InputError
+from conceptry.models.explained.hooks import find_layer, format_names, module_of
 from conceptry.models.explained.image_inputs import as_pixel_model, to_images
 from conceptry.models.explained.load import load_explained
 from conceptry.models.explained.protocol import PixelModel
+from conceptry.models.manifest import read_json
+from conceptry.models.milan.exemplars.checkpoint import RECORD, module_digest
+from conceptry.models.milan.exemplars.compute import compute_exemplars
+from conceptry.models.milan.exemplars.records import LayerExemplars, read_results
+from conceptry.models.milan.exemplars.sources import ArraySource, Source, TorchSource, open_source
+from conceptry.models.milan.exemplars.unit_store import ComputedUnits
+from conceptry.models.milan.settings import EMOJI_MILAN, ExemplarSettings
 
 _BLOCKS = re.compile(r"blocks\.\d+\.mlp\.fc1|encoder\.layers\.\w+\.mlp\.0|transformer\.resblocks\.\d+\.mlp\.c_fc")
 _WRAPPERS = ("trunk", "backbone", "model", "module", "network")
@@ -71,9 +86,6 @@ def _halves(part: nn.Module) -> bool:
         if any(isinstance(step, int) and step > 1 for step in steps):
             return True
     return False
-
-
-__all__ = ["ImageTower", "default_layers", "load_network"]
 
 
 class ImageTower:
@@ -130,3 +142,159 @@ def load_network(name: str, device: str | torch.device = "auto") -> PixelModel:
         assert isinstance(tower, PixelModel)
         return tower
     return as_pixel_model(load_explained(name, device))
+
+
+@dataclass(frozen=True)
+class NetworkExemplars:
+    """Exemplars of a network, and where they come from: hyperparameters and lineage of a version.
+
+    model, data: names of the network and of the images. params: size, k and quantile, as far as they are known.
+    """
+
+    store: ComputedUnits
+    model: str
+    data: str
+    params: Mapping[str, Any] = field(default_factory=dict)
+    lineage: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def layers(self) -> Mapping[str, LayerExemplars]:
+        """The exemplars by layer."""
+        return self.store.exemplars
+
+
+def compute_network(
+    network: Any,
+    name: str | None,
+    data: Source,
+    layers: Sequence[str],
+    settings: ExemplarSettings,
+    *,
+    directory: str | Path | None = None,
+    units: Mapping[str, Sequence[int]] | None = None,
+    progress: Callable[[str, float], None] | None = None,
+) -> NetworkExemplars:
+    """The exemplars of a network, a `PixelModel` or a torch module, on disk; see `compute_exemplars`.
+
+    layers: by default those of `default_layers`. directory: by default a temporary folder, which goes when nothing
+    refers to the exemplars any more.
+    """
+    name = network_name(network, name)
+    layers = layers or default_layers(_module(network), name)
+    folder = Path(tempfile.mkdtemp(prefix="conceptry-exemplars-") if directory is None else directory)
+    try:
+        found = compute_exemplars(network, data, layers, folder, settings, units=units, name=name, progress=progress)
+        store = ComputedUnits(found)
+    except BaseException:
+        if directory is None:
+            shutil.rmtree(folder, ignore_errors=True)
+        raise
+    if directory is None:
+        weakref.finalize(store, shutil.rmtree, folder, ignore_errors=True)
+    params = {"size": len(data), "k": settings.k, "quantile": settings.quantile}
+    lineage = lineage_of(network, name) | {"data_sha256": data.digest}
+    return NetworkExemplars(store, name, data.name, params, lineage)
+
+
+def source_of(data: Any, size: int | None = None) -> Source:
+    """The images that exemplars are chosen from, of whatever a user holds them in.
+
+    data: a name as `open_source` takes it, uint8 (n, H, W, 3), a torch data set, or a source. size: at most so many
+    images of data that are given by name.
+    """
+    if isinstance(data, str):
+        return open_source(data, size)
+    if size is not None:
+        raise InputError("size is of data that are given by name; give a smaller data set instead")
+    if isinstance(data, np.ndarray):
+        return ArraySource("images", data)
+    if hasattr(data, "read_images") or hasattr(data, "items"):  # isinstance would read every attribute, the digest too
+        return data
+    return TorchSource(data, type(data).__name__)
+
+
+def read_network(
+    exemplars: Path | Mapping[str, LayerExemplars],
+    network: Any = None,
+    *,
+    layers: Sequence[str] = (),
+    model: str | None = None,
+    data: str | None = None,
+) -> NetworkExemplars:
+    """Exemplars that were computed before: a results folder, or what `compute_exemplars` returned.
+
+    network: the one that they are of, for the lineage: a name, a `PixelModel` or a torch module; by default the one
+    that the record of the folder names. layers: some of those that are there. model, data: names that go before those
+    of the record and of the folders.
+
+    Raises InputError where a layer is missing, and where the network is not that of the exemplars.
+    """
+    folder = exemplars if isinstance(exemplars, Path) else None
+    place = str(folder) if folder else "exemplars"
+    found = read_results(exemplars) if isinstance(exemplars, Path) else dict(exemplars)
+    if missing := [name for name in layers if name not in found]:
+        raise InputError(f"{place}: holds no layer {missing[0]!r}; expected one such as {format_names(list(found))}")
+    chosen = {layer: found[layer] for layer in layers or found}
+    record = read_json(folder / RECORD) if folder and (folder / RECORD).is_file() else {}
+    lineage = _lineage(network, model, record, chosen, place)
+    if "data_sha256" in record:
+        lineage["data_sha256"] = record["data_sha256"]
+    counts = sorted({of_layer.images.shape[1] for of_layer in chosen.values()})
+    params = {name: record.get(name) for name in ("size", "k", "quantile")}
+    params["k"] = counts[0] if len(counts) == 1 else ",".join(map(str, counts))
+    folders = (folder.absolute().parent.name, folder.absolute().name) if folder else ("network", "images")
+    name = lineage.get("explained_model") or model or record.get("model") or folders[0]
+    return NetworkExemplars(ComputedUnits(chosen), name, data or record.get("data") or folders[1], params, lineage)
+
+
+def lineage_of(network: Any, name: str | None = None) -> dict[str, str]:
+    """The network's name and digest; that of its module, where it is a module or the half of an encoder."""
+    if known := getattr(network, "lineage", None):
+        return dict(known)
+    return {"explained_model": network_name(network, name), "explained_sha256": module_digest(_module(network))}
+
+
+def network_name(network: Any, name: str | None = None) -> str:
+    """What a network goes by: the name that it is given here, its own, or that of its class."""
+    own = None if isinstance(network, nn.Module) else getattr(network, "name", None)
+    return name or own or type(network).__name__
+
+
+def _lineage(
+    network: Any, name: str | None, record: Mapping[str, Any], layers: Iterable[str], place: str
+) -> dict[str, str]:
+    """Lineage of the network that the user gives, else of the one that the record names; {} where neither does.
+
+    Raises InputError where the given network is not that of the exemplars.
+    """
+    if network is not None:
+        found = load_network(network, "cpu") if isinstance(network, str) else network
+        given = network if isinstance(network, str) else network_name(network, name)
+        module = _module(found)
+        for layer in layers:
+            find_layer(module, layer, given)
+        if record and record["model_sha256"] != module_digest(module):
+            raise InputError(f"{place}: holds exemplars of {record['model']}, whose weights are not those of {given}")
+        return lineage_of(found, name)
+    if not record:
+        return {}
+    known = {"explained_model": record["model"], "explained_sha256": record["model_sha256"]}
+    try:
+        model = load_network(record["model"], "cpu")
+    except ConceptryError:
+        return known  # a module of the user's own, which no name leads to
+    return lineage_of(model) if module_digest(model.module) == record["model_sha256"] else known
+
+
+def _module(network: Any) -> nn.Module:
+    module = module_of(network)
+    if module is None:
+        raise InputError(f"expected the name of a network or a torch module, got {type(network).__name__}")
+    return module
+
+
+def out_of_its_world(describer: str, data: str) -> str | None:
+    """A sentence where the describer that ships is to describe other pictures than those of its own small world."""
+    if describer != EMOJI_MILAN or data.startswith("zoo:"):
+        return None
+    return f"{describer} has the words of the emoji world alone: what it says of {data} is no finding"

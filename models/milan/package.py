@@ -4,74 +4,44 @@
 |---|---|
 | config.json | the settings of the search |
 | describer/ | a describer of `read_describer`, or one of `read_clip_dissect`: whichever file of theirs is there |
-| units/ | the exemplars of the network's units, see `network_units` |
+| units/ | the exemplars of the network's units, see `unit_store` |
 | clip/ | the dual encoder that `clip` ranks by; absent where there is none |
 
 The network itself is not part of it: its exemplars say all that a description is made of.
 """
 
-import dataclasses
+import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
-import torch
 
-from conceptry.models.encoders.load import read_encoder, save_encoder
+from conceptry.models.encoders.load import save_encoder
 from conceptry.models.encoders.protocol import PackagedEncoder
 from conceptry.models.errors import InputError
-from conceptry.models.manifest import read_json, write_json
-from conceptry.models.milan.baselines import clip_dissect
-from conceptry.models.milan.baselines.clip_dissect import ClipDissect, read_clip_dissect
-from conceptry.models.milan.describer.describer import ENCODER, Describer, read_describer
-from conceptry.models.milan.describer.ranking import Description
+from conceptry.models.manifest import digest_of_files, files_in, write_json
+from conceptry.models.method import Package
+from conceptry.models.milan.baselines.clip_dissect import ClipDissect
+from conceptry.models.milan.describer.describer import ENCODER, Describer
 from conceptry.models.milan.exemplars.records import LayerExemplars
 from conceptry.models.milan.exemplars.unit_store import NetworkUnits, write_units
-from conceptry.models.milan.settings import DecodingSettings, check_words
+from conceptry.models.milan.network import NetworkExemplars, out_of_its_world
+from conceptry.models.milan.settings import (
+    GREEDY,
+    MI,
+    OF_WORDS,
+    RERANK,
+    SAMPLE,
+    SEARCH,
+    DecodingSettings,
+    MilanOptions,
+)
 
 CONFIG, DESCRIBER, UNITS, CLIP = "config.json", "describer", "units", "clip"
-
-
-class Describes(Protocol):
-    """Descriptions of units, given uint8 images (n, k, 3, H, W) and masks (n, k, 1, H, W)."""
-
-    def describe(self, images: np.ndarray, masks: np.ndarray, settings: DecodingSettings, /) -> list[Description]: ...
-
-
-class WordDescriber:
-    """CLIP-Dissect, of whose settings only the number of alternatives is one of a request."""
-
-    def __init__(self, words: ClipDissect) -> None:
-        self.words = words
-
-    def describe(self, images: np.ndarray, masks: np.ndarray, settings: DecodingSettings, /) -> list[Description]:
-        return self.words.describe(images, masks, settings.alternatives)
-
-
-@dataclass(frozen=True)
-class RegisteredUnits:
-    """A version in memory. may_rank: whether there is an encoder for `clip`."""
-
-    units: NetworkUnits
-    describer: Describes
-    settings: DecodingSettings
-    may_rank: bool
-
-    def override(self, values: Mapping[str, Any]) -> DecodingSettings:
-        """The settings of the version with the given ones changed; None and "" leave what there is.
-
-        What was registered gives way where it cannot hold beside what is given: `clip` to another strategy. Raises
-        InputError for values outside their range and for what this version's describer does not have.
-        """
-        given = {name: value for name, value in values.items() if value is not None and value != ""}
-        check_words(isinstance(self.describer, WordDescriber), given)
-        way = {"clip": False} if given.get("strategy", "rerank") not in ("mi", "rerank") else {}
-        settings = dataclasses.replace(self.settings, **(way | given))
-        if settings.clip and not self.may_rank:
-            raise InputError("clip ranks by a dual encoder, and this version has none; register it with clip_encoder")
-        return settings
+_LONGEST = 6000  # characters of a hyperparameter in MLflow
+_REQUIREMENTS = ("numpy", "open_clip_torch", "pandas", "pillow", "safetensors", "torch", "torchvision")
 
 
 def write_package(
@@ -92,13 +62,58 @@ def write_package(
         save_encoder(clip, directory / CLIP, clip.runtime)
 
 
-def read_package(directory: Path, device: torch.device) -> RegisteredUnits:
-    """What `write_package` wrote; its digests have been checked."""
-    settings = DecodingSettings(**read_json(directory / CONFIG))
+def describe_package(options: MilanOptions, found: NetworkExemplars, directory: Path) -> Package:
+    """What the registry is to know of the package in `directory`: hyperparameters, lineage, an example, notes."""
     units = NetworkUnits(directory / UNITS)
-    if (directory / DESCRIBER / clip_dissect.RECORD).is_file():
-        words = read_clip_dissect(directory / DESCRIBER, device)
-        return RegisteredUnits(units, WordDescriber(words), settings, may_rank=False)
-    clip = read_encoder(directory / CLIP, device) if (directory / CLIP).is_dir() else None
-    describer = read_describer(directory / DESCRIBER, device, clip=clip)
-    return RegisteredUnits(units, describer, settings, may_rank=clip is not None)
+    # What versions differ in most comes first: a list of them has no room for more.
+    params: dict[str, Any] = {"model": found.model, "describer": options.describer}
+    params |= {name: getattr(options, name) for name in _used(options)}
+    params |= {"clip_encoder": options.encoder_name, "words": options.words, "layers": ",".join(units.layers)}
+    params |= {"data": found.data, **found.params, "units": units_param(units)}
+    tags = dict(found.lineage)
+    folder = directory / DESCRIBER
+    tags |= {"describer": options.describer, "describer_sha256": digest_of_files(folder, files_in(folder))}
+    every = [(layer, unit) for layer in units.layers for unit in units.numbers(layer)]
+    active = [(layer, unit) for layer, unit in every if units.is_active(layer, unit)]
+    layer, unit = (active or every)[0]
+    notes = []
+    if inactive := len(every) - len(active):
+        notes.append(f"{inactive} of {len(every)} units never rise above their level: they are not described")
+    if warning := out_of_its_world(options.describer, found.data):
+        notes.append(warning)
+    example = {"layer": [layer], "unit": [unit]}
+    return Package({n: v for n, v in params.items() if v is not None}, tags, example, _REQUIREMENTS, notes)
+
+
+def _used(options: MilanOptions) -> tuple[str, ...]:
+    """The settings that say something to the describer and its strategy; the others would look like differences."""
+    if options.is_words:
+        return OF_WORDS
+    unused = set() if options.clip else {"clip", "clip_weight", "clip_temperature"}
+    if options.clip or options.strategy not in (MI, RERANK):
+        unused.add("temperature")
+    if options.strategy in (GREEDY, SAMPLE):
+        unused.add("beam_size")
+    if options.strategy != SAMPLE:
+        unused.add("seed")
+    return tuple(name for name in SEARCH if name not in unused)
+
+
+def units_param(units: NetworkUnits) -> str:
+    """The numbers of the units of each layer, as JSON: {layer: [[first, last], ...]}.
+
+    Raises InputError where that is longer than MLflow takes.
+    """
+    ranges = {}
+    for layer in units.layers:
+        numbers = np.sort(np.array(units.numbers(layer)))
+        starts = np.flatnonzero(np.diff(numbers, prepend=numbers[0] - 2) != 1)
+        ends = np.append(starts[1:], len(numbers)) - 1
+        ranges[layer] = [[int(numbers[i]), int(numbers[j])] for i, j in zip(starts, ends, strict=True)]
+    text = json.dumps(ranges, separators=(",", ":"))
+    if len(text) > _LONGEST:
+        raise InputError(
+            f"the numbers of {sum(units.counts.values())} units of {len(ranges)} layers take {len(text):,} characters, "
+            f"and MLflow records {_LONGEST:,}; register fewer layers, or more of the units of each"
+        )
+    return text

@@ -5,33 +5,18 @@
 | a unit of the registered network | `layer`: its name; `unit`: its number |
 | any other unit | `images`: list of images, the strongest first; `masks`: of their masks, of the same size |
 
-Images are bytes of a file, or base64. A mask is an image as large as its exemplar: grey levels above 127 are in; of a
-mask of the levels 0 and 1 only, as arrays of truth values are often saved, the ones. Levels of which none is above 127
-say neither, and are refused. A row is checked cell by cell, and an error names the row and the column. All columns are
-typed "any": with other types MLflow itself would refuse a null, in sentences that name no row. The answer has for each
-row
+Images are contents of files, or base64; what a mask says is in `decode_mask`. All columns are typed "any": with other
+types MLflow itself would refuse a null, in sentences that name no row. The table in `record` lists what the answer has
+for each row. Cells are checked one by one; images are decoded when it is the row's turn.
 
-| column | what |
-|---|---|
-| layer, unit | as asked; "" and -1 where pictures were given |
-| active | false of a unit whose masks are all empty: it is not described, its text is "" and its scores are 0 |
-| description | the text |
-| score | what ranked it, by the strategy: see `settings` |
-| log_likelihood | log p(description given exemplars) |
-| pmi | log_likelihood less log p_LM(description) |
-| alternatives | the next best ones, list of {text, score, log_likelihood, pmi} |
-| ids, activations | of a unit of the network: positions of its exemplars in their data, and its maximum on each |
-| images, masks | with `exemplars`, of a unit of the network: PNG files; else empty |
-
-Pictures are bytes in this process; the server makes base64 of them, and so does this in a task of Spark, whose structs
+Images are bytes in this process; the server makes base64 of them, and so does this in a task of Spark, whose structs
 MLflow gives no bytes. They can be handed in again as they come out.
 """
 
-import base64
-import io
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -41,18 +26,14 @@ import torch
 from mlflow.models import ModelSignature
 from mlflow.types import ColSpec, DataType, ParamSchema, ParamSpec, Schema
 from mlflow.types.schema import AnyType, Array, Object, Property
-from PIL import Image
 
 from conceptry.models.errors import InputError, truncated_repr
 from conceptry.models.explainer import Explainer, cell_error, in_spark, is_given
-from conceptry.models.images import FORMATS, decode_image, image_bytes
-from conceptry.models.milan.describer.ranking import Description
-from conceptry.models.milan.exemplars.unit_store import NetworkUnits, UnitFiles
-from conceptry.models.milan.package import RegisteredUnits, read_package
-from conceptry.models.milan.settings import DecodingSettings
+from conceptry.models.images import decode_image, decode_mask, image_bytes
+from conceptry.models.milan.exemplars.unit_store import UnitStore
+from conceptry.models.milan.model import MAX_PIXELS, Milan, Unit, read_package
 
 MAX_PICTURES = 100  # of one row
-MAX_PIXELS = 2**24  # of the pictures of one row together: some 100 photographs of 400 x 400
 _REGISTERED, _UNKNOWN = ("layer", "unit"), ("images", "masks")
 COLUMNS = (*_REGISTERED, *_UNKNOWN)
 _NEEDED = {
@@ -83,7 +64,7 @@ class Row:
         return not self.images
 
 
-def read_row(units: NetworkUnits, number: int, cells: Mapping[Any, Any]) -> Row:
+def read_row(units: UnitStore, number: int, cells: Mapping[Any, Any]) -> Row:
     """Raises InputError naming row and column for cells that are missing, too many, or not what they have to be."""
     given = {name: cells[name] for name in COLUMNS if is_given(cells.get(name))}
     if not given:
@@ -124,7 +105,7 @@ def read_exemplars(row: Row) -> tuple[np.ndarray, np.ndarray]:
         if images and pixels.shape != images[0].shape:
             expected = f"picture 0 is {_size(images[0])}; expected pictures of one size in a row"
             raise cell_error(row.number, "images", f"picture {i} is {_size(pixels)} pixels, and {expected}")
-        inside = _nth(row.number, "masks", i, lambda cell=mask: _mask(image_bytes(cell), most))
+        inside = _nth(row.number, "masks", i, lambda cell=mask: decode_mask(image_bytes(cell), most))
         if inside.shape != pixels.shape[:2]:
             expected = f"expected the size of its picture, {_size(pixels)}"
             raise cell_error(row.number, "masks", f"mask {i} is {_size(inside)} pixels; {expected}")
@@ -178,59 +159,9 @@ def _nth(number: int, name: str, i: int, reader: Callable[[], np.ndarray]) -> np
         raise cell_error(number, name, f"{'picture' if name == 'images' else 'mask'} {i}: {error}") from None
 
 
-def _mask(content: bytes, max_pixels: int) -> np.ndarray:
-    """Truth values (H, W) of the file of a mask."""
-    image = decode_image(content, max_pixels)
-    with Image.open(io.BytesIO(content), formats=FORMATS) as file:
-        if file.has_transparency_data and np.asarray(file.convert("RGBA"))[..., 3].min() < 255:
-            raise InputError("has transparent pixels, which are neither in nor out; expected black and white")
-    levels = np.asarray(image.convert("L"))
-    highest = int(levels.max())
-    if 1 < highest <= 127:
-        raise InputError(f"its highest grey level is {highest}; expected levels above 127 where the unit is active")
-    return levels > (127 if highest > 1 else 0)
-
-
 def _size(pixels: np.ndarray) -> str:
     return f"{pixels.shape[1]} x {pixels.shape[0]}"
 
-
-NO_FILES = UnitFiles((), (), (), ())
-
-
-def answer(row: Row, description: Description | None, files: UnitFiles, *, text: bool) -> dict[str, Any]:
-    """The answer to `row`; description: None for a unit that is never active, of which there is nothing to say.
-
-    files: what is delivered of the exemplars; text: PNG files as base64 instead of bytes.
-    """
-
-    def delivered(contents: tuple[bytes, ...]) -> list[bytes | str]:
-        return [base64.b64encode(content).decode() for content in contents] if text else list(contents)
-
-    said = {"description": "", "score": 0.0, "log_likelihood": 0.0, "pmi": 0.0, "alternatives": []}
-    if description is not None:
-        said = {
-            "description": description.text,
-            **_scores(description),
-            "alternatives": [{"text": other.text, **_scores(other)} for other in description.alternatives],
-        }
-    return {
-        "layer": row.layer,
-        "unit": row.unit,
-        "active": description is not None,
-        **said,
-        "ids": list(files.ids),
-        "activations": list(files.activations),
-        "images": delivered(files.images),
-        "masks": delivered(files.masks),
-    }
-
-
-def _scores(said: Any) -> dict[str, float]:
-    return {name: float(getattr(said, name)) for name in ("score", "log_likelihood", "pmi")}
-
-
-MAX_ROWS = 32  # units that are described at once
 
 _SCORES = {"score": DataType.double, "log_likelihood": DataType.double, "pmi": DataType.double}
 _ALTERNATIVE = Object([Property("text", DataType.string), *(Property(name, kind) for name, kind in _SCORES.items())])
@@ -270,68 +201,19 @@ class MilanExplainer(Explainer):
             + [ParamSpec("exemplars", DataType.boolean, False)]
         ),
     )
-    registered: RegisteredUnits
+    milan: Milan
 
     def load(self, directory: Path, device: torch.device) -> None:
-        self.registered = read_package(directory, device)
+        self.milan = read_package(directory, device)
 
     def explain(self, rows: pd.DataFrame, params: Mapping[str, Any]) -> pd.DataFrame:
-        units = self.registered.units
-        settings = self.registered.override({name: params.get(name) for name in _PARAMS})
+        settings = self.milan.override({name: params.get(name) for name in _PARAMS})
+        units = self.milan.units
+        assert units is not None  # a version has some
         asked = [read_row(units, number, cells) for number, cells in enumerate(rows.to_dict("records"))]
-        images, text = bool(params.get("exemplars")), in_spark()
-        answers: list[dict[str, Any]] = []
-        for batch in self._batches(asked):
-            for unit, description in zip(batch, self._describe(batch, settings), strict=True):
-                row = unit.row
-                files = units.files(row.layer, row.unit, pictures=images) if row.is_registered else NO_FILES
-                answers.append(answer(row, description, files, text=text))
-            if self.progress is not None:
-                self.progress("describing", len(answers) / len(asked))
-        return pd.DataFrame(answers)
-
-    def _batches(self, rows: Sequence[Row]) -> Iterator[list["_Unit"]]:
-        """Rows in their order, those next to each other with pictures of one shape together; decoded one batch at a
-        time, so that what is held does not grow with the request.
-        """
-        batch: list[_Unit] = []
-        shape, pixels = (), 0
-        for row in rows:
-            unit = self._unit(row)
-            new = () if unit.images is None else unit.images.shape
-            pixels += int(np.prod(new[:1] + new[2:])) if new else 0
-            if len(batch) == MAX_ROWS or (batch and pixels > MAX_PIXELS) or (new and shape and new != shape):
-                yield batch
-                batch, shape, pixels = [], (), int(np.prod(new[:1] + new[2:])) if new else 0
-            batch.append(unit)
-            shape = new or shape
-        yield batch
-
-    def _unit(self, row: Row) -> "_Unit":
-        units = self.registered.units
-        if not row.is_registered:
-            images, masks = read_exemplars(row)
-        elif not units.is_active(row.layer, row.unit):
-            return _Unit(row)
-        else:
-            exemplars = units.unit(row.layer, row.unit)
-            images, masks = exemplars.images, exemplars.masks
-        return _Unit(row, images, masks) if masks.any() else _Unit(row)
-
-    def _describe(self, batch: Sequence["_Unit"], settings: DecodingSettings) -> list[Description | None]:
-        """None for those that are never active."""
-        active = [unit for unit in batch if unit.images is not None]
-        if not active:
-            return [None] * len(batch)
-        images, masks = (np.stack([getattr(unit, name) for unit in active]) for name in ("images", "masks"))
-        said = iter(self.registered.describer.describe(images, masks, settings))
-        return [None if unit.images is None else next(said) for unit in batch]
-
-
-@dataclass(frozen=True)
-class _Unit:
-    """A row and its exemplars: uint8 images (k, 3, H, W) and masks (k, 1, H, W); None where it is never active."""
-
-    row: Row
-    images: np.ndarray | None = None
-    masks: np.ndarray | None = None
+        wanted = [
+            Unit(row.layer, row.unit, None if row.is_registered else partial(read_exemplars, row)) for row in asked
+        ]
+        form = {"exemplars": bool(params.get("exemplars")), "text": in_spark()}
+        described = self.milan.describe(wanted, settings, self.progress)
+        return pd.DataFrame([unit.answer(**form) for unit in described])

@@ -93,6 +93,31 @@ class AnnotatedUnit:
     captions: tuple[str, ...]
     network: str
 
+    @property
+    def layer(self) -> str:
+        """The unit's layer."""
+        return self.exemplars.layer
+
+    @property
+    def unit(self) -> int:
+        """The unit's number within its layer."""
+        return self.exemplars.unit
+
+    @property
+    def images(self) -> np.ndarray:
+        """The images of the exemplars, uint8 (k, 3, H, W)."""
+        return self.exemplars.images
+
+    @property
+    def masks(self) -> np.ndarray:
+        """The masks of the exemplars, uint8 (k, 1, H, W)."""
+        return self.exemplars.masks
+
+    @property
+    def annotations(self) -> tuple[str, ...]:
+        """The captions, as the published implementation calls them."""
+        return self.captions
+
 
 class AnnotatedUnits(Sequence[AnnotatedUnit]):
     """The annotated units of the networks, by layer and unit within each; item `i` is read when it is asked for.
@@ -117,6 +142,11 @@ class AnnotatedUnits(Sequence[AnnotatedUnit]):
             return [self[i] for i in range(*index.indices(len(self)))]
         network, layer, row = self._places[index]
         return network.read(layer, row)
+
+    def unit(self, index: int) -> tuple[str, int]:
+        """Layer and unit of item `index`, without its pictures."""
+        _, layer, row = self._places[index]
+        return layer.name, int(layer.units[row])
 
     @property
     def captions(self) -> list[tuple[str, ...]]:

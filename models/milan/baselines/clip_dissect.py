@@ -22,6 +22,7 @@ as there: masks only tell inactive units.
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -33,11 +34,14 @@ from conceptry.models.encoders.protocol import PackagedEncoder, encode_images, e
 from conceptry.models.errors import InputError
 from conceptry.models.manifest import read_json, write_json
 from conceptry.models.milan.describer.ranking import NOTHING, Alternative, Description
+from conceptry.models.milan.exemplars.sources import Source, open_source
+from conceptry.models.milan.settings import CLIP_DISSECT
 
 RECORD, WORDS, ENCODER = "clip_dissect.json", "words.txt", "encoder"
 FIRST, LAST = 0.998, 0.97
 LEAST = 1e-7  # added under logarithms
 MOST_WORDS = 100_000
+REFERENCE_IMAGES = 500  # by which it is known how frequent words are
 
 
 @dataclass(frozen=True)
@@ -164,3 +168,41 @@ def _embedded_words(encoder: PackagedEncoder, words: Sequence[str]) -> Tensor:
 
 def _unit_norm(z: Tensor) -> Tensor:
     return torch.nn.functional.normalize(z, dim=-1)
+
+
+def load_clip_dissect(
+    words: str | Path | Sequence[str] | None, data: str | Source, encoder: PackagedEncoder
+) -> ClipDissect:
+    """A describer over `words`, a text file of one entry a line or the entries; by default those of the emoji world.
+
+    data: a source, or the name of one, on whose first 500 images it is measured how frequent words are. Raises
+    InputError where words or data cannot be had.
+    """
+    try:
+        source: Any = open_source(data, REFERENCE_IMAGES) if isinstance(data, str) else data
+    except InputError as error:
+        raise InputError(f"{CLIP_DISSECT} asks how frequent words are in the data of the exemplars: {error}") from None
+    numbers = range(min(len(source), REFERENCE_IMAGES))
+    images = (Image.fromarray(np.ascontiguousarray(_image(source, number))) for number in numbers)
+    return build_clip_dissect(encoder, _entries(words), images)
+
+
+def _image(source: Any, number: int) -> np.ndarray:
+    """One image of a source of pictures or items, uint8 (H, W, 3)."""
+    if hasattr(source, "read_images"):
+        return source.read_images([number])[0]
+    return source.to_images(source.items([number]))[0].permute(1, 2, 0).cpu().numpy()
+
+
+def _entries(words: str | Path | Sequence[str] | None) -> tuple[str, ...]:
+    if words is None:
+        from conceptry.models.zoo.emoji_world.emoji import VOCABULARY
+
+        return VOCABULARY
+    if not isinstance(words, str | Path):
+        return tuple(words)
+    try:
+        lines = Path(words).read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{words}: cannot be read as a text of words ({type(error).__name__})") from None
+    return tuple(line.strip() for line in lines if line.strip())

@@ -9,10 +9,11 @@
 | encoder/ | the feature encoder; left out where its name finds it in the zoo |
 """
 
+import dataclasses
 import difflib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -31,6 +32,7 @@ from conceptry.models.milan.describer.features import (
     read_feature_encoder,
     read_projection,
 )
+from conceptry.models.milan.describer.inputs import exemplar_arrays
 from conceptry.models.milan.describer.language_model import LanguageModel
 from conceptry.models.milan.describer.ranking import (
     NOTHING,
@@ -42,12 +44,20 @@ from conceptry.models.milan.describer.ranking import (
     units_at_once,
 )
 from conceptry.models.milan.describer.vocabulary import Vocabulary, read_vocabulary, tokenize
-from conceptry.models.milan.settings import DecodingSettings
+from conceptry.models.milan.settings import SEARCH, DecodingSettings
 
 __all__ = ["Alternative", "Describer", "Description", "load_describer", "read_describer"]
 
 CONFIG, WORDS, ENCODER = "describer.json", "words.txt", "encoder"
 SCHEMES = ("zoo:emoji-milan", "describer:FOLDER")
+
+
+class Captions(NamedTuple):
+    """What a describer says of n units: captions in words, scores (n,) that they were chosen by, and all the rest."""
+
+    captions: tuple[str, ...]
+    scores: Tensor
+    descriptions: tuple[Description, ...]
 
 
 class Describer:
@@ -87,15 +97,54 @@ class Describer:
         """float32 (n, k, F) of images uint8 (n, k, 3, H, W) and masks (n, k, 1, H, W)."""
         return self.encoder(images, masks)
 
+    def __call__(
+        self, images_or_features: np.ndarray | Tensor, masks: np.ndarray | Tensor | None = None, **settings: Any
+    ) -> "Captions":
+        """Describe units as the original's decoder does.
+
+        Args:
+            images_or_features: images (n, k, 3, H, W), uint8 or in [0, 1], of n units; without masks, features
+                (n, k, F).
+            masks: (n, k, 1, H, W), not 0 where the unit is active.
+            **settings: fields of `DecodingSettings`, such as strategy, temperature and beam_size.
+
+        Returns:
+            Captions of the n units, with what each was chosen by.
+
+        Raises:
+            InputError: for unknown settings, values outside their range, and arrays that do not fit one another.
+
+        Example:
+            >>> import numpy as np
+            >>> from conceptry.models.milan import load_describer
+            >>> decoder = load_describer("zoo:emoji-milan")
+            >>> images, masks = np.zeros((1, 2, 3, 64, 64)), np.ones((1, 2, 1, 64, 64))
+            >>> len(decoder(images, masks, strategy="greedy").captions)
+            1
+        """
+        if unknown := sorted(settings.keys() - set(SEARCH)):
+            raise InputError(f"unknown setting {unknown[0]!r} of a describer; expected one of {', '.join(SEARCH)}")
+        chosen = dataclasses.replace(self.settings, **{n: v for n, v in settings.items() if v is not None})
+        if masks is None:
+            found = self.describe_features(torch.as_tensor(images_or_features), chosen)
+        else:
+            found = self.describe(images_or_features, masks, chosen)
+        scores = torch.tensor([description.score for description in found], dtype=torch.float64)
+        return Captions(tuple(description.text for description in found), scores, tuple(found))
+
     def describe(
-        self, images: np.ndarray, masks: np.ndarray, settings: DecodingSettings | None = None
+        self,
+        images: np.ndarray | Tensor,
+        masks: np.ndarray | Tensor,
+        settings: DecodingSettings | None = None,
     ) -> list[Description]:
         """A description of each of n units, which does not depend on the others.
 
-        images: uint8 (n, k, 3, H, W). masks: (n, k, 1, H, W), not 0 where the unit is active; a unit without such a
-        pixel gets an empty text.
+        images: (n, k, 3, H, W), uint8 or in [0, 1]. masks: (n, k, 1, H, W), not 0 where the unit is active; a unit
+        without such a pixel gets an empty text.
         """
         settings = settings or self.settings
+        images, masks = exemplar_arrays(images, masks)
         if settings.clip and self.clip is None:
             raise InputError(f"{self.name}: clip needs a dual encoder to rank by, and none was given")
         if len(images) != len(masks):

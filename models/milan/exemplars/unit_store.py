@@ -22,10 +22,11 @@ version is loaded: pictures and masks are read from the file for the units that 
 import difflib
 import hashlib
 import zlib
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from PIL import Image
@@ -51,6 +52,26 @@ class UnitFiles:
     activations: tuple[float, ...]
 
 
+def unit_files(exemplars: UnitExemplars, *, with_images: bool = True) -> UnitFiles:
+    """The exemplars of a unit as `UnitStore.files` gives them, from their arrays."""
+    ids, activations = (
+        () if values is None else tuple(values.tolist()) for values in (exemplars.ids, exemplars.activations)
+    )
+    if not with_images:
+        return UnitFiles((), (), ids, activations)
+    return UnitFiles(tuple(map(_image_file, exemplars.images)), _mask_files(exemplars.masks[:, 0]), ids, activations)
+
+
+def _image_file(pixels: np.ndarray) -> bytes:
+    """A PNG of an image, uint8 (3, H, W)."""
+    return png_bytes(Image.fromarray(np.ascontiguousarray(np.moveaxis(pixels, 0, -1))))
+
+
+def _mask_files(masks: np.ndarray) -> tuple[bytes, ...]:
+    """PNG files of masks (k, H, W), white where they are not 0."""
+    return tuple(png_bytes(Image.fromarray((mask != 0) * np.uint8(255)).convert("1")) for mask in masks)
+
+
 def write_units(layers: Mapping[str, LayerExemplars], directory: Path) -> None:
     """Write the exemplars of layers into `directory`. Equal exemplars give equal bytes."""
     images: dict[bytes, int] = {}
@@ -62,7 +83,7 @@ def write_units(layers: Mapping[str, LayerExemplars], directory: Path) -> None:
         digest = hashlib.sha256(f"{pixels.shape}".encode() + pixels.tobytes()).digest()
         if digest not in images:
             images[digest] = len(files)
-            files.append(png_bytes(Image.fromarray(np.moveaxis(pixels, 0, -1))))
+            files.append(_image_file(pixels))
         return images[digest]
 
     for number, (name, layer) in enumerate(layers.items()):
@@ -86,32 +107,49 @@ def write_units(layers: Mapping[str, LayerExemplars], directory: Path) -> None:
     write_json(directory / _LAYERS, {"layers": described})
 
 
-class NetworkUnits:
-    """The units that `write_units` wrote to a folder; may be used from several threads.
+class UnitStore(ABC):
+    """Units by layer and number, with their exemplars.
 
-    layers: their names in order; counts: number of units of each.
+    layers: their names in order; counts: number of units of each; place: what sentences call the store.
     """
 
-    def __init__(self, directory: Path) -> None:
-        described = read_json(directory / _LAYERS)["layers"]
-        self._file: Any = safe_open(str(directory / _TENSORS), framework="np")
-        self._there = set(self._file.keys())
-        self._picture_ends = self._file.get_tensor("picture_ends")
-        self._layers = {entry["name"]: self._layer(number, entry) for number, entry in enumerate(described)}
-        self.layers = tuple(self._layers)
-        self.counts = {entry["name"]: entry["units"] for entry in described}
+    layers: tuple[str, ...]
+    counts: dict[str, int]
+    place: ClassVar[str]
+
+    @abstractmethod
+    def _rows(self, layer: str) -> dict[int, int]:
+        """Row of each unit of a layer that is there, by its number."""
+
+    @abstractmethod
+    def is_active(self, layer: str, unit: int) -> bool:
+        """Whether any of the unit's masks has a pixel."""
+
+    @abstractmethod
+    def unit(self, layer: str, unit: int) -> UnitExemplars:
+        """The exemplars of a unit, decoded."""
+
+    @abstractmethod
+    def files(self, layer: str, unit: int, *, with_images: bool = True) -> UnitFiles:
+        """The exemplars of a unit, with PNG files of images and masks where `with_images`."""
 
     def numbers(self, layer: str) -> tuple[int, ...]:
         """The numbers of the units of a layer, in order. Raises InputError naming near layers for an unknown one."""
-        return tuple(self._of(layer).rows)
+        self.check_layer(layer)
+        return tuple(self._rows(layer))
 
     def check_layer(self, layer: str) -> None:
         """Raises InputError naming near layers for an unknown one."""
-        self._of(layer)
+        if layer not in self.counts:
+            near = difflib.get_close_matches(layer, self.layers, n=5, cutoff=0.4) or list(self.layers)
+            raise InputError(
+                f"there is no layer {truncated_repr(layer)} {self.place}; expected one such as {format_names(near)}"
+            )
 
     def check(self, layer: str, unit: int) -> None:
         """Raises InputError with near units where the layer has no exemplars of the unit."""
-        rows = self._of(layer).rows
+        self.check_layer(layer)
+        rows = self._rows(layer)
         if unit in rows:
             return
         if list(rows) == list(range(len(rows))):
@@ -123,38 +161,71 @@ class NetworkUnits:
             )
         raise InputError(f"layer {layer} has no unit {truncated_repr(unit)}; expected {expected}")
 
+
+class ComputedUnits(UnitStore):
+    """Units whose exemplars lie in arrays, as `compute_exemplars` returns them and `read_results` reads them."""
+
+    place = "among these exemplars"
+
+    def __init__(self, exemplars: Mapping[str, LayerExemplars]) -> None:
+        self.exemplars = dict(exemplars)
+        self.layers = tuple(self.exemplars)
+        self.counts = {name: len(layer) for name, layer in self.exemplars.items()}
+        self._numbered = {
+            name: {int(unit): row for row, unit in enumerate(layer.units)} for name, layer in self.exemplars.items()
+        }
+
+    def _rows(self, layer: str) -> dict[int, int]:
+        return self._numbered[layer]
+
     def is_active(self, layer: str, unit: int) -> bool:
-        """Whether any of the unit's masks has a pixel."""
-        found = self._of(layer)
+        return bool(np.asarray(self.exemplars[layer].masks[self._rows(layer)[unit]]).any())
+
+    def unit(self, layer: str, unit: int) -> UnitExemplars:
+        self.check(layer, unit)
+        return self.exemplars[layer].unit(unit)
+
+    def files(self, layer: str, unit: int, *, with_images: bool = True) -> UnitFiles:
+        return unit_files(self.unit(layer, unit), with_images=with_images)
+
+
+class NetworkUnits(UnitStore):
+    """The units that `write_units` wrote to a folder; may be used from several threads."""
+
+    place = "in this version"
+
+    def __init__(self, directory: Path) -> None:
+        described = read_json(directory / _LAYERS)["layers"]
+        self._file: Any = safe_open(str(directory / _TENSORS), framework="np")
+        self._there = set(self._file.keys())
+        self._picture_ends = self._file.get_tensor("picture_ends")
+        self._layers = {entry["name"]: self._layer(number, entry) for number, entry in enumerate(described)}
+        self.layers = tuple(self._layers)
+        self.counts = {entry["name"]: entry["units"] for entry in described}
+
+    def _rows(self, layer: str) -> dict[int, int]:
+        return self._layers[layer].rows
+
+    def is_active(self, layer: str, unit: int) -> bool:
+        found = self._layers[layer]
         return bool(found.active[found.rows[unit]])
 
     def unit(self, layer: str, unit: int) -> UnitExemplars:
-        """The exemplars of a unit, decoded."""
         self.check(layer, unit)
-        found, row = self._of(layer), self._of(layer).rows[unit]
+        found, row = self._layers[layer], self._layers[layer].rows[unit]
         images = np.stack([np.asarray(decode_image(content)) for content in self._pictures(found, row)])
         activations = None if found.activations is None else found.activations[row]
         masks = self._masks(found, row)[:, None]
         return UnitExemplars(layer, unit, np.moveaxis(images, -1, 1), masks, found.ids[row], activations)
 
-    def files(self, layer: str, unit: int, *, pictures: bool = True) -> UnitFiles:
-        """The exemplars of a unit, with their PNG files as they are stored where `pictures` are wanted."""
+    def files(self, layer: str, unit: int, *, with_images: bool = True) -> UnitFiles:
         self.check(layer, unit)
-        found, row = self._of(layer), self._of(layer).rows[unit]
+        found, row = self._layers[layer], self._layers[layer].rows[unit]
         ids = tuple(found.ids[row].tolist())
         activations = () if found.activations is None else tuple(found.activations[row].tolist())
-        if not pictures:
+        if not with_images:
             return UnitFiles((), (), ids, activations)
-        masks = tuple(png_bytes(Image.fromarray(mask * np.uint8(255)).convert("1")) for mask in self._masks(found, row))
-        return UnitFiles(tuple(self._pictures(found, row)), masks, ids, activations)
-
-    def _of(self, layer: str) -> "_Layer":
-        if layer not in self._layers:
-            near = difflib.get_close_matches(layer, self.layers, n=5, cutoff=0.4) or list(self.layers)
-            raise InputError(
-                f"there is no layer {truncated_repr(layer)} in this version; expected one such as {format_names(near)}"
-            )
-        return self._layers[layer]
+        return UnitFiles(tuple(self._pictures(found, row)), _mask_files(self._masks(found, row)), ids, activations)
 
     def _layer(self, number: int, entry: Mapping[str, Any]) -> "_Layer":
         def tensor(name: str) -> Any:

@@ -17,9 +17,16 @@ from conceptry.models.milan.exemplars.compute import compute_exemplars
 from conceptry.models.milan.exemplars.records import LayerExemplars, write_layer
 from conceptry.models.milan.exemplars.sources import open_source
 from conceptry.models.milan.exemplars.unit_store import NetworkUnits, write_units
-from conceptry.models.milan.method import METHOD, build, network_exemplars, out_of_its_world, units_param
-from conceptry.models.milan.network import load_network
-from conceptry.models.milan.package import read_package
+from conceptry.models.milan.method import METHOD, build
+from conceptry.models.milan.model import read_package
+from conceptry.models.milan.network import (
+    compute_network,
+    load_network,
+    out_of_its_world,
+    read_network,
+    source_of,
+)
+from conceptry.models.milan.package import units_param
 from conceptry.models.milan.settings import DecodingSettings, ExemplarSettings, ExemplarSource, MilanOptions
 from conceptry.registry import load, register
 
@@ -108,9 +115,11 @@ def test_exemplars_are_computed_or_read(describer, computed: Path, tmp_path: Pat
 
 
 def test_layers_by_default_are_the_stages(tmp_path: Path) -> None:
-    with network_exemplars(ExemplarSource(**COMPUTED, image_size=8)) as found:
-        assert list(found.layers) == ["layer1", "layer2", "layer3", "layer4"]
-        assert found.layers["layer1"].images.shape[1:] == (3, 3, 8, 8)
+    source = ExemplarSource(**COMPUTED, image_size=8)
+    network, data = load_network("zoo:scenes", "cpu"), source_of("zoo:emoji-scenes", 40)
+    found = compute_network(network, None, data, (), source.settings(), directory=tmp_path)
+    assert list(found.layers) == ["layer1", "layer2", "layer3", "layer4"]
+    assert found.layers["layer1"].images.shape[1:] == (3, 3, 8, 8)
 
 
 def test_exemplars_of_a_network_that_no_name_leads_to(computed: Path, describer, tmp_path: Path) -> None:
@@ -123,20 +132,17 @@ def test_exemplars_of_a_network_that_no_name_leads_to(computed: Path, describer,
         ({"model_sha256": "0" * 64}, ("zoo:scenes", "0" * 64)),
     ):
         (mine / "exemplars.json").write_text(json.dumps(record | change))
-        with network_exemplars(ExemplarSource(exemplars=str(mine))) as found:
-            assert (found.lineage["explained_model"], found.lineage["explained_sha256"]) == expected
-            assert found.model == expected[0]
-    with (
-        pytest.raises(InputError, match="holds exemplars of zoo:scenes, whose weights are not those of zoo:scenes"),
-        network_exemplars(ExemplarSource(exemplars=str(mine), model="zoo:scenes")),
-    ):
-        pass
+        found = read_network(mine)
+        assert (found.lineage["explained_model"], found.lineage["explained_sha256"]) == expected
+        assert found.model == expected[0]
+    with pytest.raises(InputError, match="holds exemplars of zoo:scenes, whose weights are not those of zoo:scenes"):
+        read_network(mine, "zoo:scenes")
     for name in ("palette/squares", "unnamed"):  # as the original wrote it, without a record
         folder = tmp_path / name
         write_layer(folder, colours.exemplars("first"))
-        with network_exemplars(ExemplarSource(exemplars=str(folder))) as found:
-            assert (found.model, found.data) == (folder.parent.name, folder.name)
-            assert found.lineage == {}
+        found = read_network(folder)
+        assert (found.model, found.data) == (folder.parent.name, folder.name)
+        assert found.lineage == {}
 
 
 def test_a_version_needs_no_zoo(tmp_path: Path, colour_exemplars: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -254,11 +260,8 @@ def test_bad_options_store_nothing(milan_options, options: dict, sentence: str) 
 
 def test_a_folder_above_the_exemplars_is_told_where_they_are(colour_exemplars: Path) -> None:
     for folder in (colour_exemplars.parent, colour_exemplars.parent.parent):
-        with (
-            pytest.raises(InputError, match=rf"{folder}: holds no exemplars; did you mean {colour_exemplars}\?$"),
-            network_exemplars(ExemplarSource(exemplars=str(folder))),
-        ):
-            pass
+        with pytest.raises(InputError, match=rf"{folder}: holds no exemplars; did you mean {colour_exemplars}\?$"):
+            read_network(folder)
 
 
 def test_numbers_of_units_as_ranges(tmp_path: Path) -> None:

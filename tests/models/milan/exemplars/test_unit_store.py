@@ -15,7 +15,7 @@ from conceptry.models.errors import InputError
 from conceptry.models.images import decode_image
 from conceptry.models.manifest import files_in
 from conceptry.models.milan.exemplars.records import LayerExemplars
-from conceptry.models.milan.exemplars.unit_store import NetworkUnits, write_units
+from conceptry.models.milan.exemplars.unit_store import ComputedUnits, NetworkUnits, write_units
 
 LAYERS = {layer: colours.exemplars(layer) for layer in colours.UNITS}
 
@@ -56,7 +56,24 @@ def test_files_are_the_exemplars_again(units: NetworkUnits) -> None:
         np.testing.assert_array_equal(np.moveaxis(np.asarray(decode_image(content)), -1, 0), image)
     for content, mask in zip(files.masks, expected.masks, strict=True):
         np.testing.assert_array_equal(np.asarray(decode_image(content))[..., 0], mask[0] * 255)
-    assert units.files("7", 5, pictures=False) == type(files)((), (), files.ids, files.activations)
+    assert units.files("7", 5, with_images=False) == type(files)((), (), files.ids, files.activations)
+
+
+def test_exemplars_in_arrays_are_a_store_with_the_same_answers(units: NetworkUnits) -> None:
+    computed = ComputedUnits(LAYERS)
+    assert (computed.layers, computed.counts) == (units.layers, units.counts)
+    for layer in units.layers:
+        assert computed.numbers(layer) == units.numbers(layer)
+        for unit in units.numbers(layer):
+            assert computed.is_active(layer, unit) == units.is_active(layer, unit)
+            assert computed.files(layer, unit) == units.files(layer, unit)
+            assert computed.files(layer, unit, with_images=False) == units.files(layer, unit, with_images=False)
+            np.testing.assert_array_equal(computed.unit(layer, unit).masks, units.unit(layer, unit).masks)
+    for call in (lambda: computed.check("frist", 0), lambda: computed.files("frist", 0)):
+        with pytest.raises(InputError, match="there is no layer 'frist' among these exemplars; expected one such as"):
+            call()
+    with pytest.raises(InputError, match="layer first has no unit 4; expected 0 to 3"):
+        computed.unit("first", 4)
 
 
 def test_each_picture_is_stored_once(units: NetworkUnits) -> None:

@@ -1,0 +1,16 @@
+"""The examples in the docstrings of the public names say what they give."""
+
+import doctest
+
+import pytest
+
+from conceptry.models.milan import model, original
+from conceptry.models.milan.describer import describer
+from conceptry.models.milan.exemplars import compute
+
+
+@pytest.mark.parametrize("module", [compute, describer, model, original], ids=lambda module: module.__name__)
+def test_examples(module) -> None:
+    found = doctest.testmod(module)
+    assert found.attempted > 0
+    assert found.failed == 0
