@@ -13,9 +13,11 @@ from conceptry.models.perturbation.optimizers.projected import L2Projected, Linf
 from conceptry.models.perturbation.settings import Settings
 from conceptry.models.perturbation.solvers.ascent import gradient_ascent, random_restart
 from conceptry.models.perturbation.solvers.gradient import Solution, solve
+from conceptry.models.perturbation.solvers.perturbations import AdditivePerturbation
 from conceptry.models.perturbation.tasks import counterfactual, explain_error, invert, probe
 
 __all__ = [
+    "AdditivePerturbation",
     "ClassScores",
     "Explanation",
     "L1FrankWolfe",
