@@ -19,7 +19,7 @@ from conceptry.models.images import png_bytes
 from conceptry.models.manifest import read_json, write_json
 from conceptry.models.method import Method, Package
 from conceptry.models.perturbation.class_scores import ClassScores
-from conceptry.models.perturbation.model import noise
+from conceptry.models.perturbation.question import noise
 from conceptry.models.perturbation.representation import layer_to_match
 from conceptry.models.perturbation.settings import (
     COUNTERFACTUAL,
