@@ -238,7 +238,7 @@ class Perturbations(Record):
 
     def __repr__(self) -> str:
         found = sum(int(batch.explanations[0].success.sum()) for batch in self.batches)
-        return f"{type(self).__name__}({self.scores.name}, {self.settings.mode}, {found} of {len(self)})"
+        return f"{type(self).__name__}({self.scores.name}, {self.settings.mode}, {found} of {len(self)} reached)"
 
     @property
     def title(self) -> str:
@@ -286,9 +286,11 @@ class Perturbations(Record):
         Example:
             >>> import conceptry
             >>> robust = conceptry.Perturbation("zoo:digits-16-robust").explain(None, target=[3, 7])
+            >>> robust
+            Perturbations(zoo:digits-16-robust, probe, 2 of 2 reached)
             >>> standard = conceptry.Perturbation("zoo:digits-16").explain(None, target=[3, 7])
-            >>> robust.beside(standard)
-            Comparison(Perturbations(zoo:digits-16-robust, probe, 2 of 2), Perturbations(zoo:digits-16, probe, 2 of 2))
+            >>> robust.beside(standard).titles
+            ['zoo:digits-16-robust', 'zoo:digits-16']
             >>> figure = robust.beside(standard).plot()
         """
         return Comparison((self, *others))

@@ -298,10 +298,9 @@ def _progress_of(
 
 
 def _example(scores: ClassScores, settings: Settings) -> Mapping[str, Sequence[Any]]:
-    """A request of one row in the registered mode, whose picture is noise: it needs no data set."""
+    """A request of one row in the registered mode, whose image is noise: it needs no data set."""
     model = scores.model
-    picture = noise([0], (3, *(model.size or EXAMPLE_SIZE)), settings.seed)
-    (pixels,) = np.rint(picture.numpy() * 255).astype(np.uint8)
+    (pixels,) = (noise([0], (3, *(model.size or EXAMPLE_SIZE)), settings.seed).numpy() * 255).round().astype(np.uint8)
     image = {"image": [base64.b64encode(png_bytes(Image.fromarray(np.moveaxis(pixels, 0, -1)))).decode()]}
     if settings.mode == PROBE:
         return {"target": [scores.classes[0]]} if model.size else {"target": [scores.classes[0]], **image}

@@ -231,7 +231,7 @@ def explain_module(
     tensors = [*own.parameters(), *own.buffers()]
     where = resolve_device(str(device)) if str(device) != "auto" else (tensors[0].device if tensors else "cpu")
     own, where = own.to(where), torch.device(where)
-    preparation = Scaled((channels, height, width), size is not None, mean, std)
+    preparation = Scaling((channels, height, width), size is not None, mean, std)
     digest = hashlib.sha256(b"".join(map(_bytes_of, tensors))).hexdigest()
     lineage = (("explained_model", name), ("explained_sha256", digest))
     description = Description(name, "image", lineage=lineage)

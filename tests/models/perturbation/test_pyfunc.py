@@ -15,11 +15,7 @@ from torch import nn
 
 from conceptry.models.errors import InputError
 from conceptry.models.images import png_bytes
-<<<<<<< HEAD
-from conceptry.models.perturbation.pyfunc import amplify
-=======
-from conceptry.models.perturbation.explanation import amplified
->>>>>>> 33ee7f3 (conceptry.Perturbation: a network and its settings in one object, whose explain answers as a server does; records draw several networks below one another)
+from conceptry.models.perturbation.explanation import amplify
 from conceptry.registry import load, register
 
 COLUMNS = {
