@@ -22,5 +22,10 @@ def truncated_repr(value: object, length: int = 80) -> str:
 shown = truncated_repr  # its former name
 
 
+def cell_error(row: int, column: str, error: Exception | str) -> InputError:
+    """An error that names the cell it is about; rows count from 0."""
+    return InputError(f"row {row}, column {column!r}: {error}")
+
+
 class ConvergenceWarning(UserWarning):
     """Something was returned before its duality gap reached the tolerance; the result says what."""

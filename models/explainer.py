@@ -22,6 +22,7 @@ from mlflow.pyfunc.model import PythonModel, PythonModelContext
 
 from conceptry.models.devices import resolve_device
 from conceptry.models.errors import ConceptryError, InputError
+from conceptry.models.errors import cell_error as cell_error  # readers of rows import it from here
 from conceptry.models.manifest import PACKAGE, verify
 
 logger = logging.getLogger(__name__)
@@ -86,11 +87,6 @@ class Explainer(PythonModel):
 def is_given(value: object) -> bool:
     """Whether a cell holds a value: not None, not NaN."""
     return value is not None and not (isinstance(value, float) and math.isnan(value)) and value is not pd.NA
-
-
-def cell_error(row: int, column: str, error: Exception | str) -> InputError:
-    """An error that names the cell it is about; rows count from 0."""
-    return InputError(f"row {row}, column {column!r}: {error}")
 
 
 def in_spark() -> bool:

@@ -2,7 +2,8 @@
 
 from conceptry.models.explained.hooks import evaluation_mode, untouched
 from conceptry.models.perturbation.class_scores import ClassScores
-from conceptry.models.perturbation.explanation import Explanation, PathPoint
+from conceptry.models.perturbation.explanation import Comparison, Explanation, PathPoint, Perturbations
+from conceptry.models.perturbation.model import Perturbation
 from conceptry.models.perturbation.optimizers.frank_wolfe import (
     L1FrankWolfe,
     L1qFrankWolfe,
@@ -13,10 +14,13 @@ from conceptry.models.perturbation.optimizers.projected import L2Projected, Linf
 from conceptry.models.perturbation.settings import Settings
 from conceptry.models.perturbation.solvers.ascent import gradient_ascent, random_restart
 from conceptry.models.perturbation.solvers.gradient import Solution, solve
+from conceptry.models.perturbation.solvers.perturbations import AdditivePerturbation
 from conceptry.models.perturbation.tasks import counterfactual, explain_error, invert, probe
 
 __all__ = [
+    "AdditivePerturbation",
     "ClassScores",
+    "Comparison",
     "Explanation",
     "L1FrankWolfe",
     "L1qFrankWolfe",
@@ -25,6 +29,8 @@ __all__ = [
     "LinfFrankWolfe",
     "LinfProjected",
     "PathPoint",
+    "Perturbation",
+    "Perturbations",
     "Settings",
     "Solution",
     "counterfactual",

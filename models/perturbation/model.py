@@ -1,225 +1,311 @@
-"""One batch of questions to a network: where to start from, the solver's answer, what is delivered, and its judgement.
+"""The explainer of sparse perturbations: a network, and how its images are to be changed.
 
-| symbol | meaning | shape |
+| mode | question | `explain` takes |
 |---|---|---|
-| x | start; `noise` and `grey` lie on the grid v / 255 of 8 bits that images are delivered in | (batch, C, H, W) |
-| f | what the criterion looks at: logits of the classes, or the representation of a layer | (batch, m) |
-| L | criterion: cross-entropy to a class, or the distance to a representation | (batch,) |
-
-With `max_changed` it is solved twice: over all pixels, and again over those that mattered most.
+| probe | what does a class look like to the network? | `target`; images to start from, or None |
+| counterfactual | what would have to change? | images; `target`, or away from `source` or the prediction |
+| explain_error | why was it misread? | misread images and their true classes, `target` |
+| invert | what does a layer keep of an image? | images; `source`, images to start from |
 """
 
-import dataclasses
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+import base64
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
-from torch.nn import functional
+from PIL import Image
+from torch import Tensor, nn
 
+from conceptry.models.errors import InputError, cell_error
+from conceptry.models.explained.load import load_explained
+from conceptry.models.explained.loaders.torch import explain_module
+from conceptry.models.explained.loaders.vision import adjust_images
+from conceptry.models.explained.protocol import PackagedModel
+from conceptry.models.images import png_bytes
+from conceptry.models.manifest import read_json, write_json
+from conceptry.models.method import Package, check_options, option_type
 from conceptry.models.perturbation.class_scores import ClassScores
-from conceptry.models.perturbation.explanation import Explanation
-from conceptry.models.perturbation.optimizers.frank_wolfe import (
-    L1FrankWolfe,
-    L1qFrankWolfe,
-    L2FrankWolfe,
-    LinfFrankWolfe,
-)
-from conceptry.models.perturbation.optimizers.projected import L2Projected, LinfProjected, usual_lr
-from conceptry.models.perturbation.settings import L1Q, Settings
-from conceptry.models.perturbation.solvers.ascent import better_of
-from conceptry.models.perturbation.solvers.budget import check_kept, pixel_budget, strongest_pixels
-from conceptry.models.perturbation.solvers.gradient import Solution, solve
+from conceptry.models.perturbation.explanation import Batch, Explanation, Perturbations
+from conceptry.models.perturbation.question import noise
+from conceptry.models.perturbation.representation import layer_to_match
+from conceptry.models.perturbation.rows import Row, cells_of, opened, read_row
+from conceptry.models.perturbation.settings import COUNTERFACTUAL, EXPLAIN_ERROR, INVERT, L1Q, PROBE, Settings
+from conceptry.models.perturbation.solvers.budget import check_kept, pixel_budget
+from conceptry.models.perturbation.solvers.sparsest import SLOTS
+from conceptry.models.perturbation.tasks import counterfactual, explain_error, invert, probe
 
-LEVELS = 255
+Progress = Callable[[str, float], None]
 
-
-def noise(rows: Iterable[int], shape: tuple[int, ...], seed: int) -> Tensor:
-    """Uniform noise, float32 (rows, *shape): a row's is a function of `seed` and its number alone.
-
-    So a probe is the same in any batch and whatever is asked beside it.
-    """
-    drawn = [np.random.default_rng([seed, row]).integers(LEVELS + 1, size=shape, dtype=np.uint8) for row in rows]
-    return torch.from_numpy(np.stack(drawn)).float() / LEVELS
-
-
-def grey(rows: int, shape: tuple[int, ...]) -> Tensor:
-    """The middle grey, 128 / 255, float32 (rows, *shape)."""
-    return torch.full((rows, *shape), 128 / LEVELS)
-
-
-def to_eight_bits(pixels: Tensor) -> Tensor:
-    """Pixels as a file of 8 bits gives them back: clipped to [0, 1] and rounded to v / 255."""
-    return (pixels.clamp(0, 1) * LEVELS).round() / LEVELS
-
-
-def in_ball(like: Tensor, optimizer: str, radius: float, generator: torch.Generator) -> Tensor:
-    """A perturbation to restart from, as `like`: of random direction on the l2 sphere, or uniform in the linf cube.
-
-    It is the same for all pictures, so that an answer does not depend on what else is asked.
-    """
-    shape = like.shape[1:]
-    if optimizer.startswith("linf"):
-        return ((2 * torch.rand(shape, generator=generator) - 1) * radius).to(like).expand_as(like)
-    drawn = torch.randn(shape, generator=generator)
-    return (drawn / torch.linalg.vector_norm(drawn) * radius).to(like).expand_as(like)
-
-
-OPTIMIZERS: Mapping[str, Callable[..., torch.optim.Optimizer]] = {
-    L1Q: L1qFrankWolfe,
-    "l1_frank_wolfe": L1FrankWolfe,
-    "l2_frank_wolfe": L2FrankWolfe,
-    "linf_frank_wolfe": LinfFrankWolfe,
-    "l2_projected": L2Projected,
-    "linf_projected": LinfProjected,
-}
-Progress = Callable[[float], None]
-
-
-def cross_entropy(logits: Tensor, target: Tensor) -> Tensor:
-    """Cross-entropy of each row: logits (batch, classes), target (batch,) -> (batch,)."""
-    return functional.cross_entropy(logits, target, reduction="none")
-
-
-@dataclass(frozen=True, eq=False)
-class Question:
-    """Images to change and what they are to become; all tensors on the network's device.
-
-    start: pixels (batch, C, H, W). source: the classes that they are, int64 (batch,). target: the classes wanted,
-    int64 (batch,); None: any other than the source. outputs, goal: f and what the criterion compares it with, None for
-    the logits and the class.
-    """
-
-    scores: ClassScores
-    start: Tensor
-    source: Tensor
-    target: Tensor | None
-    criterion: Callable[[Tensor, Tensor], Tensor] = cross_entropy
-    outputs: Callable[[Tensor], Tensor] | None = None
-    goal: Tensor | None = None
-
-    def take(self, rows: Tensor) -> "Question":
-        """Select some of the images, any of them any number of times."""
-        values = {name: getattr(self, name) for name in ("start", "source", "target", "goal")}
-        return dataclasses.replace(self, **{name: None if v is None else v[rows] for name, v in values.items()})
-
-    @property
-    def function(self) -> Callable[[Tensor], Tensor]:
-        return self.outputs or self.scores
-
-    @property
-    def criterion_target(self) -> Tensor:
-        """The second argument of the criterion."""
-        if self.goal is not None:
-            return self.goal
-        return self.source if self.target is None else self.target
-
-    @property
-    def entries(self) -> int:
-        """N = C H W."""
-        return self.start[0].numel()
-
-
-def perturb(question: Question, settings: Settings, *, progress: Progress | None = None) -> Explanation:
-    """Solve and judge. Raises InputError for a budget of pixels or entries that cannot be met."""
-    height, width = question.start.shape[2:]
-    k = height * width if settings.max_changed is None else pixel_budget(settings.max_changed, height, width)
-    if k == height * width:
-        return judge(question, settings, run(question, settings, progress=progress))
-    first = run(question, settings, progress=part_of(progress, 0, 1, 2))
-    support = strongest_pixels(first.delta, k)
-    return judge(question, settings, run(question, settings, support=support, progress=part_of(progress, 1, 1, 2)))
-
-
-def run(
-    question: Question,
-    settings: Settings,
-    *,
-    epsilon: Tensor | None = None,
-    q: Tensor | None = None,
-    support: Tensor | None = None,
-    progress: Progress | None = None,
-) -> Solution:
-    """The solver's answer, the best of the restarts; epsilon, q: (batch,) in place of those of the settings."""
-    radius = settings.radius(question.entries)
-    options: dict[str, Any] = {"epsilon": radius if epsilon is None else epsilon}
-    if settings.is_projected:
-        options["lr"] = settings.lr or usual_lr(radius, settings.steps)
-    elif settings.lr is not None:
-        options["lr"] = settings.lr
-    if settings.optimizer == L1Q:
-        if q is None:
-            check_kept(settings.q, question.entries)
-        options |= {"q": settings.q if q is None else q, "dq": settings.dq}
-    best: Solution | None = None
-    for k in range(settings.restarts):
-        share = part_of(progress, k, 1, settings.restarts)
-        # One for each restart: how many draws an earlier one took depends on all the pictures.
-        draws = torch.Generator().manual_seed(settings.seed + k)
-        if settings.optimizer == L1Q:
-            options["generator"] = draws
-        solution = solve(
-            model=question.function,
-            data=question.start,
-            target=question.criterion_target,
-            targeted=question.goal is not None or question.target is not None,
-            # The solver's own criterion also checks the classes.
-            criterion=None if question.criterion is cross_entropy else question.criterion,
-            optimizer=OPTIMIZERS[settings.optimizer],
-            steps=settings.steps,
-            use_best=settings.use_best,
-            pixel_range=(0.0, 1.0) if settings.clip else None,
-            support=support,
-            start=in_ball(question.start, settings.optimizer, radius, draws) if k and settings.is_projected else None,
-            confidence=settings.confidence,
-            precision=settings.precision,
-            progress=None if share is None else lambda t, steps, share=share: share(t / steps),
-            **options,
-        )
-        best = solution if best is None else better_of(best, solution, solution.targeted)
-    assert best is not None  # there is at least one run
-    return best
-
-
-def judge(
-    question: Question, settings: Settings, solution: Solution, epsilon: Tensor | None = None, q: Tensor | None = None
-) -> Explanation:
-    """The delivered pictures and their figures."""
-    delivered = to_eight_bits(solution.perturbed) if settings.clip else solution.perturbed
-    scores = question.scores
-    with torch.no_grad():
-        logits = scores(delivered)
-        outputs = logits if question.outputs is None else question.outputs(delivered)
-        loss = question.criterion(outputs, question.criterion_target)
-    before, after = scores.probabilities(question.start), scores.probabilities_of(logits)
-    reached, rows = after.argmax(1), len(delivered)
-
-    def used(value: Tensor | None, default: float) -> Tensor:
-        return torch.full((rows,), default, dtype=torch.float64) if value is None else value.double().cpu()
-
-    return Explanation(
-        start=question.start.cpu(),
-        perturbed=delivered.cpu(),
-        targets=(reached if question.target is None else question.target).cpu(),
-        sources=question.source.cpu(),
-        targeted=torch.full((rows,), question.target is not None),
-        before=before.cpu(),
-        after=after.cpu(),
-        loss=loss.double().cpu(),
-        success=(reached != question.source if question.target is None else reached == question.target).cpu(),
-        steps=solution.steps.cpu(),
-        gap=used(solution.gap, float("nan")),
-        epsilon=used(epsilon, settings.radius(question.entries)),
-        q=used(q, settings.q if settings.optimizer == L1Q else 0.0),
-        history=solution.history.double().cpu().T.contiguous(),
-        settings=settings,
+CONFIG, EXPLAINED = "config.json", "explained"
+EXAMPLE_SIZE = (224, 224)  # of an example for a network that takes any size
+MAX_ROWS = 64  # of one batch
+MAX_NUMBERS = 2**20  # pixels times channels of one batch: what a network keeps of a large picture is many times that
+# Settings that a request may change.
+PARAMS: Mapping[str, type] = {
+    name: option_type(Settings, name)
+    for name in (
+        "mode", "q", "dq", "epsilon", "steps", "max_changed", "seed", "optimizer", "lr", "confidence", "start", "layer",
+        "sparsest",
     )
+}  # fmt: skip
+_REQUIREMENTS = ("numba", "numpy", "pandas", "pillow", "safetensors", "torch")
 
 
-def part_of(progress: Progress | None, done: float, part: float, whole: float) -> Progress | None:
-    """What a part of the work reports, as the share of the whole."""
-    if progress is None:
+class Perturbation:
+    """Changes images sparsely: what a class looks like to a network, and what would change its mind.
+
+    Args:
+        model: the network, by its name ("zoo:digits-16-robust", "torchvision:resnet50@FILE", "models:/NAME/VERSION",
+            as `conceptry register perturbation --model` takes it); a torch module over images; or a `PixelModel`.
+        device: auto, cpu, cuda or cuda:INDEX. A module stays where it is for "auto".
+        outputs: "logits", "probabilities" or "auto": a module's are logits then.
+        allow_pickle: also load a named network that is stored as a pickle, which runs code from its file.
+        classes: names of the classes, in the order of the outputs.
+        size: (height, width) that the network takes, or one number for both; images of other sizes are resized. A
+            module takes images of any size where it is not given.
+        mean, std: of the channels of pixels in [0, 1], by which these are normalised. A module holds its own
+            normalisation where they are not given.
+        settings: the settings as one object, or
+        **values: each of them by its name, see `Settings`.
+
+    Raises:
+        InputError: for a network that cannot be found or is no differentiable classifier of images, and for settings
+            that are unknown or outside their range.
+
+    Example:
+        >>> import conceptry
+        >>> explainer = conceptry.Perturbation("zoo:digits-16-robust", q=0.9, steps=20)
+        >>> found = explainer.explain(None, target=[3, 7])
+        >>> [answer["after"][0]["class"] for answer in found.answers()]
+        ['3', '7']
+    """
+
+    method = "perturbation"
+
+    def __init__(
+        self,
+        model: Any = "zoo:digits-16-robust",
+        *,
+        device: str = "auto",
+        outputs: str = "auto",
+        allow_pickle: bool = False,
+        classes: Sequence[str] | None = None,
+        size: int | Sequence[int] | None = None,
+        mean: Sequence[float] | None = None,
+        std: Sequence[float] | None = None,
+        settings: Settings | None = None,
+        **values: Any,
+    ) -> None:
+        if settings is not None and values:
+            raise InputError(f"settings are given as one object, so leave {next(iter(values))} out")
+        self.settings = settings or Settings(**_checked(values, Settings.__dataclass_fields__, "setting"))
+        about: dict[str, Any] = {"classes": classes, "size": size, "mean": mean, "std": std}
+        if isinstance(model, str):
+            model = adjust_images(load_explained(model, device, outputs=outputs, allow_pickle=allow_pickle), **about)
+        elif isinstance(model, nn.Module) and not hasattr(model, "modality"):
+            model = explain_module(model, device, outputs=outputs, **about)
+        elif given := [name for name, value in about.items() if value is not None]:
+            raise InputError(f"{given[0]} is of a module or a name, and a {type(model).__name__} says what it is")
+        self.scores = ClassScores(model)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.scores.name!r}, {self.settings})"
+
+    @property
+    def model(self) -> Any:
+        """The network as a `PixelModel`."""
+        return self.scores.model
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Names of the network's classes."""
+        return self.scores.classes
+
+    def explain(
+        self,
+        images: Any = None,
+        *,
+        mode: str | None = None,
+        target: Any = None,
+        source: Any = None,
+        details: bool = False,
+        progress: Progress | None = None,
+        **params: Any,
+    ) -> Perturbations:
+        """Perturb images, or nothing at all, toward classes, away from them, or toward the representation of others.
+
+        Args:
+            images: one image or several, as PIL images, paths, bytes of files, uint8 arrays (H, W, 3) or (n, H, W, 3),
+                or pixels in [0, 1] as floating tensors (C, H, W) or (n, C, H, W); a table or dictionaries of the
+                columns image, target and source; None to probe classes from noise or grey.
+            mode: probe, counterfactual, explain_error or invert; None for that of the settings, and without images for
+                a probe.
+            target: classes by name or index, one for all images or one for each. Several for one image are one row
+                each.
+            source: the same of the classes to go away from; with invert, images to start from.
+            details: whether the answers of the record carry start, losses and path.
+            progress: told what is being done and the share that is.
+            **params: settings that are to differ from those of the explainer, the same as in a request to a server.
+
+        Returns:
+            A record with one row for each image, or for each target.
+
+        Raises:
+            InputError: naming row and column of what cannot be answered, and unknown or unacceptable params.
+        """
+        if mode is None and images is None and self.settings.mode != PROBE:
+            mode = PROBE
+        given = _checked(params, [name for name in PARAMS if name != "mode"], "param", also=("mode", "details"))
+        settings = self.override(given | {"mode": mode})
+        cells, names = cells_of(images, target, source, settings.mode)
+        rows = [read_row(self.scores, settings, number, values, opened) for number, values in enumerate(cells)]
+        batches = list(self.explain_rows(rows, settings, progress))
+        probes = [row.is_probe for row in rows]
+        return Perturbations(self.scores, settings, batches, names=names, probes=probes, details=details)
+
+    def override(self, params: Mapping[str, Any]) -> Settings:
+        """The settings with those of a request in their place; None and "" leave what there is."""
+        settings = self.settings.override(params)
+        if settings.mode == INVERT:
+            layer_to_match(self.model, settings.layer)
+        return settings
+
+    def explain_rows(
+        self, rows: Sequence[Row], settings: Settings, progress: Progress | None = None
+    ) -> Iterator[Batch]:
+        """The rows in batches of one shape, one batch after the other; what a server and `explain` share."""
+        done = 0
+        for batch in _batches(rows, settings):
+            report = _progress_of(progress, settings, done, len(batch), len(rows))
+            yield Batch(self._explain(batch, settings, report), tuple(row.number for row in batch))
+            done += len(batch)
+
+    def _explain(
+        self, batch: Sequence[Row], settings: Settings, progress: Callable[[float], None] | None
+    ) -> tuple[Explanation, ...]:
+        """The answer to a batch of rows with pictures of one shape; two for the two directions of an error."""
+        model: Any = self.model
+        images, starts = (
+            None if getattr(batch[0], name) is None else torch.cat([getattr(row, name) for row in batch])
+            for name in ("image", "start")
+        )
+        numbers = [row.number for row in batch]
+        targets, sources = [row.target for row in batch], [row.source for row in batch]
+        if settings.mode == PROBE:
+            return (probe(model, targets, settings=settings, start=starts, rows=numbers, progress=progress),)
+        assert images is not None  # every other mode has a picture, which `read_row` has seen to
+        if settings.mode == INVERT:
+            return (invert(model, images, starts, settings=settings, rows=numbers, progress=progress),)
+        if settings.mode == EXPLAIN_ERROR:
+            wrong = self._wrong_classes(batch, images)
+            return explain_error(model, images, targets, wrong, settings=settings, progress=progress)
+        return (counterfactual(model, images, targets, sources, settings=settings, progress=progress),)
+
+    def _wrong_classes(self, batch: Sequence[Row], images: Tensor) -> list[int]:
+        predicted = self.scores.probabilities(images).argmax(1).tolist()
+        wrong = [p if row.source is None else row.source for row, p in zip(batch, predicted, strict=True)]
+        for row, of in zip(batch, wrong, strict=True):
+            if row.target == of:
+                how = "which the network predicts as well" if row.source is None else "and so is the source"
+                raise cell_error(
+                    row.number,
+                    "target",
+                    f"the true class is {self.scores.classes[of]!r}, {how}: there is no error to explain; "
+                    "name the wrong class as the source",
+                )
+        return wrong
+
+    def to_package(self, directory: Path) -> Package:
+        """Write the package folder that versions hold: `config.json` (settings) and `explained/` (the network).
+
+        Args:
+            directory: an empty folder.
+
+        Returns:
+            What the registry records of it.
+
+        Raises:
+            InputError: for a network that cannot be written, and for settings that do not fit its images.
+        """
+        scores, settings = self.scores, self.settings
+        model: Any = self.model
+        if not isinstance(model, PackagedModel):
+            raise InputError(
+                f"{scores.name}: an object of the class {type(model).__name__} cannot be packaged; log its network "
+                "with mlflow.pytorch.log_model and give the name of that model, models:/NAME/VERSION"
+            )
+        network: Any = model
+        # What versions differ in most comes first: a list of them has no room for more.
+        params: dict[str, Any] = {"model": model.lineage["explained_model"]}
+        params |= dict.fromkeys(("optimizer", "q", "epsilon"))
+        params |= asdict(settings)
+        if settings.optimizer != L1Q:
+            params |= {"q": None, "dq": None}
+        if network.size is not None:
+            height, width = network.size
+            entries = network.channels * height * width
+            params["epsilon"] = float(f"{settings.radius(entries):.6g}")  # later digits are rounding
+            if settings.optimizer == L1Q and not settings.sparsest:
+                check_kept(settings.q, entries)
+            if settings.max_changed is not None:
+                pixel_budget(settings.max_changed, height, width)
+        if settings.mode == INVERT or settings.layer is not None:
+            layer_to_match(network, settings.layer)
+        model.save(directory / EXPLAINED)
+        write_json(directory / CONFIG, asdict(settings))
+        params |= {"outputs": model.form, "classes": len(scores.classes)}
+        params = {name: value for name, value in params.items() if value is not None}
+        requirements = dict.fromkeys((*_REQUIREMENTS, *model.requirements))
+        return Package(params, model.lineage, _example(scores, settings), tuple(requirements), model.notes)
+
+
+def read_settings(directory: Path) -> Settings:
+    """The settings in a package folder."""
+    return Settings(**read_json(directory / CONFIG))
+
+
+def _checked(values: Mapping[str, Any], known: Any, what: str, also: Sequence[str] = ()) -> dict[str, Any]:
+    """The values that are given. Raises InputError for unknown names and wrong types."""
+    if unknown := sorted(values.keys() - set(known)):
+        names = ", ".join((*also, *known))
+        raise InputError(f"unknown {what} {unknown[0]!r} of perturbation; expected one of {names}")
+    check_options(Settings, {name: value for name, value in values.items() if value not in (None, "")})
+    return dict(values)
+
+
+def _batches(rows: Sequence[Row], settings: Settings) -> list[list[Row]]:
+    """Rows that can be solved together: pictures of one shape, given or not, as many as a batch may hold."""
+    groups: dict[tuple, list[Row]] = {}
+    for row in rows:
+        groups.setdefault(row.kind, []).append(row)
+    batches = []
+    for group in groups.values():
+        numbers = int(np.prod(group[0].shape)) * (SLOTS if settings.sparsest else 1)
+        size = max(1, min(MAX_ROWS, MAX_NUMBERS // numbers))
+        batches += [group[i : i + size] for i in range(0, len(group), size)]
+    return batches
+
+
+def _progress_of(
+    report: Progress | None, settings: Settings, done: int, part: int, whole: int
+) -> Callable[[float], None] | None:
+    if report is None:
         return None
-    return lambda share: progress((done + share * part) / whole)
+    return lambda share: report(settings.mode.replace("_", " "), (done + share * part) / whole)
+
+
+def _example(scores: ClassScores, settings: Settings) -> Mapping[str, Sequence[Any]]:
+    """A request of one row in the registered mode, whose image is noise: it needs no data set."""
+    model = scores.model
+    (pixels,) = (noise([0], (3, *(model.size or EXAMPLE_SIZE)), settings.seed).numpy() * 255).round().astype(np.uint8)
+    image = {"image": [base64.b64encode(png_bytes(Image.fromarray(np.moveaxis(pixels, 0, -1)))).decode()]}
+    if settings.mode == PROBE:
+        return {"target": [scores.classes[0]]} if model.size else {"target": [scores.classes[0]], **image}
+    if settings.mode == COUNTERFACTUAL:
+        return {**image, "target": [scores.classes[0]]}
+    if settings.mode == EXPLAIN_ERROR:
+        return {**image, "target": [scores.classes[0]], "source": [scores.classes[1]]}
+    return image

@@ -19,14 +19,16 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from conceptry.models.harsanyi import Harsanyi
     from conceptry.models.milan import Milan
+    from conceptry.models.perturbation import Perturbation
     from conceptry.models.splice import Splice
     from conceptry.registry import load_model, log_model, save_model
 
-__all__ = ["Harsanyi", "Milan", "Splice", "load_model", "log_model", "save_model"]
+__all__ = ["Harsanyi", "Milan", "Perturbation", "Splice", "load_model", "log_model", "save_model"]
 
 _FACES = {
     "Harsanyi": "conceptry.models.harsanyi",
     "Milan": "conceptry.models.milan",
+    "Perturbation": "conceptry.models.perturbation",
     "Splice": "conceptry.models.splice",
     "load_model": "conceptry.registry",
     "log_model": "conceptry.registry",

@@ -23,8 +23,8 @@ from conceptry.evaluation.perturbation.data import load_reference
 from conceptry.evaluation.perturbation.judges import judge, to_grey
 from conceptry.models.explained.image_inputs import as_pixel_model, to_images
 from conceptry.models.explained.load import load_explained
-from conceptry.models.perturbation.model import noise
 from conceptry.models.perturbation.optimizers.frank_wolfe import L1qFrankWolfe
+from conceptry.models.perturbation.question import noise
 from conceptry.models.perturbation.settings import Settings
 from conceptry.models.perturbation.solvers.ascent import gradient_ascent
 from conceptry.models.perturbation.tasks import pixel_shape, probe

@@ -12,7 +12,7 @@ picture of that size.
 import difflib
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ from conceptry.models.errors import InputError
 from conceptry.models.explained.base import Description
 from conceptry.models.explained.checkpoints import fill
 from conceptry.models.explained.image_inputs import Preprocessing, TorchImages, preprocessing_from_json
+from conceptry.models.explained.loaders.torch import named_classes, normalisation_of, sides_of
 
 _WEIGHTS = "model.safetensors"
 _OWN = ("architecture", "num_classes", "options")
@@ -108,6 +109,52 @@ def read_vision(directory: Path, description: Description, own: dict[str, Any], 
     fill(module, load_file(directory / _WEIGHTS), description.name)
     network = Network(module, kind, preprocessing=preprocessing_from_json(own["preprocessing"]), **given)
     return _model(description, network, device)
+
+
+def adjust_images(
+    model: Any,
+    *,
+    classes: Sequence[str] | None = None,
+    size: int | Sequence[int] | None = None,
+    mean: Sequence[float] | None = None,
+    std: Sequence[float] | None = None,
+) -> Any:
+    """`model` with other names of its classes, or other preprocessing than its file or its architecture says.
+
+    Args:
+        model: an explained model.
+        classes: names of the outputs.
+        size: (height, width) that the network sees, or one number for both: the shorter side of an image is scaled to
+            it and the centre is cropped; where the two differ, an image is scaled to them.
+        mean, std: of the channels of pixels in [0, 1], by which these are normalised.
+
+    Raises:
+        InputError: for a model that brings its own.
+    """
+    given = {"classes": classes, "size": size, "mean": mean, "std": std}
+    names = [name for name, value in given.items() if value is not None]
+    if not names:
+        return model
+    if not isinstance(model, TorchImages) or (names != ["classes"] and not isinstance(model.source, Network)):
+        raise InputError(f"{model.name}: brings its own {names[-1]}; leave it out")
+    description = named_classes(model.description, classes)
+    if names == ["classes"]:
+        return TorchImages(description, model.source, model.module, model.device, model.preparation)
+    network = model.source
+    assert isinstance(network, Network)
+    preprocessing = network.preprocessing
+    if mean is not None or std is not None:
+        mean, std = normalisation_of(model.name, mean, std)
+        if len(mean) != preprocessing.channels:
+            raise InputError(
+                f"{model.name}: expected {preprocessing.channels} numbers in mean and std, got {len(mean)}"
+            )
+        preprocessing = replace(preprocessing, mean=mean, std=std)
+    if (sides := sides_of(model.name, size)) is not None:
+        preprocessing = replace(preprocessing, resize=sides[:1] if sides[0] == sides[1] else sides, crop=sides)
+    # What the note says is taken is not what is taken any more.
+    description = replace(description, notes=tuple(note for note in description.notes if "preprocessing" not in note))
+    return _model(description, replace(network, preprocessing=preprocessing), model.device)
 
 
 def imagenet_names() -> tuple[str, ...]:

@@ -1,7 +1,9 @@
 """What the optimisers of perturbations share: images as rows, options of a group, gradients that are numbers.
 
 A parameter holds a batch of perturbations: its first dimension counts the images, and each is treated by itself.
-A parameter of one dimension holds images of one entry each.
+A parameter of one dimension holds images of one entry each. `param_ndim` says it otherwise: how many of the last
+dimensions make up one image (negative: how many of the first ones count images), or None where the whole parameter is
+one image, as a perturbation is that all pictures share.
 """
 
 import inspect
@@ -22,17 +24,21 @@ _add_param_group = inspect.unwrap(Optimizer.add_param_group)
 
 
 class PerImageOptimizer(Optimizer):
-    """An optimiser whose step treats every image by itself; see FrankWolfe and Projected."""
+    """An optimiser whose step treats every image by itself; see FrankWolfe and Projected.
+
+    Its options hold `param_ndim`, see above.
+    """
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         _add_param_group(self, param_group)
         group = self.param_groups[-1]
         for parameter in group["params"]:
-            if parameter.ndim == 0 or not parameter.is_floating_point():
+            if (parameter.ndim == 0 and group["param_ndim"]) or not parameter.is_floating_point():
                 raise InputError(
                     f"a perturbation must be a tensor of real numbers with the batch as its first dimension, got "
                     f"{parameter.dtype} of shape {tuple(parameter.shape)}"
                 )
+            image_count(parameter, group["param_ndim"])
         self.check_options(group)
 
     @abstractmethod
@@ -78,7 +84,7 @@ class PerImageOptimizer(Optimizer):
         """What happens once a step, before the parameters of a group."""
 
     def _move_parameter(self, parameter: Tensor, gradient: Tensor, group: dict[str, Any]) -> None:
-        batch = len(parameter)
+        batch = image_count(parameter, group["param_ndim"])
         if gradient.is_sparse:
             raise InputError("a perturbation's gradient must be dense, got a sparse one")
         gradient = gradient.reshape(batch, -1)
@@ -99,6 +105,19 @@ class PerImageOptimizer(Optimizer):
             parameter.copy_(delta.view(parameter.shape))
 
 
+def image_count(parameter: Tensor, param_ndim: int | None) -> int:
+    """How many images a parameter holds. Raises InputError for a `param_ndim` that its dimensions do not allow."""
+    if param_ndim is None:
+        return 1
+    if not isinstance(param_ndim, int) or isinstance(param_ndim, bool) or abs(param_ndim) > parameter.ndim:
+        raise InputError(
+            f"param_ndim must be None or a whole number from {-parameter.ndim} to {parameter.ndim} for a parameter of "
+            f"shape {tuple(parameter.shape)}, got {param_ndim!r}"
+        )
+    leading = parameter.ndim - param_ndim if param_ndim >= 0 else -param_ndim
+    return math.prod(parameter.shape[:leading])
+
+
 def radius_of(group: dict[str, Any], delta: Tensor) -> Any:
     """epsilon of a group: a number, or one for each image as (batch, 1), of the type and on the device of delta."""
     epsilon = group["epsilon"]
@@ -106,10 +125,12 @@ def radius_of(group: dict[str, Any], delta: Tensor) -> Any:
 
 
 def check_above_0(group: dict[str, Any]) -> None:
-    """Check the options that every optimiser has: epsilon, which may be one for each image, and lr."""
+    """Check the options that every optimiser has: epsilon, one for all or for each image, lr and div_by_zero_eps."""
     least, wanted = torch.finfo(torch.float32).tiny, "a finite number above 0"
     check_per_image("epsilon", group["epsilon"], least, math.inf, wanted, group)
     check_number("lr", group["lr"], least, math.inf, wanted)
+    if group["div_by_zero_eps"] is not None:
+        check_number("div_by_zero_eps", group["div_by_zero_eps"], 0.0, math.inf, "a finite number of at least 0")
 
 
 def check_number(name: str, value: Any, low: float, high: float, wanted: str) -> None:
@@ -124,7 +145,7 @@ def check_per_image(name: str, value: Any, low: float, high: float, wanted: str,
     if not isinstance(value, Tensor):
         check_number(name, value, low, high, f"{wanted}, or a tensor with one for each image")
         return
-    batches = sorted({len(parameter) for parameter in group["params"]})
+    batches = sorted({image_count(parameter, group["param_ndim"]) for parameter in group["params"]})
     if value.ndim != 1 or [len(value)] != batches or value.is_complex() or value.dtype == torch.bool:
         shapes = " and ".join(f"({batch},)" for batch in batches)
         raise InputError(

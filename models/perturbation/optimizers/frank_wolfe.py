@@ -89,15 +89,27 @@ class FrankWolfe(PerImageOptimizer):
         epsilon: radius of the ball, above 0; a tensor (batch,) gives every image its own.
         lr: the step size is lr / (lr + t) in step t = 0, 1, ...; without the schedule it is lr, at most 1.
         schedule: whether the step size shrinks.
+        use_default_lr_schedule: the published name of `schedule`, which it goes before.
+        param_ndim: how many of the last dimensions make up one image, see base.py; None: all of them.
+        div_by_zero_eps: least norm that a gradient is divided by, None for the least normal number. L2FrankWolfe alone
+            divides by a norm; the others take the option as the published ones do.
 
     Raises:
         InputError: naming the option, what it must be and what it was.
     """
 
     def __init__(
-        self, params: Any, *, epsilon: float | Tensor, lr: float = 2.0, schedule: bool = True, **more: Any
+        self,
+        params: Any,
+        *,
+        epsilon: float | Tensor,
+        lr: float = 2.0,
+        schedule: bool = True,
+        use_default_lr_schedule: bool | None = None,
+        param_ndim: int | None = -1,
+        div_by_zero_eps: float | None = None,
     ) -> None:
-        super().__init__(params, {"epsilon": epsilon, "lr": lr, "schedule": schedule} | more)
+        super().__init__(params, _options(epsilon, lr, schedule, use_default_lr_schedule, param_ndim, div_by_zero_eps))
 
     def check_options(self, group: dict[str, Any]) -> None:
         check_above_0(group)
@@ -141,6 +153,25 @@ class FrankWolfe(PerImageOptimizer):
         return self.state[parameter]["gap"]
 
 
+def _options(
+    epsilon: float | Tensor,
+    lr: float,
+    schedule: bool,
+    use_default_lr_schedule: bool | None,
+    param_ndim: int | None,
+    div_by_zero_eps: float | None,
+) -> dict[str, Any]:
+    """The options of a group that all Frank-Wolfe optimisers have."""
+    schedule = schedule if use_default_lr_schedule is None else use_default_lr_schedule
+    return {
+        "epsilon": epsilon,
+        "lr": lr,
+        "schedule": schedule,
+        "param_ndim": param_ndim,
+        "div_by_zero_eps": div_by_zero_eps,
+    }
+
+
 class SparseFrankWolfe(FrankWolfe):
     """Steps that move few entries: by a kernel on the CPU, by tensors elsewhere."""
 
@@ -165,7 +196,8 @@ class L1qFrankWolfe(SparseFrankWolfe):
     than k entries of g are not 0, the step shares epsilon among these, and the bound on single entries is looser.)
 
     Args:
-        params, epsilon, lr, schedule: as FrankWolfe; epsilon is the L1 radius.
+        params, epsilon, lr, schedule, use_default_lr_schedule, param_ndim, div_by_zero_eps: as FrankWolfe; epsilon is
+            the L1 radius.
         q: fraction of the entries of the gradient that a step drops, from 0 to 1; .975 keeps 2.5 %. A tensor (batch,)
             gives every image its own.
         dq: each step draws one q for the whole batch, uniformly from [q - dq, q + dq] and clamped to [0, 1].
@@ -181,12 +213,16 @@ class L1qFrankWolfe(SparseFrankWolfe):
         dq: float = 0.0,
         lr: float = 2.0,
         schedule: bool = True,
+        use_default_lr_schedule: bool | None = None,
+        param_ndim: int | None = -1,
+        div_by_zero_eps: float | None = None,
         generator: torch.Generator | None = None,
     ) -> None:
         if generator is not None and generator.device.type != "cpu":
             raise InputError(f"generator must be on the CPU, got one on {generator.device}")
         self.generator = torch.Generator().manual_seed(0) if generator is None else generator
-        super().__init__(params, epsilon=epsilon, lr=lr, schedule=schedule, q=q, dq=dq)
+        options = _options(epsilon, lr, schedule, use_default_lr_schedule, param_ndim, div_by_zero_eps)
+        PerImageOptimizer.__init__(self, params, options | {"q": q, "dq": dq})
 
     def check_options(self, group: dict[str, Any]) -> None:
         super().check_options(group)
@@ -232,7 +268,7 @@ class L2FrankWolfe(FrankWolfe):
     """||delta||_2 <= epsilon."""
 
     def direction(self, gradient: Tensor, group: dict[str, Any]) -> Direction:
-        return l2_direction(gradient)
+        return l2_direction(gradient, group["div_by_zero_eps"])
 
 
 class LinfFrankWolfe(FrankWolfe):

@@ -38,10 +38,10 @@ def kept_entries(q: float | Tensor, entries: int) -> Kept:
     return round((1.0 - q) * entries)
 
 
-def l2_direction(gradient: Tensor) -> Direction:
-    """g / ||g||, and 0 where g is."""
+def l2_direction(gradient: Tensor, least: float | None = None) -> Direction:
+    """g / ||g||, and 0 where g is; a norm below `least` (None: the least normal number) counts as that."""
     norm = torch.linalg.vector_norm(gradient, dim=1, keepdim=True)
-    return gradient / norm.clamp_(min=torch.finfo(gradient.dtype).tiny), 1.0
+    return gradient / norm.clamp_(min=torch.finfo(gradient.dtype).tiny if least is None else least), 1.0
 
 
 def linf_direction(gradient: Tensor) -> Direction:

@@ -39,13 +39,24 @@ class Projected(PerImageOptimizer):
         params: perturbations, each with the batch as its first dimension, or groups of them with options of their own.
         epsilon: radius of the ball, above 0; a tensor (batch,) gives every image its own.
         lr: length of a step, above 0.
+        param_ndim: how many of the last dimensions make up one image, see base.py; None: all of them.
+        div_by_zero_eps: least norm that a gradient is divided by (L2), None for the least normal number.
 
     Raises:
         InputError: naming the option, what it must be and what it was.
     """
 
-    def __init__(self, params: Any, *, epsilon: float | Tensor, lr: float) -> None:
-        super().__init__(params, {"epsilon": epsilon, "lr": lr})
+    def __init__(
+        self,
+        params: Any,
+        *,
+        epsilon: float | Tensor,
+        lr: float,
+        param_ndim: int | None = -1,
+        div_by_zero_eps: float | None = None,
+    ) -> None:
+        options = {"epsilon": epsilon, "lr": lr, "param_ndim": param_ndim, "div_by_zero_eps": div_by_zero_eps}
+        super().__init__(params, options)
 
     def check_options(self, group: dict[str, Any]) -> None:
         check_above_0(group)
@@ -56,7 +67,7 @@ class L2Projected(Projected):
 
     def update(self, delta: Tensor, gradient: Tensor, group: dict[str, Any], state: dict[str, Any]) -> Tensor:
         epsilon = radius_of(group, delta)
-        delta.add_(l2_direction(gradient)[0], alpha=-group["lr"])
+        delta.add_(l2_direction(gradient, group["div_by_zero_eps"])[0], alpha=-group["lr"])
         norm = torch.linalg.vector_norm(delta, dim=1, keepdim=True)
         delta.mul_(torch.where(norm > epsilon, epsilon / (norm + _OFFSET), 1.0))
         return norm

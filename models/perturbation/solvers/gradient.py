@@ -22,17 +22,19 @@ that of the sum over the batch, so that the images do not know of each other, an
 alone: the model's parameters are never differentiated.
 """
 
+import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.optim import Optimizer
 
 from conceptry.models.errors import InputError
 from conceptry.models.explained.hooks import evaluation_mode
 from conceptry.models.perturbation.optimizers.base import PerImageOptimizer
-from conceptry.models.perturbation.solvers.problem import Problem, Start, check_problem
+from conceptry.models.perturbation.solvers.problem import Problem, Start, check_keywords, check_problem
 
 
 def is_better(old: Tensor, new: Tensor, targeted: bool) -> Tensor:
@@ -142,11 +144,13 @@ def solve(
     model: Callable[[Tensor], Any],
     data: Tensor,
     target: Any,
-    optimizer: Callable[..., torch.optim.Optimizer],
+    optimizer: Optimizer | Callable[..., Optimizer],
     steps: int,
     targeted: bool = False,
     use_best: bool = False,
     criterion: Callable[[Any, Any], Tensor] | None = None,
+    perturbation_model: Any = None,
+    reduction_fn: Callable[[Tensor], Tensor] | None = None,
     pixel_range: tuple[float, float] | None = None,
     support: Tensor | None = None,
     start: Start | None = None,
@@ -165,11 +169,19 @@ def solve(
         data: (batch, ...) pictures of a floating type.
         target: (batch,) class of each picture, a tensor or a list of integers; for a criterion of your own, whatever
             that takes.
-        optimizer: a class of this package, or anything that makes a torch optimiser of ([delta], **options).
+        optimizer: a class of this package, or anything that makes a torch optimiser of ([delta], **options); or an
+            optimiser of the parameters of a `perturbation_model` that is made already.
         steps: T, how many gradient steps.
         targeted: go towards the target (minimise the criterion), else away from it.
         use_best: return for each picture the best of all its iterates, the start included; else the last one.
         criterion: (outputs, target) -> (batch,) losses; None for the cross-entropy of logits (batch, classes).
+        perturbation_model: what is perturbed, where it is not a delta for each picture: a torch module of pictures
+            that returns perturbed ones, or a class or function that makes one of the pictures, such as
+            functools.partial(AdditivePerturbation, delta_ndim=-1) for one delta that all share. The parameters of one
+            that is made already are changed, and it keeps them. The optimisers of this package take the first
+            dimension of a parameter as the batch, so pass them param_ndim=None for a universal perturbation.
+        reduction_fn: (batch,) losses, negative ones where they are maximised -> the number whose gradient is taken;
+            None for their sum. A universal perturbation wants torch.mean.
         pixel_range: (least, most) value of a pixel: after every step delta is cut so that x + delta is inside, which
             leaves it in the ball. None for no limit, as published.
         support: boolean, broadcastable to the pictures: where delta may be other than 0. L1q keeps the k of the whole
@@ -194,18 +206,23 @@ def solve(
     Raises:
         InputError: naming the argument, what it must be and what it was.
     """
+    check_keywords("solve", inspect.signature(solve).parameters, optimizer, options)
     with torch.inference_mode(False), torch.enable_grad():
         problem = check_problem(
             model=model, data=data, target=target, optimizer=optimizer, steps=steps, criterion=criterion,
             pixel_range=pixel_range, support=support, start=start, seed=seed, confidence=confidence,
-            precision=precision, compile=compile,
+            precision=precision, compile=compile, perturbation_model=perturbation_model, reduction_fn=reduction_fn,
+            options=options,
         )  # fmt: skip
         with evaluation_mode(model):
             best, history, gaps = _descend(problem, optimizer, steps, targeted, use_best, progress, options)
-    delta, losses, taken = best
+    iterate, losses, taken = best
     gap = None if gaps is None else _last_gap(gaps, taken)
-    _check_finite(delta, gap, taken)
-    perturbed = problem.data + delta
+    _check_finite(iterate, gap, taken)
+    if problem.perturbation is not None:
+        perturbed, delta = iterate, iterate - problem.data
+    else:
+        perturbed, delta = problem.data + iterate, iterate
     if pixel_range is not None:
         perturbed.clamp_(*pixel_range)
     return Solution(perturbed, delta, losses, taken, gap, history, targeted, pixel_range, confidence, precision)
@@ -213,46 +230,57 @@ def solve(
 
 def _descend(
     problem: Problem,
-    optimizer: Callable[..., torch.optim.Optimizer],
+    optimizer: Optimizer | Callable[..., Optimizer],
     steps: int,
     targeted: bool,
     use_best: bool,
     progress: Callable[[int, int], None] | None,
     options: dict[str, Any],
 ) -> tuple[tuple[Tensor, Tensor, Tensor], Tensor, list[Tensor] | None]:
-    """(delta, losses and steps of what is returned; history; gaps, one a step, or None where there are none)."""
-    delta = problem.start.requires_grad_()
-    mover = optimizer([delta], **options)
+    """(Iterates, losses and steps of what is returned; history; gaps, one a step, or None where there are none).
+
+    The iterates are deltas, or the pictures that a perturbation model made.
+    """
+    parameters, delta = problem.parameters, problem.start
+    mover = optimizer if isinstance(optimizer, Optimizer) else optimizer(parameters, **options)
     move = mover.move if isinstance(mover, PerImageOptimizer) else mover.step
-    gap_of = getattr(mover, "gap", None)
+    gap_of = getattr(mover, "gap", None) if problem.perturbation is None else None
     scale = _HALF_SCALE if problem.precision == "float16" else 1.0
     tracker = IterateTracker(problem, targeted, use_best)
     gaps: list[Tensor] | None = None if gap_of is None else []
+    iterate = delta
     for t in range(steps + 1):
         with torch.set_grad_enabled(t < steps):
-            outputs = problem.outputs(delta)
+            perturbed = problem.perturbed()
+            if t == 0:
+                problem.check_perturbed(perturbed)
+            outputs = problem.outputs(perturbed)
             if t == 0:
                 problem.check_outputs(outputs)
             losses = problem.losses(outputs)
             if t == 0:
                 problem.check_losses(losses)
-        if tracker.update(t, delta, outputs, losses.detach()) or t == steps:
+        iterate = delta if problem.perturbation is None else perturbed.detach()
+        if tracker.update(t, iterate, outputs, losses.detach()) or t == steps:
             break
-        (gradient,) = torch.autograd.grad(losses, delta, torch.full_like(losses, scale if targeted else -scale))
-        del outputs, losses  # the graph, before the next one is built
-        if scale != 1.0:
-            gradient = gradient / scale
-        delta.grad = gradient if problem.support is None else gradient * problem.support
+        gradients = problem.gradients(losses, parameters, 1.0 if targeted else -1.0, scale)
+        del perturbed, outputs, losses  # the graph, before the next one is built
+        for parameter, gradient in zip(parameters, gradients, strict=True):
+            parameter.grad = gradient
         move()
-        delta.grad = gradient = None
+        for parameter in parameters:
+            parameter.grad = None
+        gradients = gradient = None
         if gap_of is not None and gaps is not None:
             gaps.append(gap_of(delta))
+            if gaps[-1].shape != (len(problem.data),):  # param_ndim takes other things than pictures for images
+                gap_of = gaps = None
         if problem.bounds is not None:
             with torch.no_grad():
                 torch.clamp(delta, *problem.bounds, out=delta)
         if progress is not None:
             progress(t + 1, steps)
-    return tracker.result(delta), tracker.history(steps), gaps
+    return tracker.result(iterate), tracker.history(steps), gaps
 
 
 def _last_gap(gaps: list[Tensor], steps: Tensor) -> Tensor:

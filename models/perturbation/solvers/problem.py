@@ -1,23 +1,32 @@
 """A problem for the solver: images, targets, model and criterion, checked once before the first step."""
 
+import difflib
+import inspect
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional
+from torch.optim import Optimizer
 
 from conceptry.models.errors import InputError
+from conceptry.models.perturbation.solvers.perturbations import PerturbationModel
 
 Start = Tensor | Callable[[torch.Generator], Tensor]
+Reduction = Callable[[Tensor], Tensor]
 PRECISIONS = {"float32": None, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
 @dataclass(frozen=True, eq=False)
 class Problem:
-    """Checked arguments of `gradient.solve`."""
+    """Checked arguments of `gradient.solve`.
+
+    start: delta before the first step, a leaf; it is what moves, unless there is a `perturbation` of another form.
+    """
 
     model: Callable[[Tensor], Any]
     data: Tensor
@@ -28,14 +37,27 @@ class Problem:
     start: Tensor
     confidence: float | None
     precision: str
+    perturbation: PerturbationModel | None = None
+    reduction: Reduction | None = None
 
-    def outputs(self, delta: Tensor) -> Any:
-        """The model's outputs at x + delta; those of a lower precision in that of the pictures."""
+    @property
+    def parameters(self) -> list[Tensor]:
+        """What the optimiser moves."""
+        if self.perturbation is None:
+            return [self.start]
+        return [parameter for parameter in self.perturbation.parameters() if parameter.requires_grad]
+
+    def perturbed(self) -> Tensor:
+        """The pictures as the parameters have them now, differentiable in these."""
+        return self.data + self.start if self.perturbation is None else self.perturbation(self.data)
+
+    def outputs(self, perturbed: Tensor) -> Any:
+        """The model's outputs; those of a lower precision in that of the pictures."""
         lower = PRECISIONS[self.precision]
         if lower is None:
-            return self.model(self.data + delta)
+            return self.model(perturbed)
         with torch.autocast(self.data.device.type, dtype=lower):
-            outputs = self.model(self.data + delta)
+            outputs = self.model(perturbed)
         return outputs.to(self.data.dtype) if isinstance(outputs, Tensor) else outputs
 
     def losses(self, outputs: Any) -> Tensor:
@@ -43,6 +65,27 @@ class Problem:
         if self.criterion is None:
             return functional.cross_entropy(outputs, self.target, reduction="none")
         return self.criterion(outputs, self.target)
+
+    def gradients(self, losses: Tensor, parameters: list[Tensor], sign: float, scale: float) -> list[Tensor | None]:
+        """The gradient of scale times the reduced losses in each parameter, divided by scale; sign: 1 to minimise."""
+        if self.reduction is None:
+            value, weight = losses, torch.full_like(losses, sign * scale)
+        else:
+            value = self.reduction(sign * losses)
+            if not isinstance(value, Tensor) or value.ndim:
+                got = f"shape {tuple(value.shape)}" if isinstance(value, Tensor) else f"a {type(value).__name__}"
+                raise InputError(f"reduction_fn must return one number for all losses, got {got}")
+            weight = torch.full_like(value, scale)
+        found = torch.autograd.grad(value, parameters, weight, allow_unused=self.perturbation is not None)
+        if scale != 1.0:
+            found = [None if gradient is None else gradient / scale for gradient in found]
+        return [g if g is None or self.support is None else g * self.support for g in found]
+
+    def check_perturbed(self, perturbed: Any) -> None:
+        """Raise InputError for a perturbation model that makes something else than pictures of the same shape."""
+        if not isinstance(perturbed, Tensor) or perturbed.shape != self.data.shape:
+            got = tuple(perturbed.shape) if isinstance(perturbed, Tensor) else f"a {type(perturbed).__name__}"
+            raise InputError(f"perturbation_model must return the pictures' shape {tuple(self.data.shape)}, got {got}")
 
     def check_outputs(self, outputs: Any) -> None:
         """Raise InputError for outputs that the criterion or the confidence cannot be taken of."""
@@ -89,6 +132,9 @@ def check_problem(
     confidence: float | None,
     precision: str,
     compile: bool,
+    perturbation_model: Any = None,
+    reduction_fn: Reduction | None = None,
+    options: Mapping[str, Any] | None = None,
 ) -> Problem:
     """Check the arguments of `gradient.solve`, which documents them."""
     if not callable(model):
@@ -99,11 +145,10 @@ def check_problem(
     data = data.clone() if data.is_inference() else data.detach()
     if not bool(data.isfinite().all()):
         raise InputError("data must be finite, got NaN or infinity")
-    if isinstance(optimizer, torch.optim.Optimizer) or not callable(optimizer):
-        raise InputError(
-            f"optimizer must be a class, or a function that makes an optimiser of ([delta], **options), got "
-            f"{type(optimizer).__name__}"
-        )
+    perturbation = _checked_perturbation(perturbation_model, data, pixel_range, support, start)
+    _check_optimizer(optimizer, perturbation is not None and perturbation is perturbation_model, options or {})
+    if reduction_fn is not None and not callable(reduction_fn):
+        raise InputError(f"reduction_fn must be a function of (batch,) losses, got a {type(reduction_fn).__name__}")
     if not isinstance(steps, int) or isinstance(steps, bool) or steps < 0:
         raise InputError(f"steps must be a whole number of at least 0, got {steps!r}")
     if precision not in PRECISIONS:
@@ -120,7 +165,100 @@ def check_problem(
         torch.clamp(delta, *bounds, out=delta)
     if compile:
         model = torch.compile(model)
-    return Problem(model, data, target, criterion, bounds, support, delta, confidence, precision)
+    delta.requires_grad_(perturbation is None)
+    return Problem(
+        model, data, target, criterion, bounds, support, delta, confidence, precision, perturbation, reduction_fn
+    )
+
+
+def check_keywords(call: str, known: Iterable[str], optimizer: Any, options: Mapping[str, Any]) -> None:
+    """Raise InputError for an option that neither the function `call`, of arguments `known`, nor the optimiser has.
+
+    Says nothing of an optimiser that takes any option or is made already.
+    """
+    taken = None if isinstance(optimizer, Optimizer) else _option_names(optimizer, options.get("InnerOpt"))
+    if taken is None:
+        return
+    names = [*dict.fromkeys([*known, *taken])]
+    for name in options:
+        if name not in names:
+            near = difflib.get_close_matches(name, names, n=3, cutoff=0.6) or sorted(names)
+            raise InputError(
+                f"{call} has no argument {name!r}, and {_name_of(optimizer)} no such option; expected one such as "
+                f"{', '.join(near)}"
+            )
+
+
+def _option_names(optimizer: Any, inner: Any = None) -> list[str] | None:
+    """The keywords that an optimiser takes after its parameters, those of its inner one included; None for any."""
+    make = optimizer
+    if isinstance(optimizer, partial):
+        make, inner = optimizer.func, inner or optimizer.keywords.get("InnerOpt")
+    names: list[str] = []
+    for part in make.__mro__ if isinstance(make, type) else [make]:
+        if part is Optimizer and inner is None:  # some class before it takes any keyword
+            return None
+        if isinstance(part, type) and "__init__" not in part.__dict__:
+            continue
+        try:
+            parameters = inspect.signature(part.__init__ if isinstance(part, type) else part).parameters
+        except (TypeError, ValueError):  # of a compiled function
+            return None
+        names += [name for name, p in parameters.items() if p.kind in (p.KEYWORD_ONLY, p.POSITIONAL_OR_KEYWORD)]
+        if "InnerOpt" in parameters:
+            inner = inner or parameters["InnerOpt"].default
+        if not any(p.kind == p.VAR_KEYWORD for p in parameters.values()):
+            more = [] if inner is None else _option_names(inner)
+            return None if more is None else [name for name in (*names, *more) if name not in ("self", "params")]
+    return None
+
+
+def _name_of(optimizer: Any) -> str:
+    make = optimizer.func if isinstance(optimizer, partial) else optimizer
+    return getattr(make, "__name__", type(make).__name__)
+
+
+def _check_optimizer(optimizer: Any, shared: bool, options: Mapping[str, Any]) -> None:
+    """shared: the perturbation model is the user's own object, so that an optimiser may have its parameters already."""
+    if not isinstance(optimizer, Optimizer):
+        if not callable(optimizer):
+            raise InputError(
+                f"optimizer must be a class, or a function that makes an optimiser of ([delta], **options), got "
+                f"{type(optimizer).__name__}"
+            )
+        return
+    if not shared:
+        raise InputError(
+            f"optimizer must be a class, or a function that makes an optimiser of ([delta], **options), got "
+            f"{type(optimizer).__name__} made already; that needs a perturbation_model made already, whose parameters "
+            "it moves"
+        )
+    if options:
+        raise InputError(
+            f"{next(iter(options))} is an option of an optimiser to be made, and {type(optimizer).__name__} is made "
+            "already; leave it out"
+        )
+
+
+def _checked_perturbation(
+    perturbation_model: Any, data: Tensor, pixel_range: Any, support: Any, start: Any
+) -> PerturbationModel | None:
+    """The perturbation model, made from the pictures where it is a class or a function."""
+    if perturbation_model is None:
+        return None
+    for name, value in (("pixel_range", pixel_range), ("support", support), ("start", start)):
+        if value is not None:
+            raise InputError(f"{name} is of a delta for each picture, and perturbation_model has parameters of its own")
+    made = perturbation_model
+    if isinstance(made, type) or (callable(made) and not hasattr(made, "parameters")):
+        made = made(data)
+    if not isinstance(made, PerturbationModel):
+        raise InputError(
+            f"perturbation_model must be a torch module of pictures, or make one of them, got {type(made).__name__}"
+        )
+    if not any(parameter.requires_grad for parameter in made.parameters()):
+        raise InputError("perturbation_model has no parameter that asks for a gradient")
+    return made
 
 
 def _checked_target(target: Any, data: Tensor, classes: bool) -> Any:

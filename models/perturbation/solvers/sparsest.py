@@ -25,7 +25,7 @@ import torch
 from torch import Tensor
 
 from conceptry.models.perturbation.explanation import Explanation, PathPoint, changed_pixels, join, take
-from conceptry.models.perturbation.model import Progress, Question, judge, part_of, run
+from conceptry.models.perturbation.question import Progress, Question, judge, part_of, run
 from conceptry.models.perturbation.settings import Settings
 from conceptry.models.perturbation.solvers.budget import strongest_pixels
 

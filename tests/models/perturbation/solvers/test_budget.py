@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from conceptry.models.errors import InputError
-from conceptry.models.perturbation.model import grey, in_ball, noise, to_eight_bits
+from conceptry.models.perturbation.question import grey, in_ball, noise, to_eight_bits
 from conceptry.models.perturbation.solvers.budget import check_kept, pixel_budget, strongest_pixels
 
 
