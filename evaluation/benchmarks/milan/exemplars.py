@@ -120,7 +120,7 @@ class Noise:
     def __len__(self) -> int:
         return self._size
 
-    def pictures(self, indices: Sequence[int]) -> list[np.ndarray]:
+    def read_images(self, indices: Sequence[int]) -> list[np.ndarray]:
         coarse = [np.random.default_rng(i).integers(0, 256, (8, 8, 3)).astype(np.uint8) for i in indices]
         return [picture.repeat(8, axis=0).repeat(8, axis=1) for picture in coarse]
 
