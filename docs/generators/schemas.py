@@ -71,7 +71,7 @@ def _columns(title: str, anchor: str, specs: Sequence[ColSpec], meanings: Mappin
     yield "|---|---|---|" if meanings else "|---|---|"
     for spec in specs:
         line = f"| `{spec.name}` | `{type_name(spec.type)}` |"
-        yield f"{line} {cell(meanings[spec.name])} |" if meanings else line
+        yield f"{line} {cell(meanings[str(spec.name)])} |" if meanings else line
 
 
 def _schemas(explainer: Any, module: Any) -> tuple[Sequence[ColSpec], Sequence[ColSpec], Sequence[ParamSpec]]:
