@@ -1,4 +1,4 @@
-"""Descriptions of units as data: what `Milan.explain` returns, and the rows that a served version answers (`pyfunc`)."""
+"""Descriptions of units as data: what `Milan.explain` returns, and the rows of a served version (see `pyfunc`)."""
 
 import base64
 from collections.abc import Iterator, Sequence
