@@ -5,9 +5,23 @@
 | a unit of the registered network | `layer`: its name; `unit`: its number |
 | any other unit | `images`: list of images, the strongest first; `masks`: of their masks, of the same size |
 
-Images are contents of files, or base64; what a mask says is in `decode_mask`. All columns are typed "any": with other
-types MLflow itself would refuse a null, in sentences that name no row. The table in `record` lists what the answer has
-for each row. Cells are checked one by one; images are decoded when it is the row's turn.
+Images are bytes of a file, or base64. A mask is an image as large as its exemplar: grey levels above 127 are in; of a
+mask of the levels 0 and 1 only, as arrays of truth values are often saved, the ones. Levels of which none is above 127
+say neither, and are refused. A row is checked cell by cell, and an error names the row and the column. All columns are
+typed "any": with other types MLflow itself would refuse a null, in sentences that name no row. The answer has for each
+row
+
+| column | what |
+|---|---|
+| layer, unit | as asked; "" and -1 where images were given |
+| active | false of a unit whose masks are all empty: it is not described, its text is "" and its scores are 0 |
+| description | the text |
+| score | what ranked it, by the strategy: see `settings` |
+| log_likelihood | log p(description given exemplars) |
+| pmi | log_likelihood less log p_LM(description) |
+| alternatives | the next best ones, list of {text, score, log_likelihood, pmi} |
+| ids, activations | of a unit of the network: positions of its exemplars in their data, and its maximum on each |
+| images, masks | with `exemplars`, of a unit of the network: PNG files; else empty |
 
 Images are bytes in this process; the server makes base64 of them, and so does this in a task of Spark, whose structs
 MLflow gives no bytes. They can be handed in again as they come out.

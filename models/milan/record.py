@@ -1,17 +1,4 @@
-"""Descriptions of units as data: what `Milan.explain` returns, and each row that a served version answers.
-
-| field of an answer | what |
-|---|---|
-| layer, unit | as asked; "" and -1 where images were given |
-| active | false of a unit whose masks are all empty: it is not described, its text is "" and its scores are 0 |
-| description | the text |
-| score | what ranked it, by the strategy: see `settings` |
-| log_likelihood | log p(description given exemplars) |
-| pmi | log_likelihood less log p_LM(description) |
-| alternatives | the next best ones, list of {text, score, log_likelihood, pmi} |
-| ids, activations | of a unit of the network: positions of its exemplars in their data, and its maximum on each |
-| images, masks | with `exemplars`, of a unit of the network: PNG files; else empty |
-"""
+"""Descriptions of units as data: what `Milan.explain` returns, and the rows of a served version (see `pyfunc`)."""
 
 import base64
 from collections.abc import Iterator, Sequence
@@ -69,7 +56,7 @@ class UnitDescription:
         return source if isinstance(source, UnitExemplars) else source.unit(self.layer, self.unit)
 
     def answer(self, *, exemplars: bool, text: bool) -> dict[str, Any]:
-        """The row that a served version answers, see the table above.
+        """The row that a served version answers, see `pyfunc`.
 
         Args:
             exemplars: whether PNG files of the images and masks of a unit of the network are part of it.
