@@ -46,8 +46,13 @@ def _pages(nav: Any) -> Iterator[str]:
 
 # In the order in which a reader follows them: later commands build on what earlier ones have left.
 SITE = tuple(_pages(yaml.safe_load((ROOT / "mkdocs.yml").read_text(encoding="utf-8"))["nav"]))
-# The pages that are not here are made when the site is built, of what the code says.
-PAGES = {page: (ROOT / page).read_text(encoding="utf-8") for page in ("README.md", *SITE) if (ROOT / page).is_file()}
+# The pages that are not here are made when the site is built, of what the code says. Those on coming from an original
+# have a test of their own, `test_coming_from`: their blocks build on each other.
+PAGES = {
+    page: (ROOT / page).read_text(encoding="utf-8")
+    for page in ("README.md", *SITE)
+    if (ROOT / page).is_file() and not page.startswith("docs/coming-from/")
+}
 SHOWN = [
     Block(page, language, text)
     for page, content in PAGES.items()
