@@ -1,15 +1,14 @@
 """What the methods ask of an encoder.
 
 A user's own object needs only the two methods of `DualEncoder`, and then works with the library (`Splice`,
-`build_dictionary`) alone: registration takes the name of an encoder, and `load_encoder` makes a `PackagedEncoder` of
-it, which can also prepare pictures, be written to a folder and be read back. An object of another class cannot be
-registered.
+`build_dictionary`). A version carries its encoder, so that needs a `PackagedEncoder`, which can also prepare pictures
+and be written to a folder: `load_encoder` makes one of a name, `wrap_open_clip` one of an open_clip model.
 """
 
 from collections.abc import Iterable, Sequence
 from itertools import islice
 from pathlib import Path
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from PIL import Image
@@ -24,8 +23,8 @@ class DualEncoder(Protocol):
         """Preprocessed images (n, 3, height, width) to embeddings (n, d)."""
         ...
 
-    def encode_text(self, texts: Sequence[str], /) -> Tensor:
-        """n texts to embeddings (n, d)."""
+    def encode_text(self, texts: Any, /) -> Tensor:
+        """n texts, or what else the encoder takes for them such as tokens, to embeddings (n, d)."""
         ...
 
 
@@ -34,8 +33,12 @@ class PackagedEncoder(DualEncoder, Protocol):
     """A dual encoder that conceptry can put into a version."""
 
     name: str
-    device: torch.device
     runtime: str
+
+    @property
+    def device(self) -> torch.device:
+        """Where its networks live."""
+        ...
 
     def preprocess(self, image: Image.Image) -> Tensor:
         """One RGB picture to pixels (3, height, width), float32."""
