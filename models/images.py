@@ -57,7 +57,7 @@ def decode_image(data: bytes, max_pixels: int = MAX_PIXELS, upright: bool = True
             raise InputError(f"the picture has {width} x {height} pixels; at most {max_pixels:,} are accepted")
         image.seek(0)
         image.load()
-        return _to_rgb(ImageOps.exif_transpose(image) if upright else image)
+        return to_rgb(image, upright)
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         raise InputError(f"the picture has too many pixels; at most {max_pixels:,} are accepted") from None
     except UnidentifiedImageError:
@@ -110,7 +110,9 @@ def example_picture() -> str:
     return base64.b64encode(png_bytes(image)).decode()
 
 
-def _to_rgb(image: Image.Image) -> Image.Image:
+def to_rgb(image: Image.Image, upright: bool = True) -> Image.Image:
+    """RGB image of one in any mode, as `decode_image` describes it; turned by its EXIF orientation if `upright`."""
+    image = ImageOps.exif_transpose(image) if upright else image
     if image.mode in ("I;16", "I;16B", "I;16L", "I;16N", "I", "F"):
         grey = _float_to_grey(image) if image.mode == "F" else _sixteen_bits_to_grey(image)
         return Image.fromarray(grey).convert("RGB")

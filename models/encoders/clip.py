@@ -124,7 +124,9 @@ def wrap_open_clip(model: nn.Module, architecture: str, name: str | None = None)
     architecture = architecture.replace("/", "-")
     config = _architecture_config(architecture)
     if not isinstance(model, (open_clip.CLIP, open_clip.CustomTextCLIP)):
-        raise InputError(f"expected a model of open_clip, as open_clip.create_model makes it, got {type(model).__name__}")
+        raise InputError(
+            f"expected a model of open_clip, as open_clip.create_model makes it, got {type(model).__name__}"
+        )
     with torch.device("meta"):  # shapes alone: no weights are made up
         reference = type(model)(**{key: value for key, value in config.items() if key != "custom_text"})
     expected = {key: value.shape for key, value in reference.state_dict().items()}

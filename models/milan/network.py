@@ -118,7 +118,9 @@ class ImageTower:
 
 def load_network(name: str, device: str | torch.device = "auto") -> PixelModel:
     """The network over pictures called `name`: any that `load_explained` knows, or the image half of an encoder,
-    `zoo:emoji-clip`, `open_clip:...` or `clip:...`. Raises InputError for unknown names and for models of anything else.
+    `zoo:emoji-clip`, `open_clip:...` or `clip:...`.
+
+    Raises InputError for unknown names and for models of anything else.
     """
     from conceptry.models.shipped import shipped_names
 

@@ -3,7 +3,7 @@
 import hashlib
 from pathlib import Path
 
-from conceptry.models.splice.method import _encoder_digest
+from conceptry.models.splice.package import _encoder_digest
 
 
 def test_the_encoder_digest_covers_every_weight_file_and_nothing_else(tmp_path: Path) -> None:
