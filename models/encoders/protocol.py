@@ -14,6 +14,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from conceptry.models.errors import InputError
+
 
 @runtime_checkable
 class DualEncoder(Protocol):
@@ -47,6 +49,16 @@ class PackagedEncoder(DualEncoder, Protocol):
     def save(self, directory: Path) -> None:
         """Write all that `read_encoder` needs: configuration, tokeniser and weights; no pickle."""
         ...
+
+
+def takes_texts(encoder: Any) -> Any:
+    """The encoder. Raises InputError for a bare model of open_clip, which takes tokens."""
+    if type(encoder).__module__.startswith("open_clip."):
+        raise InputError(
+            "a bare open_clip model takes tokens, not texts; give tokens, or wrap it by "
+            "conceptry.models.encoders.wrap_open_clip(model, architecture)"
+        )
+    return encoder
 
 
 def encode_texts(encoder: DualEncoder, texts: Sequence[str], batch_size: int = 256) -> Tensor:

@@ -34,7 +34,7 @@ class Explanation(Record):
     embedding: Tensor
     recomposed: Tensor
     cosine: Tensor
-    vocabulary: Sequence[str]
+    vocabulary: list[str]
     inputs: Sequence[Input] = ()
     top_k: int | None = None
     return_embedding: bool = False

@@ -23,13 +23,14 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from conceptry.models.encoders.protocol import encode_images, encode_texts
+from conceptry.models.encoders.protocol import encode_images, encode_texts, takes_texts
 from conceptry.models.errors import InputError
 from conceptry.models.images import SUFFIXES, decode_image, image_bytes, open_image, to_rgb
 
 Kind = Literal["image", "pixels", "text", "tokens", "embedding"]
 Modality = Literal["image", "text"]
 MODALITIES: Mapping[Kind, Modality] = {"image": "image", "pixels": "image", "text": "text", "tokens": "text"}
+Part = tuple[Kind, Any]
 BATCH = 64
 _NOT_NUMBERS = {str, bytes, bool, np.bool_, np.str_, np.bytes_}  # numpy would convert them
 
@@ -102,7 +103,7 @@ def _are_numbers(values: Sequence[Any]) -> bool:
     return bool(values) and all(isinstance(value, Real) and not isinstance(value, bool) for value in values)
 
 
-def _parts(item: Any) -> Iterator[tuple[Kind, Any]]:
+def _parts(item: Any) -> Iterator[Part]:
     if isinstance(item, str):
         yield ("image", Path(item)) if is_image_file(item) else ("text", item)
     elif isinstance(item, (Image.Image, Path, bytes)):
@@ -119,19 +120,21 @@ def _parts(item: Any) -> Iterator[tuple[Kind, Any]]:
         )
 
 
-def _parts_of_array(array: np.ndarray) -> Iterator[tuple[Kind, Any]]:
+def _parts_of_array(array: np.ndarray) -> Iterator[Part]:
     if array.dtype == np.uint8 and array.ndim > 1:
         single = array.ndim == 2 or (array.ndim == 3 and array.shape[-1] in (3, 4))
         if not single and not (array.ndim == 4 and array.shape[-1] in (3, 4)):
             raise InputError(f"a uint8 image has the shape (height, width) or (height, width, 3), got {array.shape}")
-        yield from (("image", one) for one in ([array] if single else array))
+        for one in [array] if single else array:
+            yield "image", one
     elif array.ndim in (1, 2):
-        yield from (("embedding", one) for one in ([array] if array.ndim == 1 else array))
+        for one in [array] if array.ndim == 1 else array:
+            yield "embedding", one
     else:
         raise InputError(f"an array is an embedding (d,), several (n, d), or a uint8 image, got shape {array.shape}")
 
 
-def _parts_of_tensor(tensor: Tensor) -> Iterator[tuple[Kind, Any]]:
+def _parts_of_tensor(tensor: Tensor) -> Iterator[Part]:
     image = tensor.ndim in (3, 4) and tensor.shape[-3] == 3
     if tensor.dtype == torch.uint8 and image:
         yield from _parts_of_array(tensor.movedim(-3, -1).contiguous().cpu().numpy())
@@ -146,7 +149,8 @@ def _parts_of_tensor(tensor: Tensor) -> Iterator[tuple[Kind, Any]]:
             "a tensor is an embedding (d,), pixels or a uint8 image (3, height, width), or tokens (context,), "
             f"got {str(tensor.dtype).removeprefix('torch.')} of shape {tuple(tensor.shape)}"
         )
-    yield from ((kind, part) for part in (tensor if tensor.ndim > one else tensor[None]))
+    for part in tensor if tensor.ndim > one else tensor[None]:
+        yield kind, part
 
 
 def embed(inputs: Sequence[Input], encoder: Any, d: int, device: torch.device) -> Tensor:
@@ -223,16 +227,6 @@ def _known(encoder: Any) -> Any:
     """The encoder. Raises InputError where there is none."""
     if encoder is None:
         raise InputError("this model has no encoder; it decomposes embeddings only")
-    return encoder
-
-
-def takes_texts(encoder: Any) -> Any:
-    """The encoder. Raises InputError for a bare model of open_clip, which takes tokens."""
-    if type(encoder).__module__.startswith("open_clip."):
-        raise InputError(
-            "a bare open_clip model takes tokens, not texts; give tokens, or wrap it by "
-            "conceptry.models.encoders.wrap_open_clip(model, architecture)"
-        )
     return encoder
 
 

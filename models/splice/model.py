@@ -25,21 +25,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
-from conceptry.models.encoders.load import load_encoder
-from conceptry.models.encoders.protocol import DualEncoder
+from conceptry.models.encoders.protocol import DualEncoder, takes_texts
 from conceptry.models.errors import InputError
 from conceptry.models.method import Package
 from conceptry.models.splice.decomposition import Decomposition, decompose
-from conceptry.models.splice.dictionary import (
-    centred_dictionary,
-    default_image_mean,
-    embed_words,
-    load_image_mean,
-    load_text_mean,
-)
+from conceptry.models.splice.dictionary import gather_parts
 from conceptry.models.splice.explanation import Explanation
-from conceptry.models.splice.inputs import MODALITIES, Input, Modality, embed, read_inputs, takes_texts
-from conceptry.models.splice.vocabulary import last_words, load_vocabulary
+from conceptry.models.splice.inputs import MODALITIES, Input, Modality, embed, read_inputs
 
 PARAMETERS = ("modality", "l1_penalty", "suppress", "top_k", "return_embedding")
 _UNIT_NORM = 0.01  # how far from 1 the norm of an embedding in half precision may be
@@ -103,42 +95,17 @@ class Splice(nn.Module):
         download_root: str | Path | None = None,
     ) -> None:
         super().__init__()
-        if isinstance(vocabulary, (str, Path)) or dictionary is None:
-            words = load_vocabulary(vocabulary, vocabulary_size, download_root=download_root)
-        else:
-            words = last_words(list(vocabulary), vocabulary_size, "the vocabulary")
-        # How a version calls its parts: those that came by name by it, what was computed not at all (None).
-        named = {"encoder": encoder, "vocabulary": vocabulary, "image_mean": image_mean, "text_mean": text_mean}
-        self.sources: dict[str, str | None] = {
-            part: str(value) for part, value in named.items() if isinstance(value, (str, Path))
-        }
-        if isinstance(encoder, str):
-            encoder = load_encoder(encoder, device, download_root=download_root)
-        if dictionary is None:
-            if encoder is None:
-                raise InputError("without an encoder the dictionary cannot be computed; give dictionary, (words, d)")
-            dictionary, vocabulary_mean = centred_dictionary(embed_words(takes_texts(encoder), words), words)
-            self.sources["dictionary"] = None
-            if text_mean is None:
-                text_mean, self.sources["text_mean"] = vocabulary_mean, None
-            if image_mean is None:
-                name = getattr(encoder, "name", f"the encoder, of class {type(encoder).__name__},")
-                image_mean, self.sources["image_mean"] = default_image_mean(name), None
-        if len(words) != len(dictionary):
-            raise InputError(
-                f"the vocabulary has {len(words)} words, the dictionary {len(dictionary)} rows; they must agree"
-            )
-        if isinstance(image_mean, (str, Path)):
-            image_mean = load_image_mean(str(image_mean), _needed(encoder), download_root=download_root)
-        if isinstance(text_mean, (str, Path)):
-            text_mean = load_text_mean(str(text_mean), _needed(encoder))
-        self.encoder = encoder
-        if isinstance(encoder, nn.Module):
-            encoder.eval()
-        self.vocabulary = words
-        self.register_buffer("dictionary", dictionary.detach())
-        self.register_buffer("image_mean", _checked_mean("image_mean", image_mean, dictionary))
-        self.register_buffer("text_mean", _checked_mean("text_mean", text_mean, dictionary))
+        parts = gather_parts(
+            encoder, vocabulary, dictionary, image_mean, text_mean, vocabulary_size, device, download_root
+        )
+        self.encoder: Any = parts.encoder
+        if isinstance(self.encoder, nn.Module):
+            self.encoder.eval()
+        self.vocabulary = parts.words
+        self.register_buffer("dictionary", parts.dictionary)
+        self.register_buffer("image_mean", parts.image_mean)
+        self.register_buffer("text_mean", parts.text_mean)
+        self.sources = parts.sources
         self.l1_penalty = l1_penalty
         self.solver = solver
         self.tolerance = tolerance
@@ -321,7 +288,8 @@ class Splice(nn.Module):
         """
         from conceptry.models.splice.package import write_package
 
-        return write_package(self, directory)
+        splice: Any = self  # pyright knows this file by two names, one of them of the checkout
+        return write_package(splice, directory)
 
     # ---- parts
 
@@ -396,18 +364,3 @@ def _modalities(inputs: Sequence[Input], modality: Modality | Sequence[Modality]
     if len(given) != len(inputs):
         raise InputError(f"modality names {len(given)} modalities for {len(inputs)} inputs; they must agree")
     return [MODALITIES.get(one.kind, stated) for one, stated in zip(inputs, given, strict=True)]
-
-
-def _needed(encoder: Any) -> Any:
-    if encoder is None:
-        raise InputError("without an encoder a mean is given as a tensor (d,)")
-    return encoder
-
-
-def _checked_mean(name: str, mean: Tensor | None, dictionary: Tensor) -> Tensor | None:
-    d = dictionary.shape[1]
-    if mean is None:
-        return None
-    if mean.numel() != d or mean.shape[-1] != d:  # published means have a leading dimension of 1
-        raise InputError(f"{name} must have shape ({d},) as the dictionary, got {tuple(mean.shape)}")
-    return mean.detach().reshape(d).to(dictionary)

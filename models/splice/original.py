@@ -216,7 +216,7 @@ class ConceptSummary:
     def __iter__(self) -> Iterator[Any]:
         return iter((self.weights, self.l0, self.cosine))
 
-    def top(self, vocabulary: Sequence[str], k: int) -> list[tuple[str, float]]:
+    def top(self, vocabulary: list[str], k: int) -> list[tuple[str, float]]:
         """The k heaviest words with their mean weights, descending; words of weight zero are left out."""
         values, indices = self.weights.flatten().topk(min(k, self.weights.numel()))
         words = [vocabulary[i] for i in indices.tolist()]

@@ -86,7 +86,7 @@ def _input(row: int, values: Mapping[str, Any]) -> Input:
 
 
 def _column_of(row: int, values: Mapping[str, Any]) -> Kind:
-    given = [name for name in COLUMNS if is_given(values.get(name))]
+    given: list[Kind] = [name for name in COLUMNS if is_given(values.get(name))]
     if len(given) == 1:
         return given[0]
     if not given:
