@@ -25,7 +25,7 @@ from torch import Tensor
 
 from conceptry.models.encoders.protocol import encode_images, encode_texts, takes_texts
 from conceptry.models.errors import InputError
-from conceptry.models.images import SUFFIXES, decode_image, image_bytes, open_image, to_rgb
+from conceptry.models.images import decode_image, image_bytes, is_image_file, open_image, to_rgb
 
 Kind = Literal["image", "pixels", "text", "tokens", "embedding"]
 Modality = Literal["image", "text"]
@@ -58,26 +58,6 @@ class Input:
             return open_image(value) if isinstance(value, Path) else decode_image(image_bytes(value))
         except InputError as error:
             raise self.error(error) from None
-
-
-def is_image_file(text: str) -> bool:
-    """Whether a string names an image file: it ends like one, or there is a file of that name.
-
-    Raises InputError for what can only be the name of another file: without a space, with a slash or a suffix.
-    """
-    path = Path(text)
-    if path.suffix.lower() in SUFFIXES or (text.strip() and _is_file(path)):
-        return True
-    if text and not any(map(str.isspace, text)) and (path.suffix[1:].isalnum() or "/" in text):
-        raise InputError(f"{text}: no such file; to have it read as a text, put a space behind it")
-    return False
-
-
-def _is_file(path: Path) -> bool:
-    try:
-        return path.is_file()
-    except (OSError, ValueError):  # a text may be longer than any name, or hold what no name may
-        return False
 
 
 def read_inputs(inputs: Any) -> list[Input]:
