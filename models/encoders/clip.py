@@ -39,15 +39,15 @@ class OpenClipEncoder(nn.Module):
     def preprocess(self, image: Image.Image) -> Tensor:
         return self.processing.preprocess(image)
 
-    def tokenize(self, texts: Sequence[str]) -> Tensor:
-        return self.processing.tokenize(list(texts))
+    def tokenize(self, texts: str | Sequence[str]) -> Tensor:
+        return self.processing.tokenize([texts] if isinstance(texts, str) else list(texts))
 
     @torch.inference_mode()
     def encode_image(self, pixels: Tensor) -> Tensor:
         return self.model.encode_image(pixels.to(self.device)).float()  # type: ignore[operator]  # open_clip's method
 
     @torch.inference_mode()
-    def encode_text(self, texts: Sequence[str] | Tensor) -> Tensor:
+    def encode_text(self, texts: str | Sequence[str] | Tensor) -> Tensor:
         tokens = texts if isinstance(texts, Tensor) else self.tokenize(texts)
         return self.model.encode_text(tokens.to(self.device)).float()  # type: ignore[operator]  # as above
 

@@ -44,13 +44,13 @@ class OnnxEncoder:
     def preprocess(self, image: Image.Image) -> Tensor:
         return self.processing.preprocess(image)
 
-    def tokenize(self, texts: Sequence[str]) -> Tensor:
-        return self.processing.tokenize(list(texts))
+    def tokenize(self, texts: str | Sequence[str]) -> Tensor:
+        return self.processing.tokenize([texts] if isinstance(texts, str) else list(texts))
 
     def encode_image(self, pixels: Tensor) -> Tensor:
         return self._run(self._image, pixels.to(torch.float32))
 
-    def encode_text(self, texts: Sequence[str] | Tensor) -> Tensor:
+    def encode_text(self, texts: str | Sequence[str] | Tensor) -> Tensor:
         tokens = texts if isinstance(texts, Tensor) else self.tokenize(texts)
         return self._run(self._text, tokens.to(torch.int64))
 

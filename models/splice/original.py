@@ -125,7 +125,7 @@ def get_preprocess(name: str) -> Callable[[Image.Image], Tensor]:
 
 def get_tokenizer(name: str) -> Callable[[str | Sequence[str]], Tensor]:
     """The tokeniser of an encoder: a string or n of them to token ids (n, context). Loads the encoder."""
-    return load_encoder(name, "cpu").processing.tokenize  # type: ignore[attr-defined]  # all built-in encoders have it
+    return load_encoder(name, "cpu").tokenize  # type: ignore[attr-defined]  # all built-in encoders have it
 
 
 def get_vocabulary(name: str, vocabulary_size: int | None = None, download_root: str | Path | None = None) -> list[str]:
