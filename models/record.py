@@ -51,14 +51,7 @@ class Record(ABC):
             InputError: for an unknown view or style, and where there is nothing to draw.
             ConceptryError: where only a registered version's own code is there, which cannot draw.
         """
-        try:
-            # By name: registered versions carry the models alone, and these know nothing of the rest.
-            plots = importlib.import_module(f"conceptry.evaluation.{self.method}.plots")
-        except ModuleNotFoundError as error:
-            if not (error.name or "").startswith("conceptry"):
-                raise
-            raise ConceptryError("drawing needs conceptry to be installed: pip install conceptry") from None
-        return plots.draw(self.drawable(), view, **style)
+        return plots_of(self.method).draw(self.drawable(), view, **style)
 
     def _repr_html_(self) -> str:
         """A table for notebooks: a row for each explained input."""
@@ -68,6 +61,21 @@ class Record(ABC):
         cells = ("".join(f"<td>{_cell(answer.get(name))}</td>" for name in names) for answer in answers)
         rows = "".join(f"<tr>{row}</tr>" for row in cells)
         return f"<table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>"
+
+
+def plots_of(method: str) -> Any:
+    """The module that draws what a method answers.
+
+    Raises:
+        ConceptryError: where only a registered version's own code is there, which cannot draw.
+    """
+    try:
+        # By name: registered versions carry the models alone, and these know nothing of the rest.
+        return importlib.import_module(f"conceptry.evaluation.{method}.plots")
+    except ModuleNotFoundError as error:
+        if not (error.name or "").startswith("conceptry"):
+            raise
+        raise ConceptryError("drawing needs conceptry to be installed: pip install conceptry") from None
 
 
 def _cell(value: object, longest: int = 200) -> str:

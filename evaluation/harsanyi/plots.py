@@ -64,7 +64,7 @@ def draw(records: Sequence[dict], view: str | None = None, **style: Any) -> Figu
         raise InputError(f"harsanyi draws one explanation in a figure, got {len(records)}")
     record = records[0]
     if view == "graph":
-        title = style.pop("title", None) or f"{record['target']}: {record['file']}"
+        title = style.pop("title", None) or _title(record)
         return draw_graph(AndOrGraph.from_json(record["graph"]), title=title, **style)
     if "picture" in record:
         segments = np.asarray(record["sample"]["segments"])
@@ -301,7 +301,7 @@ def save_records(records: Sequence[dict], output: Path, view: str | None, style:
     """Write each record to a file, numbered where there are several; returns the files.
 
     Suffix .html gives a page, any other a picture of the kind `view`. `style` holds options of `draw_graph`, of which a
-    page takes the title only. Raises InputError for a style that does not go with the file.
+    page takes title and highlight. Raises InputError for a style that does not go with the file.
     """
     view = view or VIEWS[0]
     _check_style(style, view, output.suffix)
@@ -310,15 +310,32 @@ def save_records(records: Sequence[dict], output: Path, view: str | None, style:
     for record, file in zip(records, files, strict=True):
         record = record | {"file": Path(record["file"]).name}
         if file.suffix == ".html":
-            title = style.get("title") or f"{record['target']}: {record['file']}"
-            write_page(AndOrGraph.from_json(record["graph"]), file, title)
+            graph, title = AndOrGraph.from_json(record["graph"]), style.get("title") or _title(record)
+            write_page(graph, file, title, style.get("highlight"))
         else:
             save_graph(draw([record], view, **style), file)
     return files
 
 
+def write_graph(
+    graph: AndOrGraph, path: Path, title: str | None = None, highlight: str | None = None, **style: Any
+) -> None:
+    """Write an And-Or graph as a page (.html) or a picture; see `AndOrGraph.save`."""
+    figsize = style.pop("figsize", None)
+    _check_style(style, "graph", path.suffix)
+    if path.suffix == ".html":
+        write_page(graph, path, title, highlight)
+    else:
+        save_graph(draw_graph(graph, title=title, highlight=highlight, figsize=figsize, **style), path)
+
+
+def _title(record: Mapping[str, Any]) -> str:
+    """The target, and where the sample is from; an explanation made in Python has no file."""
+    return f"{record['target']}: {record['file']}" if record.get("file") else f"Patterns behind {record['target']}"
+
+
 def _check_style(style: Mapping[str, Any], view: str, suffix: str) -> None:
-    allowed = ("title",) if suffix == ".html" else tuple(STYLES) if view == "graph" else ()
+    allowed = ("title", "highlight") if suffix == ".html" else tuple(STYLES) if view == "graph" else ()
     for name, value in style.items():
         if name not in allowed:
             what = "an HTML page" if suffix == ".html" else f"the view {view}"

@@ -26,7 +26,7 @@ from conceptry.models.harsanyi.interactions.moebius import (
     subset_masks,
     subset_sizes,
 )
-from conceptry.models.harsanyi.interactions.record import Interactions
+from conceptry.models.harsanyi.interactions.record import Explanations, Interactions
 from conceptry.models.harsanyi.maskers.images import ImageMasker, grid_segments, image_baseline, slic_segments
 from conceptry.models.harsanyi.maskers.points import PointMasker, cluster_points
 from conceptry.models.harsanyi.maskers.tabular import TabularMasker, tabular_baseline
@@ -43,6 +43,7 @@ __all__ = [
     "AndOrSplit",
     "ConvergenceWarning",
     "Denoised",
+    "Explanations",
     "Harsanyi",
     "ImageMasker",
     "Interactions",

@@ -45,6 +45,7 @@ from conceptry.models.harsanyi.maskers.base import BACKGROUND
 from conceptry.models.harsanyi.maskers.tensors import check_features, features_present
 
 Rewards = Callable[[Tensor], Tensor]
+STEPS = ("sign", "gradient")
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,6 +85,7 @@ def sparsify(
     scale: Tensor | np.ndarray | float = 1.0,
     steps: int = 50,
     lr: float = 0.1,
+    step: str = "sign",
     batch_size: int = 4096,
     subtract_empty: bool = False,
     progress: Callable[[str, float], Any] | None = None,
@@ -101,6 +103,7 @@ def sparsify(
         lower, upper: bounds of the baseline, scalars or (*features).
         scale: unit of the steps, the spread of each feature, scalar or (*features), above 0.
         steps: number of steps; lr: change of each feature in the first one, in units of scale.
+        step: "sign", or "gradient" for b - lr s g, as the paper's code steps; lr is then in units of scale over reward.
         batch_size: inputs of one call of `forward`.
         subtract_empty: whether v(empty) will be subtracted from the rewards, so that I(empty) is 0 in L. The v that
             is returned is as `forward` gives it.
@@ -110,6 +113,8 @@ def sparsify(
     rewards or gradients are not finite, or the model is not differentiable.
     """
     _check_options(n, steps, lr, batch_size)
+    if step not in STEPS:
+        raise InputError(f"step is {step!r}; expected one of {', '.join(STEPS)}")
     x, baseline, owner = (torch.as_tensor(values) for values in (x, baseline, owner))
     check_features(x, baseline, owner, n)
     with torch.inference_mode(False), torch.enable_grad():
@@ -123,15 +128,16 @@ def sparsify(
         rates = np.geomspace(lr, lr / 10, steps)
         l1 = np.empty(steps + 1)
         best, best_b, best_v = 0, b, b.new_zeros(0)
-        for step in range(steps + 1):
-            l1[step], v, g = game.evaluate(b, gradient=step < steps)
-            if step == 0 or l1[step] < l1[best]:
-                best, best_b, best_v = step, b, v
+        for iterate in range(steps + 1):
+            l1[iterate], v, g = game.evaluate(b, gradient=iterate < steps)
+            if iterate == 0 or l1[iterate] < l1[best]:
+                best, best_b, best_v = iterate, b, v
             if g is None:
                 break
-            b = torch.where(learned, torch.clamp(b - rates[step] * unit * g.sign(), low, high), b)
+            direction = g.sign() if step == "sign" else g
+            b = torch.where(learned, torch.clamp(b - rates[iterate] * unit * direction, low, high), b)
             if progress is not None:
-                progress("sparsify", (step + 1) / steps)
+                progress("sparsify", (iterate + 1) / steps)
     return Sparsified(best_b, best_v.cpu().numpy(), l1, best, game.calls)
 
 

@@ -177,6 +177,31 @@ class Model(Protocol):
     def __call__(self, inputs: Any, /) -> np.ndarray: ...
 
 
+class TensorFunction:
+    """A function from a batch of tensors, or arrays, to a number or a row of numbers for each, as the model of a game.
+
+    form: what its outputs are; arrays: whether it takes arrays instead of tensors.
+    """
+
+    def __init__(self, function: Callable[[Any], Any], form: str, arrays: bool = False) -> None:
+        self.function, self.form, self.arrays = function, form, arrays
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Outputs (batch, k) of x (batch, *features); differentiable where the function is, and takes tensors."""
+        returned = self.function(x.detach().cpu().numpy() if self.arrays else x)
+        try:
+            outputs = returned if isinstance(returned, Tensor) else torch.from_numpy(np.array(returned, np.float64))
+        except (TypeError, ValueError) as error:
+            raise InputError(f"the function must return rows of numbers: {error}") from None
+        return outputs[:, None] if outputs.ndim == 1 else outputs
+
+    def __call__(self, inputs: Any) -> np.ndarray:
+        """Outputs (batch, k) of whatever a masker of one's own makes."""
+        returned = self.function(inputs)
+        array = returned.detach().cpu().numpy() if isinstance(returned, Tensor) else np.asarray(returned)
+        return array[:, None] if array.ndim == 1 else array
+
+
 def rewards_of(
     model: Model,
     masker: Masker,

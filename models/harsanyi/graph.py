@@ -19,14 +19,17 @@ Reading the fields of a record that came as JSON: each by its type, or one sente
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from conceptry.models.errors import InputError
-from conceptry.models.harsanyi.interactions.aggregate import aggregate
+from conceptry.models.harsanyi.interactions.aggregate import Aggregation, aggregate
+from conceptry.models.manifest import replace_atomically
+from conceptry.models.record import plots_of
 
 if TYPE_CHECKING:
     import networkx
@@ -75,6 +78,10 @@ def _number(record: Any, key: str, where: str) -> float:
         raise InputError(f"graph: {key} of {where} is too large a number.") from None
 
 
+def _number_or_null(record: Any, key: str) -> float | None:
+    return None if _field(record, key, "the graph") is None else _number(record, key, "the graph")
+
+
 def _text(value: Any, what: str) -> str:
     if not isinstance(value, str):
         raise InputError(f"graph: {what}: got {_shown(value)}; expected a text.")
@@ -87,6 +94,7 @@ def _shown(value: Any) -> str:
 
 
 KINDS = ("and", "or")
+ENDINGS = (".html", ".svg", ".png", ".pdf", ".json")
 
 
 @dataclass(frozen=True)
@@ -106,17 +114,24 @@ class AndOrGraph:
     players: the names of all n players, used or not.
     coalitions: the players (ascending indices, two or more) of each coalition; each is used by a pattern.
     patterns: by descending absolute effect. The empty pattern is not among them: `v_empty` says it.
-    v_full, v_empty: the reward of the whole sample and of the baseline, in the units of the reward.
+    v_full, v_empty: the reward of the whole sample and of the baseline, in the units of the reward; None where the
+    patterns came without them.
     target: the name of the explained output.
 
     Raises InputError where indices, kinds, names or numbers do not fit together.
+
+    Example:
+        >>> graph = AndOrGraph(("not", "good"), (), (Pattern((0, 1), (), -3.0), Pattern((1,), (), 1.0)), -2.0, 0.0, "y")
+        >>> graph.total, graph.n_nodes, graph.n_edges
+        (-2.0, 5, 5)
+        >>> graph.save("graph.html", title="Why not")  # doctest: +SKIP
     """
 
     players: tuple[str, ...]
     coalitions: tuple[tuple[int, ...], ...]
     patterns: tuple[Pattern, ...]
-    v_full: float
-    v_empty: float
+    v_full: float | None
+    v_empty: float | None
     target: str
 
     def __post_init__(self) -> None:
@@ -132,7 +147,7 @@ class AndOrGraph:
             seen.add((pattern.players, pattern.kind))
         if {c for pattern in self.patterns for c in pattern.coalitions} != set(range(len(self.coalitions))):
             raise InputError("graph: every coalition must be used by a pattern.")
-        if not all(math.isfinite(_number) for _number in (self.v_full, self.v_empty)):
+        if not all(value is None or math.isfinite(value) for value in (self.v_full, self.v_empty)):
             raise InputError(f"graph: v_full and v_empty must be finite, got {self.v_full} and {self.v_empty}.")
 
     def _check_players(self, players: tuple[int, ...], where: str, least: int = 1) -> None:
@@ -168,8 +183,8 @@ class AndOrGraph:
 
     @cached_property
     def total(self) -> float:
-        """v_empty plus all effects: what the graph says of v_full."""
-        return self.v_empty + math.fsum(pattern.effect for pattern in self.patterns)
+        """v_empty (0 where it is not known) plus all effects: what the graph says of v_full."""
+        return (self.v_empty or 0.0) + math.fsum(pattern.effect for pattern in self.patterns)
 
     @property
     def n_nodes(self) -> int:
@@ -218,10 +233,33 @@ class AndOrGraph:
             tuple(_text(name, "players of the graph") for name in _entries(record, "players", "the graph")),
             tuple(_integers(c, "coalitions of the graph") for c in _entries(record, "coalitions", "the graph")),
             tuple(sorted(patterns, key=lambda pattern: -abs(pattern.effect))),
-            _number(record, "v_full", "the graph"),
-            _number(record, "v_empty", "the graph"),
+            _number_or_null(record, "v_full"),
+            _number_or_null(record, "v_empty"),
             _text(_field(record, "target", "the graph"), "target of the graph"),
         )
+
+    def save(self, path: str | Path, title: str | None = None, highlight: str | None = None, **style: Any) -> None:
+        """Write the graph to a file.
+
+        Args:
+            path: ends in .html (a page to explore it in, which needs no network), .svg, .png or .pdf (a picture), or
+                .json (`to_json`, as it is: title, highlight and style have no say).
+            title: heading of the page or picture; the target by default.
+            highlight: "largest", "top 20%" (any whole percentage of the patterns) or "rank-K": what stands out.
+            **style: of a picture: colours, max_patterns, rows and figsize, see
+                `conceptry.evaluation.harsanyi.graph.figure.draw_graph`.
+
+        Raises:
+            InputError: for another ending, and for a highlight or style that does not exist.
+            ConceptryError: where only a registered version's own code is there, which cannot draw.
+        """
+        path = Path(path)
+        if path.suffix.lower() not in ENDINGS:
+            raise InputError(f"{path.name}: an And-Or graph is written as {', '.join(ENDINGS[:-1])} or {ENDINGS[-1]}.")
+        if path.suffix.lower() == ".json":
+            replace_atomically(path, f"{self.to_json()}\n".encode())
+        else:
+            plots_of("harsanyi").write_graph(self, path, title, highlight, **style)
 
     def to_networkx(self) -> "networkx.DiGraph":
         """Edges run from players to the root. Nodes are ("player", i), ("coalition", i), ("pattern", i) and "root".
@@ -253,14 +291,16 @@ def build_graph(
     masks: np.ndarray,
     interactions: np.ndarray,
     kinds: Sequence[str] | None,
-    v_full: float,
-    v_empty: float,
+    v_full: float | None,
+    v_empty: float | None,
     target: str,
+    aggregation: Aggregation | None = None,
 ) -> AndOrGraph:
     """The graph of the patterns `masks` (m, n) bool with effects `interactions` (m,) and `kinds` (None: all "and").
 
-    The "and" patterns share coalitions as `aggregate` finds them. The empty pattern may be among the masks and is left
-    out. Raises InputError where shapes, names or kinds do not fit.
+    The "and" patterns share coalitions as `aggregation` of all the patterns has them, or else as `aggregate` finds
+    them. The empty pattern may be among the masks and is left out. Raises InputError where shapes, names or kinds do
+    not fit.
     """
     sets, effects = np.asarray(masks, dtype=bool), np.asarray(interactions, dtype=np.float64)
     kinds = ["and"] * len(sets) if kinds is None else list(kinds)
@@ -271,7 +311,10 @@ def build_graph(
         )
     chosen = np.flatnonzero(sets.any(axis=1))
     joint = [k for k in chosen if kinds[k] == "and"]
-    found = aggregate(sets[joint], effects[joint])
+    if aggregation is None:
+        found = aggregate(sets[joint], effects[joint])
+    else:
+        found = replace(aggregation, patterns=aggregation.patterns[joint])
     coalitions, codes = found.words[len(players) :], found.patterns[:, len(players) :]
     # A coalition that a later one has replaced everywhere is no node.
     used = np.flatnonzero(codes.any(axis=0))
@@ -284,7 +327,7 @@ def build_graph(
             Pattern(tuple(np.flatnonzero(sets[k]).tolist()), parts.get(k, ()), float(effects[k]), kinds[k])
             for k in order
         ),
-        float(v_full),
-        float(v_empty),
+        None if v_full is None else float(v_full),
+        None if v_empty is None else float(v_empty),
         str(target),
     )

@@ -10,43 +10,125 @@ Ren et al., "Defining and Quantifying the Emergence of Sparse Concepts in DNNs",
 | I_or(S) | OR interaction, where v is split | (2^n,) |
 """
 
+import dataclasses
 import difflib
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
+import pandas as pd
 import torch
 from torch import Tensor
 
 from conceptry.models.errors import InputError
+from conceptry.models.explained.base import Description
 from conceptry.models.explained.protocol import DifferentiableModel, ExplainedModel
 from conceptry.models.harsanyi import problem as p
 from conceptry.models.harsanyi.baseline import Sparsified, sparsify
-from conceptry.models.harsanyi.game import Reward, rewards_of
+from conceptry.models.harsanyi.game import Reward, TensorFunction, rewards_of
+from conceptry.models.harsanyi.inputs import columns_named, read_groups, read_row, read_samples
 from conceptry.models.harsanyi.interactions.and_or import split
 from conceptry.models.harsanyi.interactions.moebius import moebius
-from conceptry.models.harsanyi.interactions.record import Interactions
-from conceptry.models.harsanyi.settings import PREDICTED, Settings
+from conceptry.models.harsanyi.interactions.record import AnswerOptions, Explanations, Interactions
+from conceptry.models.harsanyi.maskers.base import Masker
+from conceptry.models.harsanyi.maskers.tensors import tensor_masker
+from conceptry.models.harsanyi.settings import PREDICTED, ROW, Settings
+from conceptry.models.method import Package, check_options
+
+if TYPE_CHECKING:
+    from torch import nn
 
 # Numbers in the masked inputs of one model call: what a network keeps of a large picture is many times the picture.
 MAX_BATCH_NUMBERS = 2**22
 
 
-class Harsanyi:
-    """A model with the settings to explain it by.
+MAX_LISTED = 2**16
+GROUPS = "groups"
+_PARAMS = ("target", "top_k", "denoise", "details")
+# Settings that mean something where the masker is given, or made of a tensor.
+_TENSOR_SETTINGS = (
+    *("temperature", "subtract_empty", "split_tolerance", "batch_size"),
+    *("min_patterns", "max_patterns", "n_greedy", "thres_square_error", "thres_explain_ratio"),
+)
+Progress = Callable[[str, float], None]
 
-    groups: {player: columns} for tables; baseline_row: the row of the baseline "row". Thread-safe where the model is.
+
+class Harsanyi:
+    """Explain a model by the groups of inputs that it uses together. Thread-safe where the model is.
+
+    Args:
+        model: its name, such as "zoo:wine", "models:/NAME/VERSION" or "torchvision:resnet18@FILE"; a scikit-learn
+            estimator; a torch module; a function over arrays; or an `ExplainedModel` of one's own.
+        settings: all settings as one object; `options` change single ones.
+        groups: {player: columns} of a table; the same as a mapping for `players`.
+        baseline_row: the row that absent columns take their values from; the same as a mapping for `baseline`.
+        device: of a named model, auto, cpu, cuda or cuda:INDEX; a module stays where it is for auto.
+        statistics: background rows of a table (a DataFrame, an array or a CSV file), from which the baseline and the
+            known categories are taken. Needed by a model of a table that does not bring its own.
+        outputs: what the outputs are: "logits", "probabilities" or "values". By default the probabilities of a
+            classifier that is known to give them, else values.
+        allow_pickle: also load a named model that is stored as a pickle, which runs code from its file.
+        modality: what a function takes: "table" (the default), "text", "image" or "points".
+        shape: of one input of a module, (channels, height, width) or (points, 3), where it takes no table.
+        classes: names of the outputs of an object.
+        **options: settings by name, see `Settings`. `players` and `baseline` may be mappings. `background` names
+            columns that are always present; a DataFrame for it is taken as `statistics`.
+
+    Raises:
+        InputError: for a model that is not found or cannot be explained so, and for unknown or unfit settings.
+
+    Example:
+        >>> from conceptry import Harsanyi
+        >>> record = Harsanyi("zoo:wine").explain({
+        ...     "alcohol": 13.2, "malic_acid": 1.8, "ash": 2.4, "alcalinity_of_ash": 16.0, "magnesium": 110.0,
+        ...     "total_phenols": 2.9, "flavanoids": 3.2, "nonflavanoid_phenols": 0.3, "proanthocyanins": 2.0,
+        ...     "color_intensity": 5.6, "hue": 1.05, "od280/od315_of_diluted_wines": 3.2, "proline": 1100.0,
+        ... })
+        >>> record.target, len(record.players)
+        ('Barolo', 13)
+        >>> sorted(record.patterns()[0])
+        ['effect', 'kind', 'players']
     """
+
+    method = "harsanyi"
 
     def __init__(
         self,
-        model: ExplainedModel,
+        model: "str | ExplainedModel | nn.Module | Callable[[Any], Any] | Any",
         settings: Settings | None = None,
         groups: Mapping[str, Sequence[str]] | None = None,
         baseline_row: Mapping[str, Any] | None = None,
+        *,
+        device: str = "auto",
+        statistics: str | Path | pd.DataFrame | np.ndarray | None = None,
+        outputs: str = "auto",
+        allow_pickle: bool = False,
+        modality: str | None = None,
+        shape: Sequence[int] | None = None,
+        classes: Sequence[str] | None = None,
+        **options: Any,
     ) -> None:
-        self.model = model
-        self.settings = (settings or Settings()).for_model(model)
+        if isinstance(options.get("background"), (pd.DataFrame, np.ndarray)):
+            if statistics is not None:
+                raise InputError("background rows are given twice, as background and as statistics")
+            statistics = options.pop("background")
+        if isinstance(options.get("players"), Mapping):
+            groups = options.pop("players")
+        if isinstance(options.get("baseline"), (Mapping, pd.Series)):
+            baseline_row = dict(options.pop("baseline"))
+        if "background" in options:
+            options["background"] = columns_named(options["background"])
+        settings = _changed(settings or Settings(), options)
+
+        from conceptry.models.explained.loaders.objects import as_explained
+
+        self.model = model = as_explained(
+            model, device, statistics=statistics, outputs=outputs, allow_pickle=allow_pickle, modality=modality,
+            shape=shape, classes=classes,
+        )  # fmt: skip
+        settings, groups, baseline_row = _with_files(settings, model, groups, baseline_row)
+        self.settings = settings.for_model(model)
         self.groups, self.baseline_row = groups, baseline_row
         self._reward = Reward(str(self.settings.reward), self.settings.temperature)
         if self.settings.learns_baseline and not isinstance(model, DifferentiableModel):
@@ -69,14 +151,153 @@ class Harsanyi:
         make = {"text": p.text_problem, "image": p.image_problem, "points": p.points_problem}[self.model.modality]
         return make(self.model, self.settings, sample)
 
-    def explain(
-        self, sample: Any, target: str | None = None, progress: Callable[[str, float], None] | None = None
-    ) -> Interactions:
-        """All interactions of a sample: a mapping {column: value}, a text, a picture uint8 (H, W, 3) or points (P, 3).
+    @overload
+    def explain(self, samples: "Mapping[str, Any] | pd.Series | str", **params: Any) -> Interactions: ...
 
-        Raises InputError where the sample cannot be used, has too many players, or the target is unknown.
+    @overload
+    def explain(self, samples: pd.DataFrame, **params: Any) -> Explanations: ...
+
+    @overload
+    def explain(self, samples: Any, *arguments: Any, **params: Any) -> Any: ...
+
+    def explain(
+        self,
+        samples: Any,
+        target: str | int | None = None,
+        progress: Progress | None = None,
+        *,
+        top_k: int | None = None,
+        denoise: bool = True,
+        details: bool = False,
+        **unknown: Any,
+    ) -> Any:
+        """Find all interactions of one sample, or of several.
+
+        Args:
+            samples: of a table {column: value}, a Series, values in the order of the columns, or a DataFrame for
+                several; a text; an image (PIL, path, bytes, uint8 array, tensor); points (points, 3); or a list of
+                such.
+            target: the output to explain, by name or index, or "predicted"; by default as set for the explainer.
+            progress: called with what is being done and the share of it that is done.
+            top_k: how many patterns the answer has at the most.
+            denoise: whether the answer has the patterns alone that denoising keeps.
+            details: whether the answer has all rewards and interactions, too.
+
+        Returns:
+            `Interactions` of a single sample, else `Explanations`, which hold one for each.
+
+        Raises:
+            InputError: where a sample cannot be used or has too many players, and for unknown targets and parameters;
+                of several samples it names the row.
         """
+        if unknown:
+            raise InputError(f"explain has no parameter {min(unknown)!r}; expected one of {', '.join(_PARAMS)}")
+        if top_k is not None and top_k < 1:
+            raise InputError(f"top_k must be at least 1, got {top_k}")
+        options = AnswerOptions(None if top_k is None else int(top_k), bool(denoise), bool(details), self.settings)
+        given, single = read_samples(samples, self.model)
+        explained = []
+        for row, sample in enumerate(given):
+            try:
+                explained.append(self._explain(sample, None if target is None else str(target), options, progress))
+            except InputError as error:
+                raise InputError(str(error) if single else f"row {row}: {error}") from None
+        return explained[0] if single else Explanations(tuple(explained))
+
+    def to_package(self, directory: Path) -> Package:
+        """Write the package folder of a version; see `conceptry.log_model`.
+
+        Raises:
+            InputError: where the explained model cannot be written, such as a Python function.
+        """
+        from conceptry.models.harsanyi.package import write_package  # which makes objects of this class
+
+        return write_package(self.model, self.settings, self.groups, self.baseline_row, directory)
+
+    @classmethod
+    def of_tensor(
+        cls,
+        function: Callable[[Any], Any],
+        x: Any,
+        baseline: Any = 0.0,
+        target: str | int | None = None,
+        *,
+        players: Sequence[str] | None = None,
+        segments: Any = None,
+        masker: Masker | None = None,
+        reward: str | None = None,
+        outputs: str | None = None,
+        classes: Sequence[str] | None = None,
+        interactions: str = "and",
+        top_k: int | None = None,
+        denoise: bool = True,
+        details: bool = False,
+        progress: Progress | None = None,
+        **options: Any,
+    ) -> Interactions:
+        """Find all interactions of one sample of a plain function.
+
+        Args:
+            function: from a batch (batch, *features), tensors or arrays as x is, to (batch,) or (batch, outputs).
+            x: (*features), the sample, without a batch axis.
+            baseline: values of absent features, a number or of a shape that broadcasts to that of x.
+            target: index of the output, or its name in `classes`; by default the largest, of values the first.
+            players: names of the n players.
+            segments: player of each feature, 0 to n - 1, or -1 for what is always present; of a shape that broadcasts
+                to that of x. By default each entry along the first of at most two axes is a player.
+            masker: masked inputs in a way of one's own, instead of x, baseline and segments: an object with `players`
+                and `masked(masks)`, whose result the function is called with.
+            reward: "output", "log_odds", "log_odds_eps", "logit" or "probability". By default log_odds of logits and
+                probabilities, else output.
+            outputs: what the function returns: "logits", "probabilities" or "values". By default logits where the
+                reward is one of a classifier, else values.
+            classes: names of the outputs.
+            interactions: "and", or "and-or": v split into an AND and an OR part.
+            top_k, denoise, details, progress: see `explain`.
+            **options: temperature, subtract_empty, split_tolerance, batch_size, and the settings of denoising.
+
+        Raises:
+            InputError: for shapes that do not fit, and for unknown targets and settings.
+
+        Example:
+            >>> record = Harsanyi.of_tensor(lambda x: x[:, 0] * x[:, 1] + x[:, 2], [2.0, 3.0, -1.5])
+            >>> record.patterns()
+            [{'players': ['x1', 'x2'], 'effect': 6.0, 'kind': 'and'},
+             {'players': ['x3'], 'effect': -1.5, 'kind': 'and'}]
+        """
+        if foreign := sorted(options.keys() - set(_TENSOR_SETTINGS)):
+            raise InputError(f"of_tensor has no setting {foreign[0]!r}; expected one of {', '.join(_TENSOR_SETTINGS)}")
+        form = outputs or ("values" if reward in (None, "output") else "logits")
+        kind = reward or ("output" if form == "values" else "log_odds")
+        settings = _changed(Settings(), {"reward": kind, "interactions": interactions, **options})
+        model = TensorFunction(function, form, arrays=not isinstance(x, Tensor))
+        description: dict[str, Any] = {"modality": "table", "sample": {}, "groups": {}}
+        if masker is None:
+            masker = tensor_masker(x, baseline, segments, players)
+            if np.size(x) == len(masker.players):  # a player is one number, which figures can name
+                description["sample"] = dict(zip(masker.players, np.ravel(torch.as_tensor(x)).tolist(), strict=True))
+        elif players is not None or segments is not None:
+            raise InputError("a masker says what the players are; leave out players and segments")
+        game_reward = Reward(kind, settings.temperature)
+        with torch.no_grad():
+            every = masker.masked(np.ones((1, len(masker.players)), bool))
+            outputs_of_x = model.forward(every) if isinstance(every, Tensor) else torch.as_tensor(model(every))
+        about = Description("the function", "table").with_outputs(
+            form, outputs_of_x.double().cpu().numpy(), [str(name) for name in classes or ()]
+        )
+        index = _output(PREDICTED if target is None else str(target), about, outputs_of_x[0].double().cpu().numpy())
+        v = rewards_of(model, masker, game_reward, index, settings.batch_size, progress)
+        options_of_answer = AnswerOptions(top_k, denoise, details, settings)
+        return _interactions(
+            v, settings, tuple(masker.players), about.classes[index], None, len(v), description, options_of_answer
+        )
+
+    def _explain(
+        self, sample: Any, target: str | None, options: AnswerOptions, progress: Progress | None
+    ) -> Interactions:
         problem = self.problem(sample)
+        if not options.denoise and options.top_k is None:
+            _check_listed(len(problem.players))
         index = self._target(problem, target or self.settings.target)
         if self.settings.learns_baseline:
             learned = self._learn(problem, index, progress)
@@ -85,36 +306,20 @@ class Harsanyi:
             batch_size = self._batch_size(np.size(problem.sample))
             v = rewards_of(self.model, problem.masker, self._reward, index, batch_size, progress)
             learned, calls = None, len(v)
-        if self.settings.subtract_empty:
-            v = v - v[0]
-        if self.settings.interactions == "and-or":
-            parts = split(v, self.settings.split_tolerance)
-            i_and, i_or, gap = parts.i_and, parts.i_or, parts.gap / (parts.l1 or 1.0)
-        else:
-            i_and, i_or, gap = moebius(v), None, 0.0
-        return Interactions(
-            problem.players, self.model.classes[index], v, i_and, i_or, gap, learned, calls, problem.description
-        )
+        image = sample if self.model.modality == "image" else None
+        return _interactions(
+            v, self.settings, problem.players, self.model.classes[index], learned, calls, problem.description, options,
+            image,
+        )  # fmt: skip
 
     def _target(self, problem: p.Problem, target: str) -> int:
         if target != PREDICTED:
             return self._index_of(target)
         (outputs,) = self.model(problem.sample)
-        if len(self.model.classes) == 2 and len(outputs) == 1:
-            return int(outputs[0] > (0.5 if self.model.form == "probabilities" else 0.0))
-        return int(np.argmax(outputs)) if self.model.form != "values" else 0
+        return _predicted(outputs, self.model)
 
     def _index_of(self, target: str) -> int:
-        classes = self.model.classes
-        if target in classes:
-            return classes.index(target)
-        if target.isdigit() and int(target) < len(classes):
-            return int(target)
-        near = difflib.get_close_matches(target, classes, n=3) or classes[:10]
-        raise InputError(
-            f"{self.model.name} has no output {target!r}; expected {PREDICTED}, an index below "
-            f"{len(classes)}, or a name: {', '.join(near)}"
-        )
+        return _output(target, self.model, None)
 
     def _batch_size(self, numbers: int) -> int:
         """Masked inputs of one call, where each holds so many numbers."""
@@ -158,3 +363,100 @@ def _between_0_and_1(model: Any, problem: p.Problem, x: Tensor) -> Tensor:
         categorical = torch.tensor([column.kind == "categorical" for column in model.columns], device=x.device)
         return categorical[model.feature_owner(problem.sample)]
     return torch.full_like(x, model.modality == "image", dtype=torch.bool)
+
+
+def _interactions(
+    v: np.ndarray,
+    settings: Settings,
+    players: tuple[str, ...],
+    target: str,
+    learned: Sparsified | None,
+    calls: int,
+    description: dict[str, Any],
+    options: AnswerOptions,
+    image: np.ndarray | None = None,
+) -> Interactions:
+    """The record of rewards v (2^n,)."""
+    if settings.subtract_empty:
+        v = v - v[0]
+    if settings.interactions == "and-or":
+        parts = split(v, settings.split_tolerance)
+        i_and, i_or, gap = parts.i_and, parts.i_or, parts.gap / (parts.l1 or 1.0)
+    else:
+        i_and, i_or, gap = moebius(v), None, 0.0
+    return Interactions(players, target, v, i_and, i_or, gap, learned, calls, description, options, image)
+
+
+def _output(target: str, model: Any, outputs: np.ndarray | None) -> int:
+    """The index of an output by name or number, or of the one that is predicted where outputs (k,) are given."""
+    if target == PREDICTED and outputs is not None:
+        return _predicted(outputs, model)
+    classes = model.classes
+    if target in classes:
+        return classes.index(target)
+    if target.isdigit() and int(target) < len(classes):
+        return int(target)
+    near = difflib.get_close_matches(target, classes, n=3) or classes[:10]
+    raise InputError(
+        f"{model.name} has no output {target!r}; expected {PREDICTED}, an index below "
+        f"{len(classes)}, or a name: {', '.join(near)}"
+    )
+
+
+def _predicted(outputs: np.ndarray, model: Any) -> int:
+    if len(model.classes) == 2 and len(outputs) == 1:
+        return int(outputs[0] > (0.5 if model.form == "probabilities" else 0.0))
+    return int(np.argmax(outputs)) if model.form != "values" else 0
+
+
+def _check_listed(n: int) -> None:
+    """Refuse to list all patterns of many players: each is an object of the answer, 100 bytes and more."""
+    if 2**n > MAX_LISTED:
+        raise InputError(
+            f"denoise is false, and {n} players have {2**n - 1:,} patterns; at most {MAX_LISTED:,} are listed, "
+            "so ask for the strongest by top_k, or for all numbers by details"
+        )
+
+
+def _changed(settings: Settings, options: Mapping[str, Any]) -> Settings:
+    """Settings with some changed by name. Raises InputError for unknown names and for values of another type."""
+    names = [field.name for field in dataclasses.fields(Settings)]
+    for name in options:
+        if name not in names:
+            near = difflib.get_close_matches(name, names, n=1)
+            hint = f"; did you mean {near[0]!r}?" if near else f"; expected one of {', '.join(names)}"
+            raise InputError(f"unknown setting {name!r} of harsanyi{hint}")
+    options = dict(options)
+    if type(options.get("target")) is int:
+        options["target"] = str(options["target"])
+    check_options(Settings, options)
+    return dataclasses.replace(settings, **options)
+
+
+def _with_files(
+    settings: Settings,
+    model: ExplainedModel,
+    groups: Mapping[str, Sequence[str]] | None,
+    baseline_row: Mapping[str, Any] | None,
+) -> tuple[Settings, dict[str, list[str]] | None, dict[str, Any] | None]:
+    """Settings that name files, with what the files hold; what is given by value is read from none."""
+    players, baseline = settings.players, settings.baseline
+    if model.modality == "table" and groups is None and players not in (None, "columns"):
+        groups = read_groups(Path(str(players)))
+    if groups is not None:
+        players = GROUPS
+    if baseline and baseline.startswith(f"{ROW}:"):
+        baseline_row, baseline = read_row(Path(baseline.removeprefix(f"{ROW}:"))), ROW
+    elif baseline_row is not None and baseline is None:
+        baseline = ROW
+    elif baseline == ROW and baseline_row is None:
+        raise InputError("baseline row needs a file: row:FILE, a CSV with a header and one row, or a JSON object")
+    return (
+        dataclasses.replace(settings, players=players, baseline=baseline),
+        None if groups is None else {name: list(columns) for name, columns in groups.items()},
+        None if baseline_row is None else {name: _plain(value) for name, value in baseline_row.items()},
+    )
+
+
+def _plain(value: Any) -> Any:
+    return value.item() if isinstance(value, np.generic) else value

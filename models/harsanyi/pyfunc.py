@@ -22,7 +22,6 @@ row. The answer has for each row
 and with `details` also `players`, `rewards`, `interactions`, `or_interactions`, `learning` and `sample`.
 """
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -37,10 +36,11 @@ from mlflow.types.schema import AnyType, Array, Object, Property
 from conceptry.models.errors import InputError
 from conceptry.models.explained.protocol import ExplainedModel
 from conceptry.models.explainer import Explainer, cell_error, is_given
+from conceptry.models.harsanyi.inputs import fit_image, read_points
 from conceptry.models.harsanyi.interactions.and_or import split
 from conceptry.models.harsanyi.interactions.record import Interactions
-from conceptry.models.harsanyi.method import read_package
 from conceptry.models.harsanyi.model import Harsanyi
+from conceptry.models.harsanyi.package import read_package
 from conceptry.models.images import decode_image, image_bytes
 
 _PATTERN = Object(
@@ -76,9 +76,6 @@ _PARAMS = ParamSchema(
 )
 
 
-MAX_LISTED = 2**16
-
-
 class HarsanyiExplainer(Explainer):
     """Serves one registered Harsanyi version."""
 
@@ -93,23 +90,17 @@ class HarsanyiExplainer(Explainer):
         Interactions(("x", "y"), "", np.zeros(4), np.zeros(4), i_or, 0.0, None, 0, {}).denoised()
 
     def explain(self, rows: pd.DataFrame, params: Mapping[str, Any]) -> pd.DataFrame:
-        top_k = params.get("top_k")
-        if top_k is not None and top_k < 1:
-            raise InputError(f"top_k must be at least 1, got {top_k}")
-        target, denoise = params.get("target") or None, params.get("denoise")
-        keep = denoise is None or bool(denoise)
         samples = [self._sample(row, values) for row, values in enumerate(rows.to_dict("records"))]
-        answers = []
-        for row, sample in enumerate(samples):
-            try:
-                if not keep and top_k is None:
-                    self._check_listed(sample)
-                interactions = self.harsanyi.explain(sample, target, self.progress)
-            except InputError as error:
-                raise InputError(f"row {row}: {error}") from None
-            answer = self._answer(interactions, top_k, keep)
-            answers.append(answer | (_details(interactions) if params.get("details") else {}))
-        return pd.DataFrame(answers)
+        denoise = params.get("denoise")
+        explanations = self.harsanyi.explain(
+            samples,
+            params.get("target") or None,
+            self.progress,
+            top_k=params.get("top_k"),
+            denoise=denoise is None or bool(denoise),
+            details=bool(params.get("details")),
+        )
+        return pd.DataFrame(explanations.answers())
 
     def _sample(self, row: int, values: Mapping[Any, Any]) -> Any:
         """What the model is asked to explain: {column: value}, a text, pixels or points."""
@@ -124,83 +115,13 @@ class HarsanyiExplainer(Explainer):
                 raise cell_error(row, "text", "expected a text that is not blank")
             return value
         try:
-            return _points(value) if modality == "points" else _pixels(value, self.harsanyi.model)
+            # A cell of text is base64, never the name of a file.
+            model = self.harsanyi.model
+            return read_points(value) if modality == "points" else fit_image(decode_image(image_bytes(value)), model)
         except InputError as error:
             raise cell_error(row, modality, error) from None
-
-    def _check_listed(self, sample: Any) -> None:
-        """Refuse to list all patterns of many players: each is an object of the answer, 100 bytes and more."""
-        n = len(self.harsanyi.problem(sample).players)
-        if 2**n > MAX_LISTED:
-            raise InputError(
-                f"denoise is false, and {n} players have {2**n - 1:,} patterns; at most {MAX_LISTED:,} are listed, "
-                "so ask for the strongest by top_k, or for all numbers by details"
-            )
-
-    def _answer(self, interactions: Interactions, top_k: int | None, keep: bool) -> dict[str, Any]:
-        settings = self.harsanyi.settings
-        denoised = interactions.denoised(**settings.denoising())
-        rows = interactions.strongest(denoised.kept if keep else None, top_k)
-        shown = rows[: settings.max_patterns]  # a graph of more could not be read
-        patterns = zip(
-            interactions.masks(rows), interactions.effects[rows].tolist(), interactions.kinds(rows), strict=True
-        )
-        names = interactions.players
-        return {
-            "target": interactions.target,
-            "patterns": [
-                {"players": [names[k] for k in np.flatnonzero(mask)], "effect": effect, "kind": kind}
-                for mask, effect, kind in patterns
-            ],
-            "v_full": interactions.v_full,
-            "v_empty": interactions.v_empty,
-            "explain_ratio": float(denoised.explain_ratio),
-            "square_error": float(denoised.square_error),
-            "residual": interactions.residual,
-            "gap": interactions.gap,
-            "n_salient": len(interactions.salient),
-            "n_kept": len(interactions.strongest(denoised.kept)),
-            "l1": interactions.l1,
-            "l1_start": interactions.learned.initial_l1 if interactions.learned else interactions.l1,
-            "shapley": [{"player": p, "value": v} for p, v in zip(names, interactions.shapley.tolist(), strict=True)],
-            "graph": interactions.graph(shown).to_json(),
-            "model_calls": interactions.calls,
-        }
 
 
 def columns_of(model: ExplainedModel) -> list[str]:
     """The columns of a request."""
     return [column.name for column in model.columns] if model.modality == "table" else [model.modality]
-
-
-def _details(interactions: Interactions) -> dict[str, Any]:
-    learned = interactions.learned
-    return {
-        "players": list(interactions.players),
-        "rewards": interactions.v.tolist(),
-        "interactions": interactions.i_and.tolist(),
-        "or_interactions": [] if interactions.i_or is None else interactions.i_or.tolist(),
-        "learning": [] if learned is None else np.asarray(learned.l1).tolist(),
-        "sample": json.dumps(interactions.description),
-    }
-
-
-def _pixels(value: object, model: Any) -> np.ndarray:
-    """RGB pixels uint8 (H, W, 3), at the size that the model states, where it does."""
-    picture = decode_image(image_bytes(value))
-    size = getattr(model, "call_size", None)
-    if size is not None and picture.size != (size[1], size[0]):
-        picture = picture.resize((size[1], size[0]))
-    return np.asarray(picture)
-
-
-def _points(value: Any) -> np.ndarray:
-    try:
-        points = np.asarray(value.tolist() if isinstance(value, np.ndarray) else value, dtype=np.float64)
-    except (TypeError, ValueError):
-        raise InputError("expected a list of [x, y, z]") from None
-    if points.ndim != 2 or points.shape[1] != 3 or not len(points):
-        raise InputError(f"expected a list of [x, y, z], got shape {points.shape}")
-    if not np.isfinite(points).all():
-        raise InputError("expected finite coordinates, got NaN or infinite values")
-    return points

@@ -12,6 +12,7 @@ from collections.abc import Collection
 from pathlib import Path
 
 import matplotlib
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.collections import PatchCollection
 from matplotlib.colors import to_rgb, to_rgba
@@ -21,7 +22,7 @@ from matplotlib.path import Path as Curve
 
 from conceptry.evaluation.drawing.style import GRID, INK, MUTED, new_figure
 from conceptry.evaluation.harsanyi.graph.layout import LINE, MARGIN, SMALL, STRIP, TEXT, Box, Layout, layout, wrapped
-from conceptry.evaluation.harsanyi.marks import NEGATIVE, POSITIVE, number, shortened, text_width
+from conceptry.evaluation.harsanyi.marks import NEGATIVE, POSITIVE, number, shortened, signed, text_width
 from conceptry.models.errors import InputError
 from conceptry.models.harsanyi.graph import AndOrGraph, Pattern
 
@@ -191,7 +192,7 @@ POINTS = 72.0  # in an inch
 
 def draw_graph(
     graph: AndOrGraph, *, title: str | None = None, highlight: str | None = None, max_patterns: int | None = None,
-    colours: str = "signs", rows: int | None = None,
+    colours: str = "signs", rows: int | None = None, figsize: tuple[float, float] | None = None,
 ) -> Figure:  # fmt: skip
     """Draw `graph`; `save_graph` writes the figure.
 
@@ -201,6 +202,7 @@ def draw_graph(
     max_patterns: only the strongest are drawn, and the drawing says how many are not.
     colours: "signs" (blue is positive), "reversed" (orange is positive) or "simple" (grey; marks alone tell signs).
     rows: number of rows of patterns; None: as few as fit.
+    figsize: width and height in inches, into which the whole drawing is scaled; None: as large as its content wants.
 
     Raises InputError where an option is not one of these.
     """
@@ -226,7 +228,28 @@ def draw_graph(
     drawing.edges()
     drawing.nodes()
     drawing.legend()
+    if figsize is not None:
+        _scale(figure, figsize)
     return figure
+
+
+def _scale(figure: Figure, figsize: tuple[float, float]) -> None:
+    """Fit a figure of one set of axes into `figsize`; places scale with the axes, letters and lines are scaled here."""
+    width, height = (float(side) for side in figsize)
+    if not (math.isfinite(width) and math.isfinite(height) and min(width, height) > 0):
+        raise InputError(f"figsize must be a width and a height in inches above 0, got {tuple(figsize)}.")
+    (axes,) = figure.axes
+    wide, tall = figure.get_size_inches()
+    scale = min(width / wide, height / tall)
+    figure.set_size_inches(width, height)
+    share = scale * wide / width, scale * tall / height
+    axes.set_position(((1 - share[0]) / 2, (1 - share[1]) / 2, *share))
+    for text in axes.texts:
+        text.set_fontsize(text.get_fontsize() * scale)
+    for patch in axes.patches:
+        patch.set_linewidth(patch.get_linewidth() * scale)
+    for collection in axes.collections:
+        collection.set_linewidth(np.asarray(collection.get_linewidth()) * scale)
 
 
 def save_graph(figure: Figure, path: str | Path) -> None:
@@ -270,6 +293,9 @@ def _heading(axes: Axes, graph: AndOrGraph, shown: AndOrGraph, placed: Layout, t
     axes.text(MARGIN, 24, shortened(text, width, 13), fontsize=13, color=INK, parse_math=False)
     rest = len(graph.patterns) - len(shown.patterns)
     counted = f"{len(shown.patterns)} pattern" + ("s" if len(shown.patterns) != 1 else "")
+    if graph.v_full is None or graph.v_empty is None:
+        axes.text(MARGIN, 42, f"{counted}, together {signed(shown.total)}", fontsize=TEXT, color=MUTED)
+        return
     difference = graph.v_full - graph.total
     says = (
         f"{number(graph.v_full)} for the whole sample = {number(graph.v_empty)} for the baseline "

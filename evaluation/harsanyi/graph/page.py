@@ -4,19 +4,27 @@ Names of players come from outside. They reach the page as JSON alone, in which 
 holds it, and the page shows them as text.
 """
 
+import json
 from pathlib import Path
 
 from conceptry.evaluation.drawing import html
+from conceptry.evaluation.harsanyi.graph.figure import highlighted
 from conceptry.models.harsanyi.graph import AndOrGraph
 
 
-def page(graph: AndOrGraph, title: str | None = None) -> str:
-    """The page as text; `title` None shows the target."""
+def page(graph: AndOrGraph, title: str | None = None, highlight: str | None = None) -> str:
+    """The page as text; `title` None shows the target, `highlight` is what stands out when it opens."""
     title = f"Patterns behind {graph.target}" if title is None else title
-    parts = {"title": html.html_text(title), "graph": html.script_json(graph.to_json())}
+    chosen = highlighted(graph, highlight)
+    pinned = None if chosen is None else {"name": highlight, "rows": sorted(chosen)}
+    parts = {
+        "title": html.html_text(title),
+        "graph": html.script_json(graph.to_json()),
+        "pinned": html.html_text(json.dumps(pinned)),
+    }
     return html.fill("conceptry.evaluation.harsanyi.graph", "page.html", parts)
 
 
-def write_page(graph: AndOrGraph, path: str | Path, title: str | None = None) -> None:
+def write_page(graph: AndOrGraph, path: str | Path, title: str | None = None, highlight: str | None = None) -> None:
     """Write the page of `graph` to the file `path`."""
-    html.write(page(graph, title), path)
+    html.write(page(graph, title, highlight), path)

@@ -160,7 +160,7 @@ def _fetched(uri: str, target: Path) -> tuple[Path, str, dict[str, str]]:
 
 
 @dataclass(frozen=True)
-class _Opened:
+class RawModel:
     """A loaded model before it is known what it takes and gives."""
 
     flavour: str
@@ -217,7 +217,7 @@ class _Opened:
         return sklearn.fitted_inputs(self.model_object)
 
 
-def _open(folder: Path, name: str, device: torch.device, allow_pickle: bool) -> _Opened:
+def _open(folder: Path, name: str, device: torch.device, allow_pickle: bool) -> RawModel:
     from mlflow.exceptions import MlflowException
     from mlflow.models import Model
 
@@ -242,7 +242,7 @@ def _open(folder: Path, name: str, device: torch.device, allow_pickle: bool) -> 
     base = {"sklearn": ("scikit-learn",), "pytorch": ("torch",)}.get(flavour, ())
     if logged.flavors[flavour].get("serialization_format") == "skops":
         base += ("skops",)
-    return _Opened(flavour, loaded, inputs, installed_requirements(folder, base), device)
+    return RawModel(flavour, loaded, inputs, installed_requirements(folder, base), device)
 
 
 def _load(folder: Path, flavour: dict[str, Any], kind: str, name: str, device: torch.device, allow_pickle: bool) -> Any:

@@ -16,9 +16,16 @@ effects, plus kappa times the entropy of the code,
 | kappa | weight of the entropy, in the units of I | () |
 | omega(W) | weight of the patterns written with all the words of W | (candidates,) |
 
-Greedy: of all sets W of two or more words that two patterns have in common, W becomes a word where (change in cost) /
-(players of W) is least; at most `max_merges` times, and not where the cost would not fall. What two patterns have in
-common is used at least twice, so no coalition serves one pattern alone.
+Greedy: of the candidates W, sets of two or more words, the one becomes a word where (change in cost) / (players of W)
+is least; at most `max_merges` times. Two rules say what the candidates are and when to stop:
+
+| rule | candidates | stops where the best candidate |
+|---|---|---|
+| shared | what any two patterns have in common | does not lower the cost |
+| published | every subset of a pattern's words | raises the cost, or is used by one pattern alone |
+
+A coalition of one pattern says nothing that the pattern does not. By the published rule such a candidate ends the
+search even while others, which several patterns share, would still shorten the description; by "shared" it is none.
 
 The first sum equals sum_w c(w) (-log p(w)) = C H(p), so cost = (C + kappa) H(p), where
 H(p) = log C - (1/C) sum_w c(w) log c(w). Making W a word takes omega from c(w) of each of its words and gives omega to
@@ -32,6 +39,12 @@ import numpy as np
 
 from conceptry.models.errors import InputError
 from conceptry.models.harsanyi.interactions._checks import array_of, real_array
+from conceptry.models.harsanyi.interactions.moebius import row_masks
+
+RULES = ("shared", "published")
+MAX_SUBSETS = 2**22
+_AT_ONCE = 2**16  # candidates whose costs are computed together
+_TIE = 1e-12  # of the cost: changes that are this close are equal
 
 
 @dataclass(frozen=True)
@@ -40,7 +53,7 @@ class Aggregation:
 
     words: (n_words, n) bool, the players of each word: the n single players first, then the coalitions as found.
     patterns: (m, n_words) bool, the words of each pattern: disjoint, and together exactly its players.
-    costs: (1 + merges,), the cost of the description before and after each merge, strictly falling.
+    costs: (1 + merges,), the cost of the description before and after each merge; with `early_stop` it never rises.
     """
 
     words: np.ndarray
@@ -48,31 +61,73 @@ class Aggregation:
     costs: np.ndarray
 
 
-def aggregate(masks: Any, interactions: Any, max_merges: int = 5, entropy_weight: float = 10.0) -> Aggregation:
-    """Write the patterns `masks` (m, n) bool with effects `interactions` (m,) by at most `max_merges` coalitions.
+def aggregate(
+    masks: Any,
+    interactions: Any,
+    max_merges: int = 5,
+    entropy_weight: float = 10.0,
+    *,
+    rule: str = "shared",
+    early_stop: bool = True,
+) -> Aggregation:
+    """Write patterns by single players and by coalitions that several of them share.
 
-    The empty pattern and patterns without effect may be among them; they have no say. Raises InputError where the
-    shapes do not fit, an effect is not finite, or an option is negative.
+    Args:
+        masks: (m, n) bool, the players of each pattern. The empty pattern and patterns without effect may be among
+            them; they have no say.
+        interactions: (m,) effects.
+        max_merges: how many coalitions are made at the most.
+        entropy_weight: kappa.
+        rule: "shared" or "published", see the table above.
+        early_stop: whether to stop where the cost would rise.
+
+    Raises:
+        InputError: where the shapes do not fit, an effect is not finite, an option is negative, or there is no such
+            rule.
+
+    Example:
+        >>> aggregate([[1, 1, 1, 0], [1, 1, 0, 1]], [2.0, -1.0]).words[4:].astype(int)
+        array([[1, 1, 0, 0]])
     """
     codes, weights = _checked(masks, interactions, max_merges, entropy_weight)
+    if rule not in RULES:
+        raise InputError(f"rule is {rule!r}; expected one of {', '.join(RULES)}")
     words = np.eye(codes.shape[1], dtype=bool)
     costs = [_cost(weights @ codes, entropy_weight)]
     while len(costs) <= max_merges:
-        candidates = _shared(codes)
+        candidates = _shared(codes) if rule == "shared" else _subsets(codes)
         if not len(candidates):
             break
-        # The words of a candidate are all in a pattern where none of them is missing.
-        using = (candidates.astype(np.float32) @ (~codes.T).astype(np.float32)) == 0
-        after = _costs_after(weights @ codes, candidates, using @ weights, entropy_weight)
-        sizes = (candidates @ words.astype(np.int64)).sum(axis=1)
-        best = int(np.argmin((after - costs[-1]) / sizes))
-        if not after[best] < costs[-1] * (1 - 1e-12):
+        after, sizes = _judged(candidates, codes, words, weights, entropy_weight)
+        changes = (after - costs[-1]) / sizes
+        tie = _TIE * costs[-1] if rule == "published" else 0.0
+        best = int(np.argmax(changes <= changes.min() + tie))
+        falls = bool(after[best] < costs[-1] * (1 - _TIE))
+        rises = bool(after[best] > costs[-1] * (1 + _TIE))
+        if early_stop and (rises if rule == "published" else not falls):
             break
-        word, users = candidates[best], using[best]
+        word = candidates[best]
+        users: np.ndarray = (codes | ~word).all(axis=1)
+        if users.sum() == 1:
+            break
         codes = np.column_stack([codes & ~(users[:, None] & word), users])
         words = np.vstack([words, words[word].any(axis=0)])
         costs.append(_cost(weights @ codes, entropy_weight))
     return Aggregation(words, codes, np.array(costs))
+
+
+def _judged(
+    candidates: np.ndarray, codes: np.ndarray, words: np.ndarray, weights: np.ndarray, entropy_weight: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """The cost if each of `candidates` (candidates, n_words) became a word, and how many players it has."""
+    missing, counts = (~codes.T).astype(np.float32), weights @ codes
+    after = np.empty(len(candidates))
+    for start in range(0, len(candidates), _AT_ONCE):
+        part = candidates[start : start + _AT_ONCE]
+        # The words of a candidate are all in a pattern where none of them is missing.
+        using = (part.astype(np.float32) @ missing) == 0
+        after[start : start + _AT_ONCE] = _costs_after(counts, part, using @ weights, entropy_weight)
+    return after, (candidates @ words.astype(np.int64)).sum(axis=1)
 
 
 def _checked(masks: Any, interactions: Any, max_merges: int, entropy_weight: float) -> tuple[np.ndarray, np.ndarray]:
@@ -101,6 +156,26 @@ def _shared(codes: np.ndarray) -> np.ndarray:
     packed = np.packbits(common, axis=1)
     keys = np.ascontiguousarray(packed).view(np.dtype((np.void, packed.shape[1]))).ravel()
     return common[np.unique(keys, return_index=True)[1]]
+
+
+def _subsets(codes: np.ndarray) -> np.ndarray:
+    """Every set of two words or more that a pattern of `codes` (m, n_words) holds, (candidates, n_words).
+
+    In the order of the patterns, and within one by the binary number of its words: of equal candidates the first wins.
+    """
+    places = [np.flatnonzero(code) for code in codes]
+    if sum(2 ** len(place) for place in places) > MAX_SUBSETS:
+        raise InputError(
+            f"the published rule tries every subset of each pattern's words, and patterns of {max(map(len, places))} "
+            f"words have more than {MAX_SUBSETS:,} together; keep fewer patterns, or use the rule shared"
+        )
+    if codes.shape[1] > 62:  # the bits of an integer
+        raise InputError(f"the published rule takes at most 62 words, got {codes.shape[1]}; use the rule shared")
+    values = 1 << np.arange(codes.shape[1], dtype=np.int64)
+    found = np.concatenate([row_masks(np.arange(2 ** len(place)), len(place)) @ values[place] for place in places])
+    found = found[np.bitwise_count(found) >= 2]
+    rows = found[np.sort(np.unique(found, return_index=True)[1])]
+    return (rows[:, None] & values).astype(bool)
 
 
 def _cost(counts: np.ndarray, entropy_weight: float) -> float:

@@ -10,6 +10,7 @@
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -33,6 +34,42 @@ class TensorMasker:
     def masked(self, masks: np.ndarray) -> Tensor:
         """x_S (batch, *features) for each row S of `masks` (batch, n) bool."""
         return torch.where(features_present(masks, self._owner, len(self.players)), self._x, self._baseline)
+
+
+def tensor_masker(x: Any, baseline: Any, segments: Any = None, players: Sequence[str] | None = None) -> TensorMasker:
+    """The masker of a sample without a batch axis.
+
+    Args:
+        x: (*features), an array or a tensor; whole numbers become float32.
+        baseline: a number, or of a shape that broadcasts to that of x.
+        segments: integers 0 to n - 1, the player of each feature, or BACKGROUND (-1) for features that are always
+            present; of a shape that broadcasts to that of x, such as (height, width) for (channels, height, width). By
+            default each entry along the first axis is a player, for up to two axes.
+        players: n names, by default "x1" and so on.
+
+    Raises:
+        InputError: where shapes do not fit, x is not finite, a player owns nothing, or segments are needed.
+    """
+    features = torch.as_tensor(x)
+    features = features if features.is_floating_point() else features.float()
+    if segments is None:
+        if not 1 <= features.ndim <= 2:
+            raise InputError(
+                f"x of shape {tuple(features.shape)} does not say what the players are; expected segments, the player "
+                "of each feature"
+            )
+        segments = np.arange(features.shape[0]).reshape(-1, *[1] * (features.ndim - 1))
+    own = {"baseline": torch.as_tensor(baseline).to(features), "segments": torch.as_tensor(np.asarray(segments))}
+    for name, values in own.items():
+        try:
+            own[name] = values.expand(features.shape)
+        except RuntimeError:
+            raise InputError(
+                f"{name} of shape {tuple(values.shape)} does not broadcast to {tuple(features.shape)}, the shape of x"
+            ) from None
+    owner = torch.from_numpy(check_owner(own["segments"].numpy(), "segments", len(players) if players else None))
+    names = players or [f"x{k + 1}" for k in range(int(owner.max()) + 1)]
+    return TensorMasker(features, own["baseline"].to(features), owner, [str(name) for name in names])
 
 
 def features_present(masks: np.ndarray, owner: Tensor, n: int) -> Tensor:

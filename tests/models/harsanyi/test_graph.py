@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
 
 from conceptry.models.errors import InputError
 from conceptry.models.harsanyi.graph import AndOrGraph, Pattern, build_graph
@@ -175,3 +176,37 @@ def test_parts_that_do_not_fit_are_refused(players, masks, effects, kinds, messa
 def test_networkx_is_imported_only_where_it_is_used():
     code = "import sys, conceptry.models.harsanyi.graph; sys.exit('networkx' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], timeout=60).returncode == 0
+
+
+def test_a_graph_is_saved_by_the_ending_of_the_file(tmp_path):
+    graph = planted()
+    graph.save(tmp_path / "graph.json")
+    assert AndOrGraph.from_json((tmp_path / "graph.json").read_text()) == graph
+    graph.save(str(tmp_path / "graph.svg"), title="mine", highlight="rank-2", colours="simple")
+    assert ">mine</text>" in (tmp_path / "graph.svg").read_text()
+    graph.save(tmp_path / "graph.html", title="A page", highlight="largest")
+    page = (tmp_path / "graph.html").read_text()
+    assert "<title>A page</title>" in page
+    assert "&quot;rows&quot;: [0]" in page
+    graph.save(tmp_path / "graph.pdf")
+    assert (tmp_path / "graph.pdf").read_bytes().startswith(b"%PDF")
+    graph.save(tmp_path / "graph.png", figsize=(6, 3))
+    with Image.open(tmp_path / "graph.png") as image:
+        assert image.size == (900, 450)  # 150 dots an inch
+    for name, style, message in (
+        ("graph.txt", {}, r"graph.txt: an And-Or graph is written as .html, .svg, .png, .pdf or .json"),
+        ("graph.svg", {"highlight": "rank-6"}, 'highlight must be "largest", "top 20%" or "rank-K"'),
+        ("graph.html", {"highlight": "best"}, 'highlight must be "largest"'),
+        ("graph.html", {"rows": 2}, "an HTML page has no style 'rows'"),
+        ("graph.svg", {"rows": "2"}, "the style rows must be of type int"),
+        ("graph.svg", {"figsize": (0, 3)}, "figsize must be a width and a height in inches above 0"),
+    ):
+        with pytest.raises(InputError, match=message):
+            graph.save(tmp_path / name, **style)
+
+
+def test_a_graph_of_patterns_without_rewards():
+    graph = build_graph(["a", "b"], np.array([[1, 0], [1, 1]]), np.array([2.0, -0.5]), None, None, None, "y")
+    assert (graph.total, graph.v_full, graph.v_empty) == (1.5, None, None)
+    assert AndOrGraph.from_json(graph.to_json()) == graph
+    assert json.loads(graph.to_json())["v_full"] is None

@@ -129,6 +129,21 @@ def test_hovering_a_pattern_highlights_its_coalitions_and_players(visit: Visit):
     assert not visit.page.locator(".on").count()
 
 
+def test_a_page_opens_with_its_highlight_and_without_rewards(chromium: Browser, tmp_path: Path):
+    graph = wine()
+    alone = AndOrGraph(graph.players, graph.coalitions, graph.patterns, None, None, "class_1")
+    write_page(alone, tmp_path / "graph.html", highlight="top 40%")
+    with chromium.visit(tmp_path / "graph.html") as opened:
+        assert lit(opened, "pattern") == {0, 1}
+        assert details(opened) == "top 40%: 2 patterns, together -0.720 · in all -0.720"
+        assert hyphens(opened.page.locator("#sums").inner_text()) == "5 patterns, together -0.820"
+        opened.page.keyboard.press("Escape")
+        assert not lit(opened, "pattern")
+        opened.page.hover("[data-pattern='0']")
+        assert details(opened) == "alcohol AND hue AND proline: -1.25 · sum so far, the strongest: -1.25"
+        assert opened.messages == []
+
+
 def test_hovering_a_player_highlights_every_pattern_that_holds_it(visit: Visit):
     visit.page.hover("[data-player='2']")
     assert (lit(visit, "pattern"), lit(visit, "coalition"), lit(visit, "player")) == ({0, 1, 2, 3}, {0}, {2})

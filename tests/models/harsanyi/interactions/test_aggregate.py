@@ -58,6 +58,33 @@ def literal_aggregate(masks: np.ndarray, effects: list[float], max_merges: int, 
     return words, patterns, costs
 
 
+def literal_published(masks: np.ndarray, effects: list[float], max_merges: int, kappa: float, early_stop: bool = True):
+    """The published rule, subset by subset: any two words or more of a pattern may be merged."""
+    n = masks.shape[1]
+    words = [{player} for player in range(n)]
+    patterns = [set(np.flatnonzero(mask).tolist()) for mask in masks]
+    costs = [literal_cost(patterns, effects, kappa)]
+    for _ in range(max_merges):
+        best = None
+        for pattern in patterns:
+            for size in range(2, len(pattern) + 1):
+                for candidate in map(set, itertools.combinations(sorted(pattern), size)):
+                    written = [(p - candidate) | {len(words)} if candidate <= p else p for p in patterns]
+                    cost = literal_cost(written, effects, kappa)
+                    players = set().union(*(words[w] for w in candidate))
+                    change = (cost - costs[-1]) / len(players)
+                    if best is None or change < best[0] - 1e-9:
+                        best = (change, cost, players, written)
+        if best is None or (early_stop and best[1] > costs[-1] + 1e-9):
+            break
+        if sum(len(words) in pattern for pattern in best[3]) == 1:
+            break
+        _, cost, players, patterns = best
+        words.append(players)
+        costs.append(cost)
+    return words, patterns, costs
+
+
 def game(seed: int, m: int, n: int) -> tuple[np.ndarray, np.ndarray]:
     """Distinct random patterns with effects, no two sums of which are alike."""
     rng = np.random.default_rng(seed)
@@ -81,6 +108,43 @@ def test_agrees_with_the_literal_definition(seed: int, m: int, n: int, scale: fl
     assert [set(np.flatnonzero(code).tolist()) for code in result.patterns] == patterns
     np.testing.assert_allclose(result.costs, costs, rtol=1e-10, atol=1e-12)
     assert len(costs) > 1 or m < 8  # the comparison is of merges, not of none
+
+
+@pytest.mark.parametrize("early_stop", [True, False])
+@pytest.mark.parametrize("seed", range(8))
+def test_the_published_rule_agrees_with_the_literal_definition(seed: int, early_stop: bool):
+    masks, effects = game(seed, 9, 6)
+    effects = effects[: len(masks)] * (0.3, 1.0, 8.0)[seed % 3]
+    words, patterns, costs = literal_published(masks, effects.tolist(), 5, 10.0, early_stop)
+    result = aggregate(masks, effects, rule="published", early_stop=early_stop)
+    assert [set(np.flatnonzero(word).tolist()) for word in result.words] == words
+    assert [set(np.flatnonzero(code).tolist()) for code in result.patterns] == patterns
+    np.testing.assert_allclose(result.costs, costs, rtol=1e-9, atol=1e-9)
+
+
+def test_the_rules_differ_where_the_best_candidate_is_of_one_pattern_alone():
+    """The strong pattern over five players is shortened most by a word of its own: there the published rule stops."""
+    masks = np.array([[1, 1, 1, 1, 1, 0, 0, 0], [0, 0, 0, 0, 0, 1, 1, 1], [1, 0, 0, 0, 0, 1, 1, 0]], dtype=bool)
+    effects = np.array([20.0, 1.0, 1.0])
+    assert len(aggregate(masks, effects, rule="published").words) == 8
+    shared = aggregate(masks, effects)
+    assert np.flatnonzero(shared.words[8]).tolist() == [5, 6]
+
+
+def test_eighty_patterns_by_the_published_rule_are_fast():
+    masks, effects = game(7, 80, 13)
+    start = time.perf_counter()
+    aggregate(masks, effects[: len(masks)], rule="published")
+    assert time.perf_counter() - start < 5  # about 0.2 s; the candidates one by one take minutes
+
+
+def test_rules_are_checked():
+    with pytest.raises(InputError, match="rule is 'first'; expected one of shared, published"):
+        aggregate(np.ones((2, 2)), np.ones(2), rule="first")
+    with pytest.raises(InputError, match=r"patterns of 23 words have more than 4,194,304 together; keep fewer"):
+        aggregate(np.ones((1, 23)), np.ones(1), rule="published")
+    with pytest.raises(InputError, match="at most 62 words, got 63; use the rule shared"):
+        aggregate(np.eye(63), np.ones(63), rule="published")
 
 
 @SETTINGS

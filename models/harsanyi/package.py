@@ -1,0 +1,76 @@
+"""The folder that a Harsanyi version consists of.
+
+| file | what |
+|---|---|
+| `config.json` | settings, groups of columns, the row of a baseline |
+| `explained/` | the explained model, see `conceptry.models.explained` |
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from conceptry.models.errors import InputError
+from conceptry.models.explained.load import read_explained
+from conceptry.models.explained.protocol import ExplainedModel, PackagedModel
+from conceptry.models.harsanyi.model import Harsanyi
+from conceptry.models.harsanyi.problem import table_problem
+from conceptry.models.harsanyi.settings import Settings
+from conceptry.models.manifest import digest_of_files, files_in, read_json, write_json
+from conceptry.models.method import Package
+
+CONFIG, EXPLAINED = "config.json", "explained"
+_REQUIREMENTS = ("numba", "numpy", "pandas", "pillow", "safetensors", "scikit-learn", "torch")
+
+
+def write_package(
+    model: ExplainedModel,
+    settings: Settings,
+    groups: Mapping[str, Sequence[str]] | None,
+    baseline_row: Mapping[str, Any] | None,
+    directory: Path,
+) -> Package:
+    """Write the folder. Raises InputError where the explained model cannot be written, or settings do not fit it."""
+    if not isinstance(model, PackagedModel):
+        raise InputError(
+            f"{model.name}: a version carries its explained model, and one of class {type(model).__name__} cannot be "
+            "written to a folder; give a name, an estimator or a torch module, or log it to MLflow and name that model"
+        )
+    example = _example(model)
+    if model.modality == "table":
+        table_problem(model, settings, {name: cells[0] for name, cells in example.items()}, groups, baseline_row)
+    model.save(directory / EXPLAINED)
+    content = {"settings": asdict(settings), "groups": groups, "baseline_row": baseline_row}
+    write_json(directory / CONFIG, content)
+    lineage = dict(model.lineage)
+    if "explained_sha256" not in lineage:  # an object has no file before it is saved
+        lineage["explained_sha256"] = digest_of_files(directory / EXPLAINED, files_in(directory / EXPLAINED))
+    params = {k: v for k, v in asdict(settings).items() if v not in (None, "")}
+    params |= {"model": lineage["explained_model"], "modality": model.modality, "outputs": model.form}
+    requirements = dict.fromkeys((*_REQUIREMENTS, *model.requirements))
+    return Package(params, lineage, example, tuple(requirements), model.notes)
+
+
+def read_package(directory: Path, device: torch.device) -> Harsanyi:
+    """The explainer that `write_package` wrote."""
+    content = read_json(directory / CONFIG)
+    model = read_explained(directory / EXPLAINED, device)
+    return Harsanyi(model, Settings(**content["settings"]), content["groups"], content["baseline_row"])
+
+
+def _example(model: ExplainedModel) -> Mapping[str, Sequence[Any]]:
+    """A request of one row: the background's own centre, a sentence, an image or a cloud."""
+    if model.modality == "table":
+        return {c.name: [c.median if c.kind == "numeric" else c.mode] for c in model.columns}
+    if model.modality == "text":
+        return {"text": ["not a bad film"]}
+    if model.modality == "points":
+        size = getattr(model, "size", None) or 64
+        return {"points": [np.random.default_rng(0).normal(size=(size, 3)).tolist()]}
+    from conceptry.models.images import example_picture
+
+    return {"image": [example_picture()]}
