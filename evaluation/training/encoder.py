@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from conceptry.evaluation.progress import bar
-from conceptry.evaluation.training.tracking import EXPERIMENT, LOG_EVERY, Log, circumstances, tracked
+from conceptry.evaluation.training.tracking import EXPERIMENT, LOG_EVERY, Log, circumstances, command_line, tracked
 from conceptry.models.encoders.clip import OpenClipEncoder, read_open_clip
 from conceptry.models.errors import InputError
 from conceptry.models.folders import check_new, new_folder
@@ -151,8 +151,7 @@ def train_command(output: Path, steps: int | None = None, seed: int | None = Non
     """What `conceptry train encoder` does; returns what to print. None keeps the setting of the shipped weights."""
     chosen = {name: value for name, value in (("steps", steps), ("seed", seed)) if value is not None}
     settings = EncoderTraining(**{**(SMALL if small else {}), **chosen})
-    options = [f"--{name} {value}" for name, value in chosen.items()] + ["--small"] * small
-    command = " ".join(["conceptry train encoder --output FOLDER", *options])
+    command = command_line("encoder", chosen | {"small": small})
     provenance = run(settings, output, command=command, n_scored=200 if small else 1000)
     lines = [f"{name:32}{value:8.3f}" for name, value in provenance["scores"].items()]
     return "\n".join([*lines, f"saved {output}: use it as open_clip:local-dir:{output}"])

@@ -27,6 +27,20 @@ def circumstances(directory: Path, packages: Sequence[str], seconds: float) -> d
     }
 
 
+def command_line(kind: str, options: Mapping[str, Any]) -> str:
+    """The command that repeats a training: `conceptry train KIND` with the options that were given.
+
+    None and False are options that were not given; True is a flag. What travels with the weights names no folder of
+    the user's machine: `--output` is FOLDER, and callers leave other folders out of the values.
+    """
+    words = [f"conceptry train {kind} --output FOLDER"]
+    for name, value in options.items():
+        if value is not None and value is not False:
+            option = f"--{name.replace('_', '-')}"
+            words.append(option if value is True else f"{option} {str(value).removesuffix('.0')}")
+    return " ".join(words)
+
+
 class Log:
     """Logs nowhere."""
 
