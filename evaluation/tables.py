@@ -153,7 +153,7 @@ def version_tables(version: Version, history: Sequence[Promotion]) -> list[Table
         "digests": {
             "manifest": version.manifest_sha256,
             "code": version.code_sha256 or "unknown",
-            **version.file_digests,
+            **{f"sha256.{file}": digest for file, digest in version.file_digests.items()},
         },
         "promotions": promoted,
     }
