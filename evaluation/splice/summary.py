@@ -23,7 +23,6 @@ from conceptry.evaluation.tables import summary_title
 
 def summarise(predict: Predict, data: ImageData, label: str | None, progress: Progress) -> dict:
     """Count images, average l0 and cosine, and list every word with its weight and share, heaviest first."""
-    label = data.label_of(label)
     images = items_of(data.images, label, data.name)
     weights: dict[str, list[float]] = defaultdict(list)
     l0, cosine = [], []

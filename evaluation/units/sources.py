@@ -110,7 +110,7 @@ def exemplars_source(directory: Path, describer: str, params: Mapping[str, Any],
 
 
 def _notes(known: Mapping[str, Any], describer: str, data: str) -> list[str]:
-    from conceptry.models.milan.network import out_of_its_world
+    from conceptry.models.milan.package import out_of_its_world
 
     warning = out_of_its_world(describer, data)
     return [score_note(known), *([warning] if warning else [])]

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 import numpy as np
 import torch
@@ -34,20 +34,12 @@ from conceptry.models.milan.describer.describer import Describer, load_describer
 from conceptry.models.milan.describer.inputs import exemplar_arrays
 from conceptry.models.milan.describer.ranking import Description
 from conceptry.models.milan.exemplars.records import LayerExemplars, UnitExemplars
+from conceptry.models.milan.exemplars.sources import source_of
 from conceptry.models.milan.exemplars.unit_store import NetworkUnits, UnitStore
-from conceptry.models.milan.network import (
-    NetworkExemplars,
-    compute_network,
-    load_network,
-    network_name,
-    read_network,
-    source_of,
-)
 from conceptry.models.milan.package import CLIP, CONFIG, DESCRIBER, UNITS, describe_package, write_package
 from conceptry.models.milan.record import UnitDescription, UnitDescriptions, unit_description
 from conceptry.models.milan.settings import (
     CLIP_DISSECT,
-    DATA,
     EMOJI_MILAN,
     NONE,
     SEARCH,
@@ -55,6 +47,9 @@ from conceptry.models.milan.settings import (
     MilanOptions,
     check_words,
 )
+
+if TYPE_CHECKING:
+    from conceptry.models.milan.network import NetworkExemplars
 
 MAX_UNITS = 32  # described at once
 MAX_PIXELS = 2**24  # of the images of one batch together: some 100 photographs of 400 x 400
@@ -181,28 +176,29 @@ class Milan:
             describer = copy(describer)
             describer.clip = clip
         self._found: NetworkExemplars | None = None
-        if exemplars is not None and not isinstance(exemplars, UnitStore):
-            if isinstance(exemplars, str):
-                exemplars = Path(exemplars)
-            named = data if data is None or isinstance(data, str) else source_of(data).name
-            self._found = read_network(exemplars, network, layers=layers, model=name, data=named)
-        elif network is not None:
-            if data is None and not isinstance(network, str):
-                raise InputError(
-                    f"{network_name(network)}: the exemplars of one's own network need data to choose from: a torch "
-                    "data set, uint8 images (n, H, W, 3), or a name such as zoo:emoji-scenes or folder:PATH"
-                )
-            model = load_network(network, place) if isinstance(network, str) else network
-            source, chosen = source_of(DATA if data is None else data, size), self._options.settings()
-            self._found = compute_network(
-                model, name, source, layers, chosen, directory=directory, units=units, progress=progress
+        if not isinstance(exemplars, UnitStore) and (exemplars is not None or network is not None):
+            # Here, because a server needs neither networks nor what computes exemplars.
+            from conceptry.models.milan.network import gather_exemplars
+
+            self._found = gather_exemplars(
+                network,
+                Path(exemplars) if isinstance(exemplars, str) else exemplars,
+                self._options.settings(),
+                layers=layers,
+                data=data,
+                size=size,
+                name=name,
+                device=place,
+                units=units,
+                directory=directory,
+                progress=progress,
             )
         if isinstance(describer, str):
             assert clip is not None  # the options have seen to it
             if self._found is None:
                 raise InputError(f"{CLIP_DISSECT} asks how frequent words are in the data of exemplars; give some")
-            named = self._found.data if data is None or isinstance(data, str) else source_of(data)
-            describer = load_clip_dissect(words, named, clip)
+            named = data is None or isinstance(data, str)
+            describer = load_clip_dissect(words, self._found.data if named else source_of(data), clip)
         self.units = exemplars if isinstance(exemplars, UnitStore) else self._found and self._found.store
         self.describer: Describes = WordDescriber(describer) if isinstance(describer, ClipDissect) else describer
 

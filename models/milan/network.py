@@ -37,9 +37,9 @@ from conceptry.models.manifest import read_json
 from conceptry.models.milan.exemplars.checkpoint import RECORD, module_digest
 from conceptry.models.milan.exemplars.compute import compute_exemplars
 from conceptry.models.milan.exemplars.records import LayerExemplars, read_results
-from conceptry.models.milan.exemplars.sources import ArraySource, Source, TorchSource, open_source
+from conceptry.models.milan.exemplars.sources import Source, source_of
 from conceptry.models.milan.exemplars.unit_store import ComputedUnits
-from conceptry.models.milan.settings import EMOJI_MILAN, ExemplarSettings
+from conceptry.models.milan.settings import DATA, ExemplarSettings
 
 _BLOCKS = re.compile(r"blocks\.\d+\.mlp\.fc1|encoder\.layers\.\w+\.mlp\.0|transformer\.resblocks\.\d+\.mlp\.c_fc")
 _WRAPPERS = ("trunk", "backbone", "model", "module", "network")
@@ -130,14 +130,12 @@ class ImageTower:
 
 def load_network(name: str, device: str | torch.device = "auto") -> PixelModel:
     """The network over pictures called `name`: any that `load_explained` knows, or the image half of an encoder,
-    `zoo:emoji-clip`, `open_clip:...` or `clip:...`.
-
-    Raises InputError for unknown names and for models of anything else.
+    `zoo:emoji-clip` or `open_clip:...`. Raises InputError for unknown names and for models of anything else.
     """
     from conceptry.models.shipped import shipped_names
 
     scheme, _, rest = name.partition(":")
-    if scheme in ("open_clip", "clip") or (scheme == "zoo" and rest in shipped_names("encoder")):
+    if scheme == "open_clip" or (scheme == "zoo" and rest in shipped_names("encoder")):
         from conceptry.models.encoders.load import load_encoder
 
         tower = ImageTower(load_encoder(name, device))
@@ -163,6 +161,34 @@ class NetworkExemplars:
     def layers(self) -> Mapping[str, LayerExemplars]:
         """The exemplars by layer."""
         return self.store.exemplars
+
+
+def gather_exemplars(
+    network: Any,
+    exemplars: Path | Mapping[str, LayerExemplars] | None,
+    settings: ExemplarSettings,
+    *,
+    layers: Sequence[str] = (),
+    data: Any = None,
+    size: int | None = None,
+    name: str | None = None,
+    device: str | torch.device = "auto",
+    **how: Any,
+) -> NetworkExemplars:
+    """The exemplars that `Milan` is given, or those of the network that it is given; see there.
+
+    how: keywords of `compute_network`.
+    """
+    if exemplars is not None:
+        named = data if data is None or isinstance(data, str) else source_of(data).name
+        return read_network(exemplars, network, layers=layers, model=name, data=named)
+    if data is None and not isinstance(network, str):
+        raise InputError(
+            f"{network_name(network)}: the exemplars of one's own network need data to choose from: a torch data set, "
+            "uint8 images (n, H, W, 3), or a name such as zoo:emoji-scenes or folder:PATH"
+        )
+    model = load_network(network, device) if isinstance(network, str) else network
+    return compute_network(model, name, source_of(DATA if data is None else data, size), layers, settings, **how)
 
 
 def compute_network(
@@ -196,23 +222,6 @@ def compute_network(
     params = {"size": len(data), "k": settings.k, "quantile": settings.quantile}
     lineage = lineage_of(network, name) | {"data_sha256": data.digest}
     return NetworkExemplars(store, name, data.name, params, lineage)
-
-
-def source_of(data: Any, size: int | None = None) -> Source:
-    """The images that exemplars are chosen from, of whatever a user holds them in.
-
-    data: a name as `open_source` takes it, uint8 (n, H, W, 3), a torch data set, or a source. size: at most so many
-    images of data that are given by name.
-    """
-    if isinstance(data, str):
-        return open_source(data, size)
-    if size is not None:
-        raise InputError("size is of data that are given by name; give a smaller data set instead")
-    if isinstance(data, np.ndarray):
-        return ArraySource("images", data)
-    if hasattr(data, "read_images") or hasattr(data, "items"):  # isinstance would read every attribute, the digest too
-        return data
-    return TorchSource(data, type(data).__name__)
 
 
 def read_network(
@@ -293,10 +302,3 @@ def _module(network: Any) -> nn.Module:
     if module is None:
         raise InputError(f"expected the name of a network or a torch module, got {type(network).__name__}")
     return module
-
-
-def out_of_its_world(describer: str, data: str) -> str | None:
-    """A sentence where the describer that ships is to describe other pictures than those of its own small world."""
-    if describer != EMOJI_MILAN or data.startswith("zoo:"):
-        return None
-    return f"{describer} has the words of the emoji world alone: what it says of {data} is no finding"

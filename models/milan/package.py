@@ -14,7 +14,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -27,8 +27,8 @@ from conceptry.models.milan.baselines.clip_dissect import ClipDissect
 from conceptry.models.milan.describer.describer import ENCODER, Describer
 from conceptry.models.milan.exemplars.records import LayerExemplars
 from conceptry.models.milan.exemplars.unit_store import NetworkUnits, write_units
-from conceptry.models.milan.network import NetworkExemplars, out_of_its_world
 from conceptry.models.milan.settings import (
+    EMOJI_MILAN,
     GREEDY,
     MI,
     OF_WORDS,
@@ -38,6 +38,9 @@ from conceptry.models.milan.settings import (
     DecodingSettings,
     MilanOptions,
 )
+
+if TYPE_CHECKING:  # it loads networks, which a server does without
+    from conceptry.models.milan.network import NetworkExemplars
 
 CONFIG, DESCRIBER, UNITS, CLIP = "config.json", "describer", "units", "clip"
 _LONGEST = 6000  # characters of a hyperparameter in MLflow
@@ -62,7 +65,7 @@ def write_package(
         save_encoder(clip, directory / CLIP, clip.runtime)
 
 
-def describe_package(options: MilanOptions, found: NetworkExemplars, directory: Path) -> Package:
+def describe_package(options: MilanOptions, found: "NetworkExemplars", directory: Path) -> Package:
     """What the registry is to know of the package in `directory`: hyperparameters, lineage, an example, notes."""
     units = NetworkUnits(directory / UNITS)
     # What versions differ in most comes first: a list of them has no room for more.
@@ -83,6 +86,13 @@ def describe_package(options: MilanOptions, found: NetworkExemplars, directory: 
         notes.append(warning)
     example = {"layer": [layer], "unit": [unit]}
     return Package({n: v for n, v in params.items() if v is not None}, tags, example, _REQUIREMENTS, notes)
+
+
+def out_of_its_world(describer: str, data: str) -> str | None:
+    """A sentence where the describer that ships is to describe other pictures than those of its own small world."""
+    if describer != EMOJI_MILAN or data.startswith("zoo:"):
+        return None
+    return f"{describer} has the words of the emoji world alone: what it says of {data} is no finding"
 
 
 def _used(options: MilanOptions) -> tuple[str, ...]:

@@ -238,6 +238,23 @@ class TorchSource:
         return as_bytes(images, f"{self.name}: give mean and std, or transform_outputs: its items")
 
 
+def source_of(data: Any, size: int | None = None) -> Source:
+    """The images that exemplars are chosen from, of whatever a user holds them in.
+
+    data: a name as `open_source` takes it, uint8 (n, H, W, 3), a torch data set, or a source. size: at most so many
+    images of data that are given by name.
+    """
+    if isinstance(data, str):
+        return open_source(data, size)
+    if size is not None:
+        raise InputError("size is of data that are given by name; give a smaller data set instead")
+    if isinstance(data, np.ndarray):
+        return ArraySource("images", data)
+    if hasattr(data, "read_images") or hasattr(data, "items"):  # isinstance would read every attribute, the digest too
+        return data
+    return TorchSource(data, type(data).__name__)
+
+
 def as_bytes(images: Any, what: str) -> Tensor:
     """Pictures (n, 1 or 3, H, W), uint8 or in [0, 1], as uint8 (n, 3, H, W). `what` starts the refusal."""
     if not isinstance(images, Tensor) or images.ndim != 4 or images.shape[1] not in (1, 3):

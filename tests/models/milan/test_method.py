@@ -15,18 +15,16 @@ from conceptry.models.errors import InputError, IntegrityError
 from conceptry.models.milan.describer.describer import Describer
 from conceptry.models.milan.exemplars.compute import compute_exemplars
 from conceptry.models.milan.exemplars.records import LayerExemplars, write_layer
-from conceptry.models.milan.exemplars.sources import open_source
+from conceptry.models.milan.exemplars.sources import open_source, source_of
 from conceptry.models.milan.exemplars.unit_store import NetworkUnits, write_units
 from conceptry.models.milan.method import METHOD, build
 from conceptry.models.milan.model import read_package
 from conceptry.models.milan.network import (
     compute_network,
     load_network,
-    out_of_its_world,
     read_network,
-    source_of,
 )
-from conceptry.models.milan.package import units_param
+from conceptry.models.milan.package import out_of_its_world, units_param
 from conceptry.models.milan.settings import DecodingSettings, ExemplarSettings, ExemplarSource, MilanOptions
 from conceptry.registry import load, register
 
