@@ -5,7 +5,6 @@ Each method's `data` module builds on it and lists the data that it knows by nam
 """
 
 import csv
-import difflib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +13,7 @@ from typing import Any, ClassVar, Protocol, TypeVar
 import numpy as np
 import pandas as pd
 
-from conceptry.models.errors import InputError
+from conceptry.models.errors import InputError, closest
 from conceptry.models.images import image_files
 
 
@@ -76,7 +75,7 @@ def items_of(items: Sequence[Item], label: str | None, name: str) -> list[Item]:
     labels = sorted({item.label for item in items if item.label})
     if not labels:
         raise InputError(f"{name} has no labels, so there is no class {label!r}")
-    near = difflib.get_close_matches(label, labels, n=3) or labels[:5]
+    near = closest(label, labels) or labels[:5]
     raise InputError(f"{label!r} is not one of the {len(labels)} labels of {name}; near: {', '.join(near)}")
 
 

@@ -27,7 +27,7 @@ from rich.console import RenderableType
 from conceptry.evaluation.data import EvaluationData
 from conceptry.evaluation.isolation.client import Predict, VersionProcess
 from conceptry.models.errors import ConceptryError
-from conceptry.models.method import METHODS
+from conceptry.models.method import METHODS, Progress
 from conceptry.registry.comparison import Comparison
 from conceptry.registry.store import connect
 from conceptry.registry.tags import EVALUATION
@@ -53,10 +53,6 @@ class Report:
     tables: dict[str, pd.DataFrame] = field(default_factory=dict)
     figures: dict[str, Figure] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
-
-
-Progress = Callable[[str, float], None]
-"""Called with a word on the current step and the share done so far, 0 to 1."""
 
 
 @dataclass(frozen=True)

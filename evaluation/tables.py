@@ -11,6 +11,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from conceptry.evaluation.harness import Metric, evaluation_of
+from conceptry.models.errors import plural
 from conceptry.registry.comparison import Comparison
 from conceptry.registry.promotion import Promotion
 from conceptry.registry.versions import Version
@@ -89,7 +90,7 @@ def versions_table(versions: Sequence[Version]) -> Table:
             v.method,
             escape(", ".join(v.aliases)),
             f"{v.created:%Y-%m-%d %H:%M}",
-            f"{evaluated} data set{'s' * (evaluated != 1)}" if evaluated else "no",
+            plural(evaluated, "data set") if evaluated else "no",
             escape(what),
         )
     return table

@@ -1,5 +1,8 @@
 """The errors a user can cause, each one sentence: what was wrong, where, and what was expected."""
 
+import difflib
+from collections.abc import Iterable
+
 
 class ConceptryError(Exception):
     """A condition the user can mend; its message is shown as it is, without a stack trace."""
@@ -20,6 +23,16 @@ def truncated_repr(value: object, length: int = 80) -> str:
 
 
 shown = truncated_repr  # its former name
+
+
+def closest(name: object, names: Iterable[object], n: int = 3, cutoff: float = 0.4) -> list[str]:
+    """List up to `n` of `names` that are spelt like `name`, the nearest first; none where none is near."""
+    return difflib.get_close_matches(str(name), [str(known) for known in names], n=n, cutoff=cutoff)
+
+
+def plural(count: int, noun: str) -> str:
+    """Write a count with its noun: "1 unit", "1,200 units"."""
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
 
 
 def cell_error(row: int, column: str, error: Exception | str) -> InputError:

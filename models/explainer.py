@@ -9,7 +9,7 @@ import math
 import os
 import sys
 from abc import abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ from conceptry.models.devices import resolve_device
 from conceptry.models.errors import ConceptryError, InputError
 from conceptry.models.errors import cell_error as cell_error  # readers of rows import it from here
 from conceptry.models.manifest import PACKAGE, verify
+from conceptry.models.method import Progress
 
 logger = logging.getLogger(__name__)
 
@@ -39,7 +40,7 @@ class Explainer(PythonModel):
 
     signature: ModelSignature
     device: torch.device
-    progress: Callable[[str, float], None] | None = None
+    progress: Progress | None = None
 
     def __init__(self, manifest_sha256: str) -> None:
         self.manifest_sha256 = manifest_sha256

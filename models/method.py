@@ -24,6 +24,9 @@ from typing import Any
 
 from conceptry.models.errors import InputError
 
+Progress = Callable[[str, float], None]
+"""Called with a word on the current step and the share done so far, 0 to 1."""
+
 METHODS = ("splice", "harsanyi", "perturbation", "milan")
 
 

@@ -1,11 +1,10 @@
 """The networks that ship with conceptry: one folder each, of weights, configuration and provenance."""
 
-import difflib
 from importlib import metadata
 from pathlib import Path
 from typing import Literal
 
-from conceptry.models.errors import InputError
+from conceptry.models.errors import InputError, closest
 
 _WEIGHTS = Path(__file__).parent / "zoo" / "weights"
 _INSTALLED = "conceptry/models/zoo/weights"
@@ -31,7 +30,7 @@ def weights_directory(name: str, kind: Kind = "encoder") -> Path:
     if name not in names:
         if not names:
             raise InputError(f"the zoo has no network {name!r}: no {kind} ships with this version")
-        near = difflib.get_close_matches(name, names, n=1)
+        near = closest(name, names, 1)
         hint = f"; did you mean {near[0]}?" if near else ""
         raise InputError(f"the zoo has no network {name!r} among its {kind}s; they are {', '.join(names)}{hint}")
     return _weights() / name

@@ -10,13 +10,14 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from conceptry.evaluation.harness import Evaluation, Metric, Progress, Report
+from conceptry.evaluation.harness import Evaluation, Metric, Report
 from conceptry.evaluation.harsanyi import metrics as m
 from conceptry.evaluation.harsanyi import plots
 from conceptry.evaluation.harsanyi.client import SampleExplanation, explain_samples
 from conceptry.evaluation.harsanyi.data import SampleData, load_samples, table_samples
 from conceptry.evaluation.harsanyi.summary import describe_summary, draw_summary, summarise
 from conceptry.evaluation.isolation.client import Predict
+from conceptry.models.method import Progress
 
 CURVE = 80  # patterns, as many as denoising keeps at most
 ERROR_AT = (5, 10, 20, 40)

@@ -32,7 +32,7 @@ from conceptry.evaluation.harsanyi.marks import (
     text_width,
 )
 from conceptry.evaluation.harsanyi.patterns import draw_explanation, draw_patterns
-from conceptry.models.errors import InputError
+from conceptry.models.errors import InputError, plural
 from conceptry.models.harsanyi.graph import AndOrGraph
 from conceptry.models.harsanyi.interactions.indices import SALIENT_SHARE
 
@@ -133,7 +133,7 @@ def draw_cumulative(interactions_by_row: Sequence[np.ndarray]) -> Figure:
     for share, count in needed.items():
         axes.plot([count, right], [share, share], color=SECOND, linewidth=0.8, linestyle=(0, (1, 2)))
         axes.plot([count], [share], "o", color=SECOND, markersize=6, zorder=3)
-        beside(axes, share, f"{share:.0%}: {count} pattern{'s' * (count != 1)}")
+        beside(axes, share, f"{share:.0%}: {plural(count, 'pattern')}")
     if not needed:
         nothing(axes, "every interaction is zero")
     axes.set_ylim(0, 1.04)

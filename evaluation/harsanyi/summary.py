@@ -18,12 +18,13 @@ from rich.table import Table
 
 from conceptry.evaluation.data import items_of
 from conceptry.evaluation.drawing.style import INK, MUTED, new_figure, quiet
-from conceptry.evaluation.harness import Progress
 from conceptry.evaluation.harsanyi.client import explain_samples
 from conceptry.evaluation.harsanyi.data import SampleData
 from conceptry.evaluation.harsanyi.marks import plain, shortened, sign_colour, signed
 from conceptry.evaluation.isolation.client import Predict
 from conceptry.evaluation.tables import summary_title
+from conceptry.models.errors import plural
+from conceptry.models.method import Progress
 
 
 def pattern_name(pattern: dict) -> str:
@@ -62,7 +63,7 @@ def summarise(predict: Predict, data: SampleData, label: str | None, progress: P
 
 
 def _facts(record: dict) -> str:
-    samples = f"{record['count']:,} sample{'s' * (record['count'] != 1)}"
+    samples = plural(record["count"], "sample")
     return f"{samples}, {record['kept']:.1f} patterns each, explain ratio {record['explain_ratio']:.3f}"
 
 

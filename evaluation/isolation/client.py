@@ -17,6 +17,7 @@ from mlflow.exceptions import MlflowException
 
 from conceptry.evaluation.isolation.launcher import start
 from conceptry.models.errors import ConceptryError
+from conceptry.models.method import Progress
 
 
 class Answer(NamedTuple):
@@ -84,7 +85,7 @@ class VersionProcess:
 
     def __init__(self, uri: str, device: str = "auto") -> None:
         self.uri, self.device = uri, device
-        self.on_progress: Callable[[str, float], None] = lambda what, share: None
+        self.on_progress: Progress = lambda what, share: None
 
     def __enter__(self) -> "VersionProcess":
         self._pipe, theirs = Pipe()

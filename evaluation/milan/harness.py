@@ -7,7 +7,7 @@ judged by the same rule, and the baselines on the same units stand beside it.
 
 from collections.abc import Callable, Sequence
 
-from conceptry.evaluation.harness import Evaluation, Progress, Report
+from conceptry.evaluation.harness import Evaluation, Report
 from conceptry.evaluation.isolation.client import Predict
 from conceptry.evaluation.milan import metrics as m
 from conceptry.evaluation.milan.client import EXEMPLARS, CaseDescription, describe_cases, record_of
@@ -15,6 +15,7 @@ from conceptry.evaluation.milan.data import UnitData, load_units, table_units
 from conceptry.evaluation.milan.plots import draw, draw_scores
 from conceptry.evaluation.milan.summary import describe_summary, draw_summary, summarise
 from conceptry.models.errors import ConceptryError
+from conceptry.models.method import Progress
 
 DRAWN = 8
 HEADLINE = (

@@ -5,7 +5,6 @@ and unit. Of more units than a figure has room for, the clearest are shown: thos
 each layer in turn, no description twice.
 """
 
-import difflib
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -29,7 +28,7 @@ from conceptry.evaluation.milan.client import (
 from conceptry.evaluation.milan.data import own_ranges
 from conceptry.evaluation.milan.plots import SUFFIXES, VIEWS, save_records, unit_name
 from conceptry.evaluation.presenter import Presenter
-from conceptry.models.errors import InputError
+from conceptry.models.errors import InputError, closest
 
 SHOWN = 20  # units that a figure has room for
 CLEAREST = 8
@@ -130,7 +129,7 @@ def _read_table(file: Path) -> list[UnitCase]:
 
 def _check_layer(layer: str, known: Mapping[str, Any], where: str) -> None:
     if layer not in known:
-        near = difflib.get_close_matches(layer, known, n=3, cutoff=0.4) or list(known)[:5]
+        near = closest(layer, known) or list(known)[:5]
         raise InputError(
             f"{where}there is no layer {layer!r} in this version; expected LAYER or LAYER:UNIT with a layer such as "
             f"{', '.join(near)}"

@@ -15,11 +15,12 @@ from rich.table import Table
 
 from conceptry.evaluation.data import items_of
 from conceptry.evaluation.drawing.style import ACCENT, INK, MUTED, new_figure, quiet
-from conceptry.evaluation.harness import Progress
 from conceptry.evaluation.isolation.client import Predict
 from conceptry.evaluation.milan.client import describe_cases
 from conceptry.evaluation.milan.data import UnitData
 from conceptry.evaluation.tables import summary_title
+from conceptry.models.errors import plural
+from conceptry.models.method import Progress
 
 MOST_LAYERS = 8  # that bars are stacked of
 
@@ -53,7 +54,7 @@ def summarise(predict: Predict, data: UnitData, label: str | None, progress: Pro
 def facts(record: dict) -> str:
     """Count of the units, of their different descriptions, and of those without one."""
     count, inactive = record["count"], record["inactive"]
-    text = f"{count:,} unit{'s' * (count != 1)}, {record['descriptions']:,} different descriptions"
+    text = f"{plural(count, 'unit')}, {record['descriptions']:,} different descriptions"
     return text + (f", {inactive:,} inactive" if inactive else "")
 
 

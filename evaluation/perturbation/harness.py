@@ -7,7 +7,7 @@ the same rule.
 
 from collections.abc import Sequence
 
-from conceptry.evaluation.harness import Evaluation, Metric, Progress, Report
+from conceptry.evaluation.harness import Evaluation, Metric, Report
 from conceptry.evaluation.isolation.client import Predict
 from conceptry.evaluation.perturbation import metrics as m
 from conceptry.evaluation.perturbation.client import PROBE, CaseExplanation, explain_cases, record_of, with_mean
@@ -16,6 +16,7 @@ from conceptry.evaluation.perturbation.judges import Judgement
 from conceptry.evaluation.perturbation.plots import draw_grid
 from conceptry.evaluation.perturbation.summary import describe_summary, draw_summary, summarise
 from conceptry.models.errors import ConceptryError, InputError
+from conceptry.models.method import Progress
 
 PROBES_A_CLASS, MAX_CLASSES = 20, 10
 UNJUDGED_PROBES = 20  # in all, where nobody judges them: large networks take seconds for each

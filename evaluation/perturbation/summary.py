@@ -20,14 +20,14 @@ from rich.table import Table
 from conceptry.evaluation.data import items_of
 from conceptry.evaluation.drawing.images import image_text
 from conceptry.evaluation.drawing.style import ACCENT, INK, MUTED, new_figure, quiet
-from conceptry.evaluation.harness import Progress
 from conceptry.evaluation.isolation.client import Predict
 from conceptry.evaluation.perturbation.client import CaseExplanation, explain_cases
 from conceptry.evaluation.perturbation.columns import SMALL, pixels_of, shortened
 from conceptry.evaluation.perturbation.data import Case, CaseData
 from conceptry.evaluation.tables import summary_title
-from conceptry.models.errors import InputError
+from conceptry.models.errors import InputError, plural
 from conceptry.models.images import decode_image, png_bytes
+from conceptry.models.method import Progress
 
 SEARCH = {"mode": "counterfactual", "sparsest": True, "optimizer": "l1q_frank_wolfe"}  # which has the q to search over
 IMAGES = 8  # of the class, or of each class: a search takes many solves
@@ -79,7 +79,7 @@ def _confidence(explained: CaseExplanation) -> float:
 
 
 def _facts(record: dict) -> str:
-    return f"{record['count']:,} picture{'s' * (record['count'] != 1)}, sparsest change toward each other class"
+    return f"{plural(record['count'], 'picture')}, sparsest change toward each other class"
 
 
 def describe_summary(record: dict) -> RenderableType:

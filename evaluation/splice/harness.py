@@ -7,7 +7,7 @@ embeddings come out, so the same code judges a version in any runtime and with a
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from conceptry.evaluation.harness import Evaluation, Metric, Progress, Report
+from conceptry.evaluation.harness import Evaluation, Metric, Report
 from conceptry.evaluation.isolation.client import Predict
 from conceptry.evaluation.splice import experiments
 from conceptry.evaluation.splice import metrics as m
@@ -15,6 +15,7 @@ from conceptry.evaluation.splice.client import explain_images
 from conceptry.evaluation.splice.data import DEFAULT, ImageData, load_images, table_images
 from conceptry.evaluation.splice.plots import draw_frontier, draw_summary
 from conceptry.evaluation.splice.summary import describe_summary, summarise
+from conceptry.models.method import Progress
 
 FRONTIER_IMAGES = 256
 

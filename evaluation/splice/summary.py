@@ -14,11 +14,12 @@ from rich.markup import escape
 from rich.table import Table
 
 from conceptry.evaluation.data import items_of
-from conceptry.evaluation.harness import Progress
 from conceptry.evaluation.isolation.client import Predict
 from conceptry.evaluation.splice.client import answers
 from conceptry.evaluation.splice.data import ImageData
 from conceptry.evaluation.tables import summary_title
+from conceptry.models.errors import plural
+from conceptry.models.method import Progress
 
 
 def summarise(predict: Predict, data: ImageData, label: str | None, progress: Progress) -> dict:
@@ -46,7 +47,7 @@ def summarise(predict: Predict, data: ImageData, label: str | None, progress: Pr
 
 def facts(record: dict) -> str:
     """Count of the images, and how sparse and faithful their decompositions are."""
-    images = f"{record['count']:,} picture{'s' * (record['count'] != 1)}"
+    images = plural(record["count"], "picture")
     return f"{images}, {record['l0']:.1f} words each, cosine {record['cosine']:.3f}"
 
 

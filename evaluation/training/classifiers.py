@@ -1,7 +1,6 @@
 """Train classifiers of the zoo, score them on held-out rows, write down how they were made, and log runs to MLflow."""
 
 import time
-from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from conceptry.models.explained.classifiers.features import table_features
 from conceptry.models.explained.protocol import DifferentiableModel, ExplainedModel
 from conceptry.models.folders import check_new, new_folder
 from conceptry.models.manifest import sha256_file, write_json
+from conceptry.models.method import Progress
 from conceptry.models.shipped import weights_directory
 from conceptry.models.training.classifiers import l2_attack, train_classifier
 from conceptry.models.training.recipes import RECIPES, ClassifierTraining, data_of, network_of, recipe
@@ -156,9 +156,7 @@ def _least_squares(dataset: Dataset) -> np.ndarray:
     return x[dataset.heldout] @ solution
 
 
-def _train(
-    settings: ClassifierTraining, dataset: Dataset, partial: Path, log: Log, show: Callable[[str, float], None]
-) -> dict[str, Any]:
+def _train(settings: ClassifierTraining, dataset: Dataset, partial: Path, log: Log, show: Progress) -> dict[str, Any]:
     def on_epoch(epoch: int, values: dict[str, float]) -> None:
         show(f"epoch {epoch} of {settings.epochs}, loss {values['loss']:.3f}", epoch / settings.epochs)
         if settings.epochs <= 5 * LOG_EVERY or epoch % LOG_EVERY == 0 or epoch in (1, settings.epochs):

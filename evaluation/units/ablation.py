@@ -16,7 +16,7 @@ accuracies reported are those of the others. The control silences as many units 
 
 import csv
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,6 +27,7 @@ from conceptry.evaluation.units.sources import NamedUnits
 from conceptry.models.errors import InputError
 from conceptry.models.explained.protocol import PixelModel
 from conceptry.models.manifest import read_json, write_json
+from conceptry.models.method import Progress
 from conceptry.models.milan.ablation import Labelled, Unit, accuracy_under_ablation, by_layer, random_like
 from conceptry.models.milan.network import lineage_of
 from conceptry.models.milan.words import matches
@@ -107,7 +108,7 @@ def edit_network(
     report: Mapping[str, Labelled],
     orders: int,
     seed: int = 0,
-    progress: Callable[[str, float], None] = lambda what, share: None,
+    progress: Progress = lambda what, share: None,
 ) -> Edit:
     """Choose how many units to silence on the parts `choose`, and score that on the parts `report`.
 
@@ -216,7 +217,7 @@ def analyse_network(
     orders: int,
     seed: int = 0,
     reverse: bool = False,
-    progress: Callable[[str, float], None] = lambda what, share: None,
+    progress: Progress = lambda what, share: None,
 ) -> list[LayerAnalysis]:
     """Ablate units of each layer on its own. Layers without a unit to ablate are left out.
 

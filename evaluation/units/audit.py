@@ -8,7 +8,6 @@
 """
 
 import csv
-import difflib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +19,7 @@ from conceptry.evaluation.units.folder import read_folder
 from conceptry.evaluation.units.html.unit import with_strip
 from conceptry.evaluation.units.records import UnitDescription, read_descriptions, table_at
 from conceptry.evaluation.units.sources import registered_units
+from conceptry.models.errors import closest
 from conceptry.models.milan.words import FUNCTION_WORDS, matched, word_counts
 from conceptry.registry.versions import Version
 
@@ -102,7 +102,7 @@ def unknown_words(audits: Sequence[Audit], words: Sequence[str]) -> dict[str, li
     """Words that no description holds, each with words of descriptions that are spelt like it."""
     vocabulary = sorted(frozenset().union(*(audit.vocabulary for audit in audits)) - FUNCTION_WORDS)
     missing = [word for word in words if not any(audit.count(word=word) for audit in audits)]
-    return {word: difflib.get_close_matches(word.casefold(), vocabulary, n=3, cutoff=0.6) for word in missing}
+    return {word: closest(word.casefold(), vocabulary, cutoff=0.6) for word in missing}
 
 
 def write_matches(audits: Sequence[Audit], path: Path) -> None:

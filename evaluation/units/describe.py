@@ -19,6 +19,7 @@ from conceptry.evaluation.units.records import UnitDescription, summary
 from conceptry.models.errors import InputError
 from conceptry.models.folders import locked
 from conceptry.models.manifest import replacing
+from conceptry.models.method import Progress
 
 INDEX = "index.html"
 
@@ -49,7 +50,7 @@ def describe_network(
     output: Path,
     layers: Sequence[str] = (),
     say: Callable[[str], None] = lambda line: None,
-    progress: Callable[[str, float], None] = lambda what, share: None,
+    progress: Progress = lambda what, share: None,
 ) -> list[Path]:
     """Describe `layers`, or all, into the folder `output`; return the paths of the pages, the index first.
 
@@ -73,7 +74,7 @@ def _describe_layers(
     folder: DescriptionFolder,
     layers: Sequence[str],
     say: Callable[[str], None],
-    progress: Callable[[str, float], None],
+    progress: Progress,
 ) -> None:
     # Names are given out for all layers, so that they do not depend on which are described first.
     files = file_names(source.layers)

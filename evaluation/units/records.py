@@ -14,7 +14,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from conceptry.evaluation.drawing.strips import Strip
-from conceptry.models.errors import InputError
+from conceptry.models.errors import InputError, plural
 from conceptry.models.manifest import replacing
 
 FILE = "descriptions.csv"
@@ -136,7 +136,7 @@ def summary(units: Sequence[UnitDescription]) -> str:
     """Counts in words: units, different descriptions, units that are never active."""
     active = [unit for unit in units if unit.active]
     distinct = len({unit.description for unit in active})
-    text = f"{len(units):,} unit{'s' * (len(units) != 1)}, {distinct:,} different description{'s' * (distinct != 1)}"
+    text = f"{plural(len(units), 'unit')}, {plural(distinct, 'different description')}"
     dead = len(units) - len(active)
     return text + (f", {dead:,} never active" if dead else "")
 

@@ -10,7 +10,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from conceptry.models.encoders.processing import CONFIG, Processing, read_processing
-from conceptry.models.errors import ConceptryError, InputError
+from conceptry.models.errors import ConceptryError, InputError, closest
 from conceptry.models.manifest import write_json
 
 WEIGHTS = "open_clip_model.safetensors"
@@ -103,13 +103,11 @@ def load_open_clip(identifier: str, device: torch.device, download_root: str | P
 
 
 def _check_name(architecture: str, pretrained: str) -> None:
-    import difflib
-
     import open_clip
 
     known = open_clip.list_models()
     if architecture not in known:
-        near = ", ".join(difflib.get_close_matches(architecture, known, n=3)) or "see open_clip.list_models()"
+        near = ", ".join(closest(architecture, known)) or "see open_clip.list_models()"
         raise InputError(f"open_clip has no architecture {architecture!r}; near names: {near}")
     tags = open_clip.list_pretrained_tags_by_model(architecture)
     if pretrained not in tags and not Path(pretrained).is_file():

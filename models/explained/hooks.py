@@ -1,6 +1,5 @@
 """Look into a network while it runs, and leave it as it was: evaluation mode, layers by name, hooks of one thread."""
 
-import difflib
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -10,7 +9,7 @@ from weakref import WeakKeyDictionary
 
 from torch import Tensor, nn
 
-from conceptry.models.errors import InputError, truncated_repr
+from conceptry.models.errors import InputError, closest, truncated_repr
 
 _HOOKS = (
     "_forward_hooks",
@@ -143,7 +142,7 @@ def find_layer(module: nn.Module, layer: str, name: str) -> nn.Module:
     layers = {path: part for path, part in module.named_modules() if path}
     if layer in layers:
         return layers[layer]
-    near = difflib.get_close_matches(layer, layers, n=5, cutoff=0.4) or list(layers)
+    near = closest(layer, layers, 5) or list(layers)
     raise InputError(f"{name}: has no layer {truncated_repr(layer)}; expected one such as {format_names(near)}")
 
 

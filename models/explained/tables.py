@@ -8,7 +8,6 @@
 | str | categorical | the categories that the background rows hold |
 """
 
-import difflib
 import math
 import numbers
 from collections.abc import Mapping, Sequence
@@ -19,7 +18,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from conceptry.models.errors import InputError
+from conceptry.models.errors import InputError, closest
 from conceptry.models.explained.protocol import Column
 
 _TRUTH = {"true": True, "false": False, "1": True, "0": False, "1.0": True, "0.0": False}
@@ -190,7 +189,7 @@ def _category(value: Any, column: Column) -> Any:
     text = str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
     if text in column.categories:
         return text
-    near = difflib.get_close_matches(text, [str(category) for category in column.categories], n=1)
+    near = closest(text, column.categories, 1)
     hint = f"; did you mean {near[0]!r}?" if near else ""
     raise InputError(
         f"column {column.name!r}: unknown category {value!r}; the background rows have "

@@ -48,6 +48,7 @@ from conceptry.models.explained.protocol import FORMS
 from conceptry.models.harsanyi.interactions.moebius import subset_masks
 from conceptry.models.harsanyi.maskers.base import Masker, check_players
 from conceptry.models.harsanyi.settings import REWARDS
+from conceptry.models.method import Progress
 
 EPSILON = 1e-7
 _SOFTMAX = ("log_odds", "log_odds_eps", "probability")
@@ -163,9 +164,6 @@ def _check_outputs(outputs: Tensor, form: str) -> None:
 def _check_target(target: int, n: int) -> None:
     if not 0 <= target < n:
         raise InputError(f"target is {target}, but the model has the outputs 0 to {n - 1}")
-
-
-Progress = Callable[[str, float], Any]
 
 
 class Model(Protocol):

@@ -11,7 +11,6 @@ Ren et al., "Defining and Quantifying the Emergence of Sparse Concepts in DNNs",
 """
 
 import dataclasses
-import difflib
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
@@ -21,7 +20,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from conceptry.models.errors import InputError
+from conceptry.models.errors import InputError, closest
 from conceptry.models.explained.base import Description
 from conceptry.models.explained.protocol import DifferentiableModel, ExplainedModel
 from conceptry.models.harsanyi import problem as p
@@ -34,7 +33,7 @@ from conceptry.models.harsanyi.interactions.record import AnswerOptions, Explana
 from conceptry.models.harsanyi.maskers.base import Masker
 from conceptry.models.harsanyi.maskers.tensors import tensor_masker
 from conceptry.models.harsanyi.settings import PREDICTED, ROW, Settings
-from conceptry.models.method import Package, check_options
+from conceptry.models.method import Package, Progress, check_options
 
 if TYPE_CHECKING:
     from torch import nn
@@ -51,7 +50,6 @@ _TENSOR_SETTINGS = (
     *("temperature", "subtract_empty", "split_tolerance", "batch_size"),
     *("min_patterns", "max_patterns", "n_greedy", "thres_square_error", "thres_explain_ratio"),
 )
-Progress = Callable[[str, float], None]
 
 
 class Harsanyi:
@@ -325,7 +323,7 @@ class Harsanyi:
         """Masked inputs of one call, where each holds so many numbers."""
         return max(1, min(self.settings.batch_size, MAX_BATCH_NUMBERS // numbers))
 
-    def _learn(self, problem: p.Problem, index: int, progress: Callable[[str, float], None] | None) -> Sparsified:
+    def _learn(self, problem: p.Problem, index: int, progress: Progress | None) -> Sparsified:
         """The baseline that minimises the L1 of the AND interactions, within a box around the registered start."""
         model: Any = self.model
         x, baseline, owner = problem.features(model)
@@ -396,7 +394,7 @@ def _output(target: str, model: Any, outputs: np.ndarray | None) -> int:
         return classes.index(target)
     if target.isdigit() and int(target) < len(classes):
         return int(target)
-    near = difflib.get_close_matches(target, classes, n=3) or classes[:10]
+    near = closest(target, classes) or classes[:10]
     raise InputError(
         f"{model.name} has no output {target!r}; expected {PREDICTED}, an index below "
         f"{len(classes)}, or a name: {', '.join(near)}"
@@ -423,7 +421,7 @@ def _changed(settings: Settings, options: Mapping[str, Any]) -> Settings:
     names = [field.name for field in dataclasses.fields(Settings)]
     for name in options:
         if name not in names:
-            near = difflib.get_close_matches(name, names, n=1)
+            near = closest(name, names, 1)
             hint = f"; did you mean {near[0]!r}?" if near else f"; expected one of {', '.join(names)}"
             raise InputError(f"unknown setting {name!r} of harsanyi{hint}")
     options = dict(options)

@@ -27,7 +27,7 @@ from conceptry.models.encoders.load import load_encoder, read_encoder
 from conceptry.models.encoders.protocol import PackagedEncoder
 from conceptry.models.errors import InputError, truncated_repr
 from conceptry.models.manifest import read_json
-from conceptry.models.method import Package, check_options
+from conceptry.models.method import Package, Progress, check_options
 from conceptry.models.milan.baselines import clip_dissect
 from conceptry.models.milan.baselines.clip_dissect import ClipDissect, load_clip_dissect, read_clip_dissect
 from conceptry.models.milan.describer.describer import Describer, load_describer, read_describer
@@ -54,8 +54,6 @@ if TYPE_CHECKING:
 MAX_UNITS = 32  # described at once
 MAX_PIXELS = 2**24  # of the images of one batch together: some 100 photographs of 400 x 400
 _UNIT = re.compile(r"(?P<layer>.+):(?P<first>\d{1,9})(?:-(?P<last>\d{1,9}))?", re.DOTALL)
-
-Progress = Callable[[str, float], None]
 
 
 class Describes(Protocol):

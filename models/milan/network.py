@@ -17,7 +17,7 @@ import re
 import shutil
 import tempfile
 import weakref
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
@@ -34,6 +34,7 @@ from conceptry.models.explained.image_inputs import as_pixel_model, to_images
 from conceptry.models.explained.load import load_explained
 from conceptry.models.explained.protocol import PixelModel
 from conceptry.models.manifest import read_json
+from conceptry.models.method import Progress
 from conceptry.models.milan.exemplars.checkpoint import RECORD, module_digest
 from conceptry.models.milan.exemplars.compute import compute_exemplars
 from conceptry.models.milan.exemplars.records import LayerExemplars, read_results
@@ -200,7 +201,7 @@ def compute_network(
     *,
     directory: str | Path | None = None,
     units: Mapping[str, Sequence[int]] | None = None,
-    progress: Callable[[str, float], None] | None = None,
+    progress: Progress | None = None,
 ) -> NetworkExemplars:
     """The exemplars of a network, a `PixelModel` or a torch module, on disk; see `compute_exemplars`.
 

@@ -33,6 +33,7 @@ from conceptry.models.devices import resolve_device
 from conceptry.models.encoders.load import load_encoder
 from conceptry.models.encoders.protocol import PackagedEncoder
 from conceptry.models.errors import InputError
+from conceptry.models.method import Progress
 from conceptry.models.milan.annotations.annotations import GROUPS, KEYS, AnnotatedUnits, load_annotations
 from conceptry.models.milan.describer.describer import CONFIG, Describer, load_describer, read_describer
 from conceptry.models.milan.exemplars.compute import compute_exemplars as compute_layers
@@ -345,7 +346,7 @@ def compute_exemplars(
     dataset_path: str | Path | None = None,
     results_root: str | Path | None = None,
     device: str | torch.device = "auto",
-    progress: Callable[[str, float], None] | None = None,
+    progress: Progress | None = None,
 ) -> Path:
     """Compute the exemplars of a network: the images that drive its units most, and where in them.
 

@@ -8,7 +8,6 @@
 A single logit s of the second class is z = (0, s), whose softmax is its sigmoid; probabilities p are z = log p.
 """
 
-import difflib
 import numbers
 from typing import Any
 
@@ -17,7 +16,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from conceptry.models.errors import InputError, truncated_repr
+from conceptry.models.errors import InputError, closest, truncated_repr
 from conceptry.models.explained.image_inputs import as_pixel_model
 
 _LISTED = 10
@@ -73,7 +72,7 @@ class ClassScores:
         if text.isascii() and text.isdigit() and int(text) < len(self.classes):
             return int(text)
         lower = {name.lower(): name for name in self.classes}
-        near = [lower[name] for name in difflib.get_close_matches(text.lower(), lower, n=3, cutoff=0.5)]
+        near = [lower[name] for name in closest(text.lower(), lower)]
         names = ", ".join(map(repr, near or self.classes[:_LISTED]))
         raise InputError(
             f"{self.name} has no class {truncated_repr(text)}; {'near it' if near else 'there'} are {names}, "

@@ -26,7 +26,7 @@ from conceptry.models.explained.loaders.vision import adjust_images
 from conceptry.models.explained.protocol import PackagedModel
 from conceptry.models.images import png_bytes
 from conceptry.models.manifest import read_json, write_json
-from conceptry.models.method import Package, check_options, option_type
+from conceptry.models.method import Package, Progress, check_options, option_type
 from conceptry.models.perturbation.class_scores import ClassScores
 from conceptry.models.perturbation.explanation import Batch, Explanation, Perturbations
 from conceptry.models.perturbation.question import noise
@@ -36,8 +36,6 @@ from conceptry.models.perturbation.settings import COUNTERFACTUAL, EXPLAIN_ERROR
 from conceptry.models.perturbation.solvers.budget import check_kept, pixel_budget
 from conceptry.models.perturbation.solvers.sparsest import SLOTS
 from conceptry.models.perturbation.tasks import counterfactual, explain_error, invert, probe
-
-Progress = Callable[[str, float], None]
 
 CONFIG, EXPLAINED = "config.json", "explained"
 EXAMPLE_SIZE = (224, 224)  # of an example for a network that takes any size

@@ -75,7 +75,7 @@ OPTIMIZERS: Mapping[str, Callable[..., torch.optim.Optimizer]] = {
     "l2_projected": L2Projected,
     "linf_projected": LinfProjected,
 }
-Progress = Callable[[float], None]
+ShareProgress = Callable[[float], None]
 
 
 def cross_entropy(logits: Tensor, target: Tensor) -> Tensor:
@@ -122,7 +122,7 @@ class Question:
         return self.start[0].numel()
 
 
-def perturb(question: Question, settings: Settings, *, progress: Progress | None = None) -> Explanation:
+def perturb(question: Question, settings: Settings, *, progress: ShareProgress | None = None) -> Explanation:
     """Solve and judge. Raises InputError for a budget of pixels or entries that cannot be met."""
     height, width = question.start.shape[2:]
     k = height * width if settings.max_changed is None else pixel_budget(settings.max_changed, height, width)
@@ -140,7 +140,7 @@ def run(
     epsilon: Tensor | None = None,
     q: Tensor | None = None,
     support: Tensor | None = None,
-    progress: Progress | None = None,
+    progress: ShareProgress | None = None,
 ) -> Solution:
     """The solver's answer, the best of the restarts; epsilon, q: (batch,) in place of those of the settings."""
     radius = settings.radius(question.entries)
@@ -218,7 +218,7 @@ def judge(
     )
 
 
-def part_of(progress: Progress | None, done: float, part: float, whole: float) -> Progress | None:
+def part_of(progress: ShareProgress | None, done: float, part: float, whole: float) -> ShareProgress | None:
     """What a part of the work reports, as the share of the whole."""
     if progress is None:
         return None

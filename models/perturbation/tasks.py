@@ -28,7 +28,7 @@ from conceptry.models.errors import InputError
 from conceptry.models.explained.protocol import PixelModel
 from conceptry.models.perturbation.class_scores import ClassScores
 from conceptry.models.perturbation.explanation import Explanation, join
-from conceptry.models.perturbation.question import Progress, Question, grey, noise, part_of, perturb, to_eight_bits
+from conceptry.models.perturbation.question import Question, ShareProgress, grey, noise, part_of, perturb, to_eight_bits
 from conceptry.models.perturbation.representation import relative_distance, representation
 from conceptry.models.perturbation.settings import COUNTERFACTUAL, EXPLAIN_ERROR, GREY, INVERT, PROBE, Settings
 from conceptry.models.perturbation.solvers.sparsest import search_sparsest
@@ -43,7 +43,7 @@ def probe(
     settings: Settings | None = None,
     start: np.ndarray | Tensor | None = None,
     rows: Sequence[int] | None = None,
-    progress: Progress | None = None,
+    progress: ShareProgress | None = None,
 ) -> Explanation:
     """Perturb pictures that mean nothing toward classes.
 
@@ -68,7 +68,7 @@ def counterfactual(
     sources: Sequence[Any] | Tensor | None = None,
     *,
     settings: Settings | None = None,
-    progress: Progress | None = None,
+    progress: ShareProgress | None = None,
 ) -> Explanation:
     """Perturb pictures toward classes; where the target is None, away from the source or from the prediction.
 
@@ -97,7 +97,7 @@ def explain_error(
     predictions: Classes | None = None,
     *,
     settings: Settings | None = None,
-    progress: Progress | None = None,
+    progress: ShareProgress | None = None,
 ) -> tuple[Explanation, Explanation]:
     """Perturb misread pictures toward their true classes, and toward the wrong predictions (default: the network's).
 
@@ -129,7 +129,7 @@ def invert(
     layer: str | None = None,
     settings: Settings | None = None,
     rows: Sequence[int] | None = None,
-    progress: Progress | None = None,
+    progress: ShareProgress | None = None,
 ) -> Explanation:
     """Perturb seed pictures (default: noise or grey) until a layer represents them as it does other pictures.
 
@@ -196,7 +196,7 @@ def _toward(
     target: Tensor | None,
     source: Tensor | None,
     settings: Settings,
-    progress: Progress | None,
+    progress: ShareProgress | None,
 ) -> Explanation:
     if source is None:
         source = scores.probabilities(pixels).argmax(1)

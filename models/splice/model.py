@@ -25,7 +25,7 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from conceptry.models.encoders.protocol import DualEncoder
-from conceptry.models.errors import InputError
+from conceptry.models.errors import InputError, closest
 from conceptry.models.splice.decomposition import Decomposition, decompose
 
 Modality = Literal["image", "text"]
@@ -131,9 +131,7 @@ class Splice:
         for word in words:
             index = self._index.get(word) if isinstance(word, str) else word
             if index is None or not 0 <= index < len(self.vocabulary):
-                import difflib
-
-                near = difflib.get_close_matches(str(word), self.vocabulary, n=3)
+                near = closest(word, self.vocabulary)
                 hint = f"; near words: {', '.join(near)}" if near else ""
                 raise InputError(f"{word!r} is not one of the {len(self.vocabulary)} words of the vocabulary{hint}")
             indices.append(index)

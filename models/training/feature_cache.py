@@ -12,7 +12,7 @@ over the same levels; otherwise each unit is a batch of its own, as when it is d
 """
 
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, runtime_checkable
@@ -23,10 +23,10 @@ from torch import Tensor
 
 from conceptry.models.errors import InputError
 from conceptry.models.manifest import read_json, write_json
+from conceptry.models.method import Progress
 from conceptry.models.milan.describer.features import FeatureEncoder, Projection
 from conceptry.models.milan.exemplars.records import UnitExemplars
 
-Progress = Callable[[str, float], None]
 FEATURES, CAPTIONS = "features.npy", "captions.json"
 _BATCH = 128  # pictures of a forward pass
 

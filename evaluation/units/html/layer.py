@@ -15,6 +15,7 @@ from conceptry.evaluation.drawing import html
 from conceptry.evaluation.drawing.html import html_text
 from conceptry.evaluation.units.html.unit import article, exemplars_in
 from conceptry.evaluation.units.records import UnitDescription, summary
+from conceptry.models.errors import plural
 from conceptry.models.milan.words import word_counts
 
 MOST_WORDS = 28
@@ -162,7 +163,7 @@ def index_page(title: str, about: str, entries: Sequence[LayerEntry], notes: Seq
     rows = "".join(_row(entry) for entry in entries)
     samples = "".join(_sample(number, entry) for number, entry in enumerate(entries))
     total = sum(len(entry.units) for entry in entries)
-    counted = f"{total:,} unit{'s' * (total != 1)} of {len(entries)} layer{'s' * (len(entries) != 1)}"
+    counted = f"{plural(total, 'unit')} of {plural(len(entries), 'layer')}"
     body = (
         f'<header><h1>{html_text(title)}</h1><p class="about">{counted}</p>'
         f'<p class="about">{html_text(about)}</p></header>'

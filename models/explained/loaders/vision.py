@@ -9,7 +9,6 @@ Resizing, cropping and normalisation are part of the model: pictures of any size
 picture of that size.
 """
 
-import difflib
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -20,7 +19,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from conceptry.models.errors import InputError
+from conceptry.models.errors import InputError, closest
 from conceptry.models.explained.base import Description
 from conceptry.models.explained.checkpoints import fill
 from conceptry.models.explained.image_inputs import Preprocessing, TorchImages, preprocessing_from_json
@@ -166,7 +165,7 @@ def imagenet_names() -> tuple[str, ...]:
 
 def unknown(what: str, name: str, names: list[str]) -> InputError:
     """The sentence that names what is near."""
-    near = difflib.get_close_matches(name, names, n=3, cutoff=0.4) or sorted(names)[:5]
+    near = closest(name, names) or sorted(names)[:5]
     return InputError(f"{what} {name!r}; did you mean {', '.join(near)}?")
 
 

@@ -30,7 +30,6 @@ Describers were trained on groups of networks, which go by these names:
 """
 
 import csv
-import difflib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,7 +37,7 @@ from typing import Any
 
 import numpy as np
 
-from conceptry.models.errors import InputError, truncated_repr
+from conceptry.models.errors import InputError, closest, truncated_repr
 from conceptry.models.milan.annotations.layers import VALIDATION_PICTURES, AnnotatedLayer, ImageFolder, open_layer
 from conceptry.models.milan.exemplars.records import UnitExemplars
 
@@ -67,7 +66,7 @@ def networks_of(key: str) -> tuple[str, ...]:
         known = GROUPS.get(name) or ((name,) if name in KEYS else None)
         if known is None:
             names = [*KEYS, *GROUPS]
-            near = difflib.get_close_matches(name, names, n=3, cutoff=0.5) or [*KEYS, *list(GROUPS)[:8], "not-..."]
+            near = closest(name, names) or [*KEYS, *list(GROUPS)[:8], "not-..."]
             raise InputError(f"MILANNOTATIONS has no {truncated_repr(name)}; expected one such as {', '.join(near)}")
         found += known
     if twice := sorted({name for name in found if found.count(name) > 1}):
@@ -191,7 +190,7 @@ class _Network:
 
     def layer(self, name: str) -> AnnotatedLayer:
         if name not in self.layers:
-            near = difflib.get_close_matches(name, self.layers, n=3, cutoff=0.3) or list(self.layers)
+            near = closest(name, self.layers) or list(self.layers)
             raise InputError(f"{self.key}: has no layer {truncated_repr(name)}; expected one such as {', '.join(near)}")
         return self.layers[name]
 
@@ -226,7 +225,7 @@ def _read_network(root: Path, key: str, folder: ImageFolder | None) -> _Network:
     captions = read_captions(directory / "annotations.csv")
     written = {layer for layer, _ in captions}
     if unknown := sorted(written - set(names)):
-        near = difflib.get_close_matches(unknown[0], names, n=3, cutoff=0.3) or names
+        near = closest(unknown[0], names) or names
         raise InputError(
             f"{directory / 'annotations.csv'}: describes the layer {truncated_repr(unknown[0])}, for which there is "
             f"no folder; expected one such as {', '.join(near)}"

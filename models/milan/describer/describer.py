@@ -10,7 +10,6 @@
 """
 
 import dataclasses
-import difflib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -21,7 +20,7 @@ from torch import Tensor, nn
 
 from conceptry.models.devices import resolve_device
 from conceptry.models.encoders.protocol import PackagedEncoder
-from conceptry.models.errors import InputError, truncated_repr
+from conceptry.models.errors import InputError, closest, truncated_repr
 from conceptry.models.manifest import read_json, read_tensors, write_json
 from conceptry.models.milan.describer.decoder import Decoder
 from conceptry.models.milan.describer.decoding import score_captions
@@ -233,7 +232,7 @@ def describer_directory(name: str) -> Path:
         return weights_directory(rest, "describer")
     if scheme == "describer" and rest:
         return Path(rest)
-    near = difflib.get_close_matches(name, SCHEMES, n=1)
+    near = closest(name, SCHEMES, 1)
     hint = f"; did you mean {near[0]}?" if near else f"; expected one of {', '.join(SCHEMES)}"
     raise InputError(f"unknown describer {truncated_repr(name)}{hint}")
 

@@ -30,7 +30,7 @@ of the colour counts, a speck does not.
 | white | min(r, g, b) | (1, 1, 1) |
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -40,6 +40,7 @@ from torch.nn import functional
 
 from conceptry.models.errors import InputError
 from conceptry.models.manifest import read_json, read_tensors, write_json
+from conceptry.models.method import Progress
 from conceptry.models.milan.describer.features import FeatureEncoder, load_feature_encoder
 from conceptry.models.shipped import weights_directory
 from conceptry.models.zoo.emoji_world.emoji import VOCABULARY
@@ -49,7 +50,6 @@ NAME, CONFIG, WEIGHTS = "emoji-probes", "probes.json", "model.safetensors"
 LEVELS = ("layer2", "layer3", "layer4")
 LEAST_RIGHT, STRONGEST = 0.8, 15
 _BATCH = 128
-Progress = Callable[[str, float], None]
 
 
 class PlantedUnits(nn.Module):

@@ -29,6 +29,7 @@ from torch import Tensor
 
 from conceptry.models.errors import InputError
 from conceptry.models.folders import locked
+from conceptry.models.method import Progress
 from conceptry.models.milan.exemplars.activations import ActivationRecorder, record_activations
 from conceptry.models.milan.exemplars.checkpoint import Checkpoint, finished_layers, forget, open_checkpoint, run_record
 from conceptry.models.milan.exemplars.first_pass import FirstPass, LayerState, take_maps
@@ -40,7 +41,6 @@ from conceptry.models.milan.exemplars.sources import Source
 from conceptry.models.milan.exemplars.writers import InMemory, OnDisk
 from conceptry.models.milan.settings import ExemplarSettings
 
-Progress = Callable[[str, float], None]
 CHECKPOINT_SECONDS = 30.0
 
 

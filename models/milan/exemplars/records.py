@@ -19,13 +19,12 @@ An exemplar is an image that drives a unit most, and a mask that says where in i
 | H, W | height and width of the delivered images, in pixels |
 """
 
-import difflib
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from conceptry.models.errors import InputError
+from conceptry.models.errors import InputError, closest
 from conceptry.models.manifest import replace_atomically, replacing
 
 
@@ -76,7 +75,7 @@ class LayerExemplars:
         rows = np.flatnonzero(self.units == unit)
         if not len(rows):
             numbers = [str(number) for number in self.units]
-            near = difflib.get_close_matches(str(unit), numbers, n=3, cutoff=0.3) or numbers[:3]
+            near = closest(unit, numbers) or numbers[:3]
             raise InputError(
                 f"layer {self.layer} has exemplars of {len(numbers)} units, but none of unit {unit}; "
                 f"expected one such as {', '.join(near)}"

@@ -19,7 +19,6 @@ Masks are smooth, so that deflated bits take a tenth or less of the bits. Nothin
 version is loaded: pictures and masks are read from the file for the units that are asked about.
 """
 
-import difflib
 import hashlib
 import zlib
 from abc import ABC, abstractmethod
@@ -33,7 +32,7 @@ from PIL import Image
 from safetensors import safe_open
 from safetensors.numpy import save_file
 
-from conceptry.models.errors import InputError, truncated_repr
+from conceptry.models.errors import InputError, closest, truncated_repr
 from conceptry.models.explained.hooks import format_names
 from conceptry.models.images import decode_image, png_bytes
 from conceptry.models.manifest import read_json, write_json
@@ -141,7 +140,7 @@ class UnitStore(ABC):
     def check_layer(self, layer: str) -> None:
         """Raises InputError naming near layers for an unknown one."""
         if layer not in self.counts:
-            near = difflib.get_close_matches(layer, self.layers, n=5, cutoff=0.4) or list(self.layers)
+            near = closest(layer, self.layers, 5) or list(self.layers)
             raise InputError(
                 f"there is no layer {truncated_repr(layer)} {self.place}; expected one such as {format_names(near)}"
             )
@@ -156,9 +155,7 @@ class UnitStore(ABC):
             expected = f"0 to {len(rows) - 1}"
         else:
             numbers = [str(number) for number in rows]
-            expected = (
-                f"one such as {format_names(difflib.get_close_matches(str(unit), numbers, n=3, cutoff=0.3) or numbers)}"
-            )
+            expected = f"one such as {format_names(closest(unit, numbers) or numbers)}"
         raise InputError(f"layer {layer} has no unit {truncated_repr(unit)}; expected {expected}")
 
 

@@ -1,6 +1,5 @@
 """A problem for the solver: images, targets, model and criterion, checked once before the first step."""
 
-import difflib
 import inspect
 import math
 from collections.abc import Callable, Iterable, Mapping
@@ -13,7 +12,7 @@ from torch import Tensor
 from torch.nn import functional
 from torch.optim import Optimizer
 
-from conceptry.models.errors import InputError
+from conceptry.models.errors import InputError, closest
 from conceptry.models.perturbation.solvers.perturbations import PerturbationModel
 
 Start = Tensor | Callable[[torch.Generator], Tensor]
@@ -182,7 +181,7 @@ def check_keywords(call: str, known: Iterable[str], optimizer: Any, options: Map
     names = [*dict.fromkeys([*known, *taken])]
     for name in options:
         if name not in names:
-            near = difflib.get_close_matches(name, names, n=3, cutoff=0.6) or sorted(names)
+            near = closest(name, names) or sorted(names)
             raise InputError(
                 f"{call} has no argument {name!r}, and {_name_of(optimizer)} no such option; expected one such as "
                 f"{', '.join(near)}"

@@ -25,7 +25,7 @@ import torch
 from torch import Tensor
 
 from conceptry.models.perturbation.explanation import Explanation, PathPoint, changed_pixels, join, take
-from conceptry.models.perturbation.question import Progress, Question, judge, part_of, run
+from conceptry.models.perturbation.question import Question, ShareProgress, judge, part_of, run
 from conceptry.models.perturbation.settings import Settings
 from conceptry.models.perturbation.solvers.budget import strongest_pixels
 
@@ -48,7 +48,7 @@ class _Search:
     question: Question
     settings: Settings
     least: float
-    progress: Progress | None
+    progress: ShareProgress | None
     round: int = 0
     best: Explanation | None = None
     rank: Tensor = field(default_factory=lambda: torch.empty(0))
@@ -111,7 +111,7 @@ class _Search:
         self.best = take(both, torch.arange(len(rank)) + len(rank) * better)
 
 
-def search_sparsest(question: Question, settings: Settings, *, progress: Progress | None = None) -> Explanation:
+def search_sparsest(question: Question, settings: Settings, *, progress: ShareProgress | None = None) -> Explanation:
     """The counterfactual of fewest changed pixels that was found for each picture, with all attempts as its path.
 
     Where the settings name a confidence, it has to be as probable as that, less ROUNDING.
