@@ -54,7 +54,11 @@ class EvaluationData:
 
     def check_label(self, label: str | None) -> None:
         """Raise InputError listing near labels unless something is labelled `label`, or that is None."""
-        items_of(self.items, label, self.name)
+        items_of(self.items, self.label_of(label), self.name)
+
+    def label_of(self, label: str | None) -> str | None:
+        """Label that `label` stands for: data with numbered classes take their numbers too."""
+        return label
 
     @property
     def logged_digest(self) -> str:

@@ -1,21 +1,24 @@
 """Tables for the terminal and for files: comparisons, listings, single versions."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
 from rich.box import SIMPLE_HEAD
-from rich.console import Group, RenderableType
+from rich.console import Console, Group, RenderableType
 from rich.markup import escape
 from rich.table import Table
 
-from conceptry.evaluation.harness import Metric, evaluation_of
+from conceptry.evaluation.harness import Evaluation, Metric, evaluation_of
 from conceptry.models.errors import plural
+from conceptry.models.folders import writing
 from conceptry.registry.comparison import Comparison
 from conceptry.registry.promotion import Promotion
 from conceptry.registry.versions import Version
 
+DATA_SUFFIXES = (".txt", ".csv", ".json")  # of files that hold what was found rather than a figure of it
 _ARROWS = {"higher": "↑", "lower": "↓", None: ""}
 
 
@@ -75,6 +78,28 @@ def comparison_records(comparison: Comparison, agreed: pd.DataFrame | None = Non
 def summary_title(record: dict[str, Any]) -> str:
     """Title of a summary: the data, or a class of it."""
     return f"{record['label']} ({record['data']})" if record["label"] else record["data"]
+
+
+def save_summary(evaluation: Evaluation, record: dict[str, Any], output: Path) -> None:
+    """Write a summary to a file: as data or as text, by its suffix, or else as a figure."""
+    if output.suffix in DATA_SUFFIXES:
+        facts = {name: value for name, value in record.items() if name != "concepts"}
+        rows = [facts | entry for entry in record["concepts"]]
+        write_data(output, json.dumps(record, indent=2), rows, evaluation.describe_summary(record))
+    else:
+        evaluation.draw_summary(record).savefig(output)
+
+
+def write_data(output: Path, data: str, rows: Sequence[Mapping[str, Any]], text: RenderableType) -> None:
+    """Write what was found by the suffix of `output`: `data`, JSON text; `rows` as CSV; or `text` as it is printed."""
+    with writing(output):
+        if output.suffix == ".json":
+            output.write_text(f"{data}\n", encoding="utf-8")
+        elif output.suffix == ".csv":
+            pd.DataFrame(rows).to_csv(output, index=False)
+        else:
+            with output.open("w", encoding="utf-8") as stream:
+                Console(file=stream, width=130, emoji=False, highlight=False).print(text)
 
 
 def versions_table(versions: Sequence[Version]) -> Table:

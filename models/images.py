@@ -104,6 +104,26 @@ def read_image(path: Path) -> tuple[bytes, Image.Image]:
         raise InputError(f"{path}: {error}") from None
 
 
+def is_image_file(text: str) -> bool:
+    """Whether a string names an image file: it ends like one, or there is a file of that name (or a path to a folder).
+
+    Raises InputError for what can only be the name of another file: without a space, with a slash or a suffix.
+    """
+    path = Path(text)
+    if path.suffix.lower() in SUFFIXES or (text.strip() and _is_there(path, folders="/" in text)):
+        return True
+    if text and not any(map(str.isspace, text)) and (path.suffix[1:].isalnum() or "/" in text):
+        raise InputError(f"{text}: no such file; to have it read as a text, put a space behind it")
+    return False
+
+
+def _is_there(path: Path, folders: bool) -> bool:
+    try:
+        return path.is_file() or (folders and path.is_dir())
+    except (OSError, ValueError):  # a text may be longer than any name, or hold what no name may
+        return False
+
+
 def image_files(directory: Path) -> list[Path]:
     """The picture files below `directory`, sorted, hidden ones left out. Raises InputError where there are none."""
     if not directory.is_dir():

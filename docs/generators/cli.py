@@ -10,8 +10,11 @@ from conceptry.evaluation.cli.app import cli
 
 HEAD = """# Command line
 
-Made from the commands themselves. `conceptry COMMAND --help` prints the same in a terminal. Every command is also an
-entry point of `MLproject`: `mlflow run . -e compare -P name=emoji-splice --env-manager local`.
+Made from the commands themselves: `conceptry COMMAND --help` prints the same in a terminal.
+
+Every command is also an entry point of `MLproject`, whose parameters are the options:
+`mlflow run . -e register -P method=splice -P l1_penalty=0.2 --env-manager local`. A flag is given there as
+`-P quick=true`, and an argument that may be left out by its name.
 
 Errors are one line on standard error. The exit code is 2 for misuse, 1 for anything else that was refused, 130 after
 an interruption; `CONCEPTRY_DEBUG=1` shows where an unexpected error came from.
@@ -20,7 +23,12 @@ an interruption; `CONCEPTRY_DEBUG=1` shows where an unexpected error came from.
 
 def cli_page() -> str:
     """The whole page, in Markdown."""
-    return HEAD + "\n".join(_sections(click.Context(cli, info_name="conceptry")))
+    return HEAD + "\n".join(_sections(context_of(cli, "conceptry")))
+
+
+def context_of(command: click.Command, name: str, parent: click.Context | None = None) -> click.Context:
+    """The context in which a command describes itself."""
+    return click.Context(command, info_name=name, parent=parent, **command.context_settings)
 
 
 def commands(context: click.Context) -> Iterator[click.Context]:
@@ -31,7 +39,7 @@ def commands(context: click.Context) -> Iterator[click.Context]:
         for name in group.list_commands(context):
             command = group.get_command(context, name)
             assert command is not None
-            yield from commands(click.Context(command, info_name=name, parent=context))
+            yield from commands(context_of(command, name, context))
 
 
 def _sections(root: click.Context) -> Iterator[str]:
@@ -56,15 +64,13 @@ def _sections(root: click.Context) -> Iterator[str]:
 
 
 def _row(option: click.Option, context: click.Context) -> str:
+    record = option.get_help_record(context)
+    assert record is not None  # hidden options are not listed
     names = ", ".join(f"`{name}`" for name in (*option.opts, *option.secondary_opts))
-    metavar = "" if option.is_flag else option.make_metavar(context)
+    metavar = record[0].rpartition(option.opts[-1])[2].strip()
     choices = re.fullmatch(r"\[(.+)\]", metavar)
     value = " ".join(f"`{name}`" for name in choices[1].split("|")) if choices else f"`{metavar}`" if metavar else ""
-    record = option.get_help_extra(context)
-    notes = [f"default: {record['default']}"] if "default" in record else []
-    notes += ["repeatable"] * bool(option.multiple) + ["required"] * option.required
-    text = (option.help or "") + (f" [{'; '.join(notes)}]" if notes else "")
-    return f"| {names} | {value} | {cell(text)} |"
+    return f"| {names} | {value} | {cell(record[1])} |"
 
 
 def _prose(text: str) -> str:
@@ -81,7 +87,7 @@ def _prose(text: str) -> str:
 def escaped(text: str) -> str:
     """Text as it is, where Markdown or HTML would read markup; what is between backticks stays code."""
     parts = re.split(r"(`[^`]*`)", text)
-    return "".join(part if part.startswith("`") else re.sub(r"([\\*_<>\[\]|])", r"\\\1", part) for part in parts)
+    return "".join(part if part.startswith("`") else re.sub(r"([\\*_<>{}\[\]|])", r"\\\1", part) for part in parts)
 
 
 def cell(text: str) -> str:

@@ -5,6 +5,7 @@ import importlib
 import inspect
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from types import ModuleType
 from typing import Any
 
 from cli import cell
@@ -47,7 +48,7 @@ def _section(name: str) -> Iterator[str]:
     method = load_method(name)
     explainer = method.explainer_class()
     module = importlib.import_module(explainer.__module__)
-    prose, meanings = _read(inspect.cleandoc(module.__doc__ or ""), f"{name}-answer")
+    prose, meanings = _read(_docstring(module), f"{name}-answer")
     yield f"\n## {TITLES[name]} {{ #{name} }}\n"
     yield prose
     inputs, outputs, params = _schemas(explainer, module)
@@ -71,7 +72,7 @@ def _columns(title: str, anchor: str, specs: Sequence[ColSpec], meanings: Mappin
     yield "|---|---|---|" if meanings else "|---|---|"
     for spec in specs:
         line = f"| `{spec.name}` | `{type_name(spec.type)}` |"
-        yield f"{line} {cell(meanings[spec.name])} |" if meanings else line
+        yield f"{line} {cell(meanings[str(spec.name)])} |" if meanings else line
 
 
 def _schemas(explainer: Any, module: Any) -> tuple[Sequence[ColSpec], Sequence[ColSpec], Sequence[ParamSpec]]:
@@ -83,6 +84,21 @@ def _schemas(explainer: Any, module: Any) -> tuple[Sequence[ColSpec], Sequence[C
     if signature is None:
         return (), list(module._OUTPUTS), list(module._PARAMS)
     return list(signature.inputs), list(signature.outputs), list(signature.params)
+
+
+def _docstring(module: ModuleType) -> str:
+    """The docstring; where it names another module of the method for what answers have, with the table of that one."""
+
+    def table(sentence: re.Match[str]) -> str:
+        other = importlib.import_module(f"{module.__package__}.{sentence[1]}")
+        rows = re.search(
+            r"^\| field of an answer \| what \|\n((?:\|.*\n?)+)", inspect.getdoc(other) or "", re.MULTILINE
+        )
+        assert rows is not None
+        return f"The answer has for each row\n\n| column | what |\n{rows[1].rstrip()}\n\n"
+
+    pattern = r"The table in `(\w+)` lists what the answer has\s+for each row\.\s*"
+    return re.sub(pattern, table, inspect.getdoc(module) or "")
 
 
 def _read(text: str, answer: str) -> tuple[str, list[dict[str, str]]]:

@@ -20,8 +20,9 @@ from conceptry.evaluation.cli.options import (
 from conceptry.evaluation.isolation.launcher import ahead
 
 _DATA = (
-    "Data set. splice: zoo:emoji-scenes, folder:PATH or csv:PATH; harsanyi: zoo:NAME; csv:, texts:, folder: or "
-    "npy:PATH; census:, commercial:, bike:, sst2: or cola:FOLDER; perturbation: zoo:digits-16, zoo:digits, "
+    "Data set. splice: zoo:emoji-scenes, folder:PATH, csv:PATH, cifar10:ROOT, cifar100:ROOT or imagenet:ROOT "
+    "(ROOT#train: its training images); harsanyi: zoo:NAME; csv:, texts:, folder: or npy:PATH; "
+    "census:, commercial:, bike:, sst2: or cola:FOLDER; perturbation: zoo:digits-16, zoo:digits, "
     "folder:PATH or csv:PATH; milan: zoo:emoji-units, milannotations:ROOT#KEY or units:own."
 )
 
@@ -58,7 +59,7 @@ def evaluate(uri: str, data: str | None, size: int | None, seed: int, device: st
 @click.option("--data", required=True, help=_DATA)
 @click.option("--label", help="Restrict to one class of the data; milan: to a layer. [default: all]")
 @click.option("--top", type=click.IntRange(min=1), default=20, help="Number of words, patterns or classes to show.")
-@click.option("--output", type=click.Path(path_type=Path), help="Save a figure: .png, .svg or .pdf.")
+@click.option("--output", type=click.Path(path_type=Path), help="Save it: .png, .svg, .pdf, .txt, .csv, .json.")
 @click.option("--json", "as_json", cls=Flag, help="Print JSON instead of text.")
 @size_option
 @seed_option
@@ -85,9 +86,10 @@ def summarise(
     from conceptry.evaluation.harness import evaluation_of
     from conceptry.evaluation.isolation.client import VersionProcess
     from conceptry.evaluation.progress import bar
+    from conceptry.evaluation.tables import DATA_SUFFIXES, save_summary
     from conceptry.registry import find_version
 
-    check_picture(output)
+    check_picture(output, (".png", ".svg", ".pdf", *DATA_SUFFIXES))
     version = find_version(uri)
     evaluation = evaluation_of(version.method)
     with bar(uri) as progress:
@@ -104,5 +106,5 @@ def summarise(
     else:
         console.print(evaluation.describe_summary(record))
     if output:
-        evaluation.draw_summary(record).savefig(output)
+        save_summary(evaluation, record, output)
         errors.print(f"saved {output}")

@@ -35,7 +35,7 @@ from conceptry.models.errors import InputError
 @click.option(
     "--output",
     type=click.Path(path_type=Path),
-    help="Save a figure: .png, .svg or .pdf; harsanyi: also .html; milan: also .csv.",
+    help="Save a figure: .png, .svg or .pdf; splice: also .txt, .csv, .json; harsanyi: .html; milan: .csv.",
 )
 @click.option(
     "--beside",
@@ -65,11 +65,11 @@ def explain(
 ) -> None:
     """Explain FILES with a version, as the server would.
 
-    splice takes images. harsanyi takes what its model takes: tables (.csv), texts (.txt, one per line), images or
-    point clouds (.npy), and one --target. perturbation takes images, or tables (.csv) with the columns image, target
-    and source; without FILES it shows what its network has learned about each --target, or about its first 20
-    classes. milan takes units of its network: each --target, or tables (.csv) with the columns layer and unit; given
-    more than 20 units, or none, it draws the 8 that it describes most clearly.
+    splice takes images, and texts in quotes. harsanyi takes what its model takes: tables (.csv), texts (.txt, one per
+    line), images or point clouds (.npy), and one --target. perturbation takes images, or tables (.csv) with the
+    columns image, target and source; without FILES it shows what its network has learned about each --target, or about
+    its first 20 classes. milan takes units of its network: each --target, or tables (.csv) with the columns layer and
+    unit; given more than 20 units, or none, it draws the 8 that it describes most clearly.
     """
     ahead()
     from conceptry.evaluation.drawing.style import check_style

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from conceptry.evaluation.drawing.images import image_text
+from conceptry.evaluation.drawing.images import image_of, image_text
 from conceptry.evaluation.isolation.client import Predict, ask_in_batches
 from conceptry.evaluation.perturbation.data import Case
 from conceptry.models.images import decode_image, png_bytes
@@ -37,7 +37,7 @@ class CaseExplanation:
     @property
     def starts_from_noise(self) -> bool:
         """Whether another seed would give another result: grey is the same for all."""
-        return bool(np.ptp(np.asarray(decode_image(self.answer["start"]))))
+        return start_of(self.answer) == "noise"
 
     @property
     def confidence(self) -> float:
@@ -86,6 +86,11 @@ def record_of(explained: CaseExplanation, source: str) -> dict[str, Any]:
         "history": list(answer["history"]),
         "path": [dict(point) for point in answer["path"]],
     }
+
+
+def start_of(record: Mapping[str, Any]) -> str:
+    """What the probe of a record or an answer started from: grey, which is one colour, or noise."""
+    return "noise" if np.ptp(np.asarray(image_of(record["start"]))) else "grey"
 
 
 def with_mean(record: dict[str, Any], probes: Sequence[CaseExplanation]) -> dict[str, Any]:

@@ -10,7 +10,14 @@ from rich.markup import escape
 from rich.table import Table
 
 from conceptry.evaluation.isolation.client import Predict
-from conceptry.evaluation.perturbation.client import PROBE, CaseExplanation, explain_cases, record_of, with_mean
+from conceptry.evaluation.perturbation.client import (
+    PROBE,
+    CaseExplanation,
+    explain_cases,
+    record_of,
+    start_of,
+    with_mean,
+)
 from conceptry.evaluation.perturbation.columns import SMALL, aim
 from conceptry.evaluation.perturbation.data import Case, read_table
 from conceptry.evaluation.perturbation.plots import SUFFIXES, VIEWS, save_records
@@ -127,7 +134,7 @@ def describe(records: Sequence[dict]) -> RenderableType:
 
 
 def _add(table: Table, record: dict) -> None:
-    name = "from noise" if record["probe"] else record["file"]
+    name = f"from {start_of(record)}" if record["probe"] else record["file"]
     name = name if len(name) <= NAME else f"…{name[1 - NAME :]}"
     before = class_label(record["before"][0])
     for side in (record, *record["other"]):

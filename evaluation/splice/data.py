@@ -5,22 +5,34 @@
 | `zoo:emoji-scenes` | held-out scenes of the emoji world: half with one object (labelled), half with two (captioned) |
 | `folder:PATH` | images; the folder that each lies in is its label where there are several |
 | `csv:PATH` | a table with the columns image (path), and any of label, caption, concepts (separated by ;) |
+| `cifar10:ROOT` | test images of CIFAR-10: the folder `cifar-10-batches-py` in ROOT, as torchvision keeps it |
+| `cifar100:ROOT` | test images of CIFAR-100: the folder `cifar-100-python` in ROOT |
+| `imagenet:ROOT` | validation images of ImageNet: the folder `val` in ROOT, with the names of the file `meta.bin` |
+
+`#train` at the end of the last three names the training images. Their classes go by name or by number.
 """
 
+import codecs
 import hashlib
-from collections.abc import Sequence
+import pickle
+import warnings
+from collections import Counter
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
+import numpy as np
 import pandas as pd
+from PIL import Image
 
 from conceptry.evaluation.data import EvaluationData, LabelledImage, csv_rows, draw_sample, folder_images, image_rows
 from conceptry.models.errors import InputError
+from conceptry.models.images import image_files, png_bytes
 from conceptry.models.manifest import sha256_file
 
 DEFAULT = "zoo:emoji-scenes"
-SCHEMES = (DEFAULT, "folder:PATH", "csv:PATH")
+SCHEMES = (DEFAULT, "folder:PATH", "csv:PATH", "cifar10:ROOT", "cifar100:ROOT", "imagenet:ROOT")
 DEFAULT_SIZE = 512
 
 
@@ -34,14 +46,19 @@ class AnnotatedImage(LabelledImage):
 
 @dataclass(frozen=True)
 class ImageData(EvaluationData):
-    """Images to evaluate on."""
+    """Images to evaluate on. classes: their names in the order of their numbers, where classes have numbers."""
 
     unit: ClassVar[str] = "pictures"
     images: Sequence[AnnotatedImage]
+    classes: tuple[str, ...] = ()
 
     @property
     def items(self) -> Sequence[AnnotatedImage]:
         return self.images
+
+    def label_of(self, label: str | None) -> str | None:
+        number = int(label) if label and label.isascii() and label.isdigit() and label not in self.classes else None
+        return self.classes[number] if number is not None and number < len(self.classes) else label
 
 
 def load_images(name: str, size: int | None = None, seed: int = 0) -> ImageData:
@@ -53,15 +70,22 @@ def load_images(name: str, size: int | None = None, seed: int = 0) -> ImageData:
     if size is not None and size < 2:
         raise InputError(f"size must be at least 2 pictures, got {size}")
     scheme, _, rest = name.partition(":")
+    classes: tuple[str, ...] = ()
     if name == DEFAULT:
         images = _emoji_scenes(size or DEFAULT_SIZE, seed)
     elif scheme == "folder" and rest:
         images = [AnnotatedImage(i.source, i.label) for i in draw_sample(folder_images(Path(rest)), size, seed)]
     elif scheme == "csv" and rest:
         images = draw_sample(_table(Path(rest)), size, seed)
+    elif scheme in _READERS and rest:
+        root, _, split = rest.partition("#")
+        if split not in ("", "train"):
+            raise InputError(f"{name}: after # comes train, for the training images, or nothing at all")
+        count, read, classes = _READERS[scheme](Path(root), split or "test")
+        images = [read(i) for i in draw_sample(range(count), size, seed)]
     else:
         raise InputError(f"unknown data {name!r}; expected one of {', '.join(SCHEMES)}")
-    return ImageData(name, _digest(images), images)
+    return ImageData(name, _digest(images), images, classes)
 
 
 def table_images(table: pd.DataFrame, labels: Sequence[object] | None, name: str) -> ImageData:
@@ -81,9 +105,6 @@ def table_images(table: pd.DataFrame, labels: Sequence[object] | None, name: str
 
 
 def _emoji_scenes(size: int, seed: int) -> list[AnnotatedImage]:
-    from PIL import Image
-
-    from conceptry.models.images import png_bytes
     from conceptry.models.zoo.emoji_world.scenes import EmojiScenes
 
     halves = [
@@ -126,6 +147,115 @@ def _table(path: Path) -> list[AnnotatedImage]:
     if not images:
         raise InputError(f"{path}: holds no rows")
     return images
+
+
+@dataclass(frozen=True)
+class CifarLayout:
+    """How torchvision keeps a CIFAR data set: its folder, its files by split, and the keys of labels and names."""
+
+    folder: str
+    splits: dict[str, tuple[str, ...]]
+    meta: str
+    labels: str
+    names: str
+
+
+_CIFAR = {
+    "cifar10": CifarLayout(
+        "cifar-10-batches-py",
+        {"test": ("test_batch",), "train": tuple(f"data_batch_{i}" for i in range(1, 6))},
+        "batches.meta",
+        "labels",
+        "label_names",
+    ),
+    "cifar100": CifarLayout(
+        "cifar-100-python", {"test": ("test",), "train": ("train",)}, "meta", "fine_labels", "fine_label_names"
+    ),
+}
+
+
+Reading = tuple[int, Callable[[int], AnnotatedImage], tuple[str, ...]]
+"""How many images there are, what each of them is, and the names of the classes."""
+
+
+def _cifar(layout: CifarLayout) -> Callable[[Path, str], Reading]:
+    def read(root: Path, split: str) -> Reading:
+        folder = root / layout.folder
+        classes = tuple(_read_batch(folder / layout.meta).get(layout.names, ()))
+        batches = [_read_batch(folder / file) for file in layout.splits[split]]
+        strange = InputError(f"{folder}: its files are not those of CIFAR; download the data set again")
+        try:
+            images = np.concatenate([batch["data"] for batch in batches]).reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1)
+            labels = [classes[label] for batch in batches for label in batch[layout.labels]]
+        except (KeyError, ValueError, IndexError, TypeError):
+            raise strange from None
+        if len(labels) != len(images):
+            raise strange
+
+        def image(i: int) -> AnnotatedImage:
+            return AnnotatedImage(png_bytes(Image.fromarray(np.ascontiguousarray(images[i]))), labels[i])
+
+        return len(images), image, classes
+
+    return read
+
+
+class _ArrayUnpickler(pickle.Unpickler):
+    """Reads the pickles that CIFAR consists of, and nothing but numbers, texts and arrays."""
+
+    _ALLOWED: ClassVar = {
+        "_reconstruct": np.empty(0).__reduce__()[0],
+        "ndarray": np.ndarray,
+        "dtype": np.dtype,
+        "encode": codecs.encode,
+    }
+
+    def find_class(self, module: str, name: str) -> Any:
+        if module.partition(".")[0] in ("numpy", "_codecs") and name in self._ALLOWED:
+            return self._ALLOWED[name]
+        raise pickle.UnpicklingError(f"{module}.{name} is no part of an array")
+
+
+def _read_batch(path: Path) -> dict[str, Any]:
+    try:
+        with path.open("rb") as stream, warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # numpy's, of what is out of date in pickles as old as these
+            batch = _ArrayUnpickler(stream, encoding="latin1").load()
+    except OSError:
+        raise InputError(f"{path}: no such file; ROOT is the folder that torchvision downloads CIFAR into") from None
+    except Exception as error:  # damaged pickles raise whatever they run into
+        raise InputError(f"{path}: is no file of CIFAR ({type(error).__name__})") from None
+    if not isinstance(batch, dict):
+        raise InputError(f"{path}: is no file of CIFAR")
+    return batch
+
+
+def _imagenet(root: Path, split: str) -> Reading:
+    import torch
+
+    folder, meta = root / ("val" if split == "test" else split), root / "meta.bin"
+    try:
+        names = torch.load(meta, weights_only=True)[0]
+    except OSError:
+        raise InputError(
+            f"{meta}: no such file; torchvision.datasets.ImageNet writes it, with the names of the classes. "
+            f"Without it, folder:{folder} labels the images by WordNet's numbers"
+        ) from None
+    except Exception as error:  # torch raises many types on files that are something else
+        raise InputError(f"{meta}: is no meta.bin of torchvision's ImageNet ({type(error).__name__})") from None
+    files = image_files(folder)
+    wnids = sorted(path.name for path in folder.iterdir() if path.is_dir() and path.name in names)
+    shared = Counter(names[wnid][0] for wnid in wnids)  # "crane" is a bird, and a machine
+    labels = {w: names[w][0] if shared[names[w][0]] == 1 else f"{names[w][0]} ({w})" for w in wnids}
+    if strange := next((file for file in files if file.parent.name not in labels), None):
+        raise InputError(f"{strange}: lies in no folder of a class that {meta} names")
+    return len(files), lambda i: AnnotatedImage(files[i], labels[files[i].parent.name]), tuple(labels.values())
+
+
+_READERS: dict[str, Callable[[Path, str], Reading]] = {
+    **{scheme: _cifar(layout) for scheme, layout in _CIFAR.items()},
+    "imagenet": _imagenet,
+}
 
 
 def _words(text: str | None) -> tuple[str, ...]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from textwrap import fill
 from typing import Any
 
 import numpy as np
@@ -24,8 +25,8 @@ def draw(records: Sequence[dict], view: str | None = None, **style: Any) -> Figu
     """Draw explanations, one row for each: the image, its words as bars in descending order, how faithful they are.
 
     Args:
-        records: answers of a version, each with `concepts`, `l0`, `cosine` and the explained `image`: base64 text or
-            bytes of its file, or a PIL image.
+        records: answers of a version, each with `concepts`, `l0`, `cosine` and what was explained: an `image` (base64
+            text or bytes of its file, or a PIL image), a `text`, or neither for an embedding.
         view: "words", the only one.
         **style: none is known.
 
@@ -33,17 +34,14 @@ def draw(records: Sequence[dict], view: str | None = None, **style: Any) -> Figu
         InputError: for another view, for any style, and for an `image` that is none.
     """
     check_style("splice", view, VIEWS, style)
-    images = [image_of(record["image"]) for record in records]
     rows = [min(len(record["concepts"]), MAX_BARS) for record in records]
     heights = [max(2.4, 0.34 * count + 1.0) for count in rows]
     figure = new_figure(7.6, sum(heights))
     figure.get_layout_engine().set(w_pad=0.12, h_pad=0.12)  # type: ignore[union-attr]  # constrained, as made
     grid = figure.subplots(len(records), 2, squeeze=False, height_ratios=heights, width_ratios=[1, 1.9])
     widest = max((c["weight"] for record in records for c in record["concepts"][:1]), default=1.0)
-    for (left, right), image, record in zip(grid, images, records, strict=True):
-        # Small images keep their pixels; photographs are smoothed.
-        left.imshow(image, interpolation="nearest" if max(image.size) <= 128 else "antialiased")
-        left.set_axis_off()
+    for (left, right), record in zip(grid, records, strict=True):
+        _draw_input(left, record)
         _bars(right, record["concepts"][:MAX_BARS], widest)
         hidden = len(record["concepts"]) - MAX_BARS
         more = f"  (+{hidden} more)" if hidden > 0 else ""
@@ -57,6 +55,18 @@ def save_records(records: Sequence[dict], output: Path, view: str | None, style:
     """Draw all records into one file; return it."""
     draw(records, view, **style).savefig(output)
     return [output]
+
+
+def _draw_input(axes: Axes, record: dict) -> None:
+    axes.set_axis_off()
+    if "image" in record:
+        image = image_of(record["image"])
+        # Small images keep their pixels; photographs are smoothed.
+        axes.imshow(image, interpolation="nearest" if max(image.size) <= 128 else "antialiased")
+        return
+    text = fill(record["text"], 24, max_lines=6) if "text" in record else "an embedding"
+    colour = INK if "text" in record else MUTED
+    axes.text(0.5, 0.5, text, ha="center", va="center", fontsize=11, color=colour, parse_math=False)
 
 
 def _bars(axes: Axes, concepts: Sequence[dict], widest: float, notes: Sequence[str] = ()) -> None:

@@ -1,4 +1,4 @@
-"""Present what SpLiCE versions say of images: their words, as text and as figures."""
+"""Present what SpLiCE versions say of images and texts: their words, as text, as data and as figures."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -13,36 +13,64 @@ from conceptry.evaluation.drawing.images import image_text
 from conceptry.evaluation.isolation.client import Predict
 from conceptry.evaluation.presenter import Presenter, check_files
 from conceptry.evaluation.splice.plots import SUFFIXES, VIEWS, save_records
-from conceptry.models.images import read_image
+from conceptry.evaluation.tables import DATA_SUFFIXES, write_data
+from conceptry.models.images import is_image_file, read_image
 
 FIELDS = ("concepts", "l0", "cosine", "gap")  # of an answer that a record holds
 HIGH_GAP = 1e-5  # above any tolerance worth registering: the row did not converge
 
 
-def check_request(files: Sequence[Path], targets: Sequence[str], params: Mapping[str, str]) -> list[tuple[str, bytes]]:
-    """Name and content of each image. Raises InputError for a file that is none, and for classes."""
+def check_request(
+    files: Sequence[Path], targets: Sequence[str], params: Mapping[str, str]
+) -> list[tuple[str, bytes | None]]:
+    """Name and content of each image, None for the content of what is a text rather than the name of a file.
+
+    Raises InputError for a file that is no image, and for classes.
+    """
     check_files("splice", files, targets)
-    return [(str(file), read_image(file)[0]) for file in files]
+    return [(str(file), read_image(file)[0] if is_image_file(str(file)) else None) for file in files]
 
 
 def explain_request(
-    predict: Predict, request: Sequence[tuple[str, bytes]], params: Mapping[str, Any]
+    predict: Predict, request: Sequence[tuple[str, bytes | None]], params: Mapping[str, Any]
 ) -> list[dict[str, Any]]:
-    """One record for each image, with the image."""
-    rows = predict(pd.DataFrame({"image": [content for _, content in request]}), params).rows.to_dict("records")
+    """One record for each image, with the image, and for each text."""
+    asked = [{"text": name} if content is None else {"image": content} for name, content in request]
+    rows = predict(pd.DataFrame(asked), params).rows.to_dict("records")
     return [
-        {"file": name, "image": image_text(content)} | {field: row[field] for field in FIELDS}
+        ({"text": name} if content is None else {"file": name, "image": image_text(content)})
+        | {field: row[field] for field in FIELDS}
         for (name, content), row in zip(request, rows, strict=True)
     ]
 
 
+def save(records: Sequence[dict], output: Path, view: str | None, style: Mapping[str, Any]) -> list[Path]:
+    """Write all records to one file, as data or as a figure by its suffix; return it."""
+    if output.suffix not in DATA_SUFFIXES:
+        return save_records(records, output, view, style)
+    rows = [row for record in records for row in _rows(record)]
+    write_data(output, PRESENTER.to_json(records), rows, describe(records))
+    return [output]
+
+
+def _rows(record: dict) -> list[dict]:
+    """One row of a table for each word; one without a word where there is none."""
+    facts = {"input": _name(record), **{name: record[name] for name in ("l0", "cosine", "gap")}}
+    return [facts | entry for entry in record["concepts"] or [{"concept": None, "weight": None}]]
+
+
+def _name(record: dict) -> str:
+    """File or text that was explained."""
+    return record.get("file") or record["text"]
+
+
 def describe(records: Sequence[dict]) -> RenderableType:
-    """List the words of each image for the terminal, one a line."""
+    """List the words of each image or text for the terminal, one a line."""
     return Group(*(_words(record) for record in records))
 
 
 def _words(record: dict) -> RenderableType:
-    title = f"{escape(record['file'])}: {record['l0']} words, cosine {record['cosine']:.3f}"
+    title = f"{escape(_name(record))}: {record['l0']} words, cosine {record['cosine']:.3f}"
     if record["gap"] > HIGH_GAP:
         title += f", gap {record['gap']:.1e}"
     table = Table(show_header=False, box=None, padding=(0, 1, 0, 2))
@@ -53,10 +81,10 @@ def _words(record: dict) -> RenderableType:
 
 PRESENTER = Presenter(
     views=VIEWS,
-    suffixes=SUFFIXES,
+    suffixes=(*SUFFIXES, *DATA_SUFFIXES),
     check_request=check_request,
     records=explain_request,
     describe=describe,
-    save=save_records,
+    save=save,
     unprinted=("image",),
 )

@@ -24,6 +24,7 @@ from conceptry.models.method import Progress
 
 def summarise(predict: Predict, data: ImageData, label: str | None, progress: Progress) -> dict:
     """Count images, average l0 and cosine, and list every word with its weight and share, heaviest first."""
+    label = data.label_of(label)
     images = items_of(data.images, label, data.name)
     weights: dict[str, list[float]] = defaultdict(list)
     l0, cosine = [], []

@@ -53,7 +53,7 @@ def load_encoder(
     name, device = ALIASES.get(name, name), resolve_device(str(device))
     scheme, _, rest = name.partition(":")
     if not rest or scheme not in ("zoo", "open_clip", "onnx"):
-        raise InputError(f"unknown encoder {name!r}; expected one of {', '.join(SCHEMES)}")
+        raise InputError(f"unknown encoder {name!r}; expected one of {', '.join((*SCHEMES, *ALIASES))}")
     if scheme == "onnx":
         from conceptry.models.encoders.onnx_runtime import OnnxEncoder
 

@@ -44,14 +44,15 @@ class OnnxEncoder:
     def preprocess(self, image: Image.Image) -> Tensor:
         return self.processing.preprocess(image)
 
-    def tokenize(self, texts: Sequence[str]) -> Tensor:
-        return self.processing.tokenize(list(texts))
+    def tokenize(self, texts: str | Sequence[str]) -> Tensor:
+        return self.processing.tokenize([texts] if isinstance(texts, str) else list(texts))
 
     def encode_image(self, pixels: Tensor) -> Tensor:
         return self._run(self._image, pixels.to(torch.float32))
 
-    def encode_text(self, texts: Sequence[str]) -> Tensor:
-        return self._run(self._text, self.tokenize(texts).to(torch.int64))
+    def encode_text(self, texts: str | Sequence[str] | Tensor) -> Tensor:
+        tokens = texts if isinstance(texts, Tensor) else self.tokenize(texts)
+        return self._run(self._text, tokens.to(torch.int64))
 
     def save(self, directory: Path) -> None:
         """Write the folder that `OnnxEncoder` reads."""
@@ -70,7 +71,7 @@ def export_onnx(encoder: OpenClipEncoder, directory: Path) -> None:
     Raises ConceptryError where an exported tower and its original differ by more than cosine 0.9999 on a probe.
     """
     encoder.processing.save(directory)
-    size = _image_size(encoder)
+    size, device = _image_size(encoder), encoder.device
     generator = torch.Generator().manual_seed(0)
     pixels = torch.randn(3, 3, *size, generator=generator)
     tokens = encoder.tokenize(["a photo of a dog", "a dog", "a"])
@@ -79,7 +80,7 @@ def export_onnx(encoder: OpenClipEncoder, directory: Path) -> None:
         (TOWERS[1], _TextTower(encoder.model), tokens),
     ):
         _export(module.eval().cpu(), batch, directory / tower)
-    encoder.model.to(encoder.device)
+    encoder.model.to(device)
     exported = OnnxEncoder(encoder.name, directory, torch.device("cpu"))
     for what, ours, original in (
         ("image", exported.encode_image(pixels[:2]), encoder.encode_image(pixels[:2]).cpu()),

@@ -1,19 +1,20 @@
 """What the methods ask of an encoder.
 
 A user's own object needs only the two methods of `DualEncoder`, and then works with the library (`Splice`,
-`build_dictionary`) alone: registration takes the name of an encoder, and `load_encoder` makes a `PackagedEncoder` of
-it, which can also prepare pictures, be written to a folder and be read back. An object of another class cannot be
-registered.
+`build_dictionary`). A version carries its encoder, so that needs a `PackagedEncoder`, which can also prepare pictures
+and be written to a folder: `load_encoder` makes one of a name, `wrap_open_clip` one of an open_clip model.
 """
 
 from collections.abc import Iterable, Sequence
 from itertools import islice
 from pathlib import Path
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from PIL import Image
 from torch import Tensor
+
+from conceptry.models.errors import InputError
 
 
 @runtime_checkable
@@ -24,8 +25,8 @@ class DualEncoder(Protocol):
         """Preprocessed images (n, 3, height, width) to embeddings (n, d)."""
         ...
 
-    def encode_text(self, texts: Sequence[str], /) -> Tensor:
-        """n texts to embeddings (n, d)."""
+    def encode_text(self, texts: Any, /) -> Tensor:
+        """n texts, or what else the encoder takes for them such as tokens, to embeddings (n, d)."""
         ...
 
 
@@ -34,8 +35,12 @@ class PackagedEncoder(DualEncoder, Protocol):
     """A dual encoder that conceptry can put into a version."""
 
     name: str
-    device: torch.device
     runtime: str
+
+    @property
+    def device(self) -> torch.device:
+        """Where its networks live."""
+        ...
 
     def preprocess(self, image: Image.Image) -> Tensor:
         """One RGB picture to pixels (3, height, width), float32."""
@@ -44,6 +49,16 @@ class PackagedEncoder(DualEncoder, Protocol):
     def save(self, directory: Path) -> None:
         """Write all that `read_encoder` needs: configuration, tokeniser and weights; no pickle."""
         ...
+
+
+def takes_texts(encoder: Any) -> Any:
+    """The encoder. Raises InputError for a bare model of open_clip, which takes tokens."""
+    if type(encoder).__module__.startswith("open_clip."):
+        raise InputError(
+            "a bare open_clip model takes tokens, not texts; give tokens, or wrap it by "
+            "conceptry.models.encoders.wrap_open_clip(model, architecture)"
+        )
+    return encoder
 
 
 def encode_texts(encoder: DualEncoder, texts: Sequence[str], batch_size: int = 256) -> Tensor:

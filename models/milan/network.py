@@ -131,12 +131,14 @@ class ImageTower:
 
 def load_network(name: str, device: str | torch.device = "auto") -> PixelModel:
     """The network over pictures called `name`: any that `load_explained` knows, or the image half of an encoder,
-    `zoo:emoji-clip` or `open_clip:...`. Raises InputError for unknown names and for models of anything else.
+    `zoo:emoji-clip`, `open_clip:...` or `clip:...`.
+
+    Raises InputError for unknown names and for models of anything else.
     """
     from conceptry.models.shipped import shipped_names
 
     scheme, _, rest = name.partition(":")
-    if scheme == "open_clip" or (scheme == "zoo" and rest in shipped_names("encoder")):
+    if scheme in ("open_clip", "clip") or (scheme == "zoo" and rest in shipped_names("encoder")):
         from conceptry.models.encoders.load import load_encoder
 
         tower = ImageTower(load_encoder(name, device))

@@ -3,7 +3,11 @@
 from conceptry.models.errors import ConvergenceWarning
 from conceptry.models.splice.decomposition import Decomposition, decompose
 from conceptry.models.splice.dictionary import build_dictionary, load_image_mean, load_text_mean, mean_embedding
-from conceptry.models.splice.loaders import (
+from conceptry.models.splice.explanation import Explanation
+from conceptry.models.splice.model import Splice
+from conceptry.models.splice.original import (
+    SPLICE,
+    ClassSummaries,
     ConceptSummary,
     available_models,
     decompose_classes,
@@ -14,10 +18,11 @@ from conceptry.models.splice.loaders import (
     get_vocabulary,
     load,
 )
-from conceptry.models.splice.model import Explanation, Splice
 from conceptry.models.splice.vocabulary import load_vocabulary
 
 __all__ = [
+    "SPLICE",
+    "ClassSummaries",
     "ConceptSummary",
     "ConvergenceWarning",
     "Decomposition",

@@ -11,17 +11,20 @@ Bhalla et al., "Interpreting CLIP with Sparse Linear Concept Embeddings (SpLiCE)
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
 from conceptry.models.downloads import RemoteFile, fetch
-from conceptry.models.encoders.protocol import PackagedEncoder, encode_images, encode_texts
+from conceptry.models.encoders.load import load_encoder
+from conceptry.models.encoders.protocol import DualEncoder, PackagedEncoder, encode_images, encode_texts, takes_texts
 from conceptry.models.errors import InputError
 from conceptry.models.images import image_files, open_image
+from conceptry.models.splice.vocabulary import last_words, load_vocabulary
 
 IMAGE_MEAN = "image_mean.safetensors"
 _REPOSITORY = "https://raw.githubusercontent.com/AI4LIFE-GROUP/SpLiCE/main/data/means"
@@ -64,7 +67,7 @@ def embed_words(encoder: TextEncoder, words: Sequence[str], batch_size: int = 25
     """Embeddings (words, d) as the encoder gives them, float32."""
     if not words:
         raise InputError("the vocabulary is empty; expected at least two words")
-    embeddings = encode_texts(encoder, list(words), batch_size)  # type: ignore[arg-type]  # only encode_text is used
+    embeddings = encode_texts(takes_texts(encoder), list(words), batch_size)  # type: ignore[arg-type]  # only encode_text is used
     if embeddings.ndim != 2 or embeddings.shape[0] != len(words):
         raise InputError(
             f"encode_text must return ({len(words)}, d) embeddings for {len(words)} texts, "
@@ -92,6 +95,82 @@ def mean_embedding(embeddings: Tensor) -> Tensor:
     if embeddings.ndim != 2 or not len(embeddings):
         raise InputError(f"a mean needs (n, d) embeddings with n > 0, got shape {tuple(embeddings.shape)}")
     return normalize(embeddings, dim=1).mean(dim=0)
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What a SpLiCE model is made of.
+
+    sources: by part, how a version calls it: the name or path that it came by, None for what was computed from other
+    parts. Parts that were handed in as they are, are left out.
+    """
+
+    encoder: DualEncoder | None
+    words: list[str]
+    dictionary: Tensor
+    image_mean: Tensor | None
+    text_mean: Tensor | None
+    sources: dict[str, str | None]
+
+
+def gather_parts(
+    encoder: str | DualEncoder | None,
+    vocabulary: str | Path | Sequence[str],
+    dictionary: Tensor | None,
+    image_mean: Tensor | str | Path | None,
+    text_mean: Tensor | str | Path | None,
+    vocabulary_size: int | None,
+    device: str | torch.device,
+    download_root: str | Path | None,
+) -> Parts:
+    """Load the parts that are named, compute those that are left out, and check that they fit; see `Splice`."""
+    if isinstance(vocabulary, (str, Path)) or dictionary is None:
+        words = load_vocabulary(vocabulary, vocabulary_size, download_root=download_root)
+    else:
+        words = last_words(list(vocabulary), vocabulary_size, "the vocabulary")
+    named = {"encoder": encoder, "vocabulary": vocabulary, "image_mean": image_mean, "text_mean": text_mean}
+    sources: dict[str, str | None] = {k: str(v) for k, v in named.items() if isinstance(v, (str, Path))}
+    if isinstance(encoder, str):
+        encoder = load_encoder(encoder, device, download_root=download_root)
+    if dictionary is None:
+        if encoder is None:
+            raise InputError("without an encoder the dictionary cannot be computed; give dictionary, (words, d)")
+        dictionary, vocabulary_mean = centred_dictionary(embed_words(encoder, words), words)
+        sources["dictionary"] = None
+        if text_mean is None:
+            text_mean, sources["text_mean"] = vocabulary_mean, None
+        if image_mean is None:
+            name = getattr(encoder, "name", f"the encoder, of class {type(encoder).__name__},")
+            image_mean, sources["image_mean"] = default_image_mean(name), None
+    if len(words) != len(dictionary):
+        raise InputError(
+            f"the vocabulary has {len(words)} words, the dictionary {len(dictionary)} rows; they must agree"
+        )
+    if encoder is None and any(isinstance(mean, (str, Path)) for mean in (image_mean, text_mean)):
+        raise InputError("without an encoder a mean must be a tensor (d,)")
+    known: Any = encoder
+    if isinstance(image_mean, (str, Path)):
+        image_mean = load_image_mean(str(image_mean), known, download_root=download_root)
+    if isinstance(text_mean, (str, Path)):
+        text_mean = load_text_mean(str(text_mean), known)
+    dictionary = dictionary.detach()
+    return Parts(
+        encoder,
+        words,
+        dictionary,
+        _checked_mean("image_mean", image_mean, dictionary),
+        _checked_mean("text_mean", text_mean, dictionary),
+        sources,
+    )
+
+
+def _checked_mean(name: str, mean: Tensor | None, dictionary: Tensor) -> Tensor | None:
+    d = dictionary.shape[1]
+    if mean is None:
+        return None
+    if mean.numel() != d or mean.shape[-1] != d:  # published means have a leading dimension of 1
+        raise InputError(f"{name} must have shape ({d},) as the dictionary, got {tuple(mean.shape)}")
+    return mean.detach().reshape(d).to(dictionary)
 
 
 def default_image_mean(encoder_name: str) -> str:

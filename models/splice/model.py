@@ -1,4 +1,4 @@
-"""SpLiCE over a dual encoder: embeddings to words and back.
+"""SpLiCE over a dual encoder: images, texts and embeddings to words and back.
 
 Bhalla et al., "Interpreting CLIP with Sparse Linear Concept Embeddings (SpLiCE)", 2024, arXiv:2402.10376.
 
@@ -17,79 +17,171 @@ means over a loader are exact whatever the batch sizes.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Literal
+from pathlib import Path
+from typing import Any, Self
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.functional import normalize
 
-from conceptry.models.encoders.protocol import DualEncoder
+from conceptry.models.encoders.protocol import DualEncoder, takes_texts
 from conceptry.models.errors import InputError, closest
+from conceptry.models.method import Package
 from conceptry.models.splice.decomposition import Decomposition, decompose
+from conceptry.models.splice.dictionary import gather_parts
+from conceptry.models.splice.explanation import Explanation
+from conceptry.models.splice.inputs import MODALITIES, Input, Modality, embed, read_inputs
 
-Modality = Literal["image", "text"]
+PARAMETERS = ("modality", "l1_penalty", "suppress", "top_k", "return_embedding")
+_UNIT_NORM = 0.01  # how far from 1 the norm of an embedding in half precision may be
 
 
-@dataclass(frozen=True)
-class Explanation:
-    """A batch of embeddings in words.
+class Splice(nn.Module):
+    """Explainer of the embeddings of a dual encoder in words of a vocabulary.
 
-    decomposition: weights, l0 and converged per row, after suppression; gap: duality gap of the solve, before
-    it, (batch,); embedding: z, (batch, d); recomposed: z_hat, (batch, d); cosine: <z_hat, z>, (batch,).
+    What is not given is computed: the dictionary and the mean of texts from the vocabulary, the mean of images from
+    what ships or is published with the encoder.
+
+    Args:
+        encoder: the name of an encoder (see `conceptry.models.encoders.load_encoder`), an object with `encode_image`
+            and `encode_text`, or None where only embeddings are decomposed.
+        vocabulary: the name of a vocabulary, a text file with one entry a line, or the words themselves; in the order
+            of the rows of the dictionary where that is given.
+        dictionary: (words, d), centred and of unit norm, as `build_dictionary` gives it.
+        image_mean: (d,), mean of unit-norm image embeddings, or its file, a folder of images, or "published".
+        text_mean: (d,), mean of unit-norm text embeddings, or its file, or a text file of captions. Where a dictionary
+            is given, a modality without a mean cannot be decomposed.
+        vocabulary_size: keep the last (most important) words only; None keeps all.
+        l1_penalty: lambda of `min_{w >= 0} ||v - C^T w||^2 + lambda ||w||_1`; higher gives fewer words.
+        solver: "active_set", "admm" or "sklearn".
+        tolerance: largest duality gap of a converged solve.
+        return_weights: whether `encode_image`, `encode_text` and `intervene_image` return weights (batch, words)
+            rather than z_hat.
+        device: where an encoder that is named goes: auto, cpu, cuda or cuda:INDEX.
+        download_root: the folder for downloaded weights, vocabularies and means, instead of the caches of open_clip
+            and of conceptry.
+
+    Raises:
+        InputError: where a name or a path is unknown, parts do not fit each other, or a mean cannot be computed.
+
+    Example:
+        >>> import conceptry
+        >>> splice = conceptry.Splice("zoo:emoji-clip", "emoji", l1_penalty=0.3, device="cpu")
+        >>> found = splice.explain(["a dog", "a red background"], top_k=1)
+        >>> [answer["concepts"][0]["concept"] for answer in found.answers()]
+        ['dog', 'red']
     """
 
-    decomposition: Decomposition
-    gap: Tensor
-    embedding: Tensor
-    recomposed: Tensor
-    cosine: Tensor
-
-
-class Splice:
-    """A dual encoder, a dictionary and two means.
-
-    Parameters
-    ----------
-    encoder: an object with `encode_image` and `encode_text`, or None where only embeddings are decomposed.
-    vocabulary: the words, in the order of the dictionary's rows.
-    dictionary: (words, d), centred and of unit norm, as `build_dictionary` gives it.
-    image_mean, text_mean: (d,), means of unit-norm embeddings; a modality without a mean cannot be decomposed.
-    l1_penalty: lambda of `min_{w >= 0} ||v - C^T w||^2 + lambda ||w||_1`.
-    return_weights: whether `encode_image` and `encode_text` return weights (batch, words) rather than z_hat.
-    """
+    method = "splice"
+    dictionary: Tensor
+    image_mean: Tensor | None
+    text_mean: Tensor | None
 
     def __init__(
         self,
-        encoder: DualEncoder | None,
-        vocabulary: Sequence[str],
-        dictionary: Tensor,
-        image_mean: Tensor | None = None,
-        text_mean: Tensor | None = None,
+        encoder: str | DualEncoder | None = "zoo:emoji-clip",
+        vocabulary: str | Path | Sequence[str] = "emoji",
+        dictionary: Tensor | None = None,
+        image_mean: Tensor | str | Path | None = None,
+        text_mean: Tensor | str | Path | None = None,
         *,
+        vocabulary_size: int | None = None,
         l1_penalty: float = 0.25,
         solver: str = "active_set",
         tolerance: float = 1e-6,
         return_weights: bool = False,
+        device: str | torch.device = "auto",
+        download_root: str | Path | None = None,
     ) -> None:
-        words, d = dictionary.shape
-        if len(vocabulary) != words:
-            raise InputError(
-                f"the vocabulary has {len(vocabulary)} words, the dictionary {words} rows; they must agree"
-            )
-        means = {"image": image_mean, "text": text_mean}
-        for modality, mean in means.items():
-            if mean is not None and tuple(mean.shape) != (d,):
-                raise InputError(f"{modality}_mean must have shape ({d},) as the dictionary, got {tuple(mean.shape)}")
-        self.encoder = encoder
-        self.vocabulary = list(vocabulary)
-        self.dictionary = dictionary
-        self.means = {modality: None if mean is None else mean.to(dictionary) for modality, mean in means.items()}
+        super().__init__()
+        parts = gather_parts(
+            encoder, vocabulary, dictionary, image_mean, text_mean, vocabulary_size, device, download_root
+        )
+        self.encoder: Any = parts.encoder
+        if isinstance(self.encoder, nn.Module):
+            self.encoder.eval()
+        self.vocabulary = parts.words
+        self.register_buffer("dictionary", parts.dictionary)
+        self.register_buffer("image_mean", parts.image_mean)
+        self.register_buffer("text_mean", parts.text_mean)
+        self.sources = parts.sources
         self.l1_penalty = l1_penalty
         self.solver = solver
         self.tolerance = tolerance
         self.return_weights = return_weights
         self._index = {word: i for i, word in enumerate(self.vocabulary)}
+
+    @property
+    def device(self) -> torch.device:
+        """Where the dictionary and the means live; `to` moves them, and an encoder that is a module."""
+        return self.dictionary.device
+
+    @property
+    def means(self) -> dict[str, Tensor | None]:
+        """The means (d,) by modality, "image" and "text"."""
+        return {"image": self.image_mean, "text": self.text_mean}
+
+    def train(self, mode: bool = True) -> Self:
+        """Set the mode of training, which changes nothing here: an encoder stays in evaluation."""
+        super().train(mode)
+        if isinstance(self.encoder, nn.Module):
+            self.encoder.eval()
+        return self
+
+    # ---- anything -> words
+
+    def explain(
+        self,
+        inputs: Any,
+        modality: Modality | Sequence[Modality] = "image",
+        l1_penalty: float | None = None,
+        suppress: Sequence[str | int] = (),
+        *,
+        top_k: int | None = None,
+        return_embedding: bool = False,
+        **unknown: Any,
+    ) -> Explanation:
+        """Decompose, set the weights of the words in `suppress` to zero, recompose, and compare with the original.
+
+        Args:
+            inputs: images (PIL, paths, bytes or uint8 arrays), texts, preprocessed pixels, tokens or embeddings, one
+                or a list that may mix them; `conceptry.models.splice.inputs` has the table. A string that looks like
+                the name of an image file is one.
+            modality: what embeddings are embeddings of, "image" or "text", or one for each input; images and texts
+                have their own.
+            l1_penalty: instead of that of the explainer.
+            suppress: words, or positions in the vocabulary, whose weights become zero.
+            top_k: how many words the answers list of each input.
+            return_embedding: whether the answers hold the embedding and its recomposition too.
+
+        Returns:
+            An `Explanation`: `answers()` as a served version gives them, the tensors behind them, `plot()`.
+
+        Raises:
+            InputError: naming the input that cannot be explained, or the parameter that is not acceptable.
+        """
+        if unknown:
+            raise InputError(
+                f"splice has no parameter {next(iter(unknown))!r}; expected one of {', '.join(PARAMETERS)}"
+            )
+        if top_k is not None and top_k < 1:
+            raise InputError(f"top_k must be at least 1, got {top_k}")
+        suppressed = self.word_indices(suppress)
+        read: list[Input] = []
+        if isinstance(inputs, Tensor) and inputs.is_floating_point() and inputs.ndim == 2:
+            embeddings = inputs  # as they are, of whatever dtype and device
+        else:
+            read = read_inputs(inputs)
+            embeddings = embed(read, self.encoder, self.dictionary.shape[1], self.device)
+            modality = _modalities(read, modality)
+        z, mean = self._unit(embeddings), self._mean(modality)
+        solved = self._decompose(normalize(z - mean, dim=1), l1_penalty)
+        kept = solved.suppress(suppressed) if suppressed else solved
+        recomposed = self._recompose(kept, mean)
+        cosine = (z * recomposed).sum(dim=1)
+        return Explanation(
+            kept, solved.gap, z, recomposed, cosine, self.vocabulary, read, top_k, bool(return_embedding)
+        )
 
     # ---- embeddings -> words
 
@@ -98,38 +190,30 @@ class Splice:
         embeddings: Tensor,
         modality: Modality | Sequence[Modality] = "image",
         l1_penalty: float | None = None,
+        *,
+        centred: bool = False,
     ) -> Decomposition:
-        """Weights of encoder outputs (batch, d), of any norm; `modality` of all rows, or one for each.
+        """Weights of embeddings (batch, d).
 
-        Raises InputError naming the row of a bad embedding.
+        Args:
+            embeddings: as the encoder gives them, of any norm; with `centred`, the mean has been taken off already and
+                they are of unit norm, as `SPLICE.decompose` takes them.
+            modality: of all rows, or one for each; not needed for centred ones.
+            l1_penalty: instead of that of the explainer.
+            centred: whether `embeddings` are v rather than any multiple of z.
+
+        Raises:
+            InputError: naming the row of a bad embedding, such as a centred one that is not of unit norm.
         """
-        return self._decompose(self._unit(embeddings), self._mean(modality), l1_penalty)
-
-    def _decompose(self, z: Tensor, mean: Tensor, l1_penalty: float | None) -> Decomposition:
-        v = normalize(z - mean, dim=1)
-        penalty = self.l1_penalty if l1_penalty is None else l1_penalty
-        return decompose(v, self.dictionary, penalty, self.solver, tolerance=self.tolerance)
-
-    def explain(
-        self,
-        embeddings: Tensor,
-        modality: Modality | Sequence[Modality] = "image",
-        l1_penalty: float | None = None,
-        suppress: Sequence[str | int] = (),
-    ) -> Explanation:
-        """Decompose, set the weights of the words in `suppress` to zero, recompose, and compare with the original."""
-        suppressed = self.word_indices(suppress)
-        z, mean = self._unit(embeddings), self._mean(modality)
-        solved = self._decompose(z, mean, l1_penalty)
-        kept = solved.suppress(suppressed) if suppressed else solved
-        recomposed = self._recompose(kept, mean)
-        return Explanation(kept, solved.gap, z, recomposed, (z * recomposed).sum(dim=1))
+        if centred:
+            return self._decompose(self._centred(embeddings), l1_penalty)
+        return self._decompose(normalize(self._unit(embeddings) - self._mean(modality), dim=1), l1_penalty)
 
     def word_indices(self, words: Sequence[str | int]) -> list[int]:
         """Positions of words (or checked positions) in the vocabulary. Raises InputError listing near words."""
         indices = []
-        for word in words:
-            index = self._index.get(word) if isinstance(word, str) else word
+        for word in [words] if isinstance(words, str) else words:
+            index = self._index.get(word) if isinstance(word, str) else int(word)
             if index is None or not 0 <= index < len(self.vocabulary):
                 near = closest(word, self.vocabulary)
                 hint = f"; near words: {', '.join(near)}" if near else ""
@@ -147,33 +231,73 @@ class Splice:
         """`recompose_image` with the mean of text."""
         return self._recompose(weights, self._mean("text"))
 
-    # ---- pictures and strings
+    # ---- pixels, texts and tokens -> z_hat or weights
 
-    def encode_image(self, pixels: Tensor) -> Tensor:
-        """Preprocessed images (batch, 3, height, width) to z_hat (batch, d), or to dense weights (batch, words)."""
-        return self._encoded(self._encoder().encode_image(pixels), "image")
+    def encode_image(self, image: Tensor) -> Tensor:
+        """Preprocessed images (batch, 3, height, width) to z_hat (batch, d), or to dense weights (batch, words).
 
-    def encode_text(self, texts: Sequence[str]) -> Tensor:
-        """Texts to z_hat (batch, d), or to dense weights (batch, words)."""
-        return self._encoded(self._encoder().encode_text(texts), "text")
+        A model without an encoder takes embeddings (batch, d).
+        """
+        return self._encoded(self.embed_image(image), "image")
 
-    def intervene_image(self, pixels: Tensor, words: Sequence[str | int]) -> Tensor:
-        """z_hat (batch, d) of images with the weights of `words` (or of vocabulary positions) set to zero."""
-        return self.explain(self._encoder().encode_image(pixels), "image", suppress=words).recomposed
+    def encode_text(self, text: str | Sequence[str] | Tensor) -> Tensor:
+        """Texts, or their tokens (batch, context), to z_hat (batch, d), or to dense weights (batch, words).
 
-    def forward(self, pixels: Tensor | None = None, texts: Sequence[str] | None = None) -> tuple[Tensor | None, ...]:
-        """(`encode_image(pixels)`, `encode_text(texts)`), None for what is not given."""
+        A string is one text. A model without an encoder takes embeddings (batch, d).
+        """
+        return self._encoded(self.embed_text(text), "text")
+
+    def intervene_image(self, image: Tensor, intervention_indices: Sequence[str | int]) -> Tensor:
+        """`encode_image` with the weights of these words (or vocabulary positions) set to zero."""
+        found = self.explain(self.embed_image(image), "image", suppress=intervention_indices)
+        return found.decomposition.to_dense() if self.return_weights else found.recomposed
+
+    def forward(
+        self, image: Tensor | None = None, text: str | Sequence[str] | Tensor | None = None
+    ) -> tuple[Any | None, Any | None]:
+        """(`encode_image(image)`, `encode_text(text)`), None for what is not given."""
         return (
-            None if pixels is None else self.encode_image(pixels),
-            None if texts is None else self.encode_text(texts),
+            None if image is None else self.encode_image(image),
+            None if text is None else self.encode_text(text),
         )
 
-    __call__ = forward
+    def embed_image(self, image: Tensor) -> Tensor:
+        """What the encoder says of preprocessed images (batch, 3, height, width); embeddings where there is none."""
+        if self.encoder is None:
+            return self._embeddings(image)
+        with torch.no_grad():
+            return self.encoder.encode_image(image)
+
+    def embed_text(self, text: str | Sequence[str] | Tensor) -> Tensor:
+        """What the encoder says of texts or tokens; embeddings (batch, d) where there is none."""
+        if self.encoder is None:
+            return self._embeddings(text)
+        with torch.no_grad():
+            if isinstance(text, Tensor):
+                return self.encoder.encode_text(text)
+            return takes_texts(self.encoder).encode_text([text] if isinstance(text, str) else list(text))
+
+    # ---- into the registry
+
+    def to_package(self, directory: Path) -> Package:
+        """Write all that a registered version needs into `directory`.
+
+        Raises:
+            InputError: where the encoder cannot be written: there is none, or it is an object of an unknown class.
+        """
+        from conceptry.models.splice.package import write_package
+
+        splice: Any = self  # pyright knows this file by two names, one of them of the checkout
+        return write_package(splice, directory)
 
     # ---- parts
 
+    def _decompose(self, v: Tensor, l1_penalty: float | None) -> Decomposition:
+        penalty = self.l1_penalty if l1_penalty is None else l1_penalty
+        return decompose(v, self.dictionary, penalty, self.solver, tolerance=self.tolerance)
+
     def _encoded(self, embeddings: Tensor, modality: Modality) -> Tensor:
-        weights = self.decompose(embeddings, modality)
+        weights = Splice.decompose(self, embeddings, modality)
         return weights.to_dense() if self.return_weights else self._recompose(weights, self._mean(modality))
 
     def _recompose(self, weights: Tensor | Decomposition, mean: Tensor) -> Tensor:
@@ -186,29 +310,56 @@ class Splice:
         return normalize(normalize(combined, dim=1) + mean, dim=1)
 
     def _unit(self, embeddings: Tensor) -> Tensor:
-        d = self.dictionary.shape[1]
-        if embeddings.ndim != 2 or embeddings.shape[1] != d:
-            raise InputError(f"embeddings must have shape (batch, {d}), got {tuple(embeddings.shape)}")
-        z = embeddings.to(torch.promote_types(embeddings.dtype, torch.float32))
+        z = self._shaped(embeddings)
         largest = z.abs().amax(dim=1, keepdim=True)  # NaN where the row holds one
         bad = ~largest.isfinite() | (largest == 0)
         if bad.any():
             row = int(bad.nonzero()[0, 0])
             problem = "is the zero vector" if largest[row] == 0 else "holds NaN or infinite values"
-            raise InputError(f"row {row}: the embedding {problem}; expected {d} finite numbers, not all zero")
+            raise InputError(f"row {row}: the embedding {problem}; expected {z.shape[1]} finite numbers, not all zero")
         # The squares of very large or very small entries would overflow or vanish.
         return normalize((z / largest).to(self.dictionary), dim=1)
+
+    def _centred(self, embeddings: Tensor) -> Tensor:
+        v = self._shaped(embeddings).to(self.dictionary)
+        norms = torch.linalg.vector_norm(v, dim=1)
+        bad = ~((norms - 1).abs() <= _UNIT_NORM) & (norms != 0)  # what equals the mean is zero once centred
+        if bad.any():
+            row = int(bad.nonzero()[0])
+            raise InputError(
+                f"row {row}: a centred embedding has norm 1, this one {float(norms[row]):.4g}; take the mean off and "
+                "normalise first, or give embeddings as the encoder gives them to explain, which centres them itself"
+            )
+        return v
+
+    def _shaped(self, embeddings: Tensor) -> Tensor:
+        d = self.dictionary.shape[1]
+        if embeddings.ndim != 2 or embeddings.shape[1] != d:
+            raise InputError(f"embeddings must have shape (batch, {d}), got {tuple(embeddings.shape)}")
+        return embeddings.to(torch.promote_types(embeddings.dtype, torch.float32))
 
     def _mean(self, modality: Modality | Sequence[Modality]) -> Tensor:
         """The mean (d,) of one modality, or the means (batch, d) of a modality for each row."""
         if not isinstance(modality, str):
             return torch.stack([self._mean(one) for one in modality])
+        if modality not in ("image", "text"):
+            raise InputError(f"modality must be image or text, got {modality!r}")
         mean = self.means[modality]
         if mean is None:
             raise InputError(f"this model has no {modality} mean, so it cannot decompose or recompose {modality}s")
         return mean
 
-    def _encoder(self) -> DualEncoder:
-        if self.encoder is None:
-            raise InputError("this model has no encoder; it decomposes embeddings only")
-        return self.encoder
+    def _embeddings(self, given: object) -> Tensor:
+        d = self.dictionary.shape[1]
+        if isinstance(given, Tensor) and given.is_floating_point() and given.ndim == 2:
+            return given
+        got = f"shape {tuple(given.shape)}" if isinstance(given, Tensor) else type(given).__name__
+        raise InputError(f"this model has no encoder; it decomposes embeddings (batch, {d}) only, got {got}")
+
+
+def _modalities(inputs: Sequence[Input], modality: Modality | Sequence[Modality]) -> list[Modality]:
+    """The modality of each input: its own for images and texts, `modality` for embeddings."""
+    given: list[Modality] = [modality] * len(inputs) if isinstance(modality, str) else list(modality)  # type: ignore[list-item]  # a Modality
+    if len(given) != len(inputs):
+        raise InputError(f"modality names {len(given)} modalities for {len(inputs)} inputs; they must agree")
+    return [MODALITIES.get(one.kind, stated) for one, stated in zip(inputs, given, strict=True)]

@@ -11,6 +11,7 @@ Published lists are fetched from their repository when they are named, checked a
 """
 
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 
 from conceptry.models.downloads import RemoteFile, fetch
@@ -34,27 +35,53 @@ class VocabularyWarning(UserWarning):
 
 
 def load_vocabulary(
-    name_or_path: str | Path, size: int | None = None, *, download_root: str | Path | None = None
+    vocabulary: str | Path | Sequence[str], size: int | None = None, *, download_root: str | Path | None = None
 ) -> list[str]:
-    """The words of a vocabulary, by name (see the table above) or from a UTF-8 text file with one entry a line.
+    """The words of a vocabulary, from the least to the most important.
 
-    Blank lines and repeated entries are dropped with one VocabularyWarning that counts them and names the first.
-    `size` keeps the *last* `size` words, the most important ones. `download_root`: the folder for published lists,
-    instead of the user's cache.
+    Args:
+        vocabulary: a name (see the table above), a UTF-8 text file with one entry a line, or the words themselves.
+            Blank and repeated lines of a file are dropped with one VocabularyWarning that counts them and names the
+            first.
+        size: keeps the *last* `size` words, the most important ones; None keeps all.
+        download_root: the folder for published lists, instead of the user's cache.
 
-    Raises InputError for an unknown name, a file without words, and a size outside 1 to the number of words.
+    Raises:
+        InputError: for an unknown name, a file without words, blank or repeated words of a list, and a size outside 1
+            to the number of words.
+
+    Example:
+        >>> load_vocabulary("emoji", 3)
+        ['dotted', 'plain', 'striped']
     """
-    path = _locate(str(name_or_path), download_root)
+    if not isinstance(vocabulary, (str, Path)):
+        return last_words(_checked_words(list(vocabulary)), size, "a list of words")
+    path = _locate(str(vocabulary), download_root)
     try:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
     except UnicodeDecodeError as error:
         raise InputError(f"{path}: expected UTF-8 text, byte {error.start} is not") from None
-    words = _unique_words(path, lines)
+    return last_words(_unique_words(path, lines), size, path.name)
+
+
+def last_words(words: list[str], size: int | None, name: str) -> list[str]:
+    """The last `size` words, all of them for None. Raises InputError for a size that `name` does not have."""
     if size is None:
         return words
     if isinstance(size, bool) or not isinstance(size, int) or not 1 <= size <= len(words):
-        raise InputError(f"vocabulary_size must be from 1 to {len(words):,} for {path.name}, got {size}")
+        raise InputError(f"vocabulary_size must be from 1 to {len(words):,} for {name}, got {size}")
     return words[-size:]
+
+
+def _checked_words(words: list[str]) -> list[str]:
+    seen: set[str] = set()
+    for position, word in enumerate(words):
+        if not isinstance(word, str) or not word.strip():
+            raise InputError(f"word {position} of the vocabulary is {word!r}; expected a text that is not blank")
+        if word in seen:
+            raise InputError(f"word {position} of the vocabulary, {word!r}, is there already; remove the repetition")
+        seen.add(word)
+    return words
 
 
 def _locate(name: str, download_root: str | Path | None) -> Path:

@@ -19,7 +19,7 @@ def test_every_option_of_every_command_is_listed() -> None:
     module = importlib.import_module("cli")
     page = module.cli_page()
     paths = []
-    for context in module.commands(click.Context(cli, info_name="conceptry")):
+    for context in module.commands(module.context_of(cli, "conceptry")):
         paths.append(context.command_path)
         section = page.split(f"`{context.command_path}` {{")[1].split("\n## ")[0].split("\n### ")[0]
         for option in context.command.params:

@@ -140,7 +140,14 @@ def test_a_tour(command_line, tiny_options, tmp_path: Path, picture: Image.Image
     assert record["l0"] == len(record["concepts"])
 
     code, _, err = command_line("explain", "tour/1", files[0], "--output", "x.bmp")
-    assert (code, err.strip()) == (2, "conceptry: --output must end in .png, .svg or .pdf, got x.bmp")
+    kinds = ".png, .svg, .pdf, .txt, .csv or .json"
+    assert (code, err.strip()) == (2, f"conceptry: --output must end in {kinds}, got x.bmp")
+    table = tmp_path / "words.csv"
+    assert "a dog: " in output_of("explain", "tour/1", files[0], "a dog", "--output", str(table), *params)
+    assert {line.split(",")[0] for line in table.read_text().splitlines()[1:]} == {files[0], "a dog"}
+    summary = tmp_path / "all.json"
+    output_of("summarise", "tour/1", "--data", "zoo:emoji-scenes", "--size", "4", "--output", str(summary))
+    assert json.loads(summary.read_text())["count"] == 4
 
 
 def test_summarise(command_line, tiny_version, tmp_path: Path, picture: Image.Image) -> None:

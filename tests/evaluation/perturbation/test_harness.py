@@ -13,6 +13,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
+from conceptry.evaluation.cli.options import console
 from conceptry.evaluation.harness import evaluation_of
 from conceptry.evaluation.isolation.client import Answer, InProcess
 from conceptry.evaluation.perturbation.client import PROBE, explain_cases
@@ -171,6 +172,10 @@ def test_records_of_pictures_targets_and_tables(predict, digits) -> None:
     assert alone[0]["mean_of"] == 16
     grey = explain(predict, [], params | {"start": "grey"}, ["3"])
     assert "mean" not in grey[0], "every probe from grey is the same"
+    for records, start in ((grey, "from grey"), (alone, "from noise")):
+        with console.capture() as printed:
+            console.print(PRESENTER.describe(records))
+        assert start in printed.get()
 
 
 def test_pictures(predict, digits, tmp_path) -> None:

@@ -1,11 +1,20 @@
 """Data to evaluate on: read as documented, refused by file and line, identified by content."""
 
+import io
+import pickle
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
+import torch
 from PIL import Image
+from torchvision.datasets import CIFAR10, CIFAR100, ImageNet
 
+from conceptry.evaluation.data import LabelledImage
+from conceptry.evaluation.harness import evaluation_of
+from conceptry.evaluation.isolation.client import VersionProcess
 from conceptry.evaluation.splice.data import load_images, table_images
 from conceptry.models.errors import InputError
 from conceptry.models.images import png_bytes
@@ -85,3 +94,151 @@ def test_tables_in_memory_name_the_row(picture: Image.Image) -> None:
         table_images(pd.DataFrame({"image": [good, "/no/such.png"]}), None, "mine")
     with pytest.raises(InputError, match="expected a column image, got pixels"):
         table_images(pd.DataFrame({"pixels": [1]}), None, "mine")
+
+
+# ---- CIFAR and ImageNet in torchvision's layouts, made up here as torchvision itself reads them
+
+CLASSES = ("plane", "frog", "deer")
+
+
+def batch(seed: int, count: int, key: str) -> dict[str, Any]:
+    rng = np.random.default_rng(seed)
+    return {
+        "data": rng.integers(0, 256, (count, 3072)).astype(np.uint8),
+        key: rng.integers(0, len(CLASSES), count).tolist(),
+        "filenames": [f"{i}.png" for i in range(count)],
+    }
+
+
+def write(path: Path, value: object) -> None:
+    path.parent.mkdir(exist_ok=True)
+    path.write_bytes(pickle.dumps(value, protocol=2))  # that of the published files
+
+
+@pytest.fixture
+def cifar(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Both data sets in small, which torchvision reads once its checksums are out of the way."""
+    ten, hundred = tmp_path / CIFAR10.base_folder, tmp_path / CIFAR100.base_folder
+    for i, (name, _) in enumerate(CIFAR10.train_list + CIFAR10.test_list):
+        write(ten / name, batch(i, 6, "labels"))
+    write(ten / "batches.meta", {"label_names": list(CLASSES), "num_vis": 3072})
+    for i, name in enumerate(("train", "test")):
+        write(hundred / name, batch(i + 10, 7, "fine_labels") | {"coarse_labels": [0] * 7})
+    write(hundred / "meta", {"fine_label_names": list(CLASSES), "coarse_label_names": ["thing"]})
+    for kind in (CIFAR10, CIFAR100):
+        monkeypatch.setattr(kind, "_check_integrity", lambda self: True)
+        monkeypatch.setattr("torchvision.datasets.cifar.check_integrity", lambda path, md5: True)
+    return tmp_path
+
+
+def pixels(image: LabelledImage) -> np.ndarray:
+    return np.asarray(Image.open(io.BytesIO(image.content())))
+
+
+@pytest.mark.parametrize(("scheme", "kind"), [("cifar10", CIFAR10), ("cifar100", CIFAR100)])
+@pytest.mark.parametrize("split", ["", "#train"])
+def test_cifar_is_what_torchvision_reads(cifar: Path, scheme: str, kind: type, split: str) -> None:
+    data = load_images(f"{scheme}:{cifar}{split}")
+    expected = kind(cifar, train=bool(split))
+    assert len(data) == len(expected)
+    for picture, (image, label) in zip(data.images, expected, strict=True):
+        np.testing.assert_array_equal(pixels(picture), np.asarray(image))
+        assert picture.label == expected.classes[label]
+    drawn = load_images(f"{scheme}:{cifar}{split}", size=4, seed=1)
+    assert len(drawn) == 4
+    assert {pixels(p).tobytes() for p in drawn.images} <= {pixels(p).tobytes() for p in data.images}
+
+
+def test_a_class_goes_by_its_name_or_its_number(cifar: Path) -> None:
+    data = load_images(f"cifar10:{cifar}")
+    assert [data.label_of(label) for label in ("2", "deer", None, "3", "²")] == ["deer", "deer", None, "3", "²"]
+    data.check_label("1")
+    with pytest.raises(InputError, match="'3' is not one of the 3 labels of cifar10:"):
+        data.check_label("3")
+
+
+def test_a_summary_of_a_class_by_its_number(cifar: Path, tiny_version) -> None:
+    data, evaluation = load_images(f"cifar10:{cifar}"), evaluation_of("splice")
+    with VersionProcess(tiny_version.uri, "cpu") as predict:
+        by_number = evaluation.summarise(predict, data, "1", lambda *_: None)
+        assert by_number == evaluation.summarise(predict, data, "frog", lambda *_: None)
+    assert (by_number["label"], by_number["count"]) == ("frog", sum(p.label == "frog" for p in data.images))
+
+
+def test_what_is_no_cifar_is_refused_and_runs_nothing(cifar: Path, tmp_path: Path) -> None:
+    class Evil:
+        def __reduce__(self):
+            return (Path.touch, (tmp_path / "executed",))
+
+    with pytest.raises(
+        InputError, match=r"nowhere/cifar-10-batches-py/batches\.meta: no such file; ROOT is the folder"
+    ):
+        load_images("cifar10:nowhere")
+    file = cifar / "cifar-10-batches-py" / "test_batch"
+    for content, sentence in (
+        ({"data": Evil()}, r"test_batch: is no file of CIFAR \(UnpicklingError\)"),
+        ([1], "test_batch: is no file of CIFAR"),
+        (
+            batch(0, 3, "fine_labels"),
+            "cifar-10-batches-py: its files are not those of CIFAR; download the data set again",
+        ),
+        (batch(0, 3, "labels") | {"labels": [0]}, "its files are not those of CIFAR"),
+        (batch(0, 3, "labels") | {"labels": [0, 9, 1]}, "its files are not those of CIFAR"),
+    ):
+        write(file, content)
+        with pytest.raises(InputError, match=sentence):
+            load_images(f"cifar10:{cifar}")
+    file.write_bytes(b"not a pickle")
+    with pytest.raises(InputError, match="test_batch: is no file of CIFAR"):
+        load_images(f"cifar10:{cifar}")
+    assert not (tmp_path / "executed").exists()
+    with pytest.raises(InputError, match="after # comes train, for the training images, or nothing at all"):
+        load_images(f"cifar10:{cifar}#test")
+    with pytest.raises(InputError, match="size must be at least 2 pictures, got 1"):
+        load_images(f"cifar10:{cifar}", size=1)
+    with pytest.raises(
+        InputError, match=r"unknown data 'cifr10:x'; expected one of zoo:.*, cifar10:ROOT, cifar100:ROOT"
+    ):
+        load_images("cifr10:x")
+
+
+@pytest.fixture
+def imagenet(tmp_path: Path, picture: Image.Image) -> Path:
+    names = {
+        "n01": ("tench", "Tinca tinca"),
+        "n02": ("crane",),
+        "n03": ("crane",),
+        "n04": ("kit fox", "Vulpes macrotis"),
+    }
+    torch.save((names, ["n01", "n02"]), tmp_path / "meta.bin")
+    for split in ("val", "train"):
+        for i, wnid in enumerate(names):
+            (tmp_path / split / wnid).mkdir(parents=True)
+            for j in range(2):
+                picture.rotate(10 * i + j + 40 * (split == "val")).save(tmp_path / split / wnid / f"{wnid}_{j}.JPEG")
+    return tmp_path
+
+
+@pytest.mark.parametrize(("suffix", "split"), [("", "val"), ("#train", "train")])
+def test_imagenet_is_what_torchvision_reads(imagenet: Path, suffix: str, split: str) -> None:
+    data = load_images(f"imagenet:{imagenet}{suffix}")
+    expected = ImageNet(imagenet, split)
+    assert len(data) == len(expected) == 8
+    for picture, (image, label) in zip(data.images, expected, strict=True):
+        np.testing.assert_array_equal(pixels(picture), np.asarray(image))
+        assert str(picture.label).startswith(expected.classes[label][0])
+        assert data.label_of(str(label)) == picture.label
+    assert list(dict.fromkeys(p.label for p in data.images)) == ["tench", "crane (n02)", "crane (n03)", "kit fox"]
+
+
+def test_what_is_no_imagenet_is_refused(imagenet: Path, picture: Image.Image) -> None:
+    (imagenet / "val" / "n99").mkdir()
+    picture.save(imagenet / "val" / "n99" / "a.png")
+    with pytest.raises(InputError, match=r"n99/a\.png: lies in no folder of a class that .*meta\.bin names"):
+        load_images(f"imagenet:{imagenet}")
+    (imagenet / "meta.bin").write_bytes(b"no archive")
+    with pytest.raises(InputError, match=r"meta\.bin: is no meta\.bin of torchvision's ImageNet"):
+        load_images(f"imagenet:{imagenet}")
+    (imagenet / "meta.bin").unlink()
+    with pytest.raises(InputError, match=r"meta\.bin: no such file; torchvision.* folder:.*/val labels the images by"):
+        load_images(f"imagenet:{imagenet}")

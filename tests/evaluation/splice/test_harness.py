@@ -1,6 +1,7 @@
 """Pieces of the SpLiCE harness against literal restatements: summaries, suppression, notes, batches."""
 
 import io
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from conceptry.evaluation.isolation.client import Answer, VersionProcess
 from conceptry.evaluation.presenter import presenter_of
 from conceptry.evaluation.splice import client, experiments
 from conceptry.evaluation.splice.data import AnnotatedImage, ImageData
+from conceptry.evaluation.tables import save_summary
 from conceptry.models.errors import InputError
 from conceptry.models.images import png_bytes
 
@@ -155,3 +157,17 @@ def test_the_gap_is_shown_where_a_row_did_not_converge(gap: float, shown: bool) 
     record = {"file": "a.png", "l0": 1, "cosine": 0.5, "gap": gap, "concepts": [{"concept": "dog", "weight": 0.5}]}
     console.print(presenter_of("splice").describe([record]))
     assert (", gap 2.0e-03" in console.export_text()) is shown
+
+
+def test_a_summary_goes_to_files(predict, data, tmp_path: Path) -> None:
+    evaluation = evaluation_of("splice")
+    record = evaluation.summarise(predict, data, "dog", ignore)
+    for suffix in (".txt", ".csv", ".json", ".svg"):
+        save_summary(evaluation, record, tmp_path / f"dog{suffix}")
+    assert json.loads((tmp_path / "dog.json").read_text()) == record
+    table = pd.read_csv(tmp_path / "dog.csv")
+    assert list(table.columns) == ["data", "label", "count", "l0", "cosine", "concept", "weight", "share"]
+    assert table["concept"].tolist() == [entry["concept"] for entry in record["concepts"]]
+    text = (tmp_path / "dog.txt").read_text()
+    assert text.startswith(f"dog (mine): 3 pictures, {record['l0']:.1f} words each, cosine {record['cosine']:.3f}")
+    assert (tmp_path / "dog.svg").read_text().startswith("<?xml")

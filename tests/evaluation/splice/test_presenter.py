@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import pandas as pd
 import pytest
 from PIL import Image
 
@@ -37,3 +38,44 @@ def test_what_cannot_be_explained_is_refused_before_a_version_is_loaded(tmp_path
     ):
         with pytest.raises(InputError, match=sentence):
             PRESENTER.check_request(files, targets, {})
+
+
+def test_words_of_images_and_texts_go_to_files(tiny_version, picture: Image.Image, tmp_path: Path) -> None:
+    file = tmp_path / "a.png"
+    picture.save(file)
+    predict = InProcess(load(tiny_version.uri))
+    request = PRESENTER.check_request([file, Path("a photo of a dog")], [], {})
+    records = PRESENTER.records(predict, request, {"l1_penalty": 0.06})
+    assert [record.get("text") for record in records] == [None, "a photo of a dog"]
+    (alone,) = PRESENTER.records(predict, request[1:], {"l1_penalty": 0.06})
+    assert [c["concept"] for c in alone["concepts"]] == [c["concept"] for c in records[1]["concepts"]]
+    for suffix in PRESENTER.suffixes:
+        assert PRESENTER.save(records, tmp_path / f"words{suffix}", None, {}) == [tmp_path / f"words{suffix}"]
+
+    text = (tmp_path / "words.txt").read_text()
+    first = records[0]["concepts"][0]
+    assert f"a.png: {records[0]['l0']} words, cosine {records[0]['cosine']:.3f}" in text
+    assert "a photo of a dog: " in text
+    assert any(line.split() == [first["concept"], f"{first['weight']:.4f}"] for line in text.splitlines())
+    table = pd.read_csv(tmp_path / "words.csv")
+    assert list(table.columns) == ["input", "l0", "cosine", "gap", "concept", "weight"]
+    assert len(table) == sum(record["l0"] for record in records)
+    for record, name in zip(records, (str(file), "a photo of a dog"), strict=True):
+        rows = table[table["input"] == name]
+        assert rows["concept"].tolist() == [c["concept"] for c in record["concepts"]]
+        assert rows["weight"].tolist() == pytest.approx([c["weight"] for c in record["concepts"]])
+    written = json.loads((tmp_path / "words.json").read_text())
+    assert written == [{k: v for k, v in record.items() if k != "image"} for record in records]
+    assert (tmp_path / "words.svg").read_text().count("<image ") == 1
+
+
+def test_a_row_without_words_keeps_its_place_in_a_table(tmp_path: Path) -> None:
+    record = {"text": "a dog", "l0": 0, "cosine": 0.1, "gap": 0.0, "concepts": []}
+    PRESENTER.save([record], tmp_path / "words.csv", None, {})
+    assert pd.read_csv(tmp_path / "words.csv").to_dict("records")[0]["input"] == "a dog"
+
+
+def test_what_looks_like_a_file_must_be_one() -> None:
+    for name in ("gone.pgn", "no/where"):
+        with pytest.raises(InputError, match=f"{name}: no such file; to have it read as a text, put a space behind it"):
+            PRESENTER.check_request([Path(name)], [], {})

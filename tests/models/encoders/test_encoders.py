@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import open_clip
 import pytest
@@ -9,10 +10,11 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
-from conceptry.models.encoders.clip import OpenClipEncoder
+from conceptry.models.encoders.clip import OpenClipEncoder, wrap_open_clip
 from conceptry.models.encoders.load import load_encoder, read_encoder, save_encoder
 from conceptry.models.encoders.protocol import PackagedEncoder, encode_images, encode_texts
 from conceptry.models.errors import ConceptryError, InputError
+from conceptry.models.milan.network import load_network
 
 TEXTS = ["a dog", "a red car", "seven striped cats"]
 
@@ -113,3 +115,66 @@ def test_folders_without_their_files_are_refused(tiny_encoder: Path, tmp_path: P
 def test_runtimes_are_checked(original, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="runtime must be one of torch, onnx, got 'tflite'"):
         save_encoder(original, tmp_path / "encoder", "tflite")
+
+
+def test_a_string_is_one_text_and_tokens_are_taken(original) -> None:
+    tokens = original.tokenize("a dog")
+    assert torch.equal(tokens, original.tokenize(["a dog"]))
+    assert torch.equal(original.encode_text("a dog"), original.encode_text(["a dog"]))
+    assert torch.equal(original.encode_text(tokens), original.encode_text(["a dog"]))
+
+
+def test_the_encoder_is_a_module_that_moves_as_a_whole(original) -> None:
+    assert original.device == torch.device("cpu")
+    assert {id(p) for p in original.parameters()} == {id(p) for p in original.model.parameters()}
+    assert not any(p.requires_grad for p in original.parameters())
+
+
+def test_a_model_made_in_python_is_wrapped(architecture: str, original, picture: Image.Image, tmp_path: Path) -> None:
+    torch.manual_seed(1)
+    model = open_clip.create_model(architecture, str(save_weights(original, tmp_path)), weights_only=True)
+    with torch.no_grad():
+        model.logit_scale.add_(0.1)
+        model.text_projection.mul_(1.5)  # trained further
+    encoder = wrap_open_clip(model, architecture)
+    assert (encoder.name, encoder.runtime, model.training) == (f"own:{architecture}", "torch", False)
+    assert torch.equal(
+        encoder.encode_text("a dog"), model.encode_text(open_clip.get_tokenizer(architecture)(["a dog"]))
+    )
+    assert not torch.equal(encoder.encode_text("a dog"), original.encode_text("a dog"))
+    save_encoder(encoder, tmp_path / "encoder", "torch")
+    check_equal(read_encoder(tmp_path / "encoder", torch.device("cpu")), encoder, picture)
+    with pytest.raises(InputError, match=r"the model is no open_clip RN50: its weights differ in .* and \d+ more"):
+        wrap_open_clip(model, "RN50")
+    with pytest.raises(InputError, match=r"open_clip has no architecture 'RN-51'; near names: .*RN50"):
+        wrap_open_clip(model, "RN/51")
+    with pytest.raises(
+        InputError, match=r"expected a model of open_clip, as open_clip\.create_model makes it, got Linear"
+    ):
+        wrap_open_clip(torch.nn.Linear(2, 2), architecture)
+
+
+def save_weights(encoder: OpenClipEncoder, directory: Path) -> Path:
+    save_file(encoder.model.state_dict(), directory / "weights.safetensors")
+    return directory / "weights.safetensors"
+
+
+@pytest.mark.parametrize(
+    ("name", "architecture", "tag"),
+    [
+        ("clip:ViT-B/32", "ViT-B-32", "openai"),
+        ("clip:ViT-B/16", "ViT-B-16", "openai"),
+        ("clip:RN50", "RN50", "openai"),
+        ("open_clip:ViT-B-32", "ViT-B-32", "laion2b_s34b_b79k"),
+    ],
+)
+def test_names_of_the_published_splice(name: str, architecture: str, tag: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The weights are not here, so the test ends where open_clip would download them."""
+
+    def create(model_name: str, pretrained: str, **options: Any) -> None:
+        raise RuntimeError(f"{model_name} {pretrained} {options['force_quick_gelu']}")
+
+    monkeypatch.setattr(open_clip, "create_model", create)
+    for load in (load_encoder, load_network):
+        with pytest.raises(ConceptryError, match=f"downloaded or read: {architecture} {tag} {tag == 'openai'}$"):
+            load(name, "cpu")
