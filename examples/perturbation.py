@@ -5,8 +5,8 @@ from sklearn.datasets import load_digits
 
 import conceptry
 
-digits = load_digits()
-images = [np.repeat((digits.images[i] / 16 * 255).astype(np.uint8)[..., None], 3, axis=2) for i in (0, 3, 7)]
+digits = np.asarray(load_digits(return_X_y=True)[0]).reshape(-1, 8, 8) / 16
+images = [np.repeat((digits[i] * 255).astype(np.uint8)[..., None], 3, axis=2) for i in (0, 3, 7)]
 robust = conceptry.Perturbation("zoo:digits-robust", epsilon=52)
 standard = conceptry.Perturbation("zoo:digits", epsilon=52)
 

@@ -6,7 +6,7 @@ describer just trained. Both ways end in the same package, with the same digests
 
 from contextlib import nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 import mlflow
 from mlflow.artifacts import download_artifacts
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 class ConceptExplainer(Protocol):
     """What the explainers of all methods are: named by their `method`, and able to write their package folder."""
 
-    method: str
+    method: ClassVar[str]
 
     def to_package(self, directory: Path) -> Package: ...
 

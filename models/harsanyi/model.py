@@ -13,7 +13,7 @@ Ren et al., "Defining and Quantifying the Emergence of Sparse Concepts in DNNs",
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, overload
+from typing import TYPE_CHECKING, Any, ClassVar, overload
 
 import numpy as np
 import pandas as pd
@@ -89,7 +89,7 @@ class Harsanyi:
         ['effect', 'kind', 'players']
     """
 
-    method = "harsanyi"
+    method: ClassVar[str] = "harsanyi"
 
     def __init__(
         self,

@@ -12,7 +12,7 @@ import base64
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -81,7 +81,7 @@ class Perturbation:
         ['3', '7']
     """
 
-    method = "perturbation"
+    method: ClassVar[str] = "perturbation"
 
     def __init__(
         self,

@@ -18,7 +18,7 @@ means over a loader are exact whatever the batch sizes.
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import torch
 from torch import Tensor, nn
@@ -72,7 +72,7 @@ class Splice(nn.Module):
         ['dog', 'red']
     """
 
-    method = "splice"
+    method: ClassVar[str] = "splice"
     dictionary: Tensor
     image_mean: Tensor | None
     text_mean: Tensor | None
