@@ -1,5 +1,7 @@
 """Which inputs does a model use together? Harsanyi interactions of a model of one's own."""
 
+from typing import Any
+
 from sklearn.datasets import load_diabetes
 from sklearn.linear_model import Ridge
 from sklearn.pipeline import make_pipeline
@@ -7,7 +9,8 @@ from sklearn.preprocessing import PolynomialFeatures
 
 import conceptry
 
-table, y = load_diabetes(as_frame=True, return_X_y=True)
+data: Any = load_diabetes(as_frame=True)
+table, y = data.data, data.target
 model = make_pipeline(PolynomialFeatures(2), Ridge(0.1)).fit(table[:300], y[:300])
 explainer = conceptry.Harsanyi(model, statistics=table[:300])
 
