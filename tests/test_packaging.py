@@ -1,5 +1,6 @@
 """What ships: every subpackage and every data file, and nothing that would shadow a user's own modules."""
 
+import importlib
 import re
 import shutil
 import subprocess
@@ -127,12 +128,24 @@ def test_every_command_is_an_entry_point_of_one_line() -> None:
         assert not any(isinstance(value, dict) and "default" in value for value in entry.get("parameters", {}).values())
 
 
-def test_the_requirements_a_version_pins_are_dependencies() -> None:
-    from conceptry.models.splice.method import build  # noqa: F401
-
+@pytest.mark.parametrize("module", ["splice.package", "harsanyi.package", "perturbation.model", "milan.package"])
+def test_the_requirements_a_version_pins_are_dependencies(module: str) -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     declared = {re.split(r"[><=;\s\[]", line)[0].lower() for line in project["dependencies"]}
-    text = (ROOT / "models" / "splice" / "method.py").read_text()
-    block = re.search(r"requirements = \[(.*?)\]", text, re.DOTALL)
-    assert block
-    assert {name.lower() for name in re.findall(r'"([\w-]+)"', block[1])} <= declared
+    requirements = importlib.import_module(f"conceptry.models.{module}").REQUIREMENTS
+    assert "torch" in requirements
+    assert {name.lower() for name in requirements} <= declared
+
+
+def test_the_code_of_a_version_comes_before_the_installed_package(tmp_path: Path) -> None:
+    """A version carries `conceptry/models` alone, and MLflow puts its folder before all others on the path."""
+    (tmp_path / "conceptry" / "models").mkdir(parents=True)
+    (tmp_path / "conceptry" / "models" / "__init__.py").write_text("OWN = True\n", encoding="utf-8")
+    code = (
+        "import sys; from importlib.util import find_spec; sys.path.insert(0, sys.argv[1]); import conceptry.models;"
+        "assert conceptry.models.OWN; print(find_spec('conceptry.registry').origin)"
+    )
+    command = [sys.executable, "-c", code, str(tmp_path)]
+    done = subprocess.run(command, env=environment(), capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip().endswith("registry/__init__.py")

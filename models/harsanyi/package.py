@@ -24,7 +24,7 @@ from conceptry.models.manifest import digest_of_files, files_in, read_json, writ
 from conceptry.models.method import Package
 
 CONFIG, EXPLAINED = "config.json", "explained"
-_REQUIREMENTS = ("numba", "numpy", "pandas", "pillow", "safetensors", "scikit-learn", "torch")
+REQUIREMENTS = ("numba", "numpy", "pandas", "pillow", "safetensors", "scikit-learn", "torch")
 
 
 def write_package(
@@ -51,7 +51,7 @@ def write_package(
         lineage["explained_sha256"] = digest_of_files(directory / EXPLAINED, files_in(directory / EXPLAINED))
     params = {k: v for k, v in asdict(settings).items() if v not in (None, "")}
     params |= {"model": lineage["explained_model"], "modality": model.modality, "outputs": model.form}
-    requirements = dict.fromkeys((*_REQUIREMENTS, *model.requirements))
+    requirements = dict.fromkeys((*REQUIREMENTS, *model.requirements))
     return Package(params, lineage, example, tuple(requirements), model.notes)
 
 

@@ -44,7 +44,7 @@ if TYPE_CHECKING:  # it loads networks, which a server does without
 
 CONFIG, DESCRIBER, UNITS, CLIP = "config.json", "describer", "units", "clip"
 _LONGEST = 6000  # characters of a hyperparameter in MLflow
-_REQUIREMENTS = ("numpy", "open_clip_torch", "pandas", "pillow", "safetensors", "torch", "torchvision")
+REQUIREMENTS = ("numpy", "open_clip_torch", "pandas", "pillow", "safetensors", "torch", "torchvision")
 
 
 def write_package(
@@ -85,7 +85,7 @@ def describe_package(options: MilanOptions, found: "NetworkExemplars", directory
     if warning := out_of_its_world(options.describer, found.data):
         notes.append(warning)
     example = {"layer": [layer], "unit": [unit]}
-    return Package({n: v for n, v in params.items() if v is not None}, tags, example, _REQUIREMENTS, notes)
+    return Package({n: v for n, v in params.items() if v is not None}, tags, example, REQUIREMENTS, notes)
 
 
 def out_of_its_world(describer: str, data: str) -> str | None:

@@ -49,7 +49,7 @@ PARAMS: Mapping[str, type] = {
         "sparsest",
     )
 }  # fmt: skip
-_REQUIREMENTS = ("numba", "numpy", "pandas", "pillow", "safetensors", "torch")
+REQUIREMENTS = ("numba", "numpy", "pandas", "pillow", "safetensors", "torch")
 
 
 class Perturbation:
@@ -256,7 +256,7 @@ class Perturbation:
         write_json(directory / CONFIG, asdict(settings))
         params |= {"outputs": model.form, "classes": len(scores.classes)}
         params = {name: value for name, value in params.items() if value is not None}
-        requirements = dict.fromkeys((*_REQUIREMENTS, *model.requirements))
+        requirements = dict.fromkeys((*REQUIREMENTS, *model.requirements))
         return Package(params, model.lineage, _example(scores, settings), tuple(requirements), model.notes)
 
 
