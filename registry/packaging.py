@@ -75,7 +75,8 @@ def code_digest(source: Path | None = None) -> str:
 
 
 def _sources(folder: Path) -> list[Path]:
-    return [path for path in files_in(folder) if path.suffix == ".py"]
+    """The source files that serving needs: a network that is trained anew changes no version's code."""
+    return [p for p in files_in(folder) if p.suffix == ".py" and p.relative_to(folder).parts[0] != "training"]
 
 
 def pinned(distributions: Sequence[str]) -> list[str]:

@@ -48,6 +48,18 @@ def fetched(version) -> Path:
     return Path(download_artifacts(version.uri, dst_path=str(target)))
 
 
+def test_a_version_carries_all_code_but_that_of_training(tiny_version) -> None:
+    code = fetched(tiny_version) / "code" / "conceptry" / "models"
+    carried = {path.relative_to(code).as_posix() for path in code.rglob("*.py")}
+    source = ROOT / "models"
+    assert carried == {
+        path.relative_to(source).as_posix()
+        for path in source.rglob("*.py")
+        if path.relative_to(source).parts[0] != "training"
+    }
+    assert (source / "training").is_dir()
+
+
 def test_no_pickle_in_a_version(tiny_version) -> None:
     suffixes = {path.suffix for path in fetched(tiny_version).rglob("*") if path.is_file()}
     assert suffixes <= {".safetensors", ".json", ".txt", ".py", ".yaml", ".yml", "", ".md"}
