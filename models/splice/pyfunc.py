@@ -23,6 +23,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import torch
 from mlflow.models import ModelSignature
@@ -77,7 +78,11 @@ class SpliceExplainer(Explainer):
 
     def explain(self, rows: pd.DataFrame, params: Mapping[str, Any]) -> pd.DataFrame:
         inputs = [_input(row, values) for row, values in enumerate(rows.to_dict("records"))]
-        return pd.DataFrame(self.model.explain(inputs, **params).answers())
+        answer = pd.DataFrame(self.model.explain(inputs, **params).answers())
+        for name in ("embedding", "recomposed"):
+            if name in answer:
+                answer[name] = [np.array(values) for values in answer[name]]
+        return answer
 
 
 def _input(row: int, values: Mapping[str, Any]) -> Input:

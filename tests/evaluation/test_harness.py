@@ -82,11 +82,13 @@ def test_every_headline_metric_is_described() -> None:
 def test_a_version_runs_its_own_code(tiny_version, picture: Image.Image) -> None:
     """What runs is the code in the artifact: change it there, and the answer of the child process changes."""
     location = MlflowClient().get_logged_model(tiny_version.model_id).artifact_location.removeprefix("file://")
-    source = Path(location) / "code" / "conceptry" / "models" / "splice" / "pyfunc.py"
+    source = Path(location) / "code" / "conceptry" / "models" / "splice" / "explanation.py"
     text = source.read_text()
     frame = pd.DataFrame({"image": [png_bytes(picture)]})
     try:
-        source.write_text(text.replace('"l0": decomposition.l0', '"l0": 1000 + decomposition.l0'))
+        source.write_text(
+            text.replace('"l0": self.decomposition.l0.tolist()', '"l0": (1000 + self.decomposition.l0).tolist()')
+        )
         with VersionProcess(tiny_version.uri) as predict:
             assert predict(frame).rows["l0"][0] >= 1000
     finally:

@@ -12,7 +12,7 @@ from support import ROOT, environment
 EXAMPLES = ROOT / "examples"
 SAID = {
     "splice": ("5 words, cosine 0.96", "dog", "models:/m-"),
-    "harsanyi": ("14 patterns", "AND", "models:/m-"),
+    "harsanyi": ("14 patterns", "bmi", "models:/m-"),
     "perturbation": ("toward", "models:/m-"),
     "milan": ("layer4:0", "PMI", "models:/m-"),
 }

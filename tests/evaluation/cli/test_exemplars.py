@@ -54,7 +54,7 @@ def test_a_folder_of_pictures_of_any_size_and_default_layers(command_line, tmp_p
         (("zoo:scenes", "--data", "zoo:none"), "unknown data 'none'"),
         (("zoo:scenes", "--layer", "layr4"), "zoo:scenes: has no layer 'layr4'; expected one such as layer4"),
         (("zoo:scenes", "--unit", "layer4"), "--unit takes LAYER:NUMBER such as layer4:12, got 'layer4'"),
-        (("zoo:scenes", "--unit", "layer4:128"), "zoo:scenes: layer 'layer4' has units 0 to 127, none of 128"),
+        (("zoo:scenes", "--unit", "layer4:128"), "zoo:scenes: layer 'layer4' has units 0 to 127, got 128"),
         (("zoo:scenes", "--k", "0"), "k, the pictures of each unit, must be a whole number of at least 1, got 0"),
         (("zoo:scenes", "--k", "31"), "k is 31, but zoo:emoji-scenes holds 30 pictures"),
         (("zoo:scenes", "--quantile", "1"), "quantile must be between 0 and 1"),

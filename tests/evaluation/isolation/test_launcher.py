@@ -15,7 +15,7 @@ from support import environment
 linux = pytest.mark.skipif(sys.platform != "linux", reason="versions are forked on Linux only")
 SCRIPT = """
 import os, sys
-from conceptry.evaluation import launch
+from conceptry.evaluation.isolation import launcher as launch
 from conceptry.evaluation.isolation.client import VersionProcess
 process = VersionProcess(sys.argv[1], "cpu").__enter__()
 print(launch._started.process.pid, process._child.pid, flush=True)
@@ -23,7 +23,7 @@ os._exit(0)
 """
 AHEAD = """
 import time
-from conceptry.evaluation import launch
+from conceptry.evaluation.isolation import launcher as launch
 launch.ahead()
 pid = launch._started.process.pid
 def has_torch():
