@@ -112,7 +112,8 @@ def train_command(
         if adversarial_epsilon is not None:
             settings = replace(settings, adversarial_epsilon=adversarial_epsilon)
         source = "" if dataset.name in (*MADE_HERE, "movie-reviews") else ":PATH"
-        this = {"data": dataset.name + source, "adversarial_epsilon": settings.adversarial_epsilon or None}
+        radius = f"{settings.adversarial_epsilon:g}" if settings.adversarial_epsilon else None
+        this = {"data": dataset.name + source, "adversarial_epsilon": radius}
         command = command_line("classifiers", this | given)
         scores = run(replace(settings, **chosen), dataset, directory, command=command)["scores"]
         figures = ", ".join(f"{score} {value:g}" for score, value in scores.items())

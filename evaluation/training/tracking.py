@@ -37,7 +37,7 @@ def command_line(kind: str, options: Mapping[str, Any]) -> str:
     for name, value in options.items():
         if value is not None and value is not False:
             option = f"--{name.replace('_', '-')}"
-            words.append(option if value is True else f"{option} {str(value).removesuffix('.0')}")
+            words.append(option if value is True else f"{option} {value}")
     return " ".join(words)
 
 
