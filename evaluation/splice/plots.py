@@ -15,6 +15,7 @@ from conceptry.evaluation.drawing.images import image_of
 from conceptry.evaluation.drawing.style import ACCENT, GRID, INK, MUTED, SECOND, check_style, new_figure, quiet
 from conceptry.evaluation.splice.summary import facts
 from conceptry.evaluation.tables import summary_title
+from conceptry.models.errors import plural
 
 VIEWS = ("words",)
 SUFFIXES = (".png", ".svg", ".pdf")
@@ -46,7 +47,7 @@ def draw(records: Sequence[dict], view: str | None = None, **style: Any) -> Figu
         hidden = len(record["concepts"]) - MAX_BARS
         more = f"  (+{hidden} more)" if hidden > 0 else ""
         right.set_title(
-            f"{record['l0']} words, cosine {record['cosine']:.2f}{more}", loc="left", fontsize=10, color=MUTED
+            f"{plural(record['l0'], 'word')}, cosine {record['cosine']:.2f}{more}", loc="left", fontsize=10, color=MUTED
         )
     return figure
 

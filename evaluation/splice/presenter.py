@@ -14,6 +14,7 @@ from conceptry.evaluation.isolation.client import Predict
 from conceptry.evaluation.presenter import Presenter, check_files
 from conceptry.evaluation.splice.plots import SUFFIXES, VIEWS, save_records
 from conceptry.evaluation.tables import DATA_SUFFIXES, write_data
+from conceptry.models.errors import plural
 from conceptry.models.images import is_image_file, read_image
 
 FIELDS = ("concepts", "l0", "cosine", "gap")  # of an answer that a record holds
@@ -70,7 +71,7 @@ def describe(records: Sequence[dict]) -> RenderableType:
 
 
 def _words(record: dict) -> RenderableType:
-    title = f"{escape(_name(record))}: {record['l0']} words, cosine {record['cosine']:.3f}"
+    title = f"{escape(_name(record))}: {plural(record['l0'], 'word')}, cosine {record['cosine']:.3f}"
     if record["gap"] > HIGH_GAP:
         title += f", gap {record['gap']:.1e}"
     table = Table(show_header=False, box=None, padding=(0, 1, 0, 2))

@@ -1,4 +1,4 @@
-"""Whatever a user has, as embeddings: images, texts, tokens, pixels and embeddings, singly or mixed in a list.
+"""Inputs to explain, made into embeddings: images, texts, tokens, pixels and embeddings, singly or mixed in a list.
 
 | given | read as |
 |---|---|

@@ -228,48 +228,48 @@ class Splice(nn.Module):
         return self._recompose(weights, self._mean("image"))
 
     def recompose_text(self, weights: Tensor | Decomposition) -> Tensor:
-        """`recompose_image` with the mean of text."""
+        """Recompose as `recompose_image` does, with the mean of texts."""
         return self._recompose(weights, self._mean("text"))
 
     # ---- pixels, texts and tokens -> z_hat or weights
 
     def encode_image(self, image: Tensor) -> Tensor:
-        """Preprocessed images (batch, 3, height, width) to z_hat (batch, d), or to dense weights (batch, words).
+        """Encode preprocessed images (batch, 3, height, width) as z_hat (batch, d) or dense weights (batch, words).
 
         A model without an encoder takes embeddings (batch, d).
         """
         return self._encoded(self.embed_image(image), "image")
 
     def encode_text(self, text: str | Sequence[str] | Tensor) -> Tensor:
-        """Texts, or their tokens (batch, context), to z_hat (batch, d), or to dense weights (batch, words).
+        """Encode texts, or their tokens (batch, context), as z_hat (batch, d) or dense weights (batch, words).
 
         A string is one text. A model without an encoder takes embeddings (batch, d).
         """
         return self._encoded(self.embed_text(text), "text")
 
     def intervene_image(self, image: Tensor, intervention_indices: Sequence[str | int]) -> Tensor:
-        """`encode_image` with the weights of these words (or vocabulary positions) set to zero."""
+        """Encode images as `encode_image` does, the weights of these words (or vocabulary positions) set to zero."""
         found = self.explain(self.embed_image(image), "image", suppress=intervention_indices)
         return found.decomposition.to_dense() if self.return_weights else found.recomposed
 
     def forward(
         self, image: Tensor | None = None, text: str | Sequence[str] | Tensor | None = None
     ) -> tuple[Any | None, Any | None]:
-        """(`encode_image(image)`, `encode_text(text)`), None for what is not given."""
+        """Encode both: (`encode_image(image)`, `encode_text(text)`), None for what is not given."""
         return (
             None if image is None else self.encode_image(image),
             None if text is None else self.encode_text(text),
         )
 
     def embed_image(self, image: Tensor) -> Tensor:
-        """What the encoder says of preprocessed images (batch, 3, height, width); embeddings where there is none."""
+        """Embeddings of preprocessed images (batch, 3, height, width), of any norm; without an encoder, the input."""
         if self.encoder is None:
             return self._embeddings(image)
         with torch.no_grad():
             return self.encoder.encode_image(image)
 
     def embed_text(self, text: str | Sequence[str] | Tensor) -> Tensor:
-        """What the encoder says of texts or tokens; embeddings (batch, d) where there is none."""
+        """Embeddings of texts or tokens, of any norm; without an encoder, the embeddings (batch, d) that are given."""
         if self.encoder is None:
             return self._embeddings(text)
         with torch.no_grad():

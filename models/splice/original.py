@@ -96,20 +96,20 @@ class SPLICE(Splice):
     def decompose(  # pyright: ignore[reportIncompatibleMethodOverride]  # as published; see the table above
         self, embedding: Tensor
     ) -> Tensor:
-        """Dense weights (batch, words) of embeddings (batch, d) that are centred and of unit norm.
+        """Decompose embeddings (batch, d), centred and of unit norm, into dense weights (batch, words).
 
         Raises InputError naming the first row that is not of unit norm, as the encoder's own output.
         """
         return super().decompose(embedding, centred=True).to_dense()
 
     def encode_image(self, image: Tensor) -> Any:
-        """Preprocessed images to z_hat (batch, d) or weights (batch, words), with `return_cosine` in a pair."""
+        """Encode preprocessed images as z_hat (batch, d) or weights (batch, words), with `return_cosine` in a pair."""
         found = self.explain(self.embed_image(image), "image")
         answer = found.decomposition.to_dense() if self.return_weights else found.recomposed
         return (answer, found.cosine.sum()) if self.return_cosine else answer
 
     def encode_text(self, text: str | Sequence[str] | Tensor) -> Tensor:
-        """Tokens or texts to unit embeddings (batch, d); with `decomp_text` to z_hat or weights (batch, words)."""
+        """Encode tokens or texts: unit embeddings (batch, d), with `decomp_text` z_hat or weights (batch, words)."""
         return super().encode_text(text) if self.decomp_text else self._unit(self.embed_text(text))
 
 
@@ -129,7 +129,7 @@ def get_tokenizer(name: str) -> Callable[[str | Sequence[str]], Tensor]:
 
 
 def get_vocabulary(name: str, vocabulary_size: int | None = None, download_root: str | Path | None = None) -> list[str]:
-    """`load_vocabulary`, under the name of the published implementation; -1 keeps all words."""
+    """Load a vocabulary as `load_vocabulary` does, by its published name; -1 keeps all words."""
     return load_vocabulary(name, None if vocabulary_size == -1 else vocabulary_size, download_root=download_root)
 
 
