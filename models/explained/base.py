@@ -31,6 +31,15 @@ class Description:
     lineage: tuple[tuple[str, str], ...] = ()
     n_outputs: int = 0
 
+    def with_classes(self, classes: Sequence[str] | None) -> "Description":
+        """This description with other names of the outputs. Raises InputError for another number, or equal ones."""
+        if classes is None:
+            return self
+        if len(classes) != len(self.classes) or len(set(classes)) < len(classes):
+            count = len(self.classes)
+            raise InputError(f"{self.name}: expected {count} different names in classes, got {list(classes)}")
+        return replace(self, classes=tuple(map(str, classes)))
+
     def with_outputs(self, form: str, outputs: np.ndarray, names: Sequence[str] = ()) -> "Description":
         """This description of a model whose outputs on an example are `outputs` (batch, k), read as `form`.
 

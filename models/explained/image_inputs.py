@@ -14,7 +14,7 @@ module has been logged alone, it takes [0, 1] and holds its own normalisation; o
 images of another size than the module's are scaled to it in calls (bilinear, antialiased).
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Protocol
 
@@ -284,3 +284,26 @@ def of_timm(config: dict[str, Any]) -> Preprocessing:
         tuple(config["std"]),
         config["interpolation"],
     )
+
+
+def sides_of(name: str, size: int | Sequence[int] | None) -> tuple[int, int] | None:
+    """(height, width) of a size given as one number or two. Raises InputError for anything else."""
+    if size is None:
+        return None
+    sides = (size, size) if isinstance(size, int) else tuple(size)
+    if len(sides) != 2 or not all(isinstance(side, int) and side > 0 for side in sides):
+        raise InputError(f"{name}: size must be (height, width) or one number for both, got {size!r}")
+    return sides
+
+
+def normalisation_of(
+    name: str, mean: Sequence[float] | None, std: Sequence[float] | None
+) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """mean and std as numbers, () for None. Raises InputError where only one is given, or not one for each channel."""
+    if mean is None and std is None:
+        return (), ()
+    if mean is None or std is None or len(mean) != len(std) or len(mean) not in (1, 3) or min(std) <= 0:
+        raise InputError(
+            f"{name}: mean and std must be one number for each channel, and std above 0, got {mean} and {std}"
+        )
+    return tuple(map(float, mean)), tuple(map(float, std))

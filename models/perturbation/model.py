@@ -21,8 +21,6 @@ from torch import Tensor, nn
 
 from conceptry.models.errors import InputError, cell_error
 from conceptry.models.explained.load import load_explained
-from conceptry.models.explained.loaders.torch import explain_module
-from conceptry.models.explained.loaders.vision import adjust_images
 from conceptry.models.explained.protocol import PackagedModel
 from conceptry.models.images import png_bytes
 from conceptry.models.manifest import read_json, write_json
@@ -62,8 +60,8 @@ class Perturbation:
         outputs: "logits", "probabilities" or "auto": a module's are logits then.
         allow_pickle: also load a named network that is stored as a pickle, which runs code from its file.
         classes: names of the classes, in the order of the outputs.
-        size: (height, width) that the network takes, or one number for both; images of other sizes are resized. A
-            module takes images of any size where it is not given.
+        size: (height, width) that the network takes, or one number for both; a module that takes one size alone needs
+            it. Images of other sizes are resized for the architectures of torchvision and timm, else refused.
         mean, std: of the channels of pixels in [0, 1], by which these are normalised. A module holds its own
             normalisation where they are not given.
         settings: the settings as one object, or
@@ -101,11 +99,18 @@ class Perturbation:
             raise InputError(f"settings are given as one object, so leave {next(iter(values))} out")
         self.settings = settings or Settings(**_checked(values, Settings.__dataclass_fields__, "setting"))
         about: dict[str, Any] = {"classes": classes, "size": size, "mean": mean, "std": std}
+        given = [name for name, value in about.items() if value is not None]
         if isinstance(model, str):
-            model = adjust_images(load_explained(model, device, outputs=outputs, allow_pickle=allow_pickle), **about)
+            model = load_explained(model, device, outputs=outputs, allow_pickle=allow_pickle)
+            if given:
+                from conceptry.models.explained.loaders.vision import adjust_images
+
+                model = adjust_images(model, **about)
         elif isinstance(model, nn.Module) and not hasattr(model, "modality"):
-            model = explain_module(model, device, outputs=outputs, **about)
-        elif given := [name for name, value in about.items() if value is not None]:
+            from conceptry.models.explained.loaders.objects import module_of_images
+
+            model = module_of_images(model, device, outputs=outputs, **about)
+        elif given:
             raise InputError(f"{given[0]} is of a module or a name, and a {type(model).__name__} says what it is")
         self.scores = ClassScores(model)
 

@@ -28,6 +28,7 @@ from torch import nn
 from conceptry.models.devices import resolve_device
 from conceptry.models.errors import InputError
 from conceptry.models.explained.base import Description, ModelBase, check_outputs_option
+from conceptry.models.explained.image_inputs import normalisation_of, sides_of
 from conceptry.models.explained.load import load_explained
 from conceptry.models.explained.loaders import sklearn
 from conceptry.models.explained.loaders.mlflow import RawModel
@@ -89,6 +90,56 @@ def as_explained(
         f"a {type(model).__name__} is no model; expected a name such as zoo:wine, a scikit-learn estimator, "
         "a torch module or a function over arrays"
     )
+
+
+def module_of_images(
+    module: nn.Module,
+    device: str = "auto",
+    *,
+    outputs: str = "auto",
+    classes: Sequence[str] | None = None,
+    size: int | Sequence[int] | None = None,
+    mean: Sequence[float] | None = None,
+    std: Sequence[float] | None = None,
+) -> ModelBase:
+    """See a torch module over images (batch, C, height, width) as a model that can be explained.
+
+    Args:
+        module: the network. C is the number of its means, else what its first convolution takes, else 3.
+        device: auto (where the module is), cpu, cuda or cuda:INDEX.
+        outputs: what it puts out; "auto" for logits.
+        classes: names of the outputs.
+        size: (height, width) that it takes, or one number for both; None for any.
+        mean, std: by which pixels in [0, 1] are normalised; None where the module does that itself.
+
+    Raises:
+        InputError: where the module does not take such images or its outputs are others.
+    """
+    name = type(module).__name__
+    mean, std = normalisation_of(name, mean, std)
+    convolutions = (part.in_channels for part in module.modules() if isinstance(part, nn.Conv2d))
+    shape = (len(mean) or next(convolutions, 3), *(sides_of(name, size) or (-1, -1)))
+    check_outputs_option(outputs)
+    whole = Normalised(module, mean, std) if mean else module
+    try:
+        return _module(whole, device, None, "logits" if outputs == "auto" else outputs, shape, classes, name)
+    except InputError as error:
+        hint = "" if size is not None else "; size says what images it takes, where it does not take any"
+        raise InputError(f"{error}{hint}") from None
+
+
+class Normalised(nn.Module):
+    """A network and the normalisation that belongs before it: pixels in [0, 1] to outputs."""
+
+    def __init__(self, network: nn.Module, mean: Sequence[float], std: Sequence[float]) -> None:
+        super().__init__()
+        self.network = network
+        where = next((tensor.device for tensor in (*network.parameters(), *network.buffers())), None)
+        for label, values in (("mean", mean), ("std", std)):
+            self.register_buffer(label, torch.tensor(values, device=where)[:, None, None])
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.network((x - self.mean) / self.std)
 
 
 def _refuse(given: dict[str, Any], what: str) -> None:
@@ -158,8 +209,9 @@ def _module(
     outputs: str,
     shape: Sequence[int] | None,
     classes: Sequence[str] | None,
+    name: str = "",
 ) -> ModelBase:
-    name = type(module).__name__
+    name = name or type(module).__name__
     parameter = next((p for p in (*module.parameters(), *module.buffers()) if p.is_floating_point()), torch.zeros(()))
     if shape is not None:
         inputs = array_inputs(tuple(shape), "float32", name)
@@ -186,7 +238,7 @@ def _described(
     raw = RawModel(source.flavor, source.model, source.inputs, source.requirements, device)
     base = Description(source.name, "table", lineage=(("explained_model", source.name),))
     described = raw.described(base, source, statistics, outputs)
-    return raw.model(_named(described.description, classes), source) if classes is not None else described
+    return raw.model(described.description.with_classes(classes), source) if classes is not None else described
 
 
 def _function(
@@ -214,16 +266,7 @@ def _function(
         example = np.random.default_rng(0).normal(size=(2, *(shape or (64, 3))))
     source = FunctionSource(name)
     tried = FunctionModel(base, source, function)(example)
-    return FunctionModel(_named(base.with_outputs(base.form, tried), classes), source, function)
-
-
-def _named(description: Description, classes: Sequence[str] | None) -> Description:
-    if classes is None:
-        return description
-    if len(classes) != len(description.classes) or len(set(classes)) < len(classes):
-        count = len(description.classes)
-        raise InputError(f"{description.name}: expected {count} different names in classes, got {list(classes)}")
-    return replace(description, classes=tuple(map(str, classes)))
+    return FunctionModel(base.with_outputs(base.form, tried).with_classes(classes), source, function)
 
 
 def _save_estimator(estimator: Any, folder: Path, name: str) -> None:

@@ -9,10 +9,6 @@
 A module over pictures takes them in [0, 1] and holds its own normalisation; see `pictures`.
 """
 
-import copy
-import hashlib
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MethodType
 from typing import Any
@@ -22,7 +18,6 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from conceptry.models.devices import resolve_device
 from conceptry.models.errors import ConceptryError, InputError
 from conceptry.models.explained.base import Description, ModelBase, Source
 from conceptry.models.explained.image_inputs import Scaling, TorchImages, as_matrix, one_output
@@ -175,110 +170,3 @@ def torch_model(
         return TorchPoints(description, source, module, device, inputs.shape[0] if inputs.shape[0] > 0 else None)
     kind = DifferentiableTorchTable if lets_gradients_through(module, sample) else TorchTable
     return kind(description, source, module, device, dtype)
-
-
-@dataclass(frozen=True)
-class OwnModule:
-    """A module of the user's own, which nobody could build again from a file."""
-
-    name: str
-    kind: str = "module"
-    requirements: tuple[str, ...] = ("torch",)
-
-    def write(self, directory: Path) -> dict[str, Any]:
-        raise InputError(
-            f"{self.name}: a torch module made in Python cannot be packaged, as only its own code builds it; log it "
-            "with mlflow.pytorch.log_model and an input example of two images, and give the name of that model, "
-            "models:/NAME/VERSION"
-        )
-
-
-def explain_module(
-    module: nn.Module,
-    device: str | torch.device = "auto",
-    *,
-    outputs: str = "auto",
-    classes: Sequence[str] | None = None,
-    size: int | Sequence[int] | None = None,
-    mean: Sequence[float] | None = None,
-    std: Sequence[float] | None = None,
-) -> TorchImages:
-    """A torch module over images (batch, C, height, width) as an explained model; the module itself stays as it is.
-
-    Args:
-        module: the network; a copy of it is explained, in evaluation mode. C is the number of its means, else what its
-            first convolution takes, else 3.
-        device: auto (where the module is), cpu, cuda or cuda:INDEX.
-        outputs: what it puts out; "auto" for logits.
-        classes: names of the outputs.
-        size: (height, width), to which images are scaled, or one number for both; None for any.
-        mean, std: by which pixels in [0, 1] are normalised; None where the module does that itself.
-
-    Raises:
-        InputError: where the module does not take such images or its outputs are others.
-    """
-    name = type(module).__name__
-    mean, std = normalisation_of(name, mean, std)
-    convolutions = (part.in_channels for part in module.modules() if isinstance(part, nn.Conv2d))
-    channels = len(mean) or next(convolutions, 3)
-    if channels not in (1, 3):
-        raise InputError(f"{name}: takes images of {channels} channels, expected 1 or 3")
-    height, width = sides_of(name, size) or (-1, -1)
-    try:
-        own = copy.deepcopy(module).eval().requires_grad_(False)
-    except (RuntimeError, TypeError) as error:
-        raise InputError(f"{name}: the module cannot be copied ({reason_of(error)})") from None
-    tensors = [*own.parameters(), *own.buffers()]
-    where = resolve_device(str(device)) if str(device) != "auto" else (tensors[0].device if tensors else "cpu")
-    own, where = own.to(where), torch.device(where)
-    preparation = Scaling((channels, height, width), size is not None, mean, std)
-    digest = hashlib.sha256(b"".join(map(_bytes_of, tensors))).hexdigest()
-    lineage = (("explained_model", name), ("explained_sha256", digest))
-    description = Description(name, "image", lineage=lineage)
-    source = OwnModule(name)
-    tried = np.full((2, *((32, 32) if size is None else (height, width)), 3), 128, np.uint8)
-    try:
-        found = TorchImages(description, source, own, where, preparation)(tried)
-    except InputError as error:
-        hint = "" if size is not None else "; give the size of the images that it takes"
-        raise InputError(f"{error}{hint}") from None
-    named = named_classes(description.with_outputs("logits" if outputs == "auto" else outputs, found), classes)
-    return TorchImages(named, source, own, where, preparation)
-
-
-def _bytes_of(tensor: Tensor) -> bytes:
-    return tensor.detach().cpu().reshape(-1).view(torch.uint8).numpy().tobytes()
-
-
-def named_classes(description: Description, classes: Sequence[str] | None) -> Description:
-    """The description with other names of the outputs. Raises InputError for another number of them, or twice one."""
-    if classes is None:
-        return description
-    names = tuple(map(str, classes))
-    if len(names) != len(description.classes) or len(set(names)) < len(names):
-        count = len(description.classes)
-        raise InputError(f"{description.name}: expected {count} different names in classes, got {list(names)}")
-    return replace(description, classes=names)
-
-
-def sides_of(name: str, size: int | Sequence[int] | None) -> tuple[int, int] | None:
-    """(height, width) of a size given as one number or two. Raises InputError for anything else."""
-    if size is None:
-        return None
-    sides = (size, size) if isinstance(size, int) else tuple(size)
-    if len(sides) != 2 or not all(isinstance(side, int) and side > 0 for side in sides):
-        raise InputError(f"{name}: size must be (height, width) or one number for both, got {size!r}")
-    return sides
-
-
-def normalisation_of(
-    name: str, mean: Sequence[float] | None, std: Sequence[float] | None
-) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """mean and std as numbers, () for None. Raises InputError where only one is given, or not one for each channel."""
-    if mean is None and std is None:
-        return (), ()
-    if mean is None or std is None or len(mean) != len(std) or len(mean) not in (1, 3) or min(std) <= 0:
-        raise InputError(
-            f"{name}: mean and std must be one number for each channel, and std above 0, got {mean} and {std}"
-        )
-    return tuple(map(float, mean)), tuple(map(float, std))

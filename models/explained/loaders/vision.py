@@ -22,8 +22,13 @@ from torch import nn
 from conceptry.models.errors import InputError, closest
 from conceptry.models.explained.base import Description
 from conceptry.models.explained.checkpoints import fill
-from conceptry.models.explained.image_inputs import Preprocessing, TorchImages, preprocessing_from_json
-from conceptry.models.explained.loaders.torch import named_classes, normalisation_of, sides_of
+from conceptry.models.explained.image_inputs import (
+    Preprocessing,
+    TorchImages,
+    normalisation_of,
+    preprocessing_from_json,
+    sides_of,
+)
 
 _WEIGHTS = "model.safetensors"
 _OWN = ("architecture", "num_classes", "options")
@@ -136,7 +141,7 @@ def adjust_images(
         return model
     if not isinstance(model, TorchImages) or (names != ["classes"] and not isinstance(model.source, Network)):
         raise InputError(f"{model.name}: brings its own {names[-1]}; leave it out")
-    description = named_classes(model.description, classes)
+    description = model.description.with_classes(classes)
     if names == ["classes"]:
         return TorchImages(description, model.source, model.module, model.device, model.preparation)
     network = model.source

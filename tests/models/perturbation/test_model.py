@@ -232,10 +232,17 @@ def test_a_module_of_the_users_own(tmp_path: Path) -> None:
     assert all(part.training for part in module.modules())
     assert all(p.requires_grad for p in module.parameters())
     assert explainer.classes == ("cat", "dog", "owl")
-    larger = explainer.explain(rng.integers(256, size=(30, 20, 3), dtype=np.uint8), target="owl")
-    assert larger.explanation.start.shape == (1, 3, 12, 12)
-    with pytest.raises(InputError, match="Sequential: a torch module made in Python cannot be packaged, as only its"):
-        explainer.to_package(tmp_path)
+    with pytest.raises(
+        InputError, match=r"Sequential: .* takes .* of 12 x 12 pixels, got 20 x 30; scale or"
+    ):
+        explainer.explain(rng.integers(256, size=(30, 20, 3), dtype=np.uint8), target="owl")
+    package = explainer.to_package(tmp_path)
+    assert (package.params["model"], package.params["classes"]) == ("Sequential", 3)
+    read = load_method("perturbation").read(tmp_path, torch.device("cpu"))
+    assert read.classes == explainer.classes
+    again = read.explain(image, target="owl").explanation
+    torch.testing.assert_close(again.after, found.explanation.after)
+    assert read.settings == explainer.settings
     any_size = Perturbation(module, steps=2)
     assert any_size.classes == ("class_0", "class_1", "class_2")
     two = any_size.explain([image, np.zeros((16, 14, 3), np.uint8)], target=1)
