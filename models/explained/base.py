@@ -111,6 +111,10 @@ class ModelBase(ABC):
             )
         return numbers
 
+    def settings(self) -> dict[str, Any]:
+        """What the reader of a saved model needs besides its description and its source, as JSON values."""
+        return {}
+
     def save(self, directory: Path) -> None:
         """Write a folder, which must not exist, from which `read_explained` makes the same model."""
         directory.mkdir(parents=True)
@@ -128,6 +132,7 @@ class ModelBase(ABC):
                 "columns": columns_to_json(described.columns),
                 "notes": list(described.notes),
                 "lineage": dict(described.lineage),
+                **self.settings(),
                 **own,
             },
         )

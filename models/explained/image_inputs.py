@@ -9,12 +9,12 @@
 `forward` goes from p, so that a baseline can be learned as an image of any size; `from_pixels` from x, where
 perturbations live.
 
-The published preprocessing of image classifiers is a `Preprocessing`: resize, crop the centre, normalise. Where a
-module has been logged alone, it takes [0, 1] and holds its own normalisation; one channel is the luma of ITU-R 601;
-images of another size than the module's are scaled to it in calls (bilinear, antialiased).
+`preprocessing` has what image classifiers publish. Where a module has been logged alone, it takes [0, 1] and holds its
+own normalisation; one channel is the luma of ITU-R 601; images of another size than the module's are scaled to it in
+calls (bilinear, antialiased).
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Any, Protocol
 
@@ -25,7 +25,6 @@ from torch import Tensor, nn
 from conceptry.models.errors import InputError
 from conceptry.models.explained.base import Description, ModelBase, Source
 from conceptry.models.explained.protocol import PixelModel
-from conceptry.models.images import MAX_PIXELS
 
 
 def as_pixel_model(model: Any) -> PixelModel:
@@ -91,6 +90,8 @@ class Preparation(Protocol):
         """p (batch, 3, any, any) to x (batch, channels, height, width), differentiable."""
         ...
 
+    def to_json(self) -> dict[str, Any]: ...
+
 
 @dataclass(frozen=True)
 class Scaling:
@@ -116,6 +117,9 @@ class Scaling:
         if list(pixels.shape[2:]) == wanted:
             return pixels
         return nn.functional.interpolate(pixels, size=wanted, mode="bilinear", antialias=True)
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
 
 
 class TorchImages(ModelBase):
@@ -143,6 +147,9 @@ class TorchImages(ModelBase):
 
         with torch.no_grad():
             return self.outputs(run, len(inputs))
+
+    def settings(self) -> dict[str, Any]:
+        return {"preprocessing": self.preparation.to_json()}
 
     def encode(self, inputs: np.ndarray) -> Tensor:
         return to_pixels(check_images(inputs), self.device)
@@ -218,92 +225,3 @@ def one_output(result: Any) -> Tensor:
 
 def as_matrix(result: Tensor) -> Tensor:
     return result[:, None] if result.ndim == 1 else result
-
-
-@dataclass(frozen=True)
-class Preprocessing:
-    """resize: the shorter side, or height and width. crop: height and width. mean, std: of pixels in [0, 1]."""
-
-    resize: tuple[int, ...]
-    crop: tuple[int, int]
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
-    interpolation: str = "bilinear"
-
-    @property
-    def channels(self) -> int:
-        return 3
-
-    @property
-    def resizes(self) -> bool:
-        return True
-
-    @property
-    def size(self) -> tuple[int, int]:
-        return self.crop
-
-    def fit(self, pixels: Tensor) -> Tensor:
-        """Pictures (..., 3, H, W) resized and cropped; raises InputError for a strip that would grow beyond memory."""
-        from torchvision.transforms import InterpolationMode
-        from torchvision.transforms.functional import center_crop, resize
-
-        height, width = pixels.shape[-2:]
-        if len(self.resize) == 1 and self.resize[0] ** 2 * max(height, width) > MAX_PIXELS * min(height, width):
-            raise InputError(
-                f"a picture of {width} x {height} pixels is too narrow: with a shorter side of {self.resize[0]} "
-                f"it would have more than {MAX_PIXELS:,}; crop it first"
-            )
-        mode = InterpolationMode(self.interpolation)
-        return center_crop(resize(pixels, list(self.resize), mode, antialias=True), list(self.crop))
-
-    def to_json(self) -> dict[str, Any]:
-        return asdict(self)
-
-
-def preprocessing_from_json(value: dict[str, Any]) -> Preprocessing:
-    numbers: dict[str, Any] = {key: tuple(part) for key, part in value.items() if key != "interpolation"}
-    return Preprocessing(**numbers, interpolation=value["interpolation"])
-
-
-def of_torchvision(preset: Any) -> Preprocessing:
-    """Torchvision's `ImageClassification`, as its published weights have it."""
-    height, width = preset.crop_size * 2 if len(preset.crop_size) == 1 else preset.crop_size
-    return Preprocessing(
-        tuple(preset.resize_size), (height, width), tuple(preset.mean), tuple(preset.std), preset.interpolation.value
-    )
-
-
-def of_timm(config: dict[str, Any]) -> Preprocessing:
-    """timm's evaluation by its data configuration: resized by the crop share, cropped at the centre."""
-    height, width = config["input_size"][1:]
-    resized = [int(side / config["crop_pct"]) for side in (height, width)]
-    return Preprocessing(
-        (resized[0],) if resized[0] == resized[1] else tuple(resized),
-        (height, width),
-        tuple(config["mean"]),
-        tuple(config["std"]),
-        config["interpolation"],
-    )
-
-
-def sides_of(name: str, size: int | Sequence[int] | None) -> tuple[int, int] | None:
-    """(height, width) of a size given as one number or two. Raises InputError for anything else."""
-    if size is None:
-        return None
-    sides = (size, size) if isinstance(size, int) else tuple(size)
-    if len(sides) != 2 or not all(isinstance(side, int) and side > 0 for side in sides):
-        raise InputError(f"{name}: size must be (height, width) or one number for both, got {size!r}")
-    return sides
-
-
-def normalisation_of(
-    name: str, mean: Sequence[float] | None, std: Sequence[float] | None
-) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """mean and std as numbers, () for None. Raises InputError where only one is given, or not one for each channel."""
-    if mean is None and std is None:
-        return (), ()
-    if mean is None or std is None or len(mean) != len(std) or len(mean) not in (1, 3) or min(std) <= 0:
-        raise InputError(
-            f"{name}: mean and std must be one number for each channel, and std above 0, got {mean} and {std}"
-        )
-    return tuple(map(float, mean)), tuple(map(float, std))

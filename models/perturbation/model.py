@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from conceptry.models.errors import InputError, cell_error
 from conceptry.models.explained.load import load_explained
+from conceptry.models.explained.preprocessing import adjust_images
 from conceptry.models.explained.protocol import PackagedModel
 from conceptry.models.images import png_bytes
 from conceptry.models.manifest import read_json, write_json
@@ -60,8 +61,8 @@ class Perturbation:
         outputs: "logits", "probabilities" or "auto": a module's are logits then.
         allow_pickle: also load a named network that is stored as a pickle, which runs code from its file.
         classes: names of the classes, in the order of the outputs.
-        size: (height, width) that the network takes, or one number for both; a module that takes one size alone needs
-            it. Images of other sizes are resized for the architectures of torchvision and timm, else refused.
+        size: (height, width) that the network takes, or one number for both; images of other sizes are resized. A
+            module takes images of any size where it is not given.
         mean, std: of the channels of pixels in [0, 1], by which these are normalised. A module holds its own
             normalisation where they are not given.
         settings: the settings as one object, or
@@ -101,11 +102,7 @@ class Perturbation:
         about: dict[str, Any] = {"classes": classes, "size": size, "mean": mean, "std": std}
         given = [name for name, value in about.items() if value is not None]
         if isinstance(model, str):
-            model = load_explained(model, device, outputs=outputs, allow_pickle=allow_pickle)
-            if given:
-                from conceptry.models.explained.loaders.vision import adjust_images
-
-                model = adjust_images(model, **about)
+            model = adjust_images(load_explained(model, device, outputs=outputs, allow_pickle=allow_pickle), **about)
         elif isinstance(model, nn.Module) and not hasattr(model, "modality"):
             from conceptry.models.explained.loaders.objects import module_of_images
 

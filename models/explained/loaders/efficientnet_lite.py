@@ -11,8 +11,9 @@ import torch
 
 from conceptry.models.errors import InputError, IntegrityError
 from conceptry.models.explained.checkpoints import fill, read_checkpoint
-from conceptry.models.explained.image_inputs import Preprocessing, TorchImages
+from conceptry.models.explained.image_inputs import TorchImages
 from conceptry.models.explained.loaders.vision import Network, build, described, unknown
+from conceptry.models.explained.preprocessing import Preprocessing
 from conceptry.models.manifest import sha256_file
 
 _KIND = "efficientnet_lite"
@@ -39,5 +40,5 @@ def load_imagenet(rest: str, device: torch.device, outputs: str) -> TorchImages:
         raise IntegrityError(f"{path}: expected SHA-256 {_SHA256}, got {digest}; install the package again")
     module = build(_KIND, rest, 1000, {})
     fill(module, read_checkpoint(path, module.state_dict()).state, name)
-    network = Network(module, _KIND, rest, 1000, _PREPROCESSING)
-    return described(name, network, device, outputs, sha256=digest)
+    network = Network(module, _KIND, rest, 1000)
+    return described(name, network, _PREPROCESSING, device, outputs, sha256=digest)

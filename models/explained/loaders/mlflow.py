@@ -27,10 +27,11 @@ from packaging.requirements import InvalidRequirement, Requirement
 
 from conceptry.models.errors import ConceptryError, InputError
 from conceptry.models.explained.base import Description, ModelBase, Source
-from conceptry.models.explained.image_inputs import PIXELS_NOTE
+from conceptry.models.explained.image_inputs import PIXELS_NOTE, TorchImages
 from conceptry.models.explained.loaders import sklearn
 from conceptry.models.explained.loaders.torch import example_clouds, exported_on, torch_model
 from conceptry.models.explained.pickles import pickle_error, pickle_setting, refuse_pickles
+from conceptry.models.explained.preprocessing import preparation_from_json
 from conceptry.models.explained.signature import Inputs, inputs_of, refuse_statistics, table_columns, whole_baselines
 from conceptry.models.explained.tables import reason_of, typed_frame
 from conceptry.models.manifest import digest_of_files, files_in
@@ -126,7 +127,11 @@ def read_mlflow(directory: Path, description: Description, own: dict[str, Any], 
     """The model in a folder that `save` wrote."""
     opened = _open(directory / "model", description.name, device, own["allow_pickle"])
     source = MlflowFolder(directory / "model", own["allow_pickle"], opened.requirements)
-    return opened.model(description, source)
+    model = opened.model(description, source)
+    if not isinstance(model, TorchImages):
+        return model
+    preparation = preparation_from_json(own["preprocessing"])
+    return TorchImages(description, source, model.module, model.device, preparation)
 
 
 def _fetched(uri: str, target: Path) -> tuple[Path, str, dict[str, str]]:

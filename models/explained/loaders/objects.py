@@ -28,10 +28,10 @@ from torch import nn
 from conceptry.models.devices import resolve_device
 from conceptry.models.errors import InputError
 from conceptry.models.explained.base import Description, ModelBase, check_outputs_option
-from conceptry.models.explained.image_inputs import normalisation_of, sides_of
 from conceptry.models.explained.load import load_explained
 from conceptry.models.explained.loaders import sklearn
 from conceptry.models.explained.loaders.mlflow import RawModel
+from conceptry.models.explained.preprocessing import adjust_images, sides_of
 from conceptry.models.explained.protocol import MODALITIES, ExplainedModel
 from conceptry.models.explained.signature import Inputs, array_inputs, table_columns
 from conceptry.models.explained.tables import read_background, reason_of, typed_frame
@@ -109,37 +109,22 @@ def module_of_images(
         device: auto (where the module is), cpu, cuda or cuda:INDEX.
         outputs: what it puts out; "auto" for logits.
         classes: names of the outputs.
-        size: (height, width) that it takes, or one number for both; None for any.
+        size: (height, width) that it takes, or one number for both, to which images are resized; None for any.
         mean, std: by which pixels in [0, 1] are normalised; None where the module does that itself.
 
     Raises:
         InputError: where the module does not take such images or its outputs are others.
     """
     name = type(module).__name__
-    mean, std = normalisation_of(name, mean, std)
-    convolutions = (part.in_channels for part in module.modules() if isinstance(part, nn.Conv2d))
-    shape = (len(mean) or next(convolutions, 3), *(sides_of(name, size) or (-1, -1)))
     check_outputs_option(outputs)
-    whole = Normalised(module, mean, std) if mean else module
+    convolutions = (part.in_channels for part in module.modules() if isinstance(part, nn.Conv2d))
+    shape = (len(mean or ()) or next(convolutions, 3), *(sides_of(name, size) or (-1, -1)))
     try:
-        return _module(whole, device, None, "logits" if outputs == "auto" else outputs, shape, classes, name)
+        model = _module(module, device, None, "logits" if outputs == "auto" else outputs, shape, None)
     except InputError as error:
         hint = "" if size is not None else "; size says what images it takes, where it does not take any"
         raise InputError(f"{error}{hint}") from None
-
-
-class Normalised(nn.Module):
-    """A network and the normalisation that belongs before it: pixels in [0, 1] to outputs."""
-
-    def __init__(self, network: nn.Module, mean: Sequence[float], std: Sequence[float]) -> None:
-        super().__init__()
-        self.network = network
-        where = next((tensor.device for tensor in (*network.parameters(), *network.buffers())), None)
-        for label, values in (("mean", mean), ("std", std)):
-            self.register_buffer(label, torch.tensor(values, device=where)[:, None, None])
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.network((x - self.mean) / self.std)
+    return adjust_images(model, classes=classes, size=size, mean=mean, std=std)
 
 
 def _refuse(given: dict[str, Any], what: str) -> None:
@@ -209,9 +194,8 @@ def _module(
     outputs: str,
     shape: Sequence[int] | None,
     classes: Sequence[str] | None,
-    name: str = "",
 ) -> ModelBase:
-    name = name or type(module).__name__
+    name = type(module).__name__
     parameter = next((p for p in (*module.parameters(), *module.buffers()) if p.is_floating_point()), torch.zeros(()))
     if shape is not None:
         inputs = array_inputs(tuple(shape), "float32", name)

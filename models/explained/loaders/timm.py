@@ -12,8 +12,9 @@ import torch
 
 from conceptry.models.errors import InputError
 from conceptry.models.explained.checkpoints import fill, read_checkpoint
-from conceptry.models.explained.image_inputs import TorchImages, of_timm
+from conceptry.models.explained.image_inputs import TorchImages
 from conceptry.models.explained.loaders.vision import Network, build, described, unknown
+from conceptry.models.explained.preprocessing import ASSUMED, of_timm
 from conceptry.models.explained.tables import reason_of
 from conceptry.models.manifest import sha256_file
 
@@ -40,8 +41,8 @@ def load_timm(rest: str, device: torch.device, outputs: str) -> TorchImages:
             f"timm:{architecture}: its weights cannot be loaded or downloaded ({reason_of(error)})"
         ) from None
     preprocessing = of_timm(resolve_model_data_config(module))
-    network = Network(module, _KIND, architecture, module.num_classes, preprocessing)
-    return described(f"timm:{architecture}", network, device, outputs)
+    network = Network(module, _KIND, architecture, module.num_classes)
+    return described(f"timm:{architecture}", network, preprocessing, device, outputs)
 
 
 def _from_file(architecture: str, path: Path, device: torch.device, outputs: str) -> TorchImages:
@@ -55,12 +56,12 @@ def _from_file(architecture: str, path: Path, device: torch.device, outputs: str
     if checkpoint.mean:
         preprocessing = replace(preprocessing, mean=checkpoint.mean, std=checkpoint.std)
     else:
-        notes = (f"the file says nothing of preprocessing: that of timm:{architecture} is taken ({preprocessing})",)
+        notes = (f"{ASSUMED}: that of timm:{architecture} is taken ({preprocessing})",)
     classifier = getattr(module, "pretrained_cfg", {}).get("classifier") or ""
     head = checkpoint.state.get(f"{classifier if isinstance(classifier, str) else classifier[0]}.weight")
     num_classes = 1000 if head is None else len(head)
     if num_classes != 1000:
         module = build(_KIND, architecture, num_classes, {})
     fill(module, checkpoint.state, name)
-    network = Network(module, _KIND, architecture, num_classes, preprocessing)
-    return described(name, network, device, outputs, sha256=sha256_file(path), notes=notes)
+    network = Network(module, _KIND, architecture, num_classes)
+    return described(name, network, preprocessing, device, outputs, sha256=sha256_file(path), notes=notes)

@@ -13,8 +13,9 @@ import torch
 
 from conceptry.models.errors import InputError
 from conceptry.models.explained.checkpoints import Checkpoint, fill, is_file_name, read_checkpoint
-from conceptry.models.explained.image_inputs import Preprocessing, TorchImages, of_torchvision
+from conceptry.models.explained.image_inputs import TorchImages
 from conceptry.models.explained.loaders.vision import Network, build, described, unknown
+from conceptry.models.explained.preprocessing import ASSUMED, Preprocessing, of_torchvision
 from conceptry.models.manifest import sha256_file
 
 _KIND = "torchvision"
@@ -45,8 +46,9 @@ def load_torchvision(rest: str, device: torch.device, outputs: str) -> TorchImag
             f"{name}: its weights are not in the cache and cannot be downloaded from {weights.url} "
             f"({getattr(error, 'reason', error)})"
         ) from None
-    network = _network(name, architecture, Checkpoint(state), of_torchvision(weights.transforms()), published=True)
-    return described(name, network, device, outputs, names=weights.meta["categories"])
+    network = _network(name, architecture, Checkpoint(state), published=True)
+    preprocessing = of_torchvision(weights.transforms())
+    return described(name, network, preprocessing, device, outputs, names=weights.meta["categories"])
 
 
 def _from_file(architecture: str, published: Any, path: Path, device: torch.device, outputs: str) -> TorchImages:
@@ -61,18 +63,13 @@ def _from_file(architecture: str, published: Any, path: Path, device: torch.devi
         short, crop = _ROBUST
         preprocessing = Preprocessing((short,), (crop, crop), checkpoint.mean, checkpoint.std)
     elif known is None:
-        notes = (
-            f"the file says nothing of preprocessing: that of torchvision:{architecture}@{usual.name} is taken "
-            f"({preprocessing})",
-        )
-    network = _network(name, architecture, checkpoint, preprocessing, published=known is not None)
+        notes = (f"{ASSUMED}: that of torchvision:{architecture}@{usual.name} is taken ({preprocessing})",)
+    network = _network(name, architecture, checkpoint, published=known is not None)
     categories = known.meta["categories"] if known else ()
-    return described(name, network, device, outputs, names=categories, sha256=digest, notes=notes)
+    return described(name, network, preprocessing, device, outputs, names=categories, sha256=digest, notes=notes)
 
 
-def _network(
-    name: str, architecture: str, checkpoint: Checkpoint, preprocessing: Preprocessing, published: bool
-) -> Network:
+def _network(name: str, architecture: str, checkpoint: Checkpoint, published: bool) -> Network:
     state = checkpoint.state
     # The classifier is what every architecture defines last.
     head = [key for key, shape in _shapes(architecture).items() if len(shape) > 1 and shape[0] == 1000][-1]
@@ -81,7 +78,7 @@ def _network(
     options = _options(architecture, auxiliary, published)
     module = build(_KIND, architecture, num_classes, options)
     fill(module, state, name)
-    return Network(module, _KIND, architecture, num_classes, preprocessing, options)
+    return Network(module, _KIND, architecture, num_classes, options)
 
 
 def _shapes(architecture: str) -> dict[str, torch.Size]:

@@ -11,7 +11,7 @@ picture of that size.
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -22,13 +22,8 @@ from torch import nn
 from conceptry.models.errors import InputError, closest
 from conceptry.models.explained.base import Description
 from conceptry.models.explained.checkpoints import fill
-from conceptry.models.explained.image_inputs import (
-    Preprocessing,
-    TorchImages,
-    normalisation_of,
-    preprocessing_from_json,
-    sides_of,
-)
+from conceptry.models.explained.image_inputs import Preparation, TorchImages
+from conceptry.models.explained.preprocessing import Preprocessing, preparation_from_json
 
 _WEIGHTS = "model.safetensors"
 _OWN = ("architecture", "num_classes", "options")
@@ -47,7 +42,6 @@ class Network:
     kind: str
     architecture: str
     num_classes: int
-    preprocessing: Preprocessing
     options: dict[str, Any] = field(default_factory=dict)
 
     @property
@@ -56,7 +50,7 @@ class Network:
 
     def write(self, directory: Path) -> dict[str, Any]:
         (directory / _WEIGHTS).write_bytes(_state_bytes(self.module))
-        return {key: getattr(self, key) for key in _OWN} | {"preprocessing": self.preprocessing.to_json()}
+        return {key: getattr(self, key) for key in _OWN}
 
 
 def build(kind: str, architecture: str, num_classes: int, options: dict[str, Any]) -> nn.Module:
@@ -78,6 +72,7 @@ def build(kind: str, architecture: str, num_classes: int, options: dict[str, Any
 def described(
     name: str,
     network: Network,
+    preprocessing: Preprocessing,
     device: torch.device,
     outputs: str,
     *,
@@ -93,12 +88,12 @@ def described(
     digest = sha256 or hashlib.sha256(_state_bytes(network.module)).hexdigest()
     lineage = {"explained_model": name, "explained_sha256": digest}
     description = Description(name, "image", notes=notes, lineage=tuple(sorted(lineage.items())))
-    model = _model(description, network, device)
-    tried = model(np.full((1, *network.preprocessing.size, 3), 128, np.uint8))
+    model = _model(description, network, preprocessing, device)
+    tried = model(np.full((1, *preprocessing.size, 3), 128, np.uint8))
     # Classifiers of these libraries put out logits.
     form = "logits" if outputs == "auto" else outputs
     known = names or (imagenet_names() if tried.shape[1] == 1000 else ())
-    return _model(description.with_outputs(form, tried, known), network, device)
+    return _model(description.with_outputs(form, tried, known), network, preprocessing, device)
 
 
 def read_vision(directory: Path, description: Description, own: dict[str, Any], device: torch.device) -> TorchImages:
@@ -111,54 +106,8 @@ def read_vision(directory: Path, description: Description, own: dict[str, Any], 
     except ModuleNotFoundError as error:
         raise InputError(f"{description.name} needs the package {error.name}, which is not installed here") from None
     fill(module, load_file(directory / _WEIGHTS), description.name)
-    network = Network(module, kind, preprocessing=preprocessing_from_json(own["preprocessing"]), **given)
-    return _model(description, network, device)
-
-
-def adjust_images(
-    model: Any,
-    *,
-    classes: Sequence[str] | None = None,
-    size: int | Sequence[int] | None = None,
-    mean: Sequence[float] | None = None,
-    std: Sequence[float] | None = None,
-) -> Any:
-    """`model` with other names of its classes, or other preprocessing than its file or its architecture says.
-
-    Args:
-        model: an explained model.
-        classes: names of the outputs.
-        size: (height, width) that the network sees, or one number for both: the shorter side of an image is scaled to
-            it and the centre is cropped; where the two differ, an image is scaled to them.
-        mean, std: of the channels of pixels in [0, 1], by which these are normalised.
-
-    Raises:
-        InputError: for a model that brings its own.
-    """
-    given = {"classes": classes, "size": size, "mean": mean, "std": std}
-    names = [name for name, value in given.items() if value is not None]
-    if not names:
-        return model
-    if not isinstance(model, TorchImages) or (names != ["classes"] and not isinstance(model.source, Network)):
-        raise InputError(f"{model.name}: brings its own {names[-1]}; leave it out")
-    description = model.description.with_classes(classes)
-    if names == ["classes"]:
-        return TorchImages(description, model.source, model.module, model.device, model.preparation)
-    network = model.source
-    assert isinstance(network, Network)
-    preprocessing = network.preprocessing
-    if mean is not None or std is not None:
-        mean, std = normalisation_of(model.name, mean, std)
-        if len(mean) != preprocessing.channels:
-            raise InputError(
-                f"{model.name}: expected {preprocessing.channels} numbers in mean and std, got {len(mean)}"
-            )
-        preprocessing = replace(preprocessing, mean=mean, std=std)
-    if (sides := sides_of(model.name, size)) is not None:
-        preprocessing = replace(preprocessing, resize=sides[:1] if sides[0] == sides[1] else sides, crop=sides)
-    # What the note says is taken is not what is taken any more.
-    description = replace(description, notes=tuple(note for note in description.notes if "preprocessing" not in note))
-    return _model(description, replace(network, preprocessing=preprocessing), model.device)
+    network = Network(module, kind, **given)
+    return _model(description, network, preparation_from_json(own["preprocessing"]), device)
 
 
 def imagenet_names() -> tuple[str, ...]:
@@ -174,9 +123,9 @@ def unknown(what: str, name: str, names: list[str]) -> InputError:
     return InputError(f"{what} {name!r}; did you mean {', '.join(near)}?")
 
 
-def _model(description: Description, network: Network, device: torch.device) -> TorchImages:
+def _model(description: Description, network: Network, preparation: Preparation, device: torch.device) -> TorchImages:
     module = network.module.to(device).eval().requires_grad_(False)
-    return TorchImages(description, network, module, device, network.preprocessing)
+    return TorchImages(description, network, module, device, preparation)
 
 
 def _state_bytes(module: nn.Module) -> bytes:

@@ -16,9 +16,9 @@ from torch import Tensor, nn
 from conceptry.models.errors import InputError
 from conceptry.models.explained import PixelModel, as_pixel_model, load_explained, read_explained
 from conceptry.models.explained.checkpoints import fill, is_file_name, read_checkpoint
-from conceptry.models.explained.image_inputs import Preprocessing
 from conceptry.models.explained.loaders import torchvision
 from conceptry.models.explained.loaders.vision import build
+from conceptry.models.explained.preprocessing import Preprocessing
 from conceptry.models.manifest import sha256_file
 
 PICTURES = np.random.default_rng(0).integers(0, 256, (2, 40, 50, 3), np.uint8)

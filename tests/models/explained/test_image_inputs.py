@@ -13,17 +13,9 @@ from torch import Tensor, nn
 from conceptry.models.errors import InputError
 from conceptry.models.explained import DifferentiableModel, PixelModel, as_pixel_model, load_explained
 from conceptry.models.explained.base import Description
-from conceptry.models.explained.image_inputs import (
-    Preparation,
-    Preprocessing,
-    Scaling,
-    TorchImages,
-    of_timm,
-    of_torchvision,
-    preprocessing_from_json,
-    to_images,
-)
+from conceptry.models.explained.image_inputs import Preparation, Scaling, TorchImages, to_images
 from conceptry.models.explained.loaders.onnx import OnnxFile
+from conceptry.models.explained.preprocessing import Preprocessing, of_timm, of_torchvision, preparation_from_json
 
 CPU = torch.device("cpu")
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -140,7 +132,7 @@ def test_timms_data_configuration() -> None:
 def test_preprocessing_as_json() -> None:
     import json
 
-    assert preprocessing_from_json(json.loads(json.dumps(CROPPED.to_json()))) == CROPPED
+    assert preparation_from_json(json.loads(json.dumps(CROPPED.to_json()))) == CROPPED
 
 
 @settings(derandomize=True, deadline=None, max_examples=30)
