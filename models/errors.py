@@ -22,9 +22,6 @@ def truncated_repr(value: object, length: int = 80) -> str:
     return text if len(text) <= length else f"{text[:length]}... ({len(text):,} characters)"
 
 
-shown = truncated_repr  # its former name
-
-
 def closest(name: object, names: Iterable[object], n: int = 3, cutoff: float = 0.4) -> list[str]:
     """List up to `n` of `names` that are spelt like `name`, the nearest first; none where none is near."""
     return difflib.get_close_matches(str(name), [str(known) for known in names], n=n, cutoff=cutoff)

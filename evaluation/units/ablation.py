@@ -28,7 +28,7 @@ from conceptry.models.errors import InputError
 from conceptry.models.explained.protocol import PixelModel
 from conceptry.models.manifest import read_json, write_json
 from conceptry.models.method import Progress
-from conceptry.models.milan.ablation import Labelled, Unit, accuracy_under_ablation, by_layer, random_like
+from conceptry.models.milan.ablation import LabelledImages, Unit, accuracy_under_ablation, by_layer, random_like
 from conceptry.models.milan.network import lineage_of
 from conceptry.models.milan.words import matches
 
@@ -104,8 +104,8 @@ def edit_network(
     named: NamedUnits,
     words: Sequence[str],
     data: str,
-    choose: Mapping[str, Labelled],
-    report: Mapping[str, Labelled],
+    choose: Mapping[str, LabelledImages],
+    report: Mapping[str, LabelledImages],
     orders: int,
     seed: int = 0,
     progress: Progress = lambda what, share: None,
@@ -120,7 +120,7 @@ def edit_network(
     counts = steps(len(order), power=1.5)  # few units of the last layer often suffice
     total, done = len(counts) * (len(choose) + (orders + 1) * len(report)), 0
 
-    def curve(part: Labelled, of: Sequence[Unit]) -> np.ndarray:
+    def curve(part: LabelledImages, of: Sequence[Unit]) -> np.ndarray:
         def on_count(_: int) -> None:
             nonlocal done
             done += 1
@@ -211,7 +211,7 @@ def units_in_order(
 
 def analyse_network(
     named: NamedUnits,
-    data: Mapping[str, Labelled],
+    data: Mapping[str, LabelledImages],
     by: str,
     words: Sequence[str],
     orders: int,
@@ -243,7 +243,7 @@ def analyse_network(
         counts = steps(len(order))
         controls = [random_like(order, known, rng) for _ in range(orders)]
 
-        def curve(part: Labelled, of: Sequence[Unit], layer: str = layer, counts: tuple = counts) -> np.ndarray:
+        def curve(part: LabelledImages, of: Sequence[Unit], layer: str = layer, counts: tuple = counts) -> np.ndarray:
             def on_count(_: int) -> None:
                 nonlocal done
                 done += 1

@@ -20,7 +20,7 @@ from conceptry.evaluation.units.html.unit import with_strip
 from conceptry.evaluation.units.records import UnitDescription, read_descriptions, table_at
 from conceptry.evaluation.units.sources import registered_units
 from conceptry.models.errors import closest
-from conceptry.models.milan.words import FUNCTION_WORDS, matched, word_counts
+from conceptry.models.milan.words import FUNCTION_WORDS, matching_words, word_counts
 from conceptry.registry.versions import Version
 
 COLUMNS = ("audited", "layer", "unit", "description", "score", "pmi", "words")
@@ -94,7 +94,7 @@ def audit_folder(
 
 def find_matches(units: Sequence[UnitDescription], words: Sequence[str]) -> list[Match]:
     """Units that `words` match, without exemplars."""
-    found = [Match(unit, matched(unit.description, words)) for unit in units if unit.active]
+    found = [Match(unit, matching_words(unit.description, words)) for unit in units if unit.active]
     return [match for match in found if match.words]
 
 

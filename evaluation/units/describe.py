@@ -146,11 +146,11 @@ def _write_index(source: Source, folder: DescriptionFolder, entries: Mapping[str
 
 def _check_layers(source: Source, layers: Sequence[str]) -> list[str]:
     """The layers to describe, in the order of the network."""
-    from conceptry.models.explained.hooks import some
+    from conceptry.models.explained.hooks import format_names
 
     for layer in layers:
         if layer not in source.layers:
-            raise InputError(f"{source.title}: no layer {layer!r}; expected one of {some(list(source.layers))}")
+            raise InputError(f"{source.title}: no layer {layer!r}; expected one of {format_names(list(source.layers))}")
     return [layer for layer in source.layers if not layers or layer in layers]
 
 

@@ -25,8 +25,8 @@ from conceptry.evaluation.units.records import (
     read_descriptions,
     table_at,
 )
-from conceptry.models.errors import InputError, shown
-from conceptry.models.explained.hooks import some
+from conceptry.models.errors import InputError, truncated_repr
+from conceptry.models.explained.hooks import format_names
 from conceptry.models.explained.protocol import PixelModel
 from conceptry.models.manifest import digest_of_files, files_in, read_json
 from conceptry.models.milan.exemplars.checkpoint import module_digest
@@ -177,7 +177,10 @@ class NamedUnits:
         """Return the units of `layers`, all for none. Raises InputError for a layer without units."""
         known = self.numbers()
         if unknown := [layer for layer in layers if layer not in known]:
-            raise InputError(f"{self.title}: has no units of layer {shown(unknown[0])}; expected {some(list(known))}")
+            raise InputError(
+                f"{self.title}: has no units of layer {truncated_repr(unknown[0])}; "
+                f"expected {format_names(list(known))}"
+            )
         kept = [unit for unit in self.units if not layers or unit.layer in layers]
         return NamedUnits(self.title, kept, self.model)
 

@@ -149,6 +149,3 @@ def find_layer(module: nn.Module, layer: str, name: str) -> nn.Module:
 def format_names(names: Sequence[str]) -> str:
     """Join the first names and say how many there are besides: "a, b, c, d, e and 7 more"."""
     return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
-
-
-some = format_names  # its former name

@@ -126,6 +126,3 @@ def _check(output: Any, layer: str, units: Tensor, name: str) -> None:
     n_units = output.shape[_AXES[output.ndim]]
     if wrong := [unit for unit in units.tolist() if not 0 <= unit < n_units]:
         raise InputError(f"{where} has the units 0 to {n_units - 1}, there is no unit {wrong[0]}")
-
-
-Labelled = LabelledImages  # its former name

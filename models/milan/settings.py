@@ -20,7 +20,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from conceptry.models.errors import InputError, shown
+from conceptry.models.errors import InputError, truncated_repr
 from conceptry.models.method import option
 
 GREEDY, SAMPLE, BEAM, MI, RERANK = "greedy", "sample", "beam", "mi", "rerank"
@@ -51,7 +51,7 @@ class DecodingSettings:
 
     def __post_init__(self) -> None:
         if self.strategy not in STRATEGIES:
-            raise InputError(f"strategy must be one of {', '.join(STRATEGIES)}, got {shown(self.strategy)}")
+            raise InputError(f"strategy must be one of {', '.join(STRATEGIES)}, got {truncated_repr(self.strategy)}")
         for name, least, most in (
             ("beam_size", 1, MAX_BEAM_SIZE),
             ("length", 1, MAX_LENGTH),

@@ -160,6 +160,3 @@ def singulars(word: str) -> list[str]:
 def _singular(word: str, vocabulary: frozenset[str]) -> str:
     """The word of `vocabulary` that `word` is the plural of, else `word`."""
     return next((stem for stem in singulars(word) if stem in vocabulary), word)
-
-
-matched, marked = matching_words, split_matches  # their former names

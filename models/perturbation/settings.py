@@ -17,7 +17,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from conceptry.models.errors import InputError, shown
+from conceptry.models.errors import InputError, truncated_repr
 from conceptry.models.explained.source import ExplainedSource
 from conceptry.models.method import option
 
@@ -74,7 +74,9 @@ class Settings:
             ("precision", PRECISIONS),
         ):
             if getattr(self, name) not in choices:
-                raise InputError(f"{name} must be one of {', '.join(choices)}, got {shown(getattr(self, name))}")
+                raise InputError(
+                    f"{name} must be one of {', '.join(choices)}, got {truncated_repr(getattr(self, name))}"
+                )
         for name in ("epsilon", "lr"):
             value = getattr(self, name)
             if value is not None and not (math.isfinite(value) and value > 0):

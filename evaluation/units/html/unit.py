@@ -10,7 +10,7 @@ from html import escape
 from conceptry.evaluation.drawing.html import html_text
 from conceptry.evaluation.drawing.strips import CELL, Strip, strip
 from conceptry.evaluation.units.records import UnitDescription
-from conceptry.models.milan.words import marked
+from conceptry.models.milan.words import split_matches
 
 CROWD, SMALL = 512, 80  # with more units than this on a page, exemplars are at most so large
 DEFAULT_K = 15  # exemplars that a page without strips is laid out for
@@ -62,7 +62,7 @@ def article(unit: UnitDescription, prefix: str = "unit", words: Sequence[str] = 
     data = {"unit": unit.unit, "score": _plain(unit.score), "activation": _plain(unit.activation)}
     attributes = "".join(f' data-{key}="{escape(str(value))}"' for key, value in data.items() if value != "")
     kind, text = ("unit", unit.description) if unit.active else ("unit dead", "never active")
-    pieces = ((html_text(piece), is_word) for piece, is_word in marked(text, words))
+    pieces = ((html_text(piece), is_word) for piece, is_word in split_matches(text, words))
     description = "".join(f"<mark>{piece}</mark>" if is_word else piece for piece, is_word in pieces)
     facts = [f'<span title="{title}">{key} {_signed(value)}</span>' for key, title, value in _facts(unit)]
     more = _more(unit) if unit.active else ""

@@ -272,6 +272,3 @@ def to_bytes(images: Tensor) -> Tensor:
     if images.dtype != torch.uint8:
         images = images.detach().float().clamp(0, 1).mul(255).round().to(torch.uint8)
     return images.expand(-1, 3, -1, -1)
-
-
-PictureSource = ImageSource  # its former name
