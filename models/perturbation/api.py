@@ -2,7 +2,7 @@
 
 from conceptry.models.explained.hooks import evaluation_mode, untouched
 from conceptry.models.perturbation.class_scores import ClassScores
-from conceptry.models.perturbation.explanation import Comparison, Explanation, PathPoint, Perturbations
+from conceptry.models.perturbation.explanation import Explanation, PathPoint
 from conceptry.models.perturbation.model import Perturbation
 from conceptry.models.perturbation.optimizers.frank_wolfe import (
     L1FrankWolfe,
@@ -11,6 +11,7 @@ from conceptry.models.perturbation.optimizers.frank_wolfe import (
     LinfFrankWolfe,
 )
 from conceptry.models.perturbation.optimizers.projected import L2Projected, LinfProjected
+from conceptry.models.perturbation.record import Comparison, Perturbations
 from conceptry.models.perturbation.settings import Settings
 from conceptry.models.perturbation.solvers.ascent import gradient_ascent, random_restart
 from conceptry.models.perturbation.solvers.gradient import Solution, solve

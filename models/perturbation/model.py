@@ -27,8 +27,9 @@ from conceptry.models.images import png_bytes
 from conceptry.models.manifest import read_json, write_json
 from conceptry.models.method import Package, Progress, check_options, option_type
 from conceptry.models.perturbation.class_scores import ClassScores
-from conceptry.models.perturbation.explanation import Batch, Explanation, Perturbations
+from conceptry.models.perturbation.explanation import Explanation
 from conceptry.models.perturbation.question import noise
+from conceptry.models.perturbation.record import Batch, Perturbations
 from conceptry.models.perturbation.representation import layer_to_match
 from conceptry.models.perturbation.rows import Row, cells_of, opened, read_row
 from conceptry.models.perturbation.settings import COUNTERFACTUAL, EXPLAIN_ERROR, INVERT, L1Q, PROBE, Settings

@@ -16,26 +16,27 @@ from torch import Tensor, nn
 from conceptry.models.errors import InputError
 from conceptry.models.explained.image_inputs import as_pixel_model
 from conceptry.models.explained.load import load_explained
+from conceptry.models.perturbation.optimizers.composed import (
+    ChainedParamTransformingOptimizer,
+    L2ProjectedOptim,
+    LinfProjectedOptim,
+)
+from conceptry.models.perturbation.optimizers.composed import FrankWolfeStep as FrankWolfe
 from conceptry.models.perturbation.optimizers.frank_wolfe import (
     L1FrankWolfe,
     L1qFrankWolfe,
     L2FrankWolfe,
     LinfFrankWolfe,
 )
+from conceptry.models.perturbation.optimizers.top_q import L1qNormedGradientOptim, TopQGradientOptimizer
 from conceptry.models.perturbation.optimizers.transforms import (
-    ChainedParamTransformingOptimizer,
     ClampedGradientOptimizer,
     ClampedParameterOptimizer,
     L1NormedGradientOptim,
-    L1qNormedGradientOptim,
     L2NormedGradientOptim,
-    L2ProjectedOptim,
-    LinfProjectedOptim,
     ParamTransformingOptimizer,
     SignedGradientOptim,
-    TopQGradientOptimizer,
 )
-from conceptry.models.perturbation.optimizers.transforms import FrankWolfeStep as FrankWolfe
 from conceptry.models.perturbation.solvers.ascent import gradient_ascent, random_restart
 from conceptry.models.perturbation.solvers.perturbations import (
     AdditivePerturbation,

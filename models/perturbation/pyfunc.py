@@ -43,9 +43,9 @@ from mlflow.types import ColSpec, DataType, ParamSchema, ParamSpec, Schema
 from mlflow.types.schema import AnyType, Array, Object, Property
 
 from conceptry.models.explainer import Explainer, in_spark, is_given
-from conceptry.models.perturbation.explanation import answer
 from conceptry.models.perturbation.method import METHOD
 from conceptry.models.perturbation.model import PARAMS, Perturbation
+from conceptry.models.perturbation.record import answer
 from conceptry.models.perturbation.rows import decoded, read_row
 
 _PROBABILITY = Object([Property("class", DataType.string), Property("probability", DataType.double)])

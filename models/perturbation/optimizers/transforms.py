@@ -22,7 +22,7 @@ The step is that of `InnerOpt`, torch's SGD by default. Where nothing but plain 
 optimisers of frank_wolfe.py and projected.py do the same with checks and at less cost.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -31,9 +31,10 @@ from torch.optim import SGD, Optimizer
 
 from conceptry.models.errors import InputError
 from conceptry.models.perturbation.optimizers.base import check_number, image_count
-from conceptry.models.perturbation.optimizers.oracles import kept_entries, kth_largest, l1q_direction
 
 Inner = Optimizer | Callable[..., Optimizer]
+
+
 _TINY = torch.finfo(torch.float32).tiny
 
 
@@ -237,184 +238,6 @@ class ClampedParameterOptimizer(ClampedOptimizer):
 
     def _post_step_transform_(self, param: Tensor, optim_group: dict[str, Any]) -> None:
         param.clamp_(min=optim_group["clamp_min"], max=optim_group["clamp_max"])
-
-
-class TopQGradientOptimizer(ParamTransformingOptimizer):
-    """Keeps the k = round((1 - q) entries) largest entries of abs(g) in each image; the first ones of equal ones.
-
-    q, dq: every step draws its own q from [q - dq, q + dq] within [0, 1], and so does every parameter. generator: of
-    these draws, on the CPU; None for torch's own.
-    """
-
-    def __init__(
-        self,
-        params: Any = None,
-        InnerOpt: Inner = SGD,
-        *,
-        q: float,
-        dq: float = 0.0,
-        defaults: Mapping[str, Any] | None = None,
-        generator: torch.Generator | None = None,
-        **options: Any,
-    ) -> None:
-        self.generator = torch.default_generator if generator is None else generator
-        super().__init__(params, InnerOpt, defaults={"q": q, "dq": dq} | dict(defaults or {}), **options)
-
-    def check_options(self, group: dict[str, Any]) -> None:
-        super().check_options(group)
-        for name in ("q", "dq"):
-            check_number(name, group[name], 0.0, 1.0, "a number from 0 to 1")
-
-    def _kept(self, entries: int, group: dict[str, Any]) -> int:
-        q, dq = group["q"], group["dq"]
-        if dq:
-            low, high = max(0.0, q - dq), min(1.0, q + dq)
-            drawn = torch.rand(1, generator=self.generator, device=self.generator.device)
-            q = float((high - low) * drawn + low)
-        kept = kept_entries(q, entries)
-        assert isinstance(kept, int)
-        return kept
-
-    def _pre_step_transform_(self, param: Tensor, optim_group: dict[str, Any]) -> None:
-        gradient = _gradient_of(param).view(len(param), -1)
-        strength, kept = gradient.abs(), self._kept(gradient.shape[1], optim_group)
-        threshold = kth_largest(strength, kept)
-        above, tied = strength > threshold, strength == threshold
-        gradient.mul_(above | (tied & (tied.cumsum(dim=1) <= kept - above.sum(dim=1, keepdim=True))))
-
-
-class L1qNormedGradientOptim(TopQGradientOptimizer):
-    """Steps along the signs of the k largest entries of abs(g), over how many of these are not 0."""
-
-    def __init__(
-        self, params: Any = None, InnerOpt: Inner = SGD, *, q: float, div_by_zero_eps: float = _TINY, **options: Any
-    ) -> None:
-        check_number("div_by_zero_eps", div_by_zero_eps, 0.0, torch.inf, "a finite number of at least 0")
-        super().__init__(params, InnerOpt, q=q, **options)
-
-    def _pre_step_transform_(self, param: Tensor, optim_group: dict[str, Any]) -> None:
-        gradient = _gradient_of(param).view(len(param), -1)
-        signs, share = l1q_direction(gradient, self._kept(gradient.shape[1], optim_group))
-        gradient.copy_(signs * share)
-
-
-class _InBall(ParamTransformingOptimizer):
-    """What both projected optimisers share. epsilon: radius of the ball, above 0."""
-
-    def __init__(
-        self,
-        params: Any = None,
-        InnerOpt: Inner = SGD,
-        *,
-        epsilon: float,
-        defaults: Mapping[str, Any] | None = None,
-        **options: Any,
-    ) -> None:
-        super().__init__(params, InnerOpt, defaults={"epsilon": epsilon} | dict(defaults or {}), **options)
-
-    def check_options(self, group: dict[str, Any]) -> None:
-        super().check_options(group)
-        check_number("epsilon", group["epsilon"], _TINY, torch.inf, "a finite number above 0")
-
-
-class L2ProjectedOptim(_InBall, L2NormedGradientOptim):
-    """||delta||_2 <= epsilon: the inner step along g / ||g||_2, then back into the ball."""
-
-    def _post_step_transform_(self, param: Tensor, optim_group: dict[str, Any]) -> None:
-        param.renorm_(p=2, dim=0, maxnorm=optim_group["epsilon"])
-
-
-class LinfProjectedOptim(_InBall, SignedGradientOptim):
-    """No entry beyond epsilon: the inner step along sign(g), then back into the cube."""
-
-    def _post_step_transform_(self, param: Tensor, optim_group: dict[str, Any]) -> None:
-        param.clamp_(min=-optim_group["epsilon"], max=optim_group["epsilon"])
-
-
-class ChainedParamTransformingOptimizer(ParamTransformingOptimizer):
-    """Several transforms in a row around one inner step.
-
-    Args:
-        *transforming_optimizers: classes of this file, or functools.partial of them with their own options; the first
-            one transforms first.
-        params, InnerOpt, **options: as `ParamTransformingOptimizer`; options of a group reach every transform.
-    """
-
-    def __init__(
-        self,
-        *transforming_optimizers: Callable[..., ParamTransformingOptimizer],
-        params: Any = None,
-        InnerOpt: Inner = SGD,
-        defaults: Mapping[str, Any] | None = None,
-        **options: Any,
-    ) -> None:
-        super().__init__(params, InnerOpt, defaults=defaults, **options)
-        self._chain: list[ParamTransformingOptimizer] = []
-        for make in transforming_optimizers:
-            link = make(None, InnerOpt=self.inner_opt, defaults=self.defaults)
-            if not isinstance(link, ParamTransformingOptimizer):
-                raise InputError(f"expected transforming optimisers, got one that makes a {type(link).__name__}")
-            self._chain.append(link)
-            self.defaults = {**link.defaults, **self.defaults}
-
-    def check_options(self, group: dict[str, Any]) -> None:
-        super().check_options(group)
-        for link in getattr(self, "_chain", ()):
-            link.check_options(group)
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        super().load_state_dict(state_dict)
-        for link in self._chain:
-            link._share()
-
-    def _pre_step_transform_(self, param: Tensor, optim_group: dict[str, Any]) -> None:
-        for link in self._chain:
-            link._pre_step_transform_(param, optim_group)
-
-    def _post_step_transform_(self, param: Tensor, optim_group: dict[str, Any]) -> None:
-        for link in self._chain:
-            link._post_step_transform_(param, optim_group)
-
-
-class FrankWolfeStep(Optimizer):
-    """delta <- (1 - a) delta - a lmo_scaling_factor g, for gradients that are vertices of a ball already.
-
-    The inner step that makes a Frank-Wolfe optimiser of a transform, such as `L1qNormedGradientOptim(params,
-    InnerOpt=FrankWolfeStep, q=.9, lmo_scaling_factor=epsilon)`; a = lr / (lr + t) in step t, or lr
-    without the schedule.
-    """
-
-    def __init__(
-        self,
-        params: Iterable[Any],
-        *,
-        lr: float = 2.0,
-        lmo_scaling_factor: float = 1.0,
-        use_default_lr_schedule: bool = True,
-        div_by_zero_eps: float = _TINY,
-    ) -> None:
-        most = torch.inf if use_default_lr_schedule else 1.0
-        check_number("lr", lr, 0.0, most, f"a number from 0 {'on' if use_default_lr_schedule else 'to 1'}")
-        check_number("lmo_scaling_factor", lmo_scaling_factor, -torch.inf, torch.inf, "a finite number")
-        self.scheduled, self.least = use_default_lr_schedule, div_by_zero_eps
-        super().__init__(params, {"lr": lr, "lmo_scaling_factor": lmo_scaling_factor})
-
-    @torch.no_grad()
-    def step(self, closure: Callable[[], Any] | None = None) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride] - torch's has overloads
-        """Move every parameter that has a gradient; returns what the closure does."""
-        loss = None
-        if closure is not None:
-            with torch.enable_grad():
-                loss = closure()
-        for group in self.param_groups:
-            for parameter in group["params"]:
-                if parameter.grad is not None:
-                    state = self.state[parameter]
-                    t = state.get("step", 0)
-                    a = group["lr"] / max(self.least, group["lr"] + t) if self.scheduled else group["lr"]
-                    parameter.mul_(1 - a).add_(parameter.grad * (-(a * group["lmo_scaling_factor"])))
-                    state["step"] = t + 1
-        return loss
 
 
 def _gradient_of(images: Tensor) -> Tensor:

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from conceptry.models.perturbation import api
-from conceptry.models.perturbation.explanation import Perturbations
 from conceptry.models.perturbation.model import Perturbation
+from conceptry.models.perturbation.record import Perturbations
 from conceptry.models.perturbation.solvers.ascent import gradient_ascent
 from conceptry.models.perturbation.solvers.perturbations import AdditivePerturbation
 

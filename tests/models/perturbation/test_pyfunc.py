@@ -15,7 +15,7 @@ from torch import nn
 
 from conceptry.models.errors import InputError
 from conceptry.models.images import png_bytes
-from conceptry.models.perturbation.explanation import amplify
+from conceptry.models.perturbation.record import amplify
 from conceptry.registry import load, register
 
 COLUMNS = {

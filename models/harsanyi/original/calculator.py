@@ -1,31 +1,4 @@
-"""Entry points under the names and arguments of the published code, for scripts that were written for it.
-
-Ren, Li, Chen, Deng, Zhang, "Defining and Quantifying the Emergence of Sparse Concepts in DNNs", CVPR 2023,
-arXiv:2111.06206; https://github.com/sjtu-xai-lab/aog. Each is a thin form of what this package has:
-
-| here | is |
-|---|---|
-| AndHarsanyi | `Harsanyi.of_tensor` |
-| AndBaselineSparsifier | `sparsify` with steps along the gradient |
-| remove_noisy_greedy | `denoise` |
-| aggregate_pattern_iterative | `aggregate` by its published rule |
-| construct_AOG, AOG.visualize | `build_graph`, `AndOrGraph.save` |
-
-`selected_dim` says what v(S) is, with "-v0" behind it minus v(empty):
-
-| selected_dim | reward |
-|---|---|
-| None | the output itself, one number for each input |
-| 0, gt, max | output 0, output y, the largest output of the sample |
-| gt-log-odds, max-log-odds | log-odds of a class from logits; with "_t=T" of logits over T |
-| gt-logistic-odds, logistic-odds | a single logit, negated for class 0 |
-| gt-prob-log-odds, prob-log-odds | log-odds from a single probability, of 1 minus it for class 0 |
-
-"gt" is class y, and without it the class that the model predicts.
-
-Differences: float64; log-odds of logits are exact, so they do not end near +-16.1; the sparsifier returns the best
-iterate, not the last; players of one name are numbered.
-"""
+"""Interactions of one sample, and learned baselines, by the published names."""
 
 import re
 import sys
@@ -40,11 +13,8 @@ from torch import Tensor
 from conceptry.models.errors import InputError
 from conceptry.models.harsanyi.baseline import sparsify
 from conceptry.models.harsanyi.game import Reward, TensorFunction
-from conceptry.models.harsanyi.graph import AndOrGraph, build_graph
-from conceptry.models.harsanyi.interactions.aggregate import Aggregation, aggregate
-from conceptry.models.harsanyi.interactions.denoise import denoise
-from conceptry.models.harsanyi.interactions.moebius import moebius, n_players, subset_masks
-from conceptry.models.harsanyi.maskers.base import BACKGROUND, distinct
+from conceptry.models.harsanyi.interactions.moebius import moebius, subset_masks
+from conceptry.models.harsanyi.maskers.base import BACKGROUND
 from conceptry.models.harsanyi.model import Harsanyi
 
 _REWARDS = {
@@ -58,7 +28,6 @@ _REWARDS = {
     "gt-prob-log-odds": ("log_odds_eps", "probabilities", "y"),
     "prob-log-odds": ("log_odds_eps", "probabilities", "max"),
 }
-_GUARD = 1e-7  # of the published denominators
 
 
 class AndHarsanyi:
@@ -250,159 +219,6 @@ class AndBaselineSparsifier:
         if not hasattr(self, name):
             raise InputError("nothing is learned yet; call sparsify() first")
         return getattr(self, name)
-
-
-def remove_noisy_greedy(
-    rewards: Any,
-    interactions: Any,
-    masks: Any,
-    min_patterns: int = 15,
-    max_patterns: int = 80,
-    n_greedy: int = 20,
-    thres_square_error: float = 0.1,
-    thres_explain_ratio: float = 0.95,
-) -> dict[str, Any]:
-    """Remove patterns that are noise; see `denoise`.
-
-    Args:
-        rewards, interactions: (2^n,).
-        masks: bool (2^n, n), every subset once, in any order.
-        min_patterns, max_patterns, n_greedy, thres_square_error, thres_explain_ratio: as `denoise` has them.
-
-    Returns:
-        final_retained (ascending rows), final_error, final_ratio; errors and explain_ratios after each removal.
-    """
-    v, effects, sets = (np.asarray(torch.as_tensor(values).detach().cpu()) for values in (rewards, interactions, masks))
-    n = n_players(v)
-    if sets.shape != (len(v), n):
-        raise InputError(f"masks must have shape ({len(v)}, {n}), got {sets.shape}")
-    subset_of_row = sets.astype(np.int64) @ (1 << np.arange(n - 1, -1, -1))
-    row_of_subset = np.argsort(subset_of_row)
-    if not np.array_equal(subset_of_row[row_of_subset], np.arange(len(v))):
-        raise InputError("masks must hold every subset of the players once")
-    found = denoise(
-        v[row_of_subset],
-        effects[row_of_subset],
-        min_patterns=min_patterns,
-        max_patterns=max_patterns,
-        n_greedy=n_greedy,
-        thres_square_error=thres_square_error,
-        thres_explain_ratio=thres_explain_ratio,
-    )
-    return {
-        "final_retained": sorted(row_of_subset[found.kept].tolist()),
-        "final_error": found.square_error,
-        "final_ratio": found.explain_ratio,
-        "errors": found.errors[1:] * (float(v.astype(np.float64) @ v) + _GUARD),
-        "explain_ratios": found.ratios[1:],
-    }
-
-
-def aggregate_pattern_iterative(
-    patterns: Any, interactions: Any, max_iter: int = 5, entropy_lamb: float = 10.0, early_stop: bool = True
-) -> tuple[np.ndarray, np.ndarray, dict[str, list[float]]]:
-    """Find coalitions that patterns share, by the published rule; see `aggregate`.
-
-    Args:
-        patterns: (m, n) bool; interactions: (m,).
-        max_iter: coalitions at the most.
-        entropy_lamb: weight of the entropy of the code.
-        early_stop: whether to stop where the code would become longer.
-
-    Returns:
-        The coalitions, bool (k, n); the patterns by players and coalitions, bool (m, n + k); and the code lengths:
-        "sum" (of words and entropy_lamb times entropy), before and after each merge.
-    """
-    found = aggregate(patterns, interactions, max_iter, entropy_lamb, rule="published", early_stop=early_stop)
-    n = np.shape(patterns)[1]
-    return found.words[n:], found.patterns, {"sum": found.costs.tolist()}
-
-
-class AOG:
-    """An And-Or graph; `graph` is the same as this package has it."""
-
-    def __init__(self, graph: AndOrGraph) -> None:
-        self.graph = graph
-
-    def visualize(
-        self,
-        save_path: str | Path,
-        renderer: str = "networkx",
-        *,
-        figsize: tuple[float, float] | None = None,
-        highlight_path: str | None = None,
-        title: str | None = None,
-        n_row_interaction: int | None = None,
-        simplify: bool = False,
-        reverse_color: bool = False,
-    ) -> None:
-        """Write the graph to a file.
-
-        Args:
-            save_path: .svg, .png or .pdf, .html for a page to explore it in, or .json.
-            renderer: "networkx". The picture is this package's own.
-            figsize: width and height of a picture in inches; by default as large as its content wants.
-            highlight_path: "max", "max-20%" or "rank-K": patterns that stand out.
-            title: heading; by default the numbers of nodes and edges.
-            n_row_interaction: rows of patterns in a picture; by default as few as fit.
-            simplify: no colours for signs, in a picture.
-            reverse_color: blue for what raises the output, else orange, in a picture. A page has always blue.
-
-        Raises:
-            InputError: for another ending, renderer or highlight_path.
-        """
-        if renderer != "networkx":
-            raise InputError(f"renderer is {renderer!r}; expected networkx")
-        highlight = {"max": "largest", "max-20%": "top 20%"}.get(str(highlight_path), highlight_path)
-        if title is None:
-            title = f"AOG | # edges: {self.graph.n_edges} | # nodes: {self.graph.n_nodes}"
-        style: dict[str, Any] = {}
-        if Path(save_path).suffix.lower() in (".svg", ".png", ".pdf"):
-            colours = "simple" if simplify else "signs" if reverse_color else "reversed"
-            rows = {} if n_row_interaction is None else {"rows": n_row_interaction}
-            style = {"colours": colours, "figsize": figsize} | rows
-        self.graph.save(save_path, title, highlight, **style)
-
-
-def construct_AOG(  # noqa: N802  # the published name
-    attributes: Sequence[str],
-    single_features: Any,
-    concepts: Any,
-    interactions: Any,
-    attribute_suffixs: Sequence[str] | None = None,
-) -> AOG:
-    """Make the graph of patterns that are written with players and coalitions.
-
-    Args:
-        attributes: n names of players; repeated ones are numbered.
-        single_features: bool (n + k, n), the players of each word: the players themselves, then the coalitions.
-        concepts: bool (m, n + k), the words of each pattern.
-        interactions: (m,) effects.
-        attribute_suffixs: text behind each name, such as an arrow for more or less than the baseline.
-
-    Raises:
-        InputError: where shapes do not fit, and where words of a pattern share a player.
-    """
-    words, codes = (np.asarray(torch.as_tensor(table).cpu(), bool) for table in (single_features, concepts))
-    effects = np.asarray(torch.as_tensor(interactions).detach().cpu(), np.float64)
-    n = len(attributes)
-    if words.ndim != 2 or words.shape[1] != n or not np.array_equal(words[:n], np.eye(n, dtype=bool)):
-        raise InputError(
-            f"single_features must be bool (players + coalitions, {n}) and begin with the players themselves, got "
-            f"shape {words.shape}"
-        )
-    if codes.ndim != 2 or codes.shape[1] != len(words) or effects.shape != (len(codes),):
-        raise InputError(
-            f"concepts must have shape (patterns, {len(words)}) and interactions (patterns,), got {codes.shape} and "
-            f"{effects.shape}"
-        )
-    suffixes = attribute_suffixs or [""] * n
-    names = distinct(f"{name}{suffix}" for name, suffix in zip(attributes, suffixes, strict=True))
-    sets = codes.astype(np.int64) @ words.astype(np.int64)
-    if sets.max(initial=0) > 1:
-        raise InputError(f"concept {int(np.argmax(sets.max(axis=1) > 1))} writes a player twice")
-    aggregation = Aggregation(words, codes, np.zeros(1))
-    return AOG(build_graph(names, sets > 0, effects, None, None, None, "the output", aggregation))
 
 
 class _OwnMasker:
