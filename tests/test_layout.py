@@ -10,7 +10,7 @@ import pytest
 from conceptry.models.method import METHODS
 from support import ROOT
 
-MOST_MODULES = 12
+MOST_MODULES, MOST_LINES = 12, 350
 FLOORS = [
     ("conceptry.models.",),
     ("conceptry.models.encoders.", "conceptry.models.explained."),
@@ -50,6 +50,11 @@ def test_a_folder_holds_at_most_twelve_modules() -> None:
     for path in MODULES:
         counts[path.parent] = counts.get(path.parent, 0) + (path.name != "__init__.py")
     assert {str(folder.relative_to(ROOT)): n for folder, n in counts.items() if n > MOST_MODULES} == {}
+
+
+def test_a_module_is_read_in_one_sitting() -> None:
+    lengths = {str(path.relative_to(ROOT)): len(path.read_text("utf-8").splitlines()) for path in MODULES}
+    assert {name: n for name, n in lengths.items() if n > MOST_LINES} == {}
 
 
 @pytest.mark.parametrize("method", METHODS)

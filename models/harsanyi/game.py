@@ -43,11 +43,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from conceptry.models.errors import InputError
+from conceptry.models.errors import InputError, closest
 from conceptry.models.explained.protocol import FORMS
 from conceptry.models.harsanyi.interactions.moebius import subset_masks
 from conceptry.models.harsanyi.maskers.base import Masker, check_players
-from conceptry.models.harsanyi.settings import REWARDS
+from conceptry.models.harsanyi.settings import PREDICTED, REWARDS
 from conceptry.models.method import Progress
 
 EPSILON = 1e-7
@@ -248,3 +248,25 @@ def _outputs(model: Any, inputs: Any, count: int) -> Tensor:
             f"got shape {tuple(outputs.shape)}"
         )
     return outputs
+
+
+def output_index(target: str, model: Any, outputs: np.ndarray | None) -> int:
+    """The index of an output by name or number, or of the one that is predicted where outputs (k,) are given."""
+    if target == PREDICTED and outputs is not None:
+        return predicted_output(outputs, model)
+    classes = model.classes
+    if target in classes:
+        return classes.index(target)
+    if target.isdigit() and int(target) < len(classes):
+        return int(target)
+    near = closest(target, classes) or classes[:10]
+    raise InputError(
+        f"{model.name} has no output {target!r}; expected {PREDICTED}, an index below "
+        f"{len(classes)}, or a name: {', '.join(near)}"
+    )
+
+
+def predicted_output(outputs: np.ndarray, model: Any) -> int:
+    if len(model.classes) == 2 and len(outputs) == 1:
+        return int(outputs[0] > (0.5 if model.form == "probabilities" else 0.0))
+    return int(np.argmax(outputs)) if model.form != "values" else 0

@@ -10,6 +10,7 @@
 A floating tensor of an image is in [0, 1].
 """
 
+import dataclasses
 import io
 import json
 from collections.abc import Mapping, Sequence
@@ -23,7 +24,10 @@ from torch import Tensor
 
 from conceptry.models.errors import InputError
 from conceptry.models.explained.protocol import ExplainedModel
+from conceptry.models.harsanyi.settings import ROW, Settings
 from conceptry.models.images import decode_image, image_bytes, open_image, to_rgb
+
+GROUPS = "groups"
 
 
 def read_samples(samples: Any, model: ExplainedModel) -> tuple[list[Any], bool]:
@@ -200,3 +204,32 @@ def _is_file(text: str) -> bool:
 def columns_named(names: str | Sequence[str] | None) -> str:
     """Names of columns as one text, separated by commas, as settings hold them."""
     return names if isinstance(names, str) else ",".join(names or ())
+
+
+def settings_with_files(
+    settings: Settings,
+    model: ExplainedModel,
+    groups: Mapping[str, Sequence[str]] | None,
+    baseline_row: Mapping[str, Any] | None,
+) -> tuple[Settings, dict[str, list[str]] | None, dict[str, Any] | None]:
+    """Settings that name files, with what the files hold; what is given by value is read from none."""
+    players, baseline = settings.players, settings.baseline
+    if model.modality == "table" and groups is None and players not in (None, "columns"):
+        groups = read_groups(Path(str(players)))
+    if groups is not None:
+        players = GROUPS
+    if baseline and baseline.startswith(f"{ROW}:"):
+        baseline_row, baseline = read_row(Path(baseline.removeprefix(f"{ROW}:"))), ROW
+    elif baseline_row is not None and baseline is None:
+        baseline = ROW
+    elif baseline == ROW and baseline_row is None:
+        raise InputError("baseline row needs a file: row:FILE, a CSV with a header and one row, or a JSON object")
+    return (
+        dataclasses.replace(settings, players=players, baseline=baseline),
+        None if groups is None else {name: list(columns) for name, columns in groups.items()},
+        None if baseline_row is None else {name: _plain(value) for name, value in baseline_row.items()},
+    )
+
+
+def _plain(value: Any) -> Any:
+    return value.item() if isinstance(value, np.generic) else value

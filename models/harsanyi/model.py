@@ -10,7 +10,6 @@ Ren et al., "Defining and Quantifying the Emergence of Sparse Concepts in DNNs",
 | I_or(S) | OR interaction, where v is split | (2^n,) |
 """
 
-import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, overload
@@ -20,30 +19,30 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from conceptry.models.errors import InputError, closest
+from conceptry.models.errors import InputError
 from conceptry.models.explained.base import Description
 from conceptry.models.explained.protocol import DifferentiableModel, ExplainedModel
 from conceptry.models.harsanyi import problem as p
 from conceptry.models.harsanyi.baseline import Sparsified, sparsify
-from conceptry.models.harsanyi.game import Reward, TensorFunction, rewards_of
-from conceptry.models.harsanyi.inputs import columns_named, read_groups, read_row, read_samples
-from conceptry.models.harsanyi.interactions.and_or import split
-from conceptry.models.harsanyi.interactions.moebius import moebius
-from conceptry.models.harsanyi.interactions.record import AnswerOptions, Explanations, Interactions
+from conceptry.models.harsanyi.game import Reward, TensorFunction, output_index, predicted_output, rewards_of
+from conceptry.models.harsanyi.inputs import columns_named, read_samples, settings_with_files
+from conceptry.models.harsanyi.interactions.record import (
+    AnswerOptions,
+    Explanations,
+    Interactions,
+    check_listed,
+    record_of,
+)
 from conceptry.models.harsanyi.maskers.base import Masker
 from conceptry.models.harsanyi.maskers.tensors import tensor_masker
-from conceptry.models.harsanyi.settings import PREDICTED, ROW, Settings
-from conceptry.models.method import Package, Progress, check_options
+from conceptry.models.harsanyi.settings import PREDICTED, Settings, changed_settings
+from conceptry.models.method import Package, Progress
 
 if TYPE_CHECKING:
     from torch import nn
 
 # Numbers in the masked inputs of one model call: what a network keeps of a large picture is many times the picture.
 MAX_BATCH_NUMBERS = 2**22
-
-
-MAX_LISTED = 2**16
-GROUPS = "groups"
 _PARAMS = ("target", "top_k", "denoise", "details")
 # Settings that mean something where the masker is given, or made of a tensor.
 _TENSOR_SETTINGS = (
@@ -117,7 +116,7 @@ class Harsanyi:
             baseline_row = dict(options.pop("baseline"))
         if "background" in options:
             options["background"] = columns_named(options["background"])
-        settings = _changed(settings or Settings(), options)
+        settings = changed_settings(settings or Settings(), options)
 
         from conceptry.models.explained.loaders.objects import as_explained
 
@@ -125,7 +124,7 @@ class Harsanyi:
             model, device, statistics=statistics, outputs=outputs, allow_pickle=allow_pickle, modality=modality,
             shape=shape, classes=classes,
         )  # fmt: skip
-        settings, groups, baseline_row = _with_files(settings, model, groups, baseline_row)
+        settings, groups, baseline_row = settings_with_files(settings, model, groups, baseline_row)
         self.settings = settings.for_model(model)
         self.groups, self.baseline_row = groups, baseline_row
         self._reward = Reward(str(self.settings.reward), self.settings.temperature)
@@ -137,7 +136,7 @@ class Harsanyi:
         if model.modality == "text" and self.settings.baseline != "delete":
             p.mask_token(model, self.settings)
         if self.settings.target != PREDICTED:
-            self._index_of(self.settings.target)
+            output_index(self.settings.target, self.model, None)
 
     def problem(self, sample: Any) -> p.Problem:
         """The players of a sample, without asking the model.
@@ -267,7 +266,7 @@ class Harsanyi:
             raise InputError(f"of_tensor has no setting {foreign[0]!r}; expected one of {', '.join(_TENSOR_SETTINGS)}")
         form = outputs or ("values" if reward in (None, "output") else "logits")
         kind = reward or ("output" if form == "values" else "log_odds")
-        settings = _changed(Settings(), {"reward": kind, "interactions": interactions, **options})
+        settings = changed_settings(Settings(), {"reward": kind, "interactions": interactions, **options})
         model = TensorFunction(function, form, arrays=not isinstance(x, Tensor))
         description: dict[str, Any] = {"modality": "table", "sample": {}, "groups": {}}
         if masker is None:
@@ -283,10 +282,12 @@ class Harsanyi:
         about = Description("the function", "table").with_outputs(
             form, outputs_of_x.double().cpu().numpy(), [str(name) for name in classes or ()]
         )
-        index = _output(PREDICTED if target is None else str(target), about, outputs_of_x[0].double().cpu().numpy())
+        index = output_index(
+            PREDICTED if target is None else str(target), about, outputs_of_x[0].double().cpu().numpy()
+        )
         v = rewards_of(model, masker, game_reward, index, settings.batch_size, progress)
         options_of_answer = AnswerOptions(top_k, denoise, details, settings)
-        return _interactions(
+        return record_of(
             v, settings, tuple(masker.players), about.classes[index], None, len(v), description, options_of_answer
         )
 
@@ -295,7 +296,7 @@ class Harsanyi:
     ) -> Interactions:
         problem = self.problem(sample)
         if not options.denoise and options.top_k is None:
-            _check_listed(len(problem.players))
+            check_listed(len(problem.players))
         index = self._target(problem, target or self.settings.target)
         if self.settings.learns_baseline:
             learned = self._learn(problem, index, progress)
@@ -305,19 +306,16 @@ class Harsanyi:
             v = rewards_of(self.model, problem.masker, self._reward, index, batch_size, progress)
             learned, calls = None, len(v)
         image = sample if self.model.modality == "image" else None
-        return _interactions(
+        return record_of(
             v, self.settings, problem.players, self.model.classes[index], learned, calls, problem.description, options,
             image,
         )  # fmt: skip
 
     def _target(self, problem: p.Problem, target: str) -> int:
         if target != PREDICTED:
-            return self._index_of(target)
+            return output_index(target, self.model, None)
         (outputs,) = self.model(problem.sample)
-        return _predicted(outputs, self.model)
-
-    def _index_of(self, target: str) -> int:
-        return _output(target, self.model, None)
+        return predicted_output(outputs, self.model)
 
     def _batch_size(self, numbers: int) -> int:
         """Masked inputs of one call, where each holds so many numbers."""
@@ -327,13 +325,7 @@ class Harsanyi:
         """The baseline that minimises the L1 of the AND interactions, within a box around the registered start."""
         model: Any = self.model
         x, baseline, owner = problem.features(model)
-        # Columns are standardised; of anything else the sample itself says how far its features spread.
-        spread = torch.full_like(x, 1.0 if self.model.modality == "table" else float(x.std()))
-        reach = self.settings.learning_range * spread
-        lower, upper = baseline - reach, baseline + reach
-        bounded = _between_0_and_1(self.model, problem, x)
-        lower = torch.where(bounded, lower.clamp(min=0.0), lower)
-        upper = torch.where(bounded, upper.clamp(max=1.0), upper)
+        lower, upper, spread = p.learning_bounds(model, problem, x, baseline, self.settings.learning_range)
 
         def rewards(masked: Tensor) -> Tensor:
             return self._reward(model.forward(masked), model.form, index)
@@ -353,108 +345,3 @@ class Harsanyi:
             subtract_empty=self.settings.subtract_empty,
             progress=progress,
         )
-
-
-def _between_0_and_1(model: Any, problem: p.Problem, x: Tensor) -> Tensor:
-    """Which features are pixels or categories, bool (*features): these have no meaning outside [0, 1]."""
-    if model.modality == "table":
-        categorical = torch.tensor([column.kind == "categorical" for column in model.columns], device=x.device)
-        return categorical[model.feature_owner(problem.sample)]
-    return torch.full_like(x, model.modality == "image", dtype=torch.bool)
-
-
-def _interactions(
-    v: np.ndarray,
-    settings: Settings,
-    players: tuple[str, ...],
-    target: str,
-    learned: Sparsified | None,
-    calls: int,
-    description: dict[str, Any],
-    options: AnswerOptions,
-    image: np.ndarray | None = None,
-) -> Interactions:
-    """The record of rewards v (2^n,)."""
-    if settings.subtract_empty:
-        v = v - v[0]
-    if settings.interactions == "and-or":
-        parts = split(v, settings.split_tolerance)
-        i_and, i_or, gap = parts.i_and, parts.i_or, parts.gap / (parts.l1 or 1.0)
-    else:
-        i_and, i_or, gap = moebius(v), None, 0.0
-    return Interactions(players, target, v, i_and, i_or, gap, learned, calls, description, options, image)
-
-
-def _output(target: str, model: Any, outputs: np.ndarray | None) -> int:
-    """The index of an output by name or number, or of the one that is predicted where outputs (k,) are given."""
-    if target == PREDICTED and outputs is not None:
-        return _predicted(outputs, model)
-    classes = model.classes
-    if target in classes:
-        return classes.index(target)
-    if target.isdigit() and int(target) < len(classes):
-        return int(target)
-    near = closest(target, classes) or classes[:10]
-    raise InputError(
-        f"{model.name} has no output {target!r}; expected {PREDICTED}, an index below "
-        f"{len(classes)}, or a name: {', '.join(near)}"
-    )
-
-
-def _predicted(outputs: np.ndarray, model: Any) -> int:
-    if len(model.classes) == 2 and len(outputs) == 1:
-        return int(outputs[0] > (0.5 if model.form == "probabilities" else 0.0))
-    return int(np.argmax(outputs)) if model.form != "values" else 0
-
-
-def _check_listed(n: int) -> None:
-    """Refuse to list all patterns of many players: each is an object of the answer, 100 bytes and more."""
-    if 2**n > MAX_LISTED:
-        raise InputError(
-            f"denoise is false, and {n} players have {2**n - 1:,} patterns; at most {MAX_LISTED:,} are listed, "
-            "so ask for the strongest by top_k, or for all numbers by details"
-        )
-
-
-def _changed(settings: Settings, options: Mapping[str, Any]) -> Settings:
-    """Settings with some changed by name. Raises InputError for unknown names and for values of another type."""
-    names = [field.name for field in dataclasses.fields(Settings)]
-    for name in options:
-        if name not in names:
-            near = closest(name, names, 1)
-            hint = f"; did you mean {near[0]!r}?" if near else f"; expected one of {', '.join(names)}"
-            raise InputError(f"unknown setting {name!r} of harsanyi{hint}")
-    options = dict(options)
-    if type(options.get("target")) is int:
-        options["target"] = str(options["target"])
-    check_options(Settings, options)
-    return dataclasses.replace(settings, **options)
-
-
-def _with_files(
-    settings: Settings,
-    model: ExplainedModel,
-    groups: Mapping[str, Sequence[str]] | None,
-    baseline_row: Mapping[str, Any] | None,
-) -> tuple[Settings, dict[str, list[str]] | None, dict[str, Any] | None]:
-    """Settings that name files, with what the files hold; what is given by value is read from none."""
-    players, baseline = settings.players, settings.baseline
-    if model.modality == "table" and groups is None and players not in (None, "columns"):
-        groups = read_groups(Path(str(players)))
-    if groups is not None:
-        players = GROUPS
-    if baseline and baseline.startswith(f"{ROW}:"):
-        baseline_row, baseline = read_row(Path(baseline.removeprefix(f"{ROW}:"))), ROW
-    elif baseline_row is not None and baseline is None:
-        baseline = ROW
-    elif baseline == ROW and baseline_row is None:
-        raise InputError("baseline row needs a file: row:FILE, a CSV with a header and one row, or a JSON object")
-    return (
-        dataclasses.replace(settings, players=players, baseline=baseline),
-        None if groups is None else {name: list(columns) for name, columns in groups.items()},
-        None if baseline_row is None else {name: _plain(value) for name, value in baseline_row.items()},
-    )
-
-
-def _plain(value: Any) -> Any:
-    return value.item() if isinstance(value, np.generic) else value

@@ -198,3 +198,22 @@ def _grid(players: str) -> tuple[int, int]:
     if name != "grid" or not rows.isdigit() or not columns.isdigit() or not int(rows) * int(columns):
         raise InputError(f"players must be grid:ROWSxCOLUMNS or slic:K, got {players!r}")
     return int(rows), int(columns)
+
+
+def learning_bounds(
+    model: Any, problem: Problem, x: Tensor, baseline: Tensor, reach: float
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The box that a baseline is learned in, and how far features spread: lower, upper and spread, each as x.
+
+    reach: half of the box around `baseline`, in spreads. Pixels and categories have no meaning outside [0, 1].
+    """
+    # Columns are standardised; of anything else the sample itself says how far its features spread.
+    spread = torch.full_like(x, 1.0 if model.modality == "table" else float(x.std()))
+    lower, upper = baseline - reach * spread, baseline + reach * spread
+    if model.modality == "table":
+        categorical = torch.tensor([column.kind == "categorical" for column in model.columns], device=x.device)
+        bounded = categorical[model.feature_owner(problem.sample)]
+    else:
+        bounded = torch.full_like(x, model.modality == "image", dtype=torch.bool)
+    lower = torch.where(bounded, lower.clamp(min=0.0), lower)
+    return lower, torch.where(bounded, upper.clamp(max=1.0), upper), spread

@@ -2,12 +2,14 @@
 
 import dataclasses
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
-from conceptry.models.errors import InputError
+from conceptry.models.errors import InputError, closest
 from conceptry.models.explained.protocol import ExplainedModel
 from conceptry.models.explained.source import ExplainedSource
-from conceptry.models.method import option
+from conceptry.models.method import check_options, option
 
 MAX_PLAYERS = 20  # of a table over all subsets
 REWARDS = ("log_odds", "log_odds_eps", "logit", "probability", "output")  # see `game`
@@ -128,3 +130,18 @@ class HarsanyiOptions(Settings, ExplainedSource):
 
 OPTIONS = HarsanyiOptions
 SUMMARY = "Register a harsanyi explainer: finds the groups of inputs that a model uses together."
+
+
+def changed_settings(settings: Settings, options: Mapping[str, Any]) -> Settings:
+    """Settings with some changed by name. Raises InputError for unknown names and for values of another type."""
+    names = [field.name for field in dataclasses.fields(Settings)]
+    for name in options:
+        if name not in names:
+            near = closest(name, names, 1)
+            hint = f"; did you mean {near[0]!r}?" if near else f"; expected one of {', '.join(names)}"
+            raise InputError(f"unknown setting {name!r} of harsanyi{hint}")
+    options = dict(options)
+    if type(options.get("target")) is int:
+        options["target"] = str(options["target"])
+    check_options(Settings, options)
+    return dataclasses.replace(settings, **options)

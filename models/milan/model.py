@@ -12,10 +12,8 @@ The network is needed for its exemplars alone; a description is made of these.
 """
 
 import dataclasses
-import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from copy import copy
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
@@ -23,20 +21,31 @@ import numpy as np
 import torch
 
 from conceptry.models.devices import resolve_device
-from conceptry.models.encoders.load import load_encoder, read_encoder
+from conceptry.models.encoders.load import read_encoder
 from conceptry.models.encoders.protocol import PackagedEncoder
-from conceptry.models.errors import InputError, truncated_repr
+from conceptry.models.errors import InputError
 from conceptry.models.manifest import read_json
 from conceptry.models.method import Package, Progress, check_options
 from conceptry.models.milan.baselines import clip_dissect
 from conceptry.models.milan.baselines.clip_dissect import ClipDissect, load_clip_dissect, read_clip_dissect
 from conceptry.models.milan.describer.describer import Describer, load_describer, read_describer
-from conceptry.models.milan.describer.inputs import exemplar_arrays
 from conceptry.models.milan.describer.ranking import Description
-from conceptry.models.milan.exemplars.records import LayerExemplars, UnitExemplars
+from conceptry.models.milan.exemplars.records import LayerExemplars
 from conceptry.models.milan.exemplars.sources import source_of
 from conceptry.models.milan.exemplars.unit_store import NetworkUnits, UnitStore
-from conceptry.models.milan.package import CLIP, CONFIG, DESCRIBER, UNITS, describe_package, write_package
+from conceptry.models.milan.package import (
+    CLIP,
+    CONFIG,
+    DESCRIBER,
+    UNITS,
+    describe_package,
+    describer_name,
+    encoder_name,
+    exemplars_name,
+    is_describer_folder,
+    ranking_encoder,
+    write_package,
+)
 from conceptry.models.milan.record import UnitDescription, UnitDescriptions, unit_description
 from conceptry.models.milan.settings import (
     CLIP_DISSECT,
@@ -47,13 +56,10 @@ from conceptry.models.milan.settings import (
     MilanOptions,
     check_words,
 )
+from conceptry.models.milan.units import LoadedUnit, Unit, batches, given_units, named_units
 
 if TYPE_CHECKING:
     from conceptry.models.milan.network import NetworkExemplars
-
-MAX_UNITS = 32  # described at once
-MAX_PIXELS = 2**24  # of the images of one batch together: some 100 photographs of 400 x 400
-_UNIT = re.compile(r"(?P<layer>.+):(?P<first>\d{1,9})(?:-(?P<last>\d{1,9}))?", re.DOTALL)
 
 
 class Describes(Protocol):
@@ -70,18 +76,6 @@ class WordDescriber:
 
     def describe(self, images: np.ndarray, masks: np.ndarray, settings: DecodingSettings, /) -> list[Description]:
         return self.words.describe(images, masks, settings.alternatives)
-
-
-@dataclass(frozen=True)
-class Unit:
-    """A unit to describe: of the explained network, by layer and number, or by the images and masks that `read` gives.
-
-    read: returns uint8 images (k, 3, H, W) and masks (k, 1, H, W) of 0 and 1, when it is the unit's turn.
-    """
-
-    layer: str = ""
-    unit: int = -1
-    read: Callable[[], tuple[np.ndarray, np.ndarray]] | None = None
 
 
 class Milan:
@@ -152,7 +146,7 @@ class Milan:
         if isinstance(layers, str):
             layers = (layers,)
         place = resolve_device(str(device))
-        if isinstance(describer, Path) or (isinstance(describer, str) and _is_folder(describer)):
+        if isinstance(describer, Path) or (isinstance(describer, str) and is_describer_folder(describer)):
             describer = f"describer:{describer}"
         if unknown := sorted(settings.keys() - set(SEARCH)):
             raise InputError(f"unknown setting {unknown[0]!r} of Milan; expected one of {', '.join(SEARCH)}")
@@ -160,14 +154,14 @@ class Milan:
         values = {n: v for n, v in {**of_exemplars, **settings}.items() if v is not None}
         check_options(MilanOptions, values)
         self._options = MilanOptions(
-            describer=_describer_name(describer),
+            describer=describer_name(describer),
             words=str(words) if isinstance(words, str | Path) else None,
-            clip_encoder=_encoder_name(clip_encoder, describer),
-            exemplars=None if exemplars is None else _exemplars_name(exemplars),
+            clip_encoder=encoder_name(clip_encoder, describer),
+            exemplars=None if exemplars is None else exemplars_name(exemplars),
             **values,
         )
         self.settings = self._options.settings_of_search()
-        clip = _encoder(self._options, clip_encoder, describer, place)
+        clip = ranking_encoder(self._options, clip_encoder, describer, place)
         if isinstance(describer, str) and describer != CLIP_DISSECT:
             describer = load_describer(describer, place, clip=clip)
         elif isinstance(describer, Describer) and clip is not None:
@@ -247,7 +241,7 @@ class Milan:
         settings = self.override(params)
         if units is not None and images is not None:
             raise InputError("units and images are both given; expected units of the network, or images of another")
-        asked = self._named(units) if images is None else _given(images, masks)
+        asked = self._named(units) if images is None else given_units(images, masks)
         return UnitDescriptions(list(self.describe(asked, settings, progress)), exemplars=exemplars)
 
     def override(self, values: Mapping[str, Any]) -> DecodingSettings:
@@ -273,7 +267,7 @@ class Milan:
         """
         units = list(units)
         done = 0
-        for batch in self._batches(units):
+        for batch in batches(units, self.units):
             yield from self._described(batch, settings)
             done += len(batch)
             if progress is not None:
@@ -312,54 +306,9 @@ class Milan:
             raise InputError("this explainer has no network; give images and masks, or make it with a network")
         if units is None:
             raise InputError(f"no unit is named; expected LAYER:UNIT or LAYER, such as {self.layers[0]}:0")
-        names = [units] if isinstance(units, str) or _is_pair(units) else list(units)
-        found = [Unit(layer, unit) for name in names for layer, unit in self._pairs(name)]
-        for one in found:
-            self.units.check(one.layer, one.unit)
-        return found
+        return named_units(units, self.units)
 
-    def _pairs(self, name: Any) -> list[tuple[str, int]]:
-        assert self.units is not None
-        if _is_pair(name):
-            return [(str(name[0]), int(name[1]))]
-        if not isinstance(name, str):
-            raise InputError(f"a unit is named LAYER:UNIT or (layer, unit), got {truncated_repr(name)}")
-        parts = _UNIT.fullmatch(name)
-        if name in self.layers or parts is None:
-            return [(name, unit) for unit in self.units.numbers(name)]
-        first, last = int(parts["first"]), int(parts["last"] or parts["first"])
-        if last < first:
-            raise InputError(f"{truncated_repr(name)}: expected LAYER:FIRST-LAST in ascending order")
-        self.units.check(parts["layer"], last)  # before many are counted up to one that is not there
-        return [(parts["layer"], unit) for unit in range(first, last + 1)]
-
-    def _batches(self, units: Sequence[Unit]) -> Iterator[list["_Loaded"]]:
-        batch: list[_Loaded] = []
-        shape, pixels = (), 0
-        for unit in map(self._load, units):
-            new = () if unit.images is None else unit.images.shape
-            size = int(np.prod(new[:1] + new[2:])) if new else 0
-            pixels += size
-            if len(batch) == MAX_UNITS or (batch and pixels > MAX_PIXELS) or (new and shape and new != shape):
-                yield batch
-                batch, shape, pixels = [], (), size
-            batch.append(unit)
-            shape = new or shape
-        if batch:
-            yield batch
-
-    def _load(self, unit: Unit) -> "_Loaded":
-        if unit.read is not None:
-            images, masks = unit.read()
-            source = UnitExemplars(unit.layer, unit.unit, images, masks)
-            return _Loaded(unit, source, images, masks) if masks.any() else _Loaded(unit, source)
-        assert self.units is not None  # units by name have been checked
-        if not self.units.is_active(unit.layer, unit.unit):
-            return _Loaded(unit, self.units)
-        exemplars = self.units.unit(unit.layer, unit.unit)
-        return _Loaded(unit, self.units, exemplars.images, exemplars.masks)
-
-    def _described(self, batch: Sequence["_Loaded"], settings: DecodingSettings) -> Iterator[UnitDescription]:
+    def _described(self, batch: Sequence["LoadedUnit"], settings: DecodingSettings) -> Iterator[UnitDescription]:
         active = [loaded for loaded in batch if loaded.images is not None]
         said: Iterator[Description] = iter(())
         if active:
@@ -368,16 +317,6 @@ class Milan:
         for loaded in batch:
             description = None if loaded.images is None else next(said)
             yield unit_description(loaded.unit.layer, loaded.unit.unit, description, loaded.source)
-
-
-@dataclass(frozen=True)
-class _Loaded:
-    """A unit with its exemplars: uint8 images (k, 3, H, W) and masks (k, 1, H, W); None where it is never active."""
-
-    unit: Unit
-    source: UnitStore | UnitExemplars
-    images: np.ndarray | None = None
-    masks: np.ndarray | None = None
 
 
 def read_package(directory: Path, device: torch.device) -> Milan:
@@ -389,74 +328,3 @@ def read_package(directory: Path, device: torch.device) -> Milan:
     clip = read_encoder(directory / CLIP, device) if (directory / CLIP).is_dir() else None
     describer = read_describer(directory / DESCRIBER, device, clip=clip)
     return Milan(exemplars=units, describer=describer, clip_encoder=clip or NONE, device=device, **settings)
-
-
-def _is_folder(describer: str) -> bool:
-    return ":" not in describer and Path(describer).is_dir()
-
-
-def _describer_name(describer: Any) -> str:
-    if isinstance(describer, str):
-        return describer
-    if isinstance(describer, ClipDissect):
-        return CLIP_DISSECT
-    if isinstance(describer, Describer):
-        return describer.name
-    raise InputError(
-        f"describer must be a name, a folder, a Describer or a ClipDissect, got {type(describer).__name__}"
-    )
-
-
-def _exemplars_name(exemplars: Any) -> str:
-    """What sentences call exemplars that are there already."""
-    if isinstance(exemplars, str | Path):
-        return str(exemplars)
-    if isinstance(exemplars, UnitStore) or (isinstance(exemplars, Mapping) and exemplars):
-        return "exemplars"
-    raise InputError(f"exemplars must be a folder or LayerExemplars by layer, got {truncated_repr(exemplars)}")
-
-
-def _encoder_name(encoder: Any, describer: Any) -> str | None:
-    """The name under which the dual encoder is recorded; None for the default of the describer."""
-    if encoder is None and isinstance(describer, ClipDissect):
-        encoder = describer.encoder
-    if encoder is None and isinstance(describer, Describer):
-        encoder = describer.clip
-    if encoder is None or isinstance(encoder, str):
-        return encoder
-    if isinstance(encoder, PackagedEncoder):
-        return encoder.name
-    raise InputError(
-        f"clip_encoder must be the name of a dual encoder or one that `load_encoder` gave, got {type(encoder).__name__}"
-    )
-
-
-def _encoder(options: MilanOptions, encoder: Any, describer: Any, device: torch.device) -> PackagedEncoder | None:
-    """The dual encoder itself; None where there is none, or where CLIP-Dissect has its own."""
-    if isinstance(describer, ClipDissect) or options.encoder_name is None:
-        return None
-    given = encoder if encoder is not None else getattr(describer, "clip", None)
-    return load_encoder(options.encoder_name, device) if given is None or isinstance(given, str) else given
-
-
-def _is_pair(name: Any) -> bool:
-    """Whether a name is (layer, unit)."""
-    if not isinstance(name, tuple) or len(name) != 2 or not isinstance(name[0], str | int):
-        return False
-    return isinstance(name[1], int | np.integer) and not isinstance(name[1], bool)
-
-
-def _given(images: Any, masks: Any) -> list[Unit]:
-    """The units whose exemplars a user hands in; see `Milan.explain`."""
-    if masks is None:
-        raise InputError("images are given without masks; a mask that is 1 everywhere takes the whole image")
-    images, masks = exemplar_arrays(images, masks)
-    if images.ndim == 4:
-        images, masks = images[None], masks[None]
-    if images.ndim != 5 or images.shape[2] != 3 or masks.shape != (*images.shape[:2], 1, *images.shape[3:]):
-        raise InputError(
-            f"images must be (k, 3, H, W) and masks (k, 1, H, W), or both of n units, got {images.shape} and "
-            f"{masks.shape}"
-        )
-    inside = (masks != 0).astype(np.uint8)
-    return [Unit(read=lambda row=row: (images[row], inside[row])) for row in range(len(images))]

@@ -17,17 +17,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import torch
 
-from conceptry.models.encoders.load import save_encoder
+from conceptry.models.encoders.load import load_encoder, save_encoder
 from conceptry.models.encoders.protocol import PackagedEncoder
-from conceptry.models.errors import InputError
+from conceptry.models.errors import InputError, truncated_repr
 from conceptry.models.manifest import digest_of_files, files_in, write_json
 from conceptry.models.method import Package
 from conceptry.models.milan.baselines.clip_dissect import ClipDissect
 from conceptry.models.milan.describer.describer import ENCODER, Describer
 from conceptry.models.milan.exemplars.records import LayerExemplars
-from conceptry.models.milan.exemplars.unit_store import NetworkUnits, write_units
+from conceptry.models.milan.exemplars.unit_store import NetworkUnits, UnitStore, write_units
 from conceptry.models.milan.settings import (
+    CLIP_DISSECT,
     EMOJI_MILAN,
     GREEDY,
     MI,
@@ -127,3 +129,55 @@ def units_param(units: NetworkUnits) -> str:
             f"and MLflow records {_LONGEST:,}; register fewer layers, or more of the units of each"
         )
     return text
+
+
+def is_describer_folder(describer: str) -> bool:
+    """Whether a name is a folder's, without the scheme `describer:`."""
+    return ":" not in describer and Path(describer).is_dir()
+
+
+def describer_name(describer: Any) -> str:
+    """The name under which a describer is recorded."""
+    if isinstance(describer, str):
+        return describer
+    if isinstance(describer, ClipDissect):
+        return CLIP_DISSECT
+    if isinstance(describer, Describer):
+        return describer.name
+    raise InputError(
+        f"describer must be a name, a folder, a Describer or a ClipDissect, got {type(describer).__name__}"
+    )
+
+
+def exemplars_name(exemplars: Any) -> str:
+    """What sentences call exemplars that are there already."""
+    if isinstance(exemplars, str | Path):
+        return str(exemplars)
+    if isinstance(exemplars, UnitStore) or (isinstance(exemplars, Mapping) and exemplars):
+        return "exemplars"
+    raise InputError(f"exemplars must be a folder or LayerExemplars by layer, got {truncated_repr(exemplars)}")
+
+
+def encoder_name(encoder: Any, describer: Any) -> str | None:
+    """The name under which the dual encoder is recorded; None for the default of the describer."""
+    if encoder is None and isinstance(describer, ClipDissect):
+        encoder = describer.encoder
+    if encoder is None and isinstance(describer, Describer):
+        encoder = describer.clip
+    if encoder is None or isinstance(encoder, str):
+        return encoder
+    if isinstance(encoder, PackagedEncoder):
+        return encoder.name
+    raise InputError(
+        f"clip_encoder must be the name of a dual encoder or one that `load_encoder` gave, got {type(encoder).__name__}"
+    )
+
+
+def ranking_encoder(
+    options: MilanOptions, encoder: Any, describer: Any, device: torch.device
+) -> PackagedEncoder | None:
+    """The dual encoder itself; None where there is none, or where CLIP-Dissect has its own."""
+    if isinstance(describer, ClipDissect) or options.encoder_name is None:
+        return None
+    given = encoder if encoder is not None else getattr(describer, "clip", None)
+    return load_encoder(options.encoder_name, device) if given is None or isinstance(given, str) else given

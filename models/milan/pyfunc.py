@@ -45,7 +45,8 @@ from conceptry.models.errors import InputError, truncated_repr
 from conceptry.models.explainer import Explainer, cell_error, in_spark, is_given
 from conceptry.models.images import decode_image, decode_mask, image_bytes
 from conceptry.models.milan.exemplars.unit_store import UnitStore
-from conceptry.models.milan.model import MAX_PIXELS, Milan, Unit, read_package
+from conceptry.models.milan.model import Milan, read_package
+from conceptry.models.milan.units import MAX_PIXELS, Unit
 
 MAX_PICTURES = 100  # of one row
 _REGISTERED, _UNKNOWN = ("layer", "unit"), ("images", "masks")

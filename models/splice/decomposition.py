@@ -34,10 +34,14 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 
 import torch
+from torch import Tensor
+from torch.nn.functional import normalize
 
 from conceptry.models.errors import ConvergenceWarning, InputError
 from conceptry.models.splice.solvers import MODULES, SOLVERS
 from conceptry.models.splice.solvers.duality import duality_gap
+
+_UNIT_NORM = 0.01  # how far from 1 the norm of an embedding in half precision may be
 
 
 @dataclass(frozen=True, eq=False)
@@ -261,3 +265,37 @@ def _check_rows(name: str, matrix: torch.Tensor) -> None:
     if len(bad):
         row = int(bad[0])
         raise InputError(f"{name} row {row} must hold finite numbers, but its norm is {float(norms[row])}")
+
+
+def unit_embeddings(embeddings: Tensor, dictionary: Tensor) -> Tensor:
+    """Embeddings (batch, d) of unit norm. Raises InputError for other shapes, zero vectors and what is not finite."""
+    z = _shaped(embeddings, dictionary)
+    largest = z.abs().amax(dim=1, keepdim=True)  # NaN where the row holds one
+    bad = ~largest.isfinite() | (largest == 0)
+    if bad.any():
+        row = int(bad.nonzero()[0, 0])
+        problem = "is the zero vector" if largest[row] == 0 else "holds NaN or infinite values"
+        raise InputError(f"row {row}: the embedding {problem}; expected {z.shape[1]} finite numbers, not all zero")
+    # The squares of very large or very small entries would overflow or vanish.
+    return normalize((z / largest).to(dictionary), dim=1)
+
+
+def centred_embeddings(embeddings: Tensor, dictionary: Tensor) -> Tensor:
+    """Embeddings (batch, d) that are centred already. Raises InputError where their norm is neither 1 nor 0."""
+    v = _shaped(embeddings, dictionary).to(dictionary)
+    norms = torch.linalg.vector_norm(v, dim=1)
+    bad = ~((norms - 1).abs() <= _UNIT_NORM) & (norms != 0)  # what equals the mean is zero once centred
+    if bad.any():
+        row = int(bad.nonzero()[0])
+        raise InputError(
+            f"row {row}: a centred embedding has norm 1, this one {float(norms[row]):.4g}; take the mean off and "
+            "normalise first, or give embeddings as the encoder gives them to explain, which centres them itself"
+        )
+    return v
+
+
+def _shaped(embeddings: Tensor, dictionary: Tensor) -> Tensor:
+    d = dictionary.shape[1]
+    if embeddings.ndim != 2 or embeddings.shape[1] != d:
+        raise InputError(f"embeddings must have shape (batch, {d}), got {tuple(embeddings.shape)}")
+    return embeddings.to(torch.promote_types(embeddings.dtype, torch.float32))

@@ -239,3 +239,11 @@ def _direction(one: Input, d: int) -> np.ndarray:
     if not vector.any():
         raise one.error("the zero vector has no direction; expected at least one number that is not 0")
     return (vector / np.abs(vector).max()).astype(np.float32)
+
+
+def modalities_of(inputs: Sequence[Input], modality: Modality | Sequence[Modality]) -> list[Modality]:
+    """The modality of each input: its own for images and texts, `modality` for embeddings."""
+    given: list[Modality] = [modality] * len(inputs) if isinstance(modality, str) else list(modality)  # type: ignore[list-item]  # a Modality
+    if len(given) != len(inputs):
+        raise InputError(f"modality names {len(given)} modalities for {len(inputs)} inputs; they must agree")
+    return [MODALITIES.get(one.kind, stated) for one, stated in zip(inputs, given, strict=True)]

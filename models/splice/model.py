@@ -27,13 +27,12 @@ from torch.nn.functional import normalize
 from conceptry.models.encoders.protocol import DualEncoder, takes_texts
 from conceptry.models.errors import InputError, closest
 from conceptry.models.method import Package
-from conceptry.models.splice.decomposition import Decomposition, decompose
+from conceptry.models.splice.decomposition import Decomposition, centred_embeddings, decompose, unit_embeddings
 from conceptry.models.splice.dictionary import gather_parts
 from conceptry.models.splice.explanation import Explanation
-from conceptry.models.splice.inputs import MODALITIES, Input, Modality, embed, read_inputs
+from conceptry.models.splice.inputs import Input, Modality, embed, modalities_of, read_inputs
 
 PARAMETERS = ("modality", "l1_penalty", "suppress", "top_k", "return_embedding")
-_UNIT_NORM = 0.01  # how far from 1 the norm of an embedding in half precision may be
 
 
 class Splice(nn.Module):
@@ -173,8 +172,8 @@ class Splice(nn.Module):
         else:
             read = read_inputs(inputs)
             embeddings = embed(read, self.encoder, self.dictionary.shape[1], self.device)
-            modality = _modalities(read, modality)
-        z, mean = self._unit(embeddings), self._mean(modality)
+            modality = modalities_of(read, modality)
+        z, mean = unit_embeddings(embeddings, self.dictionary), self._mean(modality)
         solved = self._decompose(normalize(z - mean, dim=1), l1_penalty)
         kept = solved.suppress(suppressed) if suppressed else solved
         recomposed = self._recompose(kept, mean)
@@ -206,8 +205,10 @@ class Splice(nn.Module):
             InputError: naming the row of a bad embedding, such as a centred one that is not of unit norm.
         """
         if centred:
-            return self._decompose(self._centred(embeddings), l1_penalty)
-        return self._decompose(normalize(self._unit(embeddings) - self._mean(modality), dim=1), l1_penalty)
+            return self._decompose(centred_embeddings(embeddings, self.dictionary), l1_penalty)
+        return self._decompose(
+            normalize(unit_embeddings(embeddings, self.dictionary) - self._mean(modality), dim=1), l1_penalty
+        )
 
     def word_indices(self, words: Sequence[str | int]) -> list[int]:
         """Positions of words (or checked positions) in the vocabulary. Raises InputError listing near words."""
@@ -309,35 +310,6 @@ class Splice(nn.Module):
         # normalize() leaves the zero vector at zero, so w = 0 recomposes to the direction of the mean.
         return normalize(normalize(combined, dim=1) + mean, dim=1)
 
-    def _unit(self, embeddings: Tensor) -> Tensor:
-        z = self._shaped(embeddings)
-        largest = z.abs().amax(dim=1, keepdim=True)  # NaN where the row holds one
-        bad = ~largest.isfinite() | (largest == 0)
-        if bad.any():
-            row = int(bad.nonzero()[0, 0])
-            problem = "is the zero vector" if largest[row] == 0 else "holds NaN or infinite values"
-            raise InputError(f"row {row}: the embedding {problem}; expected {z.shape[1]} finite numbers, not all zero")
-        # The squares of very large or very small entries would overflow or vanish.
-        return normalize((z / largest).to(self.dictionary), dim=1)
-
-    def _centred(self, embeddings: Tensor) -> Tensor:
-        v = self._shaped(embeddings).to(self.dictionary)
-        norms = torch.linalg.vector_norm(v, dim=1)
-        bad = ~((norms - 1).abs() <= _UNIT_NORM) & (norms != 0)  # what equals the mean is zero once centred
-        if bad.any():
-            row = int(bad.nonzero()[0])
-            raise InputError(
-                f"row {row}: a centred embedding has norm 1, this one {float(norms[row]):.4g}; take the mean off and "
-                "normalise first, or give embeddings as the encoder gives them to explain, which centres them itself"
-            )
-        return v
-
-    def _shaped(self, embeddings: Tensor) -> Tensor:
-        d = self.dictionary.shape[1]
-        if embeddings.ndim != 2 or embeddings.shape[1] != d:
-            raise InputError(f"embeddings must have shape (batch, {d}), got {tuple(embeddings.shape)}")
-        return embeddings.to(torch.promote_types(embeddings.dtype, torch.float32))
-
     def _mean(self, modality: Modality | Sequence[Modality]) -> Tensor:
         """The mean (d,) of one modality, or the means (batch, d) of a modality for each row."""
         if not isinstance(modality, str):
@@ -355,11 +327,3 @@ class Splice(nn.Module):
             return given
         got = f"shape {tuple(given.shape)}" if isinstance(given, Tensor) else type(given).__name__
         raise InputError(f"this model has no encoder; it decomposes embeddings (batch, {d}) only, got {got}")
-
-
-def _modalities(inputs: Sequence[Input], modality: Modality | Sequence[Modality]) -> list[Modality]:
-    """The modality of each input: its own for images and texts, `modality` for embeddings."""
-    given: list[Modality] = [modality] * len(inputs) if isinstance(modality, str) else list(modality)  # type: ignore[list-item]  # a Modality
-    if len(given) != len(inputs):
-        raise InputError(f"modality names {len(given)} modalities for {len(inputs)} inputs; they must agree")
-    return [MODALITIES.get(one.kind, stated) for one, stated in zip(inputs, given, strict=True)]

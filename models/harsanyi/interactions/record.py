@@ -17,9 +17,10 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from conceptry.models.errors import InputError
 from conceptry.models.harsanyi.baseline import Sparsified
 from conceptry.models.harsanyi.graph import AndOrGraph, build_graph
-from conceptry.models.harsanyi.interactions.and_or import inverse_or
+from conceptry.models.harsanyi.interactions.and_or import inverse_or, split
 from conceptry.models.harsanyi.interactions.denoise import Denoised, denoise
 from conceptry.models.harsanyi.interactions.indices import salient, shapley_values
 from conceptry.models.harsanyi.interactions.moebius import inverse_moebius, moebius, row_masks
@@ -27,6 +28,7 @@ from conceptry.models.harsanyi.settings import Settings
 from conceptry.models.record import Record
 
 SHOWN = 12  # patterns in a notebook
+MAX_LISTED = 2**16  # patterns of an answer that is not denoised
 
 
 def residual(v: np.ndarray, effects: np.ndarray) -> float:
@@ -270,3 +272,34 @@ class Explanations(Record):
 
 def _joined(pattern: Mapping[str, Any]) -> str:
     return f" {pattern['kind'].upper()} ".join(pattern["players"])
+
+
+def record_of(
+    v: np.ndarray,
+    settings: Settings,
+    players: tuple[str, ...],
+    target: str,
+    learned: Sparsified | None,
+    calls: int,
+    description: dict[str, Any],
+    options: AnswerOptions,
+    image: np.ndarray | None = None,
+) -> Interactions:
+    """The record of rewards v (2^n,)."""
+    if settings.subtract_empty:
+        v = v - v[0]
+    if settings.interactions == "and-or":
+        parts = split(v, settings.split_tolerance)
+        i_and, i_or, gap = parts.i_and, parts.i_or, parts.gap / (parts.l1 or 1.0)
+    else:
+        i_and, i_or, gap = moebius(v), None, 0.0
+    return Interactions(players, target, v, i_and, i_or, gap, learned, calls, description, options, image)
+
+
+def check_listed(n: int) -> None:
+    """Refuse to list all patterns of many players: each is an object of the answer, 100 bytes and more."""
+    if 2**n > MAX_LISTED:
+        raise InputError(
+            f"denoise is false, and {n} players have {2**n - 1:,} patterns; at most {MAX_LISTED:,} are listed, "
+            "so ask for the strongest by top_k, or for all numbers by details"
+        )

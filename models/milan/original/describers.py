@@ -15,10 +15,11 @@ from conceptry.models.encoders.protocol import PackagedEncoder
 from conceptry.models.errors import InputError
 from conceptry.models.milan.annotations.annotations import GROUPS, AnnotatedUnits
 from conceptry.models.milan.describer.describer import CONFIG, Describer, load_describer, read_describer
-from conceptry.models.milan.model import Milan, Unit
+from conceptry.models.milan.model import Milan
 from conceptry.models.milan.original.annotations import TopImagesDataset, load
 from conceptry.models.milan.original.folders import models_dir, results_dir
 from conceptry.models.milan.settings import EMOJI_CLIP, EMOJI_MILAN, DecodingSettings
+from conceptry.models.milan.units import Unit
 
 _PAGE = "the project page of MILAN (milan.csail.mit.edu)"
 _CLIP = "+clip"

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from conceptry.models.devices import resolve_device
 from conceptry.models.encoders.load import ALIASES, load_encoder
+from conceptry.models.splice.decomposition import unit_embeddings
 from conceptry.models.splice.dictionary import PUBLISHED_MEANS
 from conceptry.models.splice.model import Splice
 from conceptry.models.splice.vocabulary import load_vocabulary
@@ -98,7 +99,9 @@ class SPLICE(Splice):
 
     def encode_text(self, text: str | Sequence[str] | Tensor) -> Tensor:
         """Encode tokens or texts: unit embeddings (batch, d), with `decomp_text` z_hat or weights (batch, words)."""
-        return super().encode_text(text) if self.decomp_text else self._unit(self.embed_text(text))
+        if self.decomp_text:
+            return super().encode_text(text)
+        return unit_embeddings(self.embed_text(text), self.dictionary)
 
 
 def available_models() -> list[str]:
