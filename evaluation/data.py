@@ -13,6 +13,7 @@ from typing import Any, ClassVar, Protocol, TypeVar
 import numpy as np
 import pandas as pd
 
+from conceptry._former import name_of
 from conceptry.models.errors import InputError, closest
 from conceptry.models.images import image_files
 
@@ -123,3 +124,7 @@ def image_rows(
         if isinstance(source, Path) and not source.is_file():
             raise InputError(f"row {number}, column 'image': expected bytes or the path of a picture")
         yield row, source, None if label is None else str(label)
+
+
+def __getattr__(name: str) -> Any:
+    return name_of(__name__, name)

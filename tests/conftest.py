@@ -3,16 +3,22 @@
 import json
 import os
 import subprocess
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 # Two workers share two cores: with more threads each, networks as small as these wait for one another. It is read when
 # torch is imported, here and in the processes that tests start.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# Compiled kernels of all workers and of what they start: made once by whoever comes first, gone with the one who asked.
+if "PYTEST_XDIST_WORKER" not in os.environ:
+    _cache = tempfile.TemporaryDirectory(prefix="conceptry-tests-")
+    os.environ["CONCEPTRY_CACHE"] = _cache.name
 
 import pytest
 import torch
 from PIL import Image, ImageDraw
+from preloaded import Preloaded
 
 from support import WORDS, environment
 
@@ -72,10 +78,17 @@ def store(store_directory: Path) -> Iterator[str]:
     before = os.getcwd()
     os.chdir(store_directory)  # new experiments keep their artifacts below the current folder
     os.environ["MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR"] = "false"
-    os.environ["CONCEPTRY_CACHE"] = str(store_directory / "cache")
     mlflow.set_tracking_uri(uri)
     yield uri
     os.chdir(before)
+
+
+@pytest.fixture(scope="session")
+def preloaded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Preloaded]:
+    """Commands for the front of PATH that start without importing libraries."""
+    started = Preloaded(tmp_path_factory.mktemp("bin"), environment())
+    yield started
+    started.close()
 
 
 @pytest.fixture(scope="session")
@@ -197,7 +210,7 @@ def conceptry(store: str, store_directory: Path) -> Callable[..., subprocess.Com
         return subprocess.run(
             ["conceptry", *arguments],
             cwd=store_directory,
-            env=environment(MLFLOW_TRACKING_URI=store, CONCEPTRY_CACHE=str(store_directory / "cache"), **extra),
+            env=environment(MLFLOW_TRACKING_URI=store, **extra),
             capture_output=True,
             text=True,
             timeout=300,

@@ -8,6 +8,7 @@ import re
 from collections.abc import Iterator
 
 import pytest
+from preloaded import Preloaded
 
 from conceptry.models.images import decode_image, image_bytes
 from readme import ALONE, BLOCKS, PAGES, SHOWN, SITE, Block, Folder, new_folder
@@ -18,8 +19,8 @@ MAIN = "pip install . && mlflow run . --env-manager local\n"
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Folder]:
-    folder = new_folder(tmp_path_factory.mktemp("readme"))
+def folder(tmp_path_factory: pytest.TempPathFactory, preloaded: Preloaded) -> Iterator[Folder]:
+    folder = new_folder(tmp_path_factory.mktemp("readme"), preloaded)
     yield folder
     folder.stop()
 

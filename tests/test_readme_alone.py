@@ -5,13 +5,14 @@ from collections.abc import Iterator
 
 import pandas as pd
 import pytest
+from preloaded import Preloaded
 
 from readme import ALONE, BLOCKS, Block, Folder, new_folder
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Folder]:
-    folder = new_folder(tmp_path_factory.mktemp("readme-alone"))
+def folder(tmp_path_factory: pytest.TempPathFactory, preloaded: Preloaded) -> Iterator[Folder]:
+    folder = new_folder(tmp_path_factory.mktemp("readme-alone"), preloaded)
     yield folder
     folder.stop()
 

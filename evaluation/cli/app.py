@@ -21,7 +21,7 @@ from conceptry.evaluation.cli.registry import compare, list_command, promote, re
 from conceptry.evaluation.cli.train import convert, train
 from conceptry.evaluation.isolation.launcher import ahead
 from conceptry.models.errors import ConceptryError, InputError
-from conceptry.models.memory import keep_freed_memory
+from conceptry.models.memory import collect_rarely, keep_freed_memory
 from conceptry.models.method import METHODS
 
 
@@ -123,6 +123,7 @@ def main(arguments: list[str] | None = None, command: Callable[..., Any] = cli) 
     """Run the command line; exits with 0, 1 (refused) or 2 (misuse)."""
     _quiet_libraries()
     keep_freed_memory()
+    collect_rarely()
     try:
         command.main(arguments, standalone_mode=False)  # type: ignore[attr-defined]  # a click command
     except click.exceptions.Abort:

@@ -60,6 +60,7 @@ def _black_box(data: Dataset) -> str:
             registered_model_name=BLACK_BOX,
             input_example=rows.head(2),
             skops_trusted_types=["sklearn.tree._tree.Tree"],  # no pickle, but MLflow asks for a word on trees
+            pip_requirements=["scikit-learn", "skops"],  # MLflow would load the model in a process of its own to see
         )
     return f"models:/{BLACK_BOX}/1"
 

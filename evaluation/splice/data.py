@@ -56,6 +56,11 @@ class ImageData(EvaluationData):
     def items(self) -> Sequence[AnnotatedImage]:
         return self.images
 
+    @property
+    def pictures(self) -> Sequence[AnnotatedImage]:
+        """Former name of `images`."""
+        return self.images
+
     def label_of(self, label: str | None) -> str | None:
         number = int(label) if label and label.isascii() and label.isdigit() and label not in self.classes else None
         return self.classes[number] if number is not None and number < len(self.classes) else label

@@ -16,6 +16,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from conceptry._former import install as install_former_names
+
 if TYPE_CHECKING:
     from conceptry.models.harsanyi import Harsanyi
     from conceptry.models.milan import Milan
@@ -41,6 +43,8 @@ _here = str(Path(__file__).parent)
 _entries = [str(Path(entry or ".", "conceptry")) for entry in sys.path]
 _before = _entries[: _entries.index(_here)] if _here in _entries else []
 __path__ = [*(entry for entry in _before if Path(entry).is_dir()), _here]
+
+install_former_names()
 
 
 def __getattr__(name: str) -> Any:

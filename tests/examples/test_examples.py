@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from preloaded import Preloaded
 
 from support import ROOT, environment
 
@@ -24,11 +25,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("examples")
 
 
-def _run(folder: Path, *command: str) -> subprocess.CompletedProcess[str]:
-    env = environment(
-        MPLBACKEND="agg", MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR="false", CONCEPTRY_CACHE=str(folder / "cache")
-    )
-    done = subprocess.run([sys.executable, *command], cwd=folder, env=env, capture_output=True, text=True, timeout=600)
+def _run(folder: Path, python: str | Path, *command: str) -> subprocess.CompletedProcess[str]:
+    env = environment(MPLBACKEND="agg", MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR="false")
+    done = subprocess.run([python, *command], cwd=folder, env=env, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-3000:]
     return done
 
@@ -38,10 +37,10 @@ def test_every_example_is_run() -> None:
 
 
 @pytest.mark.parametrize("name", SAID)
-def test_a_script_explains_and_draws(folder: Path, name: str) -> None:
+def test_a_script_explains_and_draws(folder: Path, preloaded: Preloaded, name: str) -> None:
     script = EXAMPLES / f"{name}.py"
     assert len(script.read_text(encoding="utf-8").splitlines()) <= 40
-    printed = _run(folder, str(script)).stdout
+    printed = _run(folder, preloaded.folder / "python", str(script)).stdout
     for words in SAID[name]:
         assert words in printed
     assert (folder / f"{name}.png").stat().st_size > 10_000
@@ -62,7 +61,7 @@ def test_the_tour_is_told_to_its_end(folder: Path) -> None:
     cells = [cell for cell in source["cells"] if cell["cell_type"] == "code"]
     assert not any(cell["outputs"] or cell["execution_count"] for cell in cells)  # stripped
 
-    _run(folder, "-c", RUN, str(EXAMPLES / "tour.ipynb"))
+    _run(folder, sys.executable, "-c", RUN, str(EXAMPLES / "tour.ipynb"))
     done = json.loads((folder / "tour.ipynb").read_text(encoding="utf-8"))["cells"]
     shown = "".join(json.dumps(cell["outputs"]) for cell in done if cell["cell_type"] == "code")
     assert shown.count("image/png") == 4  # a figure of each method

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import yaml
+from preloaded import Preloaded
 
 from support import ROOT, environment
 
@@ -64,23 +65,26 @@ BLOCKS = [block for i, block in enumerate(SHOWN) if block.text not in {earlier.t
 
 
 class Folder:
-    """The folder a user works in, and the server that a block may have left running."""
+    """The folder a user works in, the commands that are started there, and the server that a block left running."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, preloaded: Preloaded) -> None:
         self.path = path
         self.server: subprocess.Popen | None = None
+        self.preloaded = preloaded
+        # Kernels are compiled once for all tests, as they are for all commands of a user.
+        self.environment = environment(HF_HUB_OFFLINE="1")
+        self.environment["PATH"] = os.pathsep.join([str(preloaded.folder), self.environment["PATH"]])
 
     def run(self, language: str, block: str, **extra: str) -> subprocess.CompletedProcess[str]:
         command = ["python", "-c", block] if language == "python" else ["bash", "-euo", "pipefail", "-c", block]
-        env = environment(CONCEPTRY_CACHE=str(self.path / "cache"), HF_HUB_OFFLINE="1", **extra)
+        env = self.environment | extra
         return subprocess.run(command, cwd=self.path, env=env, capture_output=True, text=True, timeout=600)
 
     def start(self, block: str) -> None:
         self.stop()
-        env = environment(CONCEPTRY_CACHE=str(self.path / "cache"))
         log = (self.path / "server.log").open("w")
         self.server = subprocess.Popen(
-            ["bash", "-c", block], cwd=self.path, env=env, stdout=log, stderr=log, start_new_session=True
+            ["bash", "-c", block], cwd=self.path, env=self.environment, stdout=log, stderr=log, start_new_session=True
         )
         log.close()
 
@@ -121,8 +125,8 @@ class Folder:
         return done.stdout
 
 
-def new_folder(path: Path) -> Folder:
+def new_folder(path: Path, preloaded: Preloaded) -> Folder:
     """A folder with what the commands read of the repository."""
     for name in ("MLproject", "python_env.yaml"):
         shutil.copy(ROOT / name, path)
-    return Folder(path)
+    return Folder(path, preloaded)

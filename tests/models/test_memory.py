@@ -43,3 +43,25 @@ def test_other_libraries_are_left_alone(monkeypatch: pytest.MonkeyPatch) -> None
 
     monkeypatch.setattr(ctypes, "CDLL", lambda _: object())  # one without mallopt
     keep_freed_memory()
+
+
+_ENDS = """
+import gc
+from conceptry.models.memory import collect_rarely
+
+class Cycle:
+    def __del__(self):
+        print("collected")
+
+collect_rarely()
+collect_rarely()
+cycle = Cycle()
+cycle.itself = cycle
+print(gc.get_threshold()[0] > 10_000, gc.isenabled())
+"""
+
+
+def test_what_a_command_holds_is_not_gone_through_when_it_ends() -> None:
+    command = [sys.executable, "-c", _ENDS]
+    done = subprocess.run(command, env=environment(), capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout == "True True\n"
