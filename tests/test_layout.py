@@ -12,7 +12,7 @@ from support import ROOT
 
 MOST_MODULES, MOST_LINES = 12, 350
 FLOORS = [
-    ("conceptry.models.",),
+    ("conceptry.models.", "conceptry._former."),
     ("conceptry.models.encoders.", "conceptry.models.explained."),
     ("conceptry.models.zoo.",),
     tuple(f"conceptry.models.{method}." for method in METHODS),

@@ -44,7 +44,7 @@ class Preprocessing:
         height, width = pixels.shape[-2:]
         if len(self.resize) == 1 and self.resize[0] ** 2 * max(height, width) > MAX_PIXELS * min(height, width):
             raise InputError(
-                f"an image of {width} x {height} pixels is too narrow: with a shorter side of {self.resize[0]} "
+                f"a picture of {width} x {height} pixels is too narrow: with a shorter side of {self.resize[0]} "
                 f"it would have more than {MAX_PIXELS:,}; crop it first"
             )
         mode = InterpolationMode(self.interpolation)

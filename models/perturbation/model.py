@@ -30,10 +30,10 @@ from conceptry.models.perturbation.class_scores import ClassScores
 from conceptry.models.perturbation.explanation import Explanation
 from conceptry.models.perturbation.question import noise
 from conceptry.models.perturbation.record import Batch, Perturbations
-from conceptry.models.perturbation.representation import layer_to_match
 from conceptry.models.perturbation.rows import Row, cells_of, opened, read_row
 from conceptry.models.perturbation.settings import COUNTERFACTUAL, EXPLAIN_ERROR, INVERT, L1Q, PROBE, Settings
 from conceptry.models.perturbation.solvers.budget import check_kept, pixel_budget
+from conceptry.models.perturbation.solvers.representation import layer_to_match
 from conceptry.models.perturbation.solvers.sparsest import SLOTS
 from conceptry.models.perturbation.tasks import counterfactual, explain_error, invert, probe
 

@@ -29,8 +29,8 @@ from conceptry.models.explained.protocol import PixelModel
 from conceptry.models.perturbation.class_scores import ClassScores
 from conceptry.models.perturbation.explanation import Explanation, join
 from conceptry.models.perturbation.question import Question, ShareProgress, grey, noise, part_of, perturb, to_eight_bits
-from conceptry.models.perturbation.representation import relative_distance, representation
 from conceptry.models.perturbation.settings import COUNTERFACTUAL, EXPLAIN_ERROR, GREY, INVERT, PROBE, Settings
+from conceptry.models.perturbation.solvers.representation import relative_distance, representation
 from conceptry.models.perturbation.solvers.sparsest import search_sparsest
 
 Classes = Sequence[Any] | Tensor

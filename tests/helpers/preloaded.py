@@ -171,7 +171,7 @@ def become(request: dict[str, Any], files: list[int], commands: Path) -> None:
     else:
         sys.argv = arguments
         sys.path[0] = str(commands)
-        (command,) = entry_points(group="console_scripts", name=request["program"])
+        command, *_ = entry_points(group="console_scripts", name=request["program"])
         sys.exit(command.load()())
 
 

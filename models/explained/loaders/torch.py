@@ -117,7 +117,8 @@ def lets_gradients_through(module: nn.Module, batch: Tensor) -> bool:
 
 
 def try_batches(module: nn.Module, sample: Tensor, name: str) -> None:
-    """Raise InputError where `module` was exported for one size of batch; sample: (1, *shape)."""
+    """Raise InputError where `module` fails, or was exported for one size of batch; sample: (1, *shape)."""
+    reasons = {}
     with torch.no_grad():
         for rows in (1, 2, 3):
             try:
@@ -125,10 +126,14 @@ def try_batches(module: nn.Module, sample: Tensor, name: str) -> None:
             except ConceptryError:
                 raise
             except Exception as error:  # a guard of the exported graph, or whatever a module raises
-                raise InputError(
-                    f"{name}: the module does not take a batch of {rows} ({reason_of(error)}); log it again with an "
-                    "input example of two rows or more, which leaves the size of the batch free"
-                ) from None
+                reasons[rows] = reason_of(error)
+    if len(reasons) == 3:
+        raise InputError(f"{name}: the model failed on 2 samples of shape {tuple(sample.shape[1:])}: {reasons[2]}")
+    for rows, reason in reasons.items():
+        raise InputError(
+            f"{name}: the module does not take a batch of {rows} ({reason}); log it again with an input example of two "
+            "rows or more, which leaves the size of the batch free"
+        )
 
 
 def exported_on(module: nn.Module, archive: Path, device: torch.device) -> nn.Module:

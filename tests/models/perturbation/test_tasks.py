@@ -9,8 +9,8 @@ from torch import Tensor, nn
 
 from conceptry.models.errors import InputError
 from conceptry.models.perturbation.explanation import Explanation
-from conceptry.models.perturbation.representation import relative_distance, representation
 from conceptry.models.perturbation.settings import OPTIMIZER_NAMES, Settings
+from conceptry.models.perturbation.solvers.representation import relative_distance, representation
 from conceptry.models.perturbation.tasks import counterfactual, explain_error, invert, probe
 
 FAST = Settings(steps=12)

@@ -9,7 +9,7 @@ from torch import nn
 
 from conceptry.models.errors import InputError
 from conceptry.models.explained.hooks import evaluation_mode
-from conceptry.models.perturbation.representation import relative_distance, representation
+from conceptry.models.perturbation.solvers.representation import relative_distance, representation
 
 X = torch.rand(2, 1, 4, 4, generator=torch.Generator().manual_seed(1))
 
