@@ -4,11 +4,12 @@ import doctest
 
 import pytest
 
-from conceptry.models.harsanyi import api, graph, model, original
+from conceptry.models.harsanyi import api, graph, model
 from conceptry.models.harsanyi.interactions import aggregate, record
+from conceptry.models.harsanyi.original import calculator
 
 
-@pytest.mark.parametrize("module", [aggregate, graph, model, original, record], ids=lambda module: module.__name__)
+@pytest.mark.parametrize("module", [aggregate, calculator, graph, model, record], ids=lambda module: module.__name__)
 def test_examples_of(module) -> None:
     found = doctest.testmod(module, optionflags=doctest.NORMALIZE_WHITESPACE)
     assert found.attempted > 0
