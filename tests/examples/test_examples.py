@@ -2,7 +2,6 @@
 
 import json
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -56,12 +55,12 @@ nbformat.write(notebook, "tour.ipynb")
 """
 
 
-def test_the_tour_is_told_to_its_end(folder: Path) -> None:
+def test_the_tour_is_told_to_its_end(folder: Path, preloaded: Preloaded) -> None:
     source = json.loads((EXAMPLES / "tour.ipynb").read_text(encoding="utf-8"))
     cells = [cell for cell in source["cells"] if cell["cell_type"] == "code"]
     assert not any(cell["outputs"] or cell["execution_count"] for cell in cells)  # stripped
 
-    _run(folder, sys.executable, "-c", RUN, str(EXAMPLES / "tour.ipynb"))
+    _run(folder, preloaded.folder / "python", "-c", RUN, str(EXAMPLES / "tour.ipynb"))
     done = json.loads((folder / "tour.ipynb").read_text(encoding="utf-8"))["cells"]
     shown = "".join(json.dumps(cell["outputs"]) for cell in done if cell["cell_type"] == "code")
     assert shown.count("image/png") == 4  # a figure of each method

@@ -177,8 +177,7 @@ def become(request: dict[str, Any], files: list[int], commands: Path) -> None:
 
 def interpret(arguments: list[str]) -> None:
     """Run `-c CODE`, `-m MODULE` or a file; of other options those that the project uses itself."""
-    options = {"-P", "-u"}
-    given = [argument for argument in arguments[:2] if argument in options]
+    given = [argument for argument in arguments[:2] if argument in ("-P", "-u") or argument.startswith("-X")]
     what, *rest = arguments[len(given) :]
     before = [entry for entry in os.environ.get("PYTHONPATH", "").split(os.pathsep) if entry]
     if what == "-c":

@@ -1,7 +1,6 @@
 """Versions: registered once, complete or not at all, self-contained, and refused when a byte changed."""
 
 import json
-import os
 import shutil
 import subprocess
 import sys
@@ -177,7 +176,7 @@ def test_a_version_loads_in_another_folder_without_conceptry(tiny_version, reque
     assert [c["concept"] for c in answer["concepts"]] == [c["concept"] for c in here["concepts"]]
 
 
-def test_two_registrations_at_once_on_a_fresh_store_give_one_version(tiny_options, tmp_path: Path) -> None:
+def test_two_registrations_at_once_on_a_fresh_store_give_one_version(tiny_options, preloaded, tmp_path: Path) -> None:
     code = (
         "import sys, json; from conceptry.registry import register;"
         "print(register('splice', json.loads(sys.argv[1]), name='twice').version.uri)"
@@ -185,8 +184,8 @@ def test_two_registrations_at_once_on_a_fresh_store_give_one_version(tiny_option
     uri = f"sqlite:///{tmp_path / 'fresh.db'}"
     children = [
         subprocess.Popen(
-            [sys.executable, "-c", code, json.dumps(tiny_options)],
-            env=environment(MLFLOW_TRACKING_URI=uri, CONCEPTRY_CACHE=str(tmp_path / "cache")),
+            [preloaded.folder / "python", "-c", code, json.dumps(tiny_options)],
+            env=environment(MLFLOW_TRACKING_URI=uri),
             cwd=tmp_path,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -211,7 +210,7 @@ def test_a_registration_leaves_the_callers_run_alone(tiny_options) -> None:
     assert {run.info.status for run in runs} == {"FINISHED"}
 
 
-def test_a_version_killed_before_it_exists_is_not_listed(tiny_options) -> None:
+def test_a_version_killed_before_it_exists_is_not_listed(tiny_options, preloaded) -> None:
     """End the process, without any cleaning up, between the logged model and the version."""
     code = (
         "import sys, json, os; from conceptry.registry import register as r;"
@@ -220,8 +219,8 @@ def test_a_version_killed_before_it_exists_is_not_listed(tiny_options) -> None:
         "r('splice', json.loads(sys.argv[1]), name='unborn')"
     )
     done = subprocess.run(
-        [sys.executable, "-c", code, json.dumps(tiny_options)],
-        env=environment(MLFLOW_TRACKING_URI=mlflow.get_tracking_uri(), CONCEPTRY_CACHE=os.environ["CONCEPTRY_CACHE"]),
+        [preloaded.folder / "python", "-c", code, json.dumps(tiny_options)],
+        env=environment(MLFLOW_TRACKING_URI=mlflow.get_tracking_uri()),
         stderr=subprocess.DEVNULL,
     )
     assert done.returncode == 9

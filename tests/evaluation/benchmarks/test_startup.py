@@ -2,11 +2,11 @@
 
 import json
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 from mlflow.artifacts import download_artifacts
+from preloaded import Preloaded
 
 from conceptry.evaluation.benchmarks import startup
 from conceptry.models.encoders.load import load_encoder, save_encoder
@@ -33,25 +33,24 @@ print(json.dumps(sorted(sys.modules)))
 """
 
 
-def imported(program: str, folder: Path) -> set[str]:
-    done = subprocess.run(
-        [sys.executable, "-c", program, str(folder)], env=environment(), capture_output=True, text=True, timeout=300
-    )
+def imported(preloaded: Preloaded, program: str, folder: Path) -> set[str]:
+    command = [preloaded.folder / "python", "-c", program, str(folder)]
+    done = subprocess.run(command, env=environment(), capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr[-2000:]
     return set(json.loads(done.stdout.splitlines()[-1]))
 
 
 @pytest.mark.parametrize("version", ["harsanyi_version", "perturbation_version"])
-def test_a_version_imports_what_it_needs_and_no_more(version, request, tmp_path: Path) -> None:
+def test_a_version_imports_what_it_needs_and_no_more(version, request, preloaded, tmp_path: Path) -> None:
     folder = Path(download_artifacts(request.getfixturevalue(version).uri, dst_path=str(tmp_path)))
-    assert not imported(ANSWER, folder) & UNNEEDED
+    assert not imported(preloaded, ANSWER, folder) & UNNEEDED
 
 
-def test_an_onnx_encoder_embeds_images_without_open_clip(tiny_encoder: Path, tmp_path: Path) -> None:
+def test_an_onnx_encoder_embeds_images_without_open_clip(tiny_encoder: Path, preloaded, tmp_path: Path) -> None:
     encoder = load_encoder(f"open_clip:local-dir:{tiny_encoder}", "cpu")
     save_encoder(encoder, tmp_path / "encoder", "onnx")
     (tmp_path / "encoder" / "tokens.json").write_text(json.dumps({"bpe_ids": [START, END], "context_length": 16}))
-    assert not imported(ENCODE, tmp_path / "encoder") & UNNEEDED - {"onnxruntime"}
+    assert not imported(preloaded, ENCODE, tmp_path / "encoder") & UNNEEDED - {"onnxruntime"}
 
 
 def test_starts_are_timed_in_turn(tmp_path: Path) -> None:

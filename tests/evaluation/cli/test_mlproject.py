@@ -1,5 +1,6 @@
 """What `mlflow run` can pass is what commands take: MLflow's own code writes the command lines, click reads them."""
 
+import os
 import shlex
 import subprocess
 from collections.abc import Iterator, Mapping
@@ -115,7 +116,8 @@ RUNS = [
 
 
 @pytest.mark.parametrize(("arguments", "said"), RUNS, ids=[arguments[1] for arguments, _ in RUNS])
-def test_mlflow_runs_entry_points(arguments: tuple[str, ...], said: str, tmp_path: Path) -> None:
+def test_mlflow_runs_entry_points(arguments: tuple[str, ...], said: str, preloaded, tmp_path: Path) -> None:
+    env = environment(MLFLOW_TRACKING_URI=f"sqlite:///{tmp_path / 'mlflow.db'}")
     done = subprocess.run(
         [
             "mlflow",
@@ -125,7 +127,7 @@ def test_mlflow_runs_entry_points(arguments: tuple[str, ...], said: str, tmp_pat
             "local",
             *(text.format(new=tmp_path / "new") for text in arguments),
         ],
-        env=environment(MLFLOW_TRACKING_URI=f"sqlite:///{tmp_path / 'mlflow.db'}"),
+        env=env | {"PATH": f"{preloaded.folder}{os.pathsep}{env['PATH']}"},
         cwd=tmp_path,
         capture_output=True,
         text=True,
