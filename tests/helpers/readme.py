@@ -72,7 +72,7 @@ class Folder:
         self.server: subprocess.Popen | None = None
         self.preloaded = preloaded
         # Kernels are compiled once for all tests, as they are for all commands of a user.
-        self.environment = environment(HF_HUB_OFFLINE="1")
+        self.environment = environment(HF_HUB_OFFLINE="1", MLFLOW_WORKERS="1")
         self.environment["PATH"] = os.pathsep.join([str(preloaded.folder), self.environment["PATH"]])
 
     def run(self, language: str, block: str, **extra: str) -> subprocess.CompletedProcess[str]:
