@@ -12,7 +12,8 @@ from pathlib import Path
 from mlflow.exceptions import MlflowException
 
 from conceptry.models.errors import IntegrityError
-from conceptry.models.manifest import digest_of_files, files_in, sha256_file
+from conceptry.models.manifest import PACKAGE, digest_of_files, files_in, sha256_file
+from conceptry.models.manifest import verify as verify_package
 from conceptry.registry.versions import Version
 
 logger = logging.getLogger(__name__)
@@ -62,6 +63,8 @@ def verify(version: Version) -> int:
             version.uri,
         )
         return count
+    if (folder / "artifacts" / PACKAGE).is_dir():
+        verify_package(folder / "artifacts" / PACKAGE, version.manifest_sha256)  # which names the very file
     for name in sorted(recorded.keys() | present.keys()):
         if recorded.get(name) != present.get(name):
             raise IntegrityError(
