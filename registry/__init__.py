@@ -2,6 +2,7 @@
 
 from conceptry.registry.comparison import Comparison, compare
 from conceptry.registry.flavor import load_model, log_model, save_model
+from conceptry.registry.integrity import verify
 from conceptry.registry.promotion import Promotion, Requirement, promote, promotions
 from conceptry.registry.registration import Registration, register
 from conceptry.registry.store import connect
@@ -25,4 +26,5 @@ __all__ = [
     "register",
     "registered_names",
     "save_model",
+    "verify",
 ]

@@ -17,6 +17,7 @@ from conceptry.models.errors import InputError
 from conceptry.models.manifest import PACKAGE, verify
 from conceptry.models.method import METHODS, Method, Package, load_method
 from conceptry.registry import tags as t
+from conceptry.registry.integrity import verify as verify_version
 from conceptry.registry.packaging import stage_package
 from conceptry.registry.registration import log_package, register_package, save_package
 from conceptry.registry.store import connect
@@ -118,6 +119,7 @@ def load_model(uri: str | Path, device: str = "auto") -> Any:
         if not _is_unregistered(uri):
             version = find_version(uri)
             warn_of_other_code(version)
+            verify_version(version)
             uri, manifest_sha256 = version.uri, version.manifest_sha256
         try:
             folder = Path(download_artifacts(uri))

@@ -23,6 +23,7 @@ from conceptry.models.errors import InputError
 from conceptry.models.manifest import PACKAGE
 from conceptry.models.method import Package, load_method, make_options
 from conceptry.registry import tags as t
+from conceptry.registry.integrity import fetched, record_of
 from conceptry.registry.packaging import StagedPackage, pinned, stage_package
 from conceptry.registry.store import connect, ensure_experiment, name_lock
 from conceptry.registry.versions import Version, find_version, list_versions
@@ -122,7 +123,8 @@ def _create(
             client.log_param(run_id, key, value)
         model_uri = _log_model(client, package, signature, run, logged_name)
         digests = {f"{t.FILE}{path}": digest for path, digest in package.digests().items()}
-        code = {t.MANIFEST: package.manifest_sha256, t.CODE: package.code_sha256}
+        artifact = record_of(fetched(model_uri.removeprefix("models:/")))
+        code = {t.MANIFEST: package.manifest_sha256, t.CODE: package.code_sha256, t.ARTIFACT: artifact}
         # MLflow prints what it did to standard error; the caller says it in its own words.
         with redirect_stderr(io.StringIO()):
             created = mlflow.register_model(model_uri, name, tags=identity | code | lineage | digests)

@@ -7,11 +7,12 @@ METHOD = f"{_PREFIX}method"
 FINGERPRINT = f"{_PREFIX}fingerprint"
 MANIFEST = f"{_PREFIX}manifest_sha256"
 CODE = f"{_PREFIX}code_sha256"
+ARTIFACT = f"{_PREFIX}artifact_sha256"  # of everything at the top of the logged model, as JSON
 FILE = f"{_PREFIX}sha256."  # + path of a file of the package
 EVALUATION = f"{_PREFIX}evaluation."  # + start of a data set's digest
 PROMOTION = f"{_PREFIX}promotion."  # + time
 
-_IDENTITY = (METHOD, FINGERPRINT, MANIFEST, CODE)
+_IDENTITY = (METHOD, FINGERPRINT, MANIFEST, CODE, ARTIFACT)
 _FAMILIES = (FILE, EVALUATION, PROMOTION)
 
 

@@ -4,6 +4,7 @@ Only what `register` finished counts: a version carries all of its tags (tags.py
 versions of other makers, which lack them, are left out and refused.
 """
 
+import json
 import re
 import warnings
 from dataclasses import dataclass
@@ -73,6 +74,12 @@ class Version:
     def code_sha256(self) -> str | None:
         """SHA-256 of the code that the version carries; None where it was registered before this was recorded."""
         return self.tags.get(t.CODE)
+
+    @property
+    def artifact(self) -> dict[str, str] | None:
+        """SHA-256 of each file and folder of the logged model; None for a version from before this was recorded."""
+        text = self.tags.get(t.ARTIFACT)
+        return None if text is None else json.loads(text)
 
     @property
     def file_digests(self) -> dict[str, str]:
@@ -145,8 +152,11 @@ def load(uri: str, **model_config: Any) -> "PyFuncModel":
     """
     import mlflow.pyfunc
 
-    version = find_version(uri)
+    from conceptry.registry.integrity import verify
+
+    version: Any = find_version(uri)  # pyright knows this file by two names, one of them of the checkout
     warn_of_other_code(version)
+    verify(version)
     return mlflow.pyfunc.load_model(version.uri, model_config=model_config or None)
 
 

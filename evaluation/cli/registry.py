@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from conceptry.evaluation.cli.options import Command, Flag, Group, NamedArgument, command, console, group, say
-from conceptry.models.errors import InputError
+from conceptry.models.errors import InputError, plural
 from conceptry.models.method import METHODS, load_options, option_type
 
 
@@ -99,6 +99,28 @@ def show(uri: str) -> None:
     for table in version_tables(version, promotions(version.name)):
         console.print(table)
         console.print()
+
+
+@command()
+@click.argument("uris", nargs=-1, metavar="[URI]...", cls=NamedArgument, option="--uri")
+def verify(uris: tuple[str, ...]) -> None:
+    """Check every file of versions, their code too, against what was recorded; without URI, of all versions."""
+    from conceptry.models.errors import ConceptryError
+    from conceptry.registry import find_version, list_versions
+    from conceptry.registry import verify as verify_version
+
+    versions = [find_version(uri) for uri in uris] if uris else list_versions()
+    broken = 0
+    for version in versions:
+        try:
+            count = verify_version(version)
+        except ConceptryError as error:
+            broken += 1
+            say(str(error))
+        else:
+            say(f"{version.uri}: all {count} files are as they were registered")
+    if broken:
+        raise ConceptryError(f"{broken} of {plural(len(versions), 'version')} must not be run")
 
 
 def _numbers(text: str | None) -> list[int]:

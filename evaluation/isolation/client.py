@@ -88,6 +88,9 @@ class VersionProcess:
         self.on_progress: Progress = lambda what, share: None
 
     def __enter__(self) -> "VersionProcess":
+        from conceptry.registry import find_version, verify
+
+        verify(find_version(self.uri))  # before any of its code runs
         self._pipe, theirs = Pipe()
         self._log = tempfile.TemporaryFile()
         self._child = start(self.uri, self.device, theirs.fileno(), self._log.fileno())

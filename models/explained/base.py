@@ -2,9 +2,10 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
+from copy import copy
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, Self
 
 import numpy as np
 import pandas as pd
@@ -110,6 +111,13 @@ class ModelBase(ABC):
                 f"{self.name}: the model gave {numbers.shape[1]} outputs, expected {self.description.n_outputs}"
             )
         return numbers
+
+    def renamed(self, classes: Sequence[str]) -> Self:
+        """The same model with other names of its outputs. Raises InputError for another number, or equal ones."""
+        other = copy(self)
+        other.description = self.description.with_classes(classes)
+        other.classes = other.description.classes
+        return other
 
     def settings(self) -> dict[str, Any]:
         """What the reader of a saved model needs besides its description and its source, as JSON values."""

@@ -7,9 +7,12 @@ from typing import Any
 from torch import Tensor
 
 from conceptry.models.errors import InputError
+from conceptry.models.explained.base import ModelBase
 from conceptry.models.explained.image_inputs import PIXELS_NOTE, Scaling, TorchImages, as_channels
+from conceptry.models.explained.protocol import IMAGENET
 from conceptry.models.images import MAX_PIXELS
 
+_MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 ASSUMED = "the file says nothing of preprocessing"  # how a note begins that says whose is taken
 
 
@@ -104,11 +107,14 @@ def adjust_images(
     """
     given = {"classes": classes, "size": size, "mean": mean, "std": std}
     names = [name for name, value in given.items() if value is not None]
+    if classes is not None and isinstance(model, ModelBase):
+        model = model.renamed(classes)
+        names.remove("classes")
     if not names:
         return model
     if not isinstance(model, TorchImages):
         raise InputError(f"{model.name}: brings its own {names[-1]}; leave it out")
-    description, preparation = model.description.with_classes(classes), model.preparation
+    description, preparation = model.description, model.preparation
     replaced = []
     if mean is not None or std is not None:
         mean, std = normalisation_of(model.name, mean, std)
@@ -123,10 +129,33 @@ def adjust_images(
         resize, mean, std = sides[:1] if sides[0] == sides[1] else sides, preparation.mean, preparation.std
         interpolation = getattr(preparation, "interpolation", "bilinear")
         preparation = Preprocessing(resize, sides, mean, std, interpolation, preparation.channels)
-    if names != ["classes"]:  # what these notes say is taken is not what is taken any more
-        notes = (note for note in description.notes if note not in replaced and not note.startswith(ASSUMED))
-        description = replace(description, notes=tuple(notes))
+    # What a note says is taken is not what is taken any more; it stays where half of that is assumed still.
+    known = given["mean"] is not None and sides is not None
+    notes = (note for note in description.notes if note not in replaced and not (known and note.startswith(ASSUMED)))
+    description = replace(description, notes=tuple(notes))
     return TorchImages(description, model.source, model.module, model.device, preparation)
+
+
+def published(model: Any, imagenet: bool) -> Any:
+    """`model`, whose preprocessing is known: from its file, as it was given, or with `imagenet` as published.
+
+    A checkpoint of an architecture does not say how images were prepared for it. With `imagenet` they are prepared as
+    for the published weights of that architecture; a logged module over images of any size, or of 224 x 224 pixels,
+    gets ImageNet's usual one.
+
+    Raises InputError where it is not known, and where `imagenet` is asked for and the model brings its own.
+    """
+    assumed = [note for note in getattr(model, "notes", ()) if note.startswith(ASSUMED)]
+    if assumed and not imagenet:
+        raise InputError(
+            f"{model.name}: {assumed[0].replace('is taken', 'would be taken')}; give image_size, mean and std as they "
+            f"were in its training, or preprocessing={IMAGENET} for these"
+        )
+    if not imagenet or assumed:
+        return model
+    if not isinstance(model, TorchImages) or PIXELS_NOTE not in model.notes:
+        raise InputError(f"{model.name}: brings its own preprocessing; leave preprocessing out")
+    return adjust_images(model, size=224, mean=_MEAN, std=_STD)
 
 
 def sides_of(name: str, size: int | Sequence[int] | None) -> tuple[int, int] | None:

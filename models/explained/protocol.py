@@ -25,6 +25,7 @@ if TYPE_CHECKING:  # options name what is here, and `--help` imports no torch
 
 MODALITIES = ("table", "text", "image", "points")
 FORMS = ("logits", "probabilities", "values")
+IMAGENET = "imagenet"  # the one preprocessing that has a name
 
 
 @dataclass(frozen=True)

@@ -71,8 +71,9 @@ def as_explained(
     if isinstance(statistics, np.ndarray):
         statistics = pd.DataFrame(statistics, columns=pd.Index([f"x{i + 1}" for i in range(statistics.shape[-1])]))
     if isinstance(model, str):
-        _refuse(about, f"the model {model!r}, which is loaded by its name")
-        return load_explained(model, device, statistics=statistics, outputs=outputs, allow_pickle=allow_pickle)
+        _refuse({"modality": modality, "shape": shape}, f"the model {model!r}, which is loaded by its name")
+        named = load_explained(model, device, statistics=statistics, outputs=outputs, allow_pickle=allow_pickle)
+        return adjust_images(named, classes=classes)
     if isinstance(model, ExplainedModel):
         given = {"statistics": statistics, "outputs": None if outputs == "auto" else outputs}
         _refuse(about | given, f"a {type(model).__name__}, which says what it is")

@@ -128,7 +128,7 @@ def test_what_is_refused(rows: pd.DataFrame) -> None:
 
     refused("a dict is no model; expected a name such as zoo:wine, a scikit-learn estimator, a torch module", {})
     refused("outputs means nothing for a Own, which says what it is; leave it out", own, outputs="logits")
-    refused("classes means nothing for the model 'zoo:wine', which is loaded by its name", "zoo:wine", classes=["a"])
+    refused("zoo:wine: brings its own classes; leave it out", "zoo:wine", classes=["a"])
     refused("shape means nothing for a scikit-learn estimator", forest(rows), shape=(3,))
     refused("explains rows of a table, whose baseline needs statistics", forest(rows))
     refused("Sequential: what the module takes is not known; expected statistics", network())
