@@ -36,4 +36,4 @@ def test_the_answer_has_the_index_of_the_request(index: pd.Index) -> None:
     assert answer.index.equals(index)
     if index.is_unique:
         table["twice"] = answer["twice"]
-        assert (table["twice"] == 2 * table["x"]).all()
+        assert table["twice"].tolist() == [2, 4, 6]

@@ -34,9 +34,7 @@ def check(maps: torch.Tensor, size: tuple[int, int], large: torch.Tensor) -> Non
     assert (torch.from_numpy(masks).bool() == expected)[away].all()
 
 
-@pytest.mark.parametrize(
-    ("cells", "size"), [((4, 4), (64, 64)), ((7, 7), (224, 224)), ((2, 3), (6, 12))]
-)
+@pytest.mark.parametrize(("cells", "size"), [((4, 4), (64, 64)), ((7, 7), (224, 224)), ((2, 3), (6, 12))])
 def test_pad_enlarge_and_crop(cells: tuple[int, int], size: tuple[int, int]) -> None:
     maps = torch.randn(12, *cells, generator=torch.Generator().manual_seed(0))
     large = literal(maps, size)
