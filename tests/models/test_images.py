@@ -171,6 +171,7 @@ def test_xmp_still_turns_a_png() -> None:
     assert decode_image(with_chunks(chunk(b"iTXt", xmp))).size == (10, 20)
 
 
+@pytest.mark.filterwarnings("ignore:Corrupt EXIF")  # Pillow's
 @pytest.mark.parametrize(
     "exif", [b"\x00\x08\x00\x02\x01\x12\x00\x03" + bytes(8), b"", b"Exif\0\0", b"II*\0\xff\xff\xff\xff"]
 )
