@@ -4,7 +4,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 from weakref import WeakKeyDictionary
 
 import torch
@@ -21,6 +21,9 @@ _HOOKS = (
     "_backward_hooks",
     "_backward_pre_hooks",
 )
+
+
+Value = TypeVar("Value")
 
 
 @dataclass
@@ -45,12 +48,14 @@ def module_of(model: Callable[..., Any]) -> nn.Module | None:
     return module if isinstance(module, nn.Module) else None
 
 
-def tracked(value: Any) -> Any:
+def tracked(value: Value) -> Value:
     """A tensor that gradients can be taken through: a copy of one that was made in inference mode; else `value`.
 
     To be called outside of inference mode.
     """
-    return value.clone() if isinstance(value, Tensor) and value.is_inference() else value
+    if isinstance(value, Tensor) and value.is_inference():
+        return value.clone()  # type: ignore[return-value]  # of the same type
+    return value
 
 
 @contextmanager
