@@ -5,6 +5,7 @@ Each method's `data` module builds on it and lists the data that it knows by nam
 """
 
 import csv
+import io
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,7 @@ import pandas as pd
 from conceptry._former import name_of
 from conceptry.models.errors import InputError, closest
 from conceptry.models.images import image_files
+from conceptry.models.manifest import read_text
 
 
 class LabelledItem(Protocol):
@@ -103,9 +105,11 @@ def csv_rows(path: Path) -> tuple[list[str], list[dict[str, str]]]:
     """Columns and rows of a .csv file; raises InputError where there is no such file."""
     if not path.is_file():
         raise InputError(f"{path}: no such file")
-    with path.open(newline="", encoding="utf-8-sig") as stream:
-        reader = csv.DictReader(stream)
+    reader = csv.DictReader(io.StringIO(read_text(path), newline=""))
+    try:
         return list(reader.fieldnames or ()), list(reader)
+    except csv.Error as error:
+        raise InputError(f"{path}, line {reader.line_num}: is no CSV ({error})") from None
 
 
 def image_rows(

@@ -37,5 +37,9 @@ def cell_error(row: int, column: str, error: Exception | str) -> InputError:
     return InputError(f"row {row}, column {column!r}: {error}")
 
 
+class VocabularyWarning(UserWarning):
+    """Lines of a list of words were dropped, or words of it cannot be told apart."""
+
+
 class ConvergenceWarning(UserWarning):
     """Something was returned before its duality gap reached the tolerance; the result says what."""

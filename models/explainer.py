@@ -72,7 +72,8 @@ class Explainer(PythonModel):
                 # MLflow drops columns that the signature lacks, and the rows with them where no column is left.
                 columns = ", ".join(map(repr, self.signature.inputs.input_names()))
                 raise InputError(f"the request holds no rows with any of the columns {columns}; expected at least one")
-            return self.explain(model_input.reset_index(drop=True), params or {})
+            answer = self.explain(model_input.reset_index(drop=True), params or {})
+            return answer.set_axis(model_input.index, axis=0)  # so that columns of it go back to the rows asked about
         except ConceptryError as error:
             raise MlflowException(str(error), error_code=INVALID_PARAMETER_VALUE) from None
         except MlflowException:

@@ -3,16 +3,31 @@
 import base64
 import binascii
 import io
+import os
+import struct
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageDraw, UnidentifiedImageError
+from PIL.Image import Transpose
 
 from conceptry.models.errors import InputError
 
 FORMATS = ("PNG", "JPEG", "GIF", "WEBP", "BMP", "TIFF")
 SUFFIXES = (".png", ".jpg", ".jpeg", ".gif", ".webp", ".bmp", ".tif", ".tiff")
 MAX_PIXELS = 50_000_000
+_PNG = b"\x89PNG\r\n\x1a\n"
+_XMP = b"XML:com.adobe.xmp\0\0"  # of a PNG, not compressed
+_TURNS = {  # by the EXIF orientation: what brings the picture upright
+    2: Transpose.FLIP_LEFT_RIGHT,
+    3: Transpose.ROTATE_180,
+    4: Transpose.FLIP_TOP_BOTTOM,
+    5: Transpose.TRANSPOSE,
+    6: Transpose.ROTATE_270,
+    7: Transpose.TRANSVERSE,
+    8: Transpose.ROTATE_90,
+}
 _MAGIC = (b"\x89PNG", b"\xff\xd8\xff", b"GIF8", b"RIFF", b"BM", b"II*\x00", b"MM\x00*")
 
 
@@ -46,12 +61,14 @@ def decode_image(data: bytes, max_pixels: int = MAX_PIXELS, upright: bool = True
     """One RGB picture from the content of a file.
 
     Animations give their first frame; the EXIF orientation is applied, unless `upright` is false; CMYK, palette, grey
-    and 16-bit pictures are converted (16 bits scaled to 8); transparency is laid over white.
+    and 16-bit pictures are converted (16 bits scaled to 8); transparency is laid over white. What a file says besides
+    its pixels, such as its texts and its colour profile, is not read.
 
-    Raises InputError where the bytes are no picture, are cut off, or claim more than `max_pixels` pixels.
+    Raises InputError where the bytes are no picture, are cut off, or claim more than `max_pixels` pixels, and for
+    integers that 16 bits do not hold.
     """
     try:
-        image = Image.open(io.BytesIO(data), formats=FORMATS)
+        image = _opened(data)
         width, height = image.size
         if width * height > max_pixels:
             raise InputError(f"the picture has {width} x {height} pixels; at most {max_pixels:,} are accepted")
@@ -76,7 +93,7 @@ def decode_mask(data: bytes, max_pixels: int = MAX_PIXELS) -> np.ndarray:
     image.
     """
     image = decode_image(data, max_pixels)
-    with Image.open(io.BytesIO(data), formats=FORMATS) as file:
+    with _opened(data) as file:
         if file.has_transparency_data and np.asarray(file.convert("RGBA"))[..., 3].min() < 255:
             raise InputError("has transparent pixels, which are neither in nor out; expected black and white")
     levels = np.asarray(image.convert("L"))
@@ -84,6 +101,29 @@ def decode_mask(data: bytes, max_pixels: int = MAX_PIXELS) -> np.ndarray:
     if 1 < highest <= 127:
         raise InputError(f"its highest grey level is {highest}; expected levels above 127 where the unit is active")
     return levels > (127 if highest > 1 else 0)
+
+
+def _opened(data: bytes) -> Image.Image:
+    return Image.open(io.BytesIO(_without_texts(data)), formats=FORMATS)
+
+
+def _without_texts(data: bytes) -> bytes:
+    """A PNG without the texts and the profile in it, for Pillow reads them and refuses the picture where one is long.
+
+    XMP stays, as Pillow finds it in a picture without EXIF: it may say how the picture is turned.
+    """
+    if not data.startswith(_PNG):
+        return data
+    parts, kept, start = [], 0, len(_PNG)  # data from `kept` to `start` stays
+    while len(header := data[start : start + 8]) == 8:
+        length, kind = struct.unpack(">I4s", header)
+        end = start + 12 + length
+        is_xmp = kind == b"iTXt" and length < 2**20 and data.startswith(_XMP, start + 8)
+        if kind in (b"tEXt", b"zTXt", b"iTXt", b"iCCP") and not is_xmp:
+            parts.append(data[kept:start])
+            kept = end
+        start = end
+    return b"".join([*parts, data[kept:]]) if parts else data
 
 
 def open_image(path: Path) -> Image.Image:
@@ -125,13 +165,41 @@ def _is_there(path: Path, folders: bool) -> bool:
 
 
 def image_files(directory: Path) -> list[Path]:
-    """The picture files below `directory`, sorted, hidden ones left out. Raises InputError where there are none."""
+    """The picture files below `directory`, sorted; every reader of a folder takes these.
+
+    Hidden files and what lies in hidden folders is left out. Links to files and to folders are followed; one to a
+    folder that it lies in leads to nothing new. Raises InputError where there are none, for a link to nothing, for a
+    folder that cannot be listed, and for one whose name is no text: it may be that of a class.
+    """
     if not directory.is_dir():
         raise InputError(f"{directory}: no such folder")
-    found = sorted(p for p in directory.rglob("*") if p.suffix.lower() in SUFFIXES and not p.name.startswith("."))
+    found = sorted(_images_below(directory, frozenset({os.path.realpath(directory)})))
     if not found:
         raise InputError(f"{directory}: holds no pictures ({', '.join(SUFFIXES)})")
     return found
+
+
+def _images_below(directory: Path, above: frozenset[str]) -> Iterator[Path]:
+    """above: real paths of the folder and of those that it lies in."""
+    try:
+        str(directory).encode()
+    except UnicodeEncodeError:
+        raise InputError(f"{os.fsencode(directory)!r}: the name of this folder is not UTF-8; rename it") from None
+    try:
+        entries = list(os.scandir(directory))
+    except OSError as error:
+        raise InputError(f"{directory}: cannot be listed: {error.strerror}") from None
+    for entry in entries:
+        if entry.name.startswith("."):
+            continue
+        path, is_link = directory / entry.name, entry.is_symlink()
+        if path.is_dir() if is_link else entry.is_dir():
+            if (real := os.path.realpath(path)) not in above:
+                yield from _images_below(path, above | {real})
+        elif is_link and not path.exists() and path.suffix.lower() in (*SUFFIXES, ""):  # of an image, or of a folder
+            raise InputError(f"{path}: is a link to {os.readlink(path)}, which is not there; mend or remove it")
+        elif path.suffix.lower() in SUFFIXES:
+            yield path
 
 
 def png_bytes(image: Image.Image) -> bytes:
@@ -150,7 +218,8 @@ def example_picture() -> str:
 
 def to_rgb(image: Image.Image, upright: bool = True) -> Image.Image:
     """RGB image of one in any mode, as `decode_image` describes it; turned by its EXIF orientation if `upright`."""
-    image = ImageOps.exif_transpose(image) if upright else image
+    turn = _turn_of(image) if upright else None
+    image = image if turn is None else image.transpose(turn)
     if image.mode in ("I;16", "I;16B", "I;16L", "I;16N", "I", "F"):
         grey = _float_to_grey(image) if image.mode == "F" else _sixteen_bits_to_grey(image)
         return Image.fromarray(grey).convert("RGB")
@@ -160,9 +229,20 @@ def to_rgb(image: Image.Image, upright: bool = True) -> Image.Image:
     return image.convert("RGB")
 
 
+def _turn_of(image: Image.Image) -> Transpose | None:
+    try:
+        return _TURNS.get(image.getexif().get(ExifTags.Base.Orientation, 1))
+    except Exception:  # EXIF that is malformed in any of many ways says nothing, and the picture is as good without
+        return None
+
+
 def _sixteen_bits_to_grey(image: Image.Image) -> np.ndarray:
     """round(v / 257), which takes 65535 to 255, in 16-bit integers; Pillow holds 16-bit grey in 16 or 32 bits."""
-    values = np.clip(np.asarray(image), 0, 65535 - 128).astype(np.uint16, copy=False)  # what is clipped gives 255 too
+    values = np.asarray(image)
+    if image.mode == "I" and not (values.min() >= 0 and values.max() <= 65535):
+        # Without their extremes: Pillow holds unsigned integers from 2^31 on as negative ones.
+        raise InputError("the picture has integers outside 0 to 65535 as pixels; scale them to 8 or 16 bits")
+    values = np.clip(values, 0, 65535 - 128).astype(np.uint16, copy=False)  # what is clipped gives 255 too
     values += 128
     values //= 257
     return values.astype(np.uint8)

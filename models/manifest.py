@@ -8,12 +8,13 @@ import hashlib
 import json
 import os
 import uuid
+import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from conceptry.models.errors import InputError, IntegrityError
+from conceptry.models.errors import InputError, IntegrityError, VocabularyWarning
 
 if TYPE_CHECKING:  # slow to import
     from torch import Tensor
@@ -76,6 +77,45 @@ def verify(directory: Path, manifest_sha256: str) -> None:
 def read_json(path: Path) -> Any:
     """Parse a UTF-8 JSON file."""
     return json.loads(path.read_text(encoding="utf-8"))
+
+
+def read_text(path: Path) -> str:
+    """A text file in UTF-8, with a byte-order mark or without. Raises InputError naming one that is not."""
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path}: expected UTF-8 text, byte {error.start} is not; save it as UTF-8") from None
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read: {error.strerror or error}") from None
+
+
+def read_entries(path: Path) -> list[str]:
+    """The entries of a text file, one a line, each once, in their order.
+
+    Blank and repeated lines are dropped with one VocabularyWarning that counts them and names the first. Raises
+    InputError for a file that cannot be read, and for one without entries.
+    """
+    kept: dict[str, None] = {}
+    blank: list[int] = []
+    repeated: list[int] = []
+    for number, line in enumerate(read_text(path).splitlines(), start=1):
+        word = line.strip()
+        if not word:
+            blank.append(number)
+        elif word in kept:
+            repeated.append(number)
+        else:
+            kept[word] = None
+    if not kept:
+        raise InputError(f"{path}: holds no words; expected one entry a line")
+    if blank or repeated:
+        warnings.warn(
+            f"{path.name}: dropped {len(blank)} blank and {len(repeated)} repeated lines, "
+            f"the first at line {min(blank + repeated)}",
+            VocabularyWarning,
+            stacklevel=3,
+        )
+    return list(kept)
 
 
 def read_tensors(path: Path) -> "dict[str, Tensor]":

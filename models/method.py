@@ -94,6 +94,22 @@ def option(default: Any, help: str, choices: Sequence[str] = ()) -> Any:
     return field(default=default, metadata={"help": help, "choices": tuple(choices)})
 
 
+def plain_number(value: Any) -> Any:
+    """A number of NumPy as Python's own, a tuple of them likewise; anything else as it is.
+
+    NumPy's are often no int or float to those who check them, nor to JSON.
+    """
+    if isinstance(value, tuple):
+        return tuple(map(plain_number, value))
+    return value.item() if type(value).__module__ == "numpy" and getattr(value, "ndim", None) == 0 else value
+
+
+def keep_plain_numbers(settings: Any) -> None:
+    """Have all fields of a frozen dataclass hold plain numbers; for its `__post_init__`."""
+    for each in dataclasses.fields(settings):
+        object.__setattr__(settings, each.name, plain_number(getattr(settings, each.name)))
+
+
 def option_type(options: type, name: str) -> type:
     """The plain type of an option: of `int | None`, int."""
     annotation = typing.get_type_hints(options)[name]
@@ -114,7 +130,8 @@ def make_options(method: Method, values: Mapping[str, Any]) -> Any:
 def check_options(options: type, values: Mapping[str, Any]) -> None:
     """Raise InputError for a value of the wrong type, and for one outside the choices."""
     fields = {f.name: f for f in dataclasses.fields(options)}
-    for name, value in values.items():
+    for name, given in values.items():
+        value = plain_number(given)
         kind = option_type(options, name)
         accepted = (int, float) if kind is float else kind
         left_out = value is None and fields[name].default is None

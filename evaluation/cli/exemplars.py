@@ -16,6 +16,7 @@ from conceptry.evaluation.cli.options import (
     size_option,
 )
 from conceptry.models.errors import InputError
+from conceptry.models.milan.settings import CHANNELS
 
 
 @command()
@@ -42,6 +43,11 @@ from conceptry.models.errors import InputError
     help="Side of the stored images in pixels; 224 in the original. [default: as the network takes them]",
 )
 @click.option("--batch-size", type=int, help="Images per forward pass. [default: chosen by device and image size]")
+@click.option(
+    "--channels",
+    type=click.Choice(CHANNELS),
+    help="Axis of the units in the maps of a layer: last in Swin and ConvNeXt blocks. [default: by the layer]",
+)
 @click.option("--restart", cls=Flag, help="Start over instead of continuing what the folder holds.")
 @size_option
 @seed_option
@@ -56,6 +62,7 @@ def exemplars(
     quantile: float,
     image_size: int | None,
     batch_size: int | None,
+    channels: str | None,
     restart: bool,
     size: int | None,
     seed: int,
@@ -77,7 +84,7 @@ def exemplars(
     from conceptry.models.milan.network import default_layers, load_network
     from conceptry.models.milan.settings import ExemplarSettings
 
-    settings = ExemplarSettings(k, quantile, image_size, batch_size)
+    settings = ExemplarSettings(k, quantile, image_size, batch_size, channels)
     directory = results_directory(output, model, data)
     chosen = _units(units)
     place = resolve_device(device)

@@ -21,9 +21,9 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from conceptry.evaluation.data import EvaluationData, draw_sample, folder_images
+from conceptry.evaluation.data import EvaluationData, LabelledImage, draw_sample, folder_images
 from conceptry.models.errors import InputError
-from conceptry.models.images import png_bytes
+from conceptry.models.images import png_bytes, read_image
 from conceptry.models.training.recipes import data_of
 
 DEFAULT_SIZE = 32
@@ -141,7 +141,12 @@ def _with_image(table: Path, row: int, sample: Sample) -> Sample:
     file = table.parent / str(sample.values["image"])
     if not file.is_file():
         raise InputError(f"{table}, row {row}: no picture at {sample.values['image']!r}")
-    return Sample({"image": file.read_bytes()}, sample.label)
+    return Sample({"image": read_image(file)[0]}, sample.label)
+
+
+def _image_sample(image: LabelledImage) -> Sample:
+    content = read_image(image.source)[0] if isinstance(image.source, Path) else image.source
+    return Sample({"image": content}, image.label)
 
 
 def _texts(rest: str) -> tuple[str, list[Sample]]:
@@ -167,7 +172,7 @@ def _clouds(rest: str) -> tuple[str, list[Sample]]:
 
 
 def _folder(rest: str) -> tuple[str, list[Sample]]:
-    return "image", [Sample({"image": image.content()}, image.label) for image in folder_images(Path(rest))]
+    return "image", [_image_sample(image) for image in folder_images(Path(rest))]
 
 
 def _heldout(name: str) -> tuple[str, list[Sample]]:

@@ -8,8 +8,9 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from multiprocessing import Pipe
+from pathlib import Path
 from typing import Any, NamedTuple, Protocol, TypeVar
 
 import pandas as pd
@@ -46,19 +47,34 @@ def ask_in_batches(
     """Ask about `size` cases at a time; yield each with its row of the answer and its share of the request's time.
 
     table: makes the rows of a request. Requests are sent as their answers are taken. Raises ConceptryError where the
-    version refuses, naming the row by its number among all cases.
+    version refuses, naming the row by its number among all cases, or the file that it is.
     """
     for first in range(0, len(cases), size):
         batch = cases[first : first + size]
-        try:
+        with named_rows(batch, first):
             answer = predict(table(batch), dict(params))
-        except (ConceptryError, MlflowException) as error:  # of a process of its own, and of one in this process
-            sentence = getattr(error, "message", str(error))
-            raise ConceptryError(
-                re.sub(r"\brow (\d+)", lambda row: f"row {int(row[1]) + first}", sentence, count=1)  # noqa: B023
-            ) from None
         for case, row in zip(batch, answer.rows.to_dict("records"), strict=True):
             yield case, {str(name): cell for name, cell in row.items()}, answer.seconds / len(batch)
+
+
+@contextmanager
+def named_rows(cases: Sequence[Any], first: int = 0) -> Iterator[None]:
+    """Have a refusal name the case that a row of the request was, by its file or by its number from `first`.
+
+    cases: those of the request. Raises ConceptryError instead of what the version said.
+    """
+
+    def name_of(found: re.Match[str]) -> str:
+        number = int(found[1])
+        case = cases[number] if number < len(cases) else None
+        file = next((at for name in ("source", "image") if isinstance(at := getattr(case, name, None), Path)), None)
+        return f"row {first + number}{found[2] or ''}" if file is None else str(file)
+
+    try:
+        yield
+    except (ConceptryError, MlflowException) as error:  # of a process of its own, and of one in this process
+        sentence = getattr(error, "message", str(error))
+        raise ConceptryError(re.sub(r"\brow (\d+)(, column 'image')?", name_of, sentence, count=1)) from None
 
 
 class InProcess:

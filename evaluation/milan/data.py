@@ -124,7 +124,16 @@ DEFAULT = "zoo:emoji-units"
 DEFAULT_SIZE = 200
 OWN_UNITS = "units:own"
 SCHEMES = (DEFAULT, "milannotations:ROOT#KEY", OWN_UNITS)
-_IDENTITY = ("model", "layers", "data", "size", "k", "quantile", "exemplars")  # hyperparameters: whose units they are
+_IDENTITY = (
+    "model",
+    "layers",
+    "data",
+    "size",
+    "k",
+    "quantile",
+    "channels",
+    "exemplars",
+)  # hyperparameters: whose units they are
 
 
 @dataclass(frozen=True)

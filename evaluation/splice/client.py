@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from conceptry.evaluation.data import LabelledImage
-from conceptry.evaluation.isolation.client import Predict
+from conceptry.evaluation.isolation.client import Predict, named_rows
 
 BATCH = 64
 
@@ -34,8 +34,11 @@ def answers(
 ) -> Iterator[pd.DataFrame]:
     """Answers to `values` (of type LabelledImage: to what they contain) of one column, at most BATCH rows each."""
     for start in range(0, len(values), BATCH):
-        batch = [v.content() if isinstance(v, LabelledImage) else v for v in values[start : start + BATCH]]
-        yield predict(pd.DataFrame({column: batch}), params).rows
+        asked = list(values[start : start + BATCH])
+        batch = [v.content() if isinstance(v, LabelledImage) else v for v in asked]
+        with named_rows(asked, start):
+            rows = predict(pd.DataFrame({column: batch}), params).rows
+        yield rows
         progress(min(1.0, (start + BATCH) / len(values)))
 
 

@@ -91,8 +91,10 @@ def concepts(images: Sequence[AnnotatedImage], explained: ImageExplanations) -> 
             chosen = m.concept_recall([explained.words[i] for i in several], [true[i] for i in several])
             found[f"recall_{kind}_all"] = chosen["all"]
     if found:
-        everything = [[word for words in image.concepts.values() for word in words] for image in images]
-        precision = m.concept_precision(explained.words, everything)
+        # Of a picture without annotations nothing is known, so its words are neither true nor false.
+        known = [i for i, image in enumerate(images) if any(image.concepts.values())]
+        everything = [[word for words in images[i].concepts.values() for word in words] for i in known]
+        precision = m.concept_precision([explained.words[i] for i in known], everything)
         if np.isfinite(precision):
             found["concept_precision"] = precision
     return found

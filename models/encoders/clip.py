@@ -1,7 +1,9 @@
 """Any open_clip model as a dual encoder: by architecture and pretrained tag, by checkpoint, or from a folder."""
 
 import tempfile
-from collections.abc import Sequence
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -9,11 +11,24 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from conceptry.models.encoders.processing import CONFIG, Processing, read_processing
+from conceptry.models.encoders.processing import (
+    CONFIG,
+    PREPROCESSING,
+    Processing,
+    check_texts,
+    hugging_face_tokenizer,
+    read_config,
+    read_processing,
+)
+from conceptry.models.encoders.weights import build_model, read_weights
 from conceptry.models.errors import ConceptryError, InputError, closest
 from conceptry.models.manifest import write_json
 
 WEIGHTS = "open_clip_model.safetensors"
+
+
+class PreprocessingWarning(UserWarning):
+    """Which pixels weights take is not known for certain."""
 
 
 class OpenClipEncoder(nn.Module):
@@ -62,12 +77,11 @@ class OpenClipEncoder(nn.Module):
 
 def read_open_clip(directory: Path, name: str, device: torch.device) -> OpenClipEncoder:
     """Read an encoder from a folder in the `local-dir` layout (configuration + safetensors)."""
-    import open_clip
-
     if not (directory / WEIGHTS).is_file():
         raise InputError(f"{directory}: holds no {WEIGHTS}; expected a folder in open_clip's local-dir layout")
     processing = read_processing(directory)
-    model = open_clip.create_model(f"local-dir:{directory}", require_pretrained=True, weights_only=True)
+    model = build_model(read_config(directory)["model_cfg"], str(directory / CONFIG))
+    read_weights(model, directory / WEIGHTS, name)
     return OpenClipEncoder(name, model, processing, device)
 
 
@@ -85,9 +99,21 @@ def load_open_clip(identifier: str, device: torch.device, download_root: str | P
     architecture = architecture.replace("/", "-")
     config = _architecture_config(architecture)
     _check_pretrained(architecture, pretrained)
+    tokenizer = _tokenizer(architecture, config)  # before gigabytes of weights are downloaded
+    name = f"open_clip:{architecture}@{pretrained}"
     # Weights of the openai tags were trained with QuickGELU; open_clip only warns when the two disagree.
-    tag = open_clip.get_pretrained_cfg(architecture, pretrained)
+    tag = open_clip.get_pretrained_cfg(architecture, pretrained) or _published(architecture)
     quick_gelu = bool(tag.get("quick_gelu"))
+    if quick_gelu:
+        config["quick_gelu"] = True
+    if pretrained not in open_clip.list_pretrained_tags_by_model(architecture):
+        from open_clip.transform import PreprocessCfg
+
+        model = build_model(config, f"open_clip:{architecture}")
+        read_weights(model, Path(pretrained), f"open_clip:{architecture}")
+        size: Any = model.visual.image_size  # type: ignore[union-attr]  # of open_clip's towers
+        preprocess = asdict(PreprocessCfg(size)) | {key: tag[key] for key in PREPROCESSING if key in tag}
+        return OpenClipEncoder(name, model, _stored_processing(config, preprocess, tokenizer), device)
     try:
         model = open_clip.create_model(
             architecture,
@@ -98,13 +124,35 @@ def load_open_clip(identifier: str, device: torch.device, download_root: str | P
             weights_only=True,
         )
     except Exception as error:  # network, file format and shape errors come as a dozen types
-        where = "cannot be downloaded or read" if tag else "is not a checkpoint of this architecture"
         reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
-        raise ConceptryError(f"open_clip:{architecture}@{pretrained} {where}: {reason}") from None
-    if quick_gelu:
-        config["quick_gelu"] = True
-    name = f"open_clip:{architecture}@{pretrained}"
-    return OpenClipEncoder(name, model, _stored_processing(architecture, config, model), device)
+        raise ConceptryError(f"{name} cannot be downloaded or read: {reason}") from None
+    return OpenClipEncoder(name, model, _stored_processing(config, _preprocess_of(model), tokenizer), device)
+
+
+def _published(architecture: str) -> dict[str, Any]:
+    """What all published weights of an architecture agree on, for weights of a file, which do not say it.
+
+    A warning says where they take pixels in several ways: open_clip's usual one is not that of all then.
+    """
+    import open_clip
+
+    tags = {
+        tag: open_clip.get_pretrained_cfg(architecture, tag)
+        for tag in open_clip.list_pretrained_tags_by_model(architecture)
+    }
+    if not tags:
+        return {}
+    first, *others = tags.values()
+    shared = {key: value for key, value in first.items() if all(other.get(key) == value for other in others)}
+    if differing := [key for key in PREPROCESSING if key not in shared and any(key in tag for tag in tags.values())]:
+        warnings.warn(
+            f"open_clip:{architecture}: published weights differ in {' and '.join(differing)} of their pixels, and a "
+            "file of weights does not say which are its own: open_clip's usual ones are taken; for others, write a "
+            f"folder in open_clip's local-dir layout, whose {CONFIG} names them",
+            PreprocessingWarning,
+            stacklevel=4,
+        )
+    return shared
 
 
 def wrap_open_clip(model: nn.Module, architecture: str, name: str | None = None) -> OpenClipEncoder:
@@ -123,12 +171,13 @@ def wrap_open_clip(model: nn.Module, architecture: str, name: str | None = None)
 
     architecture = architecture.replace("/", "-")
     config = _architecture_config(architecture)
+    tokenizer = _tokenizer(architecture, config)
     if not isinstance(model, (open_clip.CLIP, open_clip.CustomTextCLIP)):
         raise InputError(
             f"expected a model of open_clip, as open_clip.create_model makes it, got {type(model).__name__}"
         )
     with torch.device("meta"):  # shapes alone: no weights are made up
-        reference = type(model)(**{key: value for key, value in config.items() if key != "custom_text"})
+        reference = build_model(config, f"open_clip:{architecture}")
     expected = {key: value.shape for key, value in reference.state_dict().items()}
     got = {key: value.shape for key, value in model.state_dict().items()}
     if differing := sorted(key for key in {*expected, *got} if expected.get(key) != got.get(key)):
@@ -138,7 +187,7 @@ def wrap_open_clip(model: nn.Module, architecture: str, name: str | None = None)
         config["quick_gelu"] = True
     device = next(model.parameters()).device
     return OpenClipEncoder(
-        name or f"own:{architecture}", model, _stored_processing(architecture, config, model), device
+        name or f"own:{architecture}", model, _stored_processing(config, _preprocess_of(model), tokenizer), device
     )
 
 
@@ -152,9 +201,15 @@ def _architecture_config(architecture: str) -> dict[str, Any]:
         raise InputError(f"open_clip has no architecture {architecture!r}; near names: {near}")
     config = open_clip.get_model_config(architecture)
     assert config is not None  # it is among the known ones
-    if "hf_model_name" in config["text_cfg"]:
-        raise InputError(f"open_clip:{architecture} has a Hugging Face text tower, which is not supported")
+    check_texts(config["text_cfg"], f"open_clip:{architecture}")
     return config
+
+
+def _tokenizer(architecture: str, config: Mapping[str, Any]) -> Any:
+    """The Hugging Face tokeniser of an architecture that has one, else None."""
+    if not config["text_cfg"].get("hf_tokenizer_name"):
+        return None
+    return hugging_face_tokenizer(architecture, f"open_clip:{architecture}")
 
 
 def _check_pretrained(architecture: str, pretrained: str) -> None:
@@ -168,14 +223,15 @@ def _check_pretrained(architecture: str, pretrained: str) -> None:
         )
 
 
-def _stored_processing(architecture: str, config: dict, model: nn.Module) -> Processing:
-    """The processing of a built-in architecture, by way of the files that will describe it in a version."""
-    import open_clip
+def _preprocess_of(model: nn.Module) -> dict[str, Any]:
+    return model.visual.preprocess_cfg  # type: ignore[union-attr,return-value]  # set by open_clip
 
+
+def _stored_processing(config: dict, preprocess: dict[str, Any], tokenizer: Any) -> Processing:
+    """The processing of a built-in architecture, by way of the files that will describe it in a version."""
     with tempfile.TemporaryDirectory() as folder:
         directory = Path(folder)
-        write_json(directory / CONFIG, {"model_cfg": config, "preprocess_cfg": model.visual.preprocess_cfg})  # type: ignore[union-attr]  # set by open_clip
-        if "hf_tokenizer_name" in config["text_cfg"]:
-            tokenizer: Any = open_clip.get_tokenizer(architecture)  # an HFTokenizer, as the configuration says
+        write_json(directory / CONFIG, {"model_cfg": config, "preprocess_cfg": preprocess})
+        if tokenizer is not None:
             tokenizer.tokenizer.save_pretrained(folder)
         return read_processing(directory)

@@ -1,8 +1,9 @@
 """Images to pixels and words to tokens, as configured in a folder of open_clip's `local-dir` layout."""
 
+import importlib.util
 import json
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,18 @@ from conceptry.models.errors import InputError
 CONFIG = "open_clip_config.json"
 TOKENS = "tokens.json"
 OPENAI_MEAN, OPENAI_STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
+
+
+@dataclass(frozen=True)
+class Normalize:
+    """Pixels (3, height, width) less the mean of their channel, over its standard deviation."""
+
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+    def __call__(self, pixels: Tensor) -> Tensor:
+        mean, std = (torch.tensor(values)[:, None, None] for values in (self.mean, self.std))
+        return pixels.sub(mean).div_(std)
 
 
 @dataclass(frozen=True)
@@ -36,15 +49,23 @@ class Preprocess:
 
     def __call__(self, image: Image.Image) -> Tensor:
         """An image to normalised pixels (3, height, width), float32."""
-        mean, std = (torch.tensor(values)[:, None, None] for values in self.normalisation)
-        return self.fit(image).sub_(mean).div_(std)
+        fit, normalize = self.transforms
+        return normalize(fit(image))
+
+    @property
+    def transforms(self) -> tuple[Callable[[Image.Image], Tensor], Normalize]:
+        """The steps from an image to its pixels, named as in a `Compose` of torchvision; the last one normalises."""
+        return self.fit, Normalize(*self.normalisation)
 
     @property
     def normalisation(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
         """Mean and standard deviation of each channel."""
         mean, std = (
             tuple(values) if isinstance(values, list | tuple) else (float(values),) * 3  # type: ignore[arg-type]
-            for values in (self.mean or OPENAI_MEAN, self.std or OPENAI_STD)
+            for values in (
+                OPENAI_MEAN if self.mean is None else self.mean,
+                OPENAI_STD if self.std is None else self.std,
+            )
         )
         return mean, std
 
@@ -95,12 +116,12 @@ class Processing:
 
 def read_processing(directory: Path) -> Processing:
     """Read the processing from `open_clip_config.json`, and `tokens.json` or tokeniser files where there are any."""
-    config_path = directory / CONFIG
-    if not config_path.is_file():
-        raise InputError(f"{directory}: holds no {CONFIG}; expected a folder in open_clip's local-dir layout")
-    config = json.loads(config_path.read_bytes())
+    config = read_config(directory)
     size = config["model_cfg"]["vision_cfg"].get("image_size", 224)
-    preprocess = Preprocess(**{"size": size, **config.get("preprocess_cfg", {})})
+    given = {
+        key: value for key, value in config["preprocess_cfg"].items() if key in PREPROCESSING and value is not None
+    }
+    preprocess = Preprocess(**{"size": size, **given})
     files = {
         path.name: path.read_bytes()
         for path in sorted(directory.iterdir())
@@ -111,12 +132,74 @@ def read_processing(directory: Path) -> Processing:
 
         stored = json.loads(files[TOKENS])
         return Processing(preprocess, CompactTokenizer(stored["bpe_ids"], stored["context_length"]), files)
+    if config["model_cfg"]["text_cfg"].get("hf_tokenizer_name"):
+        return Processing(preprocess, hugging_face_tokenizer(f"local-dir:{directory}", str(directory)), files)
     import open_clip  # slow to import
 
     tokenizer: Any = open_clip.get_tokenizer(f"local-dir:{directory}")
     return Processing(preprocess, tokenizer, files)
 
 
+def read_config(directory: Path) -> dict[str, Any]:
+    """The configuration of a folder in the `local-dir` layout: model_cfg and preprocess_cfg, {} where it has none.
+
+    What open_clip overlooks in it is left alone. Raises InputError where it is none of open_clip, naming the file.
+    """
+    path = directory / CONFIG
+    if not path.is_file():
+        raise InputError(f"{directory}: holds no {CONFIG}; expected a folder in open_clip's local-dir layout")
+    try:
+        config = json.loads(path.read_bytes())
+    except ValueError as error:  # no JSON, or no text
+        raise InputError(f"{path}: is no JSON, or is cut off ({error}); download it again") from None
+    model = config.get("model_cfg") if isinstance(config, dict) else None
+    parts = ("vision_cfg", "text_cfg")
+    if not isinstance(model, dict) or not all(isinstance(model.get(part), dict) for part in parts):
+        raise InputError(
+            f"{path}: is no configuration of open_clip; expected model_cfg with {' and '.join(parts)}, as "
+            "open_clip.get_model_config gives them"
+        )
+    preprocess = config.get("preprocess_cfg") or {}
+    if not isinstance(preprocess, dict):
+        raise InputError(f"{path}: preprocess_cfg must be an object with size, mean and std, got {preprocess!r}")
+    for key, known in _CHOICES.items():
+        if (value := preprocess.get(key)) is not None and value not in known:
+            raise InputError(f"{path}: {key} must be one of {', '.join(known)}, got {value!r}")
+    check_texts(model["text_cfg"], str(path))
+    return {"model_cfg": model, "preprocess_cfg": preprocess}
+
+
+def check_texts(text_cfg: Mapping[str, Any], name: str) -> None:
+    """Raise InputError for a text tower that conceptry lacks, and for a tokeniser whose package is not installed."""
+    if "hf_model_name" in text_cfg:
+        raise InputError(f"{name} has a Hugging Face text tower, which is not supported")
+    if text_cfg.get("hf_tokenizer_name") and importlib.util.find_spec("transformers") is None:
+        raise InputError(
+            f"{name} has a tokeniser of Hugging Face, which needs the package transformers: "
+            "pip install 'conceptry[huggingface]'"
+        )
+
+
+def hugging_face_tokenizer(source: str, name: str) -> Any:
+    """open_clip's tokeniser of an architecture or of `local-dir:FOLDER`, made of Hugging Face's.
+
+    Raises InputError where it can be neither read nor downloaded; `name` is what the sentence calls the encoder.
+    """
+    import open_clip
+
+    try:
+        return open_clip.get_tokenizer(source)
+    except Exception as error:  # a network, a missing file and a missing package come as a dozen types
+        reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
+        raise InputError(f"{name}: its Hugging Face tokeniser cannot be downloaded or read: {reason}") from None
+
+
+PREPROCESSING = tuple(field.name for field in fields(Preprocess))
+_CHOICES = {
+    "interpolation": ("bicubic", "bilinear"),
+    "resize_mode": ("shortest", "longest", "squash"),
+    "mode": ("RGB",),
+}
 _PROCESSING_FILES = {
     CONFIG,
     TOKENS,

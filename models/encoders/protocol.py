@@ -62,7 +62,8 @@ def takes_texts(encoder: Any) -> Any:
 
 
 def encode_texts(encoder: DualEncoder, texts: Sequence[str], batch_size: int = 256) -> Tensor:
-    """Embeddings (n, d), float32, of any number of texts, `batch_size` at a time."""
+    """Embeddings (n, d), float32, of any number of texts, `batch_size` at a time; a string is one text."""
+    texts = [texts] if isinstance(texts, str) else texts
     return _joined([encoder.encode_text(texts[i : i + batch_size]).float() for i in range(0, len(texts), batch_size)])
 
 

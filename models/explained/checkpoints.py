@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -32,6 +33,13 @@ _NORMALISER = re.compile(r"(?:module\.|_orig_mod\.)*normali[sz]er?\.(?:new_)?(me
 # Torchvision's densenets were once written with a dot more, and their published files still are.
 _DENSE = re.compile(r"(denselayer\d+\.(?:norm|conv))\.(?=[12]\.)")
 _FOREIGN = re.compile(r"(?:GLOBAL|[Uu]nsupported class) ([\w.]+)")  # as torch's reader names what it refuses
+# What numbers of NumPy are made of, by the names of releases 1 and 2.
+_SCALAR: Any = np.float64(0).__reduce__()[0]
+_NUMBERS = [
+    *((_SCALAR, f"numpy.{core}.multiarray.scalar") for core in ("core", "_core")),
+    np.dtype,
+    *{type(np.dtype(kind)) for kind in "?bBhHiIlLqQefd"},
+]
 _LISTED = 3
 
 
@@ -111,8 +119,8 @@ def _content(path: Path) -> Mapping[Any, Any]:
             from safetensors.torch import load_file
 
             return load_file(path)
-        # Training scripts keep their options beside the weights: a namespace of plain values.
-        with torch.serialization.safe_globals([argparse.Namespace]):
+        # Training scripts keep their options beside the weights, a namespace of plain values, and figures of NumPy.
+        with torch.serialization.safe_globals([argparse.Namespace, *_NUMBERS]):
             content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # readers of damaged files raise many types
         if found := _FOREIGN.search(str(error)):

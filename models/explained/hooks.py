@@ -4,9 +4,10 @@ import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 from weakref import WeakKeyDictionary
 
+import torch
 from torch import Tensor, nn
 
 from conceptry.models.errors import InputError, closest, truncated_repr
@@ -20,6 +21,9 @@ _HOOKS = (
     "_backward_hooks",
     "_backward_pre_hooks",
 )
+
+
+Value = TypeVar("Value")
 
 
 @dataclass
@@ -42,6 +46,16 @@ def module_of(model: Callable[..., Any]) -> nn.Module | None:
         return model
     module = getattr(model, "module", None)
     return module if isinstance(module, nn.Module) else None
+
+
+def tracked(value: Value) -> Value:
+    """A tensor that gradients can be taken through: a copy of one that was made in inference mode; else `value`.
+
+    To be called outside of inference mode.
+    """
+    if isinstance(value, Tensor) and value.is_inference():
+        return value.clone()  # type: ignore[return-value]  # of the same type
+    return value
 
 
 @contextmanager
@@ -137,10 +151,18 @@ def forward_hooks(
 def find_layer(module: nn.Module, layer: str, name: str) -> nn.Module:
     """Look up the submodule of `module` called `layer`, such as "layer1.0.conv1".
 
-    Raises InputError with near names where there is none; `name` is what the sentence calls the network.
+    Raises InputError with near names where there is none, and where hooks of it would not be called; `name` is what the
+    sentence calls the network.
     """
     layers = {path: part for path, part in module.named_modules() if path}
     if layer in layers:
+        names = layer.split(".")
+        for above in (module, *(layers[".".join(names[: i + 1])] for i in range(len(names)))):
+            if isinstance(above, torch.jit.ScriptModule):
+                raise InputError(
+                    f"{name}: is scripted or traced (torch.jit) at layer {layer!r}, and such a module takes no hooks; "
+                    "give the network as it was before that"
+                )
         return layers[layer]
     near = closest(layer, layers, 5) or list(layers)
     raise InputError(f"{name}: has no layer {truncated_repr(layer)}; expected one such as {format_names(near)}")

@@ -40,6 +40,7 @@ import torch
 from torch import Tensor
 
 from conceptry.models.errors import InputError
+from conceptry.models.explained.hooks import tracked
 from conceptry.models.harsanyi.interactions.moebius import MAX_PLAYERS, moebius, moebius_adjoint, subset_masks
 from conceptry.models.harsanyi.maskers.base import BACKGROUND
 from conceptry.models.harsanyi.maskers.tensors import check_features, features_present
@@ -115,7 +116,8 @@ def sparsify(
     _check_options(n, steps, lr, batch_size)
     if step not in STEPS:
         raise InputError(f"step is {step!r}; expected one of {', '.join(STEPS)}")
-    x, baseline, owner = (torch.as_tensor(values) for values in (x, baseline, owner))
+    with torch.inference_mode(False):
+        x, baseline, owner = (tracked(torch.as_tensor(values)) for values in (x, baseline, owner))
     check_features(x, baseline, owner, n)
     with torch.inference_mode(False), torch.enable_grad():
         game = _Game(forward, x, owner, n, batch_size, subtract_empty)

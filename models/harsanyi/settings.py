@@ -9,7 +9,7 @@ from typing import Any
 from conceptry.models.errors import InputError, closest
 from conceptry.models.explained.protocol import ExplainedModel
 from conceptry.models.explained.source import ExplainedSource
-from conceptry.models.method import check_options, option
+from conceptry.models.method import check_options, keep_plain_numbers, option
 
 MAX_PLAYERS = 20  # of a table over all subsets
 REWARDS = ("log_odds", "log_odds_eps", "logit", "probability", "output")  # see `game`
@@ -71,6 +71,7 @@ class Settings:
     batch_size: int = option(4096, "Masked inputs per model call; fewer if an input is large.")
 
     def __post_init__(self) -> None:
+        keep_plain_numbers(self)
         for name in _POSITIVE:
             value = getattr(self, name)
             if not (math.isfinite(value) and value > 0):

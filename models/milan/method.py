@@ -20,6 +20,7 @@ def explainer_of(options: MilanOptions) -> Milan:
         k=options.k,
         quantile=options.quantile,
         image_size=options.image_size,
+        channels=options.channels,
         words=options.words,
         clip_encoder=options.clip_encoder,
         **asdict(options.settings_of_search()),

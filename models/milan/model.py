@@ -92,7 +92,7 @@ class Milan:
         data: the images that exemplars are chosen from: a name as `open_source` takes it, uint8 (n, H, W, 3), a torch
             data set, or a source such as `TorchSource`. By default `zoo:emoji-scenes` for a network given by name.
         size: at most so many images of data that are given by name.
-        k, quantile, image_size: see `ExemplarSettings`.
+        k, quantile, image_size, channels: see `ExemplarSettings`.
         units: the units of a layer that exemplars are computed of, {layer: numbers}; by default all.
         words: of `clip-dissect`: a text file, one entry a line, or the words themselves.
         clip_encoder: what `clip` ranks by and `clip-dissect` names by: the name of a dual encoder, a loaded one, or
@@ -132,6 +132,7 @@ class Milan:
         k: int | None = None,
         quantile: float | None = None,
         image_size: int | None = None,
+        channels: str | None = None,
         units: Mapping[str, Sequence[int]] | None = None,
         words: str | Path | Sequence[str] | None = None,
         clip_encoder: str | PackagedEncoder | None = None,
@@ -151,6 +152,7 @@ class Milan:
         if unknown := sorted(settings.keys() - set(SEARCH)):
             raise InputError(f"unknown setting {unknown[0]!r} of Milan; expected one of {', '.join(SEARCH)}")
         of_exemplars = {"size": size, "k": k, "quantile": quantile, "image_size": image_size}
+        of_exemplars["channels"] = channels
         values = {n: v for n, v in {**of_exemplars, **settings}.items() if v is not None}
         check_options(MilanOptions, values)
         self._options = MilanOptions(

@@ -222,7 +222,7 @@ def compute_network(
         raise
     if directory is None:
         weakref.finalize(store, shutil.rmtree, folder, ignore_errors=True)
-    params = {"size": len(data), "k": settings.k, "quantile": settings.quantile}
+    params = {"size": len(data), "k": settings.k, "quantile": settings.quantile, "channels": settings.channels}
     lineage = lineage_of(network, name) | {"data_sha256": data.digest}
     return NetworkExemplars(store, name, data.name, params, lineage)
 
@@ -254,7 +254,7 @@ def read_network(
     if "data_sha256" in record:
         lineage["data_sha256"] = record["data_sha256"]
     counts = sorted({of_layer.images.shape[1] for of_layer in chosen.values()})
-    params = {name: record.get(name) for name in ("size", "k", "quantile")}
+    params = {name: record.get(name) for name in ("size", "k", "quantile", "channels")}
     params["k"] = counts[0] if len(counts) == 1 else ",".join(map(str, counts))
     folders = (folder.absolute().parent.name, folder.absolute().name) if folder else ("network", "images")
     name = lineage.get("explained_model") or model or record.get("model") or folders[0]

@@ -21,7 +21,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from conceptry.models.errors import InputError, truncated_repr
-from conceptry.models.method import option
+from conceptry.models.method import keep_plain_numbers, option
 
 GREEDY, SAMPLE, BEAM, MI, RERANK = "greedy", "sample", "beam", "mi", "rerank"
 STRATEGIES = (GREEDY, SAMPLE, BEAM, MI, RERANK)
@@ -33,6 +33,7 @@ EMOJI_CLIP, EMOJI_MILAN = "zoo:emoji-clip", "zoo:emoji-milan"
 CLIP_DISSECT = "clip-dissect"
 OF_WORDS = ("alternatives",)  # settings that say something to a describer of single words
 NONE = "none"
+CHANNELS = ("first", "last")  # which axis of maps the units are
 
 
 @dataclass(frozen=True)
@@ -50,6 +51,7 @@ class DecodingSettings:
     seed: int = option(0, "Seed of the `sample` strategy.")
 
     def __post_init__(self) -> None:
+        keep_plain_numbers(self)
         if self.strategy not in STRATEGIES:
             raise InputError(f"strategy must be one of {', '.join(STRATEGIES)}, got {truncated_repr(self.strategy)}")
         for name, least, most in (
@@ -86,7 +88,9 @@ class ExemplarSettings:
 
     image_size: of the delivered pictures and masks, a side or (height, width); None takes that of the network's own
     pictures (the original delivers 224). batch_size: pictures in one forward pass, which changes nothing
-    but speed, memory and the rounding of the network itself; None chooses by device and size of pictures.
+    but speed, memory and the rounding of the network itself; None chooses by device and size of pictures. channels:
+    which axis of a layer's maps the units are, "first" (n, units, h, w) or "last" (n, h, w, units); None goes by the
+    layer, and refuses maps that may be either.
 
     Raises InputError for values outside their range.
     """
@@ -95,14 +99,18 @@ class ExemplarSettings:
     quantile: float = 0.99
     image_size: int | tuple[int, int] | None = None
     batch_size: int | None = None
+    channels: str | None = None
 
     def __post_init__(self) -> None:
+        keep_plain_numbers(self)
         if not _whole(self.k):
             raise InputError(f"k, the pictures of each unit, must be a whole number of at least 1, got {self.k!r}")
         if isinstance(self.quantile, bool) or not isinstance(self.quantile, int | float) or not 0 < self.quantile < 1:
             raise InputError(f"quantile must be between 0 and 1, both excluded, got {self.quantile!r}")
         if self.batch_size is not None and not _whole(self.batch_size):
             raise InputError(f"batch_size must be a whole number of at least 1, got {self.batch_size!r}")
+        if self.channels not in (None, *CHANNELS):
+            raise InputError(f"channels must be one of {', '.join(CHANNELS)}, got {self.channels!r}")
         if self.image_size is not None:
             sides = self.image_size if isinstance(self.image_size, tuple) else (self.image_size, self.image_size)
             if len(sides) != 2 or not all(_whole(side) for side in sides):
@@ -142,18 +150,24 @@ class ExemplarSource:
     k: int | None = option(None, "Number of exemplars per unit. [default: 15]")
     quantile: float | None = option(None, "Share of a unit's activations that its masks leave out. [default: .99]")
     image_size: int | None = option(None, "Side of the stored images in pixels. [default: as the network takes them]")
+    channels: str | None = option(
+        None,
+        "Axis of the units in the maps of a layer: last in Swin and ConvNeXt blocks. [default: by the layer]",
+        CHANNELS,
+    )
 
     def __post_init__(self) -> None:
+        keep_plain_numbers(self)
         if self.exemplars is None:
             self.settings()
             return
-        for name in ("size", "k", "quantile", "image_size"):
+        for name in ("size", "k", "quantile", "image_size", "channels"):
             if getattr(self, name) is not None:
                 raise InputError(f"{name} is of exemplars to compute, and {self.exemplars} holds them; leave it out")
 
     def settings(self) -> ExemplarSettings:
         """Raises InputError for values outside their range."""
-        given = {name: getattr(self, name) for name in ("k", "quantile", "image_size")}
+        given = {name: getattr(self, name) for name in ("k", "quantile", "image_size", "channels")}
         return ExemplarSettings(**{name: value for name, value in given.items() if value is not None})
 
     def layer_names(self) -> tuple[str, ...]:

@@ -19,7 +19,7 @@ from typing import Any
 
 from conceptry.models.errors import InputError, truncated_repr
 from conceptry.models.explained.source import ExplainedSource
-from conceptry.models.method import option
+from conceptry.models.method import keep_plain_numbers, option
 
 PROBE, COUNTERFACTUAL, EXPLAIN_ERROR, INVERT = "probe", "counterfactual", "explain_error", "invert"
 MODES = (PROBE, COUNTERFACTUAL, EXPLAIN_ERROR, INVERT)
@@ -67,6 +67,7 @@ class Settings:
     precision: str = option("float32", "Floating-point type of the network.", PRECISIONS)
 
     def __post_init__(self) -> None:
+        keep_plain_numbers(self)
         for name, choices in (
             ("mode", MODES),
             ("optimizer", OPTIMIZER_NAMES),

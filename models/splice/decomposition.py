@@ -32,6 +32,7 @@ import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from functools import cached_property
+from numbers import Real
 
 import torch
 from torch import Tensor
@@ -202,7 +203,7 @@ def decompose(
     _check_rows("dictionary", C)
 
     solver_module = importlib.import_module(f"{__package__}.solvers.{MODULES[solver]}")
-    l1_penalty = float(l1_penalty)
+    l1_penalty, tolerance = float(l1_penalty), float(tolerance)  # as Python's own where they are NumPy's
     with torch.autocast(V.device.type, enabled=False):  # its bfloat16 products would void the certificate
         solution = solver_module.solve(V, C, l1_penalty, tolerance, max_iterations)
     l0, indices, weights, gap, iterations = (field.to(V.device) for field in solution)
@@ -244,7 +245,7 @@ def _check_options(l1_penalty: float, solver: str, tolerance: float, max_iterati
     if solver not in SOLVERS:
         raise InputError(f"solver is {solver!r}; expected one of {', '.join(SOLVERS)}")
     for name, value in (("l1_penalty", l1_penalty), ("tolerance", tolerance)):
-        if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < math.inf:
+        if isinstance(value, bool) or not isinstance(value, Real) or not 0 < float(value) < math.inf:
             raise InputError(f"{name} must be a finite number above 0, got {value!r}")
     if max_iterations is not None and (isinstance(max_iterations, bool) or max_iterations < 1):
         raise InputError(f"max_iterations must be None or at least 1, got {max_iterations!r}")

@@ -10,11 +10,13 @@ Bhalla et al., "Interpreting CLIP with Sparse Linear Concept Embeddings (SpLiCE)
 | mu_img | mean of unit-norm image embeddings of a reference set | (d,) |
 """
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.functional import normalize
@@ -22,10 +24,13 @@ from torch.nn.functional import normalize
 from conceptry.models.downloads import RemoteFile, fetch
 from conceptry.models.encoders.load import load_encoder
 from conceptry.models.encoders.protocol import DualEncoder, PackagedEncoder, encode_images, encode_texts, takes_texts
-from conceptry.models.errors import InputError
+from conceptry.models.errors import InputError, VocabularyWarning
 from conceptry.models.images import image_files, open_image
+from conceptry.models.manifest import read_text
 from conceptry.models.splice.vocabulary import last_words, load_vocabulary
 
+_EQUAL = 1e-5  # how far apart, in units of their norm, atoms are that only rounding distinguishes
+_TENSORS = (".safetensors", ".pt", ".pth", ".npy")
 IMAGE_MEAN = "image_mean.safetensors"
 _REPOSITORY = "https://raw.githubusercontent.com/AI4LIFE-GROUP/SpLiCE/main/data/means"
 PUBLISHED_MEANS = {
@@ -65,6 +70,8 @@ def build_dictionary(encoder: TextEncoder, words: Sequence[str], batch_size: int
 
 def embed_words(encoder: TextEncoder, words: Sequence[str], batch_size: int = 256) -> Tensor:
     """Embeddings (words, d) as the encoder gives them, float32."""
+    if isinstance(words, str):
+        raise InputError(f"expected several words, got the one text {words!r}; put it into a list")
     if not words:
         raise InputError("the vocabulary is empty; expected at least two words")
     embeddings = encode_texts(takes_texts(encoder), list(words), batch_size)  # type: ignore[arg-type]  # only encode_text is used
@@ -88,6 +95,25 @@ def centred_dictionary(embeddings: Tensor, words: Sequence[str]) -> tuple[Tensor
         "equals the mean of the vocabulary; at least two different words are needed",
     )
     return normalize(centred, dim=1), text_mean
+
+
+def distinct_atoms(dictionary: Tensor) -> tuple[Tensor, Tensor]:
+    """The atoms that a decomposition needs, and the one that stands for each: (kept,), ascending, and (words,).
+
+    Words that a tokeniser cannot tell apart, such as Dog and dog, have equal embeddings, up to rounding. Weights could
+    be shared out among them at will; so the last one, the more important of a vocabulary, stands for all.
+    """
+    C = dictionary.detach().double().cpu()
+    if not len(C):
+        return torch.zeros(0, dtype=torch.int64), torch.zeros(0, dtype=torch.int64)
+    # Equal rows lie beside each other along any direction.
+    order = (C @ torch.randn(C.shape[1], generator=torch.Generator().manual_seed(0), dtype=torch.float64)).argsort()
+    nearest = C[order].diff(dim=0).norm(dim=1)
+    group = torch.cat([torch.zeros(1), (nearest > _EQUAL * C[order[1:]].norm(dim=1)).cumsum(0)]).long()
+    last = torch.full((int(group[-1]) + 1,), -1).scatter_reduce(0, group, order, "amax")
+    stands = torch.empty_like(order)
+    stands[order] = last[group]
+    return last.sort().values, stands
 
 
 def mean_embedding(embeddings: Tensor) -> Tensor:
@@ -136,6 +162,7 @@ def gather_parts(
         if encoder is None:
             raise InputError("without an encoder the dictionary cannot be computed; give dictionary, (words, d)")
         dictionary, vocabulary_mean = centred_dictionary(embed_words(encoder, words), words)
+        _tell_twins(dictionary, words)
         sources["dictionary"] = None
         if text_mean is None:
             text_mean, sources["text_mean"] = vocabulary_mean, None
@@ -162,6 +189,19 @@ def gather_parts(
         _checked_mean("text_mean", text_mean, dictionary),
         sources,
     )
+
+
+def _tell_twins(dictionary: Tensor, words: Sequence[str]) -> None:
+    _kept, stands = distinct_atoms(dictionary)
+    twins = [(words[i], words[j]) for i, j in enumerate(stands.tolist()) if i != j]
+    if twins:
+        named = ", ".join(f"{word!r} is {other!r}" for word, other in twins[:3])
+        warnings.warn(
+            f"{len(twins)} of {len(words)} words have the embedding of another to this encoder: {named}"
+            f"{', ...' if len(twins) > 3 else ''}; answers name the last one",
+            VocabularyWarning,
+            stacklevel=5,
+        )
 
 
 def _checked_mean(name: str, mean: Tensor | None, dictionary: Tensor) -> Tensor | None:
@@ -196,7 +236,7 @@ def default_image_mean(encoder_name: str) -> str:
 def load_image_mean(source: str, encoder: PackagedEncoder, *, download_root: str | Path | None = None) -> Tensor:
     """mu_img (d,) from "published" (the file of SpLiCE's authors for this encoder), a file, or a folder of pictures.
 
-    A file is .safetensors with one tensor, or .pt with a tensor that `torch.load(weights_only=True)` accepts.
+    A file is .safetensors with one tensor, .npy, or .pt with a tensor that `torch.load(weights_only=True)` accepts.
     `download_root`: the folder for published means, instead of the user's cache.
     """
     if source == "published":
@@ -217,18 +257,22 @@ def load_image_mean(source: str, encoder: PackagedEncoder, *, download_root: str
 
 
 def load_text_mean(source: str, encoder: PackagedEncoder) -> Tensor:
-    """mu_text (d,) from a .safetensors or .pt file, or from a text file with one caption a line."""
+    """mu_text (d,) from a file as `load_mean_file` reads it, or from a text file with one caption a line."""
     path = Path(source)
-    if path.suffix in (".pt", ".safetensors"):
+    if path.suffix.lower() in _TENSORS:
         return load_mean_file(path)
     if not path.is_file():
-        raise InputError(f"text_mean {source!r} is no file; expected .safetensors, .pt or a text file of captions")
-    captions = [line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+        raise InputError(
+            f"text_mean {source!r} is no file; expected one of {', '.join(_TENSORS)} or a text file of captions"
+        )
+    captions = [line.strip() for line in read_text(path).splitlines() if line.strip()]
+    if not captions:
+        raise InputError(f"{path}: holds no captions; expected one a line")
     return mean_embedding(embed_words(encoder, captions)).cpu()
 
 
 def load_mean_file(path: Path) -> Tensor:
-    """A single vector (d,), float32 on the CPU, from .safetensors or .pt; nothing else in the file is executed."""
+    """A single vector (d,), float32 on the CPU, from .safetensors, .npy, or what `torch.save` wrote; runs no code."""
     if not path.is_file():
         raise InputError(f"mean {str(path)!r} is neither a folder nor a file")
     try:
@@ -236,13 +280,15 @@ def load_mean_file(path: Path) -> Tensor:
             from safetensors.torch import load_file
 
             (mean,) = load_file(str(path)).values()
+        elif path.suffix.lower() == ".npy":
+            mean = torch.from_numpy(np.load(path, allow_pickle=False))
         else:
             # Published means are CUDA tensors with a leading dimension of 1.
             mean = torch.load(path, map_location="cpu", weights_only=True)
         mean = mean.detach().float().squeeze()
     except Exception as error:  # both readers raise many types on files that are something else
         raise InputError(
-            f"{path}: expected a .safetensors or .pt file with one tensor ({type(error).__name__})"
+            f"{path}: expected a file with one tensor, {', '.join(_TENSORS)} ({type(error).__name__})"
         ) from None
     if mean.ndim != 1 or not torch.isfinite(mean).all():
         raise InputError(f"{path}: expected one finite vector (d,), got shape {tuple(mean.shape)}")

@@ -17,6 +17,7 @@ means over a loader are exact whatever the batch sizes.
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -28,7 +29,7 @@ from conceptry.models.encoders.protocol import DualEncoder, takes_texts
 from conceptry.models.errors import InputError, closest
 from conceptry.models.method import Package
 from conceptry.models.splice.decomposition import Decomposition, centred_embeddings, decompose, unit_embeddings
-from conceptry.models.splice.dictionary import gather_parts
+from conceptry.models.splice.dictionary import distinct_atoms, gather_parts
 from conceptry.models.splice.explanation import Explanation
 from conceptry.models.splice.inputs import Input, Modality, embed, modalities_of, read_inputs
 
@@ -73,6 +74,7 @@ class Splice(nn.Module):
 
     method: ClassVar[str] = "splice"
     dictionary: Tensor
+    _kept: Tensor | None
     image_mean: Tensor | None
     text_mean: Tensor | None
 
@@ -108,6 +110,11 @@ class Splice(nn.Module):
         self.solver = solver
         self.tolerance = tolerance
         self.return_weights = return_weights
+        # _kept: a buffer, which moves with the dictionary; None where no two words are equal
+        kept, self._stands = distinct_atoms(parts.dictionary)
+        self.register_buffer(
+            "_kept", None if len(kept) == len(self.vocabulary) else kept.to(self.device), persistent=False
+        )
         self._index = {word: i for i, word in enumerate(self.vocabulary)}
 
     @property
@@ -175,7 +182,7 @@ class Splice(nn.Module):
             modality = modalities_of(read, modality)
         z, mean = unit_embeddings(embeddings, self.dictionary), self._mean(modality)
         solved = self._decompose(normalize(z - mean, dim=1), l1_penalty)
-        kept = solved.suppress(suppressed) if suppressed else solved
+        kept = solved.suppress(self._stands[suppressed]) if suppressed else solved
         recomposed = self._recompose(kept, mean)
         cosine = (z * recomposed).sum(dim=1)
         return Explanation(
@@ -295,7 +302,11 @@ class Splice(nn.Module):
 
     def _decompose(self, v: Tensor, l1_penalty: float | None) -> Decomposition:
         penalty = self.l1_penalty if l1_penalty is None else l1_penalty
-        return decompose(v, self.dictionary, penalty, self.solver, tolerance=self.tolerance)
+        if self._kept is None:
+            return decompose(v, self.dictionary, penalty, self.solver, tolerance=self.tolerance)
+        found = decompose(v, self.dictionary[self._kept], penalty, self.solver, tolerance=self.tolerance)
+        indices = self._kept.to(found.concept_indices.device)[found.concept_indices]
+        return replace(found, concept_indices=indices, n_concepts=len(self.vocabulary))
 
     def _encoded(self, embeddings: Tensor, modality: Modality) -> Tensor:
         weights = Splice.decompose(self, embeddings, modality)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from conceptry.models.encoders.load import RUNTIMES
 from conceptry.models.errors import InputError
-from conceptry.models.method import option
+from conceptry.models.method import keep_plain_numbers, option
 from conceptry.models.splice.solvers import SOLVERS
 
 
@@ -33,6 +33,7 @@ class SpliceOptions:
     )
 
     def __post_init__(self) -> None:
+        keep_plain_numbers(self)
         for name in ("l1_penalty", "tolerance"):
             value = getattr(self, name)
             if not (math.isfinite(value) and value > 0):

@@ -10,12 +10,14 @@
 Published lists are fetched from their repository when they are named, checked against a pinned SHA-256, and cached.
 """
 
-import warnings
 from collections.abc import Sequence
+from numbers import Integral
 from pathlib import Path
 
 from conceptry.models.downloads import RemoteFile, fetch
 from conceptry.models.errors import InputError
+from conceptry.models.errors import VocabularyWarning as VocabularyWarning  # users import it from here
+from conceptry.models.manifest import read_entries
 
 _REPOSITORY = "https://raw.githubusercontent.com/AI4LIFE-GROUP/SpLiCE/main/data/vocab"
 PUBLISHED = {
@@ -28,10 +30,6 @@ PUBLISHED = {
     ),
 }
 NAMES = ("emoji", *PUBLISHED)
-
-
-class VocabularyWarning(UserWarning):
-    """Lines of a vocabulary were dropped."""
 
 
 def load_vocabulary(
@@ -57,20 +55,16 @@ def load_vocabulary(
     if not isinstance(vocabulary, (str, Path)):
         return last_words(_checked_words(list(vocabulary)), size, "a list of words")
     path = _locate(str(vocabulary), download_root)
-    try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path}: expected UTF-8 text, byte {error.start} is not") from None
-    return last_words(_unique_words(path, lines), size, path.name)
+    return last_words(read_entries(path), size, path.name)
 
 
 def last_words(words: list[str], size: int | None, name: str) -> list[str]:
     """The last `size` words, all of them for None. Raises InputError for a size that `name` does not have."""
     if size is None:
         return words
-    if isinstance(size, bool) or not isinstance(size, int) or not 1 <= size <= len(words):
+    if isinstance(size, bool) or not isinstance(size, Integral) or not 1 <= size <= len(words):
         raise InputError(f"vocabulary_size must be from 1 to {len(words):,} for {name}, got {size}")
-    return words[-size:]
+    return words[-int(size) :]
 
 
 def _checked_words(words: list[str]) -> list[str]:
@@ -95,27 +89,3 @@ def _locate(name: str, download_root: str | Path | None) -> Path:
     if not path.is_file():
         raise InputError(f"vocabulary {name!r} is neither a file nor one of {', '.join(NAMES)}")
     return path
-
-
-def _unique_words(path: Path, lines: list[str]) -> list[str]:
-    kept: dict[str, None] = {}
-    blank: list[int] = []
-    repeated: list[int] = []
-    for number, line in enumerate(lines, start=1):
-        word = line.strip()
-        if not word:
-            blank.append(number)
-        elif word in kept:
-            repeated.append(number)
-        else:
-            kept[word] = None
-    if not kept:
-        raise InputError(f"{path}: holds no words; expected one entry a line")
-    if blank or repeated:
-        warnings.warn(
-            f"{path.name}: dropped {len(blank)} blank and {len(repeated)} repeated lines, "
-            f"the first at line {min(blank + repeated)}",
-            VocabularyWarning,
-            stacklevel=3,
-        )
-    return list(kept)

@@ -52,6 +52,7 @@ import torch
 from torch import Tensor, nn
 
 from conceptry.models.errors import InputError
+from conceptry.models.method import keep_plain_numbers
 from conceptry.models.milan.describer.decoder import Decoder
 from conceptry.models.milan.describer.decoding import greedy
 from conceptry.models.milan.describer.features import FeatureEncoder, Projection, ProjectionFit
@@ -124,6 +125,7 @@ class DescriberTraining:
     seed: int = 0
 
     def __post_init__(self) -> None:
+        keep_plain_numbers(self)
         may_be_zero = ("attention_size", "exemplars", "seed", "dropout")
         for field in fields(self):
             value, default = getattr(self, field.name), field.default

@@ -52,6 +52,7 @@ from torch import nn
 from conceptry.models.encoders.tokens import CompactTokenizer, used_bpe_ids
 from conceptry.models.errors import InputError
 from conceptry.models.manifest import write_json, write_lines
+from conceptry.models.method import keep_plain_numbers
 from conceptry.models.zoo.emoji_world.captions import known_texts, prompts
 from conceptry.models.zoo.emoji_world.emoji import ATTRIBUTION, COLOURS, OBJECTS, PATTERNS
 from conceptry.models.zoo.emoji_world.scenes import EmojiScenes, Scene
@@ -171,6 +172,7 @@ class EncoderTraining:
     seed: int = 0
 
     def __post_init__(self) -> None:
+        keep_plain_numbers(self)
         bounds = {"n_objects": (12, len(OBJECTS)), "two_objects": (0, 1), "batch_size": (2, math.inf)}
         may_be_zero = {"seed", "warmup", "weight_decay", "sum_weight", "overlap_weight"}
         for field in fields(self):

@@ -5,6 +5,7 @@ from dataclasses import dataclass, fields, replace
 
 from conceptry.models.errors import InputError
 from conceptry.models.explained.classifiers.architectures import ARCHITECTURES
+from conceptry.models.method import keep_plain_numbers
 
 ROBUST = "-robust"  # NAME-robust is trained on the data called NAME, attacked
 
@@ -34,6 +35,7 @@ class ClassifierTraining:
     start: str = ""  # images: a network that ships, whose layers but the last are trained on, see `transfer`
 
     def __post_init__(self) -> None:
+        keep_plain_numbers(self)
         known = [arch for archs in ARCHITECTURES.values() for arch in archs]
         if self.arch not in known:
             raise InputError(f"arch must be one of {', '.join(known)}, got {self.arch!r}")

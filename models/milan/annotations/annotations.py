@@ -30,6 +30,7 @@ Describers were trained on groups of networks, which go by these names:
 """
 
 import csv
+import io
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,6 +39,7 @@ from typing import Any
 import numpy as np
 
 from conceptry.models.errors import InputError, closest, truncated_repr
+from conceptry.models.manifest import read_text
 from conceptry.models.milan.annotations.layers import VALIDATION_PICTURES, AnnotatedLayer, ImageFolder, open_layer
 from conceptry.models.milan.exemplars.records import UnitExemplars
 
@@ -258,7 +260,7 @@ def read_captions(path: Path) -> dict[tuple[str, int], tuple[str, ...]]:
     if not path.is_file():
         raise InputError(f"{path}: no such file; expected the columns {', '.join(COLUMNS)}")
     found: dict[tuple[str, int], tuple[str, ...]] = {}
-    with path.open(encoding="utf-8-sig", newline="") as stream:
+    with io.StringIO(read_text(path), newline="") as stream:
         reader = csv.DictReader(stream)
         if missing := [name for name in COLUMNS if name not in (reader.fieldnames or ())]:
             columns = ", ".join(reader.fieldnames or ()) or "none"

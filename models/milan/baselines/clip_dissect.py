@@ -19,6 +19,7 @@ other units of the network, so that a unit's words do not depend on what is aske
 as there: masks only tell inactive units.
 """
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,7 +33,7 @@ from torch import Tensor
 from conceptry.models.encoders.load import read_encoder, save_encoder
 from conceptry.models.encoders.protocol import PackagedEncoder, encode_images, encode_texts
 from conceptry.models.errors import InputError
-from conceptry.models.manifest import read_json, write_json
+from conceptry.models.manifest import read_entries, read_json, write_json
 from conceptry.models.milan.describer.ranking import NOTHING, Alternative, Description
 from conceptry.models.milan.exemplars.sources import Source, open_source
 from conceptry.models.milan.settings import CLIP_DISSECT
@@ -128,8 +129,8 @@ def build_clip_dissect(
     settings = settings or ClipDissectSettings()
     if not words or len(words) > MOST_WORDS:
         raise InputError(f"expected from 1 to {MOST_WORDS:,} words, got {len(words):,}")
-    if len(set(words)) != len(words):
-        raise InputError("the words must differ from one another")
+    if repeated := [word for word, count in Counter(words).items() if count > 1]:
+        raise InputError(f"the words must differ from one another, got {repeated[0]!r} more than once")
     shown = list(pictures)
     if not shown:
         raise InputError("the frequency of words is measured on pictures, got none")
@@ -201,8 +202,4 @@ def _entries(words: str | Path | Sequence[str] | None) -> tuple[str, ...]:
         return VOCABULARY
     if not isinstance(words, str | Path):
         return tuple(words)
-    try:
-        lines = Path(words).read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{words}: cannot be read as a text of words ({type(error).__name__})") from None
-    return tuple(line.strip() for line in lines if line.strip())
+    return tuple(read_entries(Path(words)))

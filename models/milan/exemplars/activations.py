@@ -3,13 +3,21 @@
 | output | shape | seen as (n, units, h, w) |
 |---|---|---|
 | maps | (n, units, h, w) | as it is |
-| tokens | (n, 1 + p p, units) | token 0, of the class, is dropped; the others are the p x p patches, by rows |
+| maps, channels last | (n, h, w, units) | turned |
+| tokens | (n, r + p p, units) | the first r are dropped; the others are the p x p patches, by rows |
 | features | (n, units) | one position |
+
+r is 1, the token of the class, where the network does not say otherwise: transformers of timm do, as num_prefix_tokens
+(registers; no token of the class). Channels come last where a layer works on the last axis, as linear ones and
+normalisations over it do. Elsewhere, maps of one height and depth, (n, 7, 7, 768), are refused until somebody says
+which axis the units are.
 """
 
 import math
-from collections.abc import Callable, Iterator, Sequence, Set
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -18,27 +26,61 @@ from torch.utils._pytree import tree_leaves, tree_map
 
 from conceptry.models.errors import InputError
 from conceptry.models.explained.hooks import find_layer, forward_hooks
+from conceptry.models.milan.settings import CHANNELS
 
 HOOK = "transform_hiddens"
+FIRST, LAST = CHANNELS
 
 
-def default_hiddens(output: Any) -> Tensor:
+@dataclass(frozen=True)
+class Form:
+    """How the output of one layer is seen. channels: which axis of maps the units are, None where it is not known.
+
+    prefix: how many tokens come before those of patches.
+    """
+
+    channels: str | None = None
+    prefix: int = 1
+
+
+def form_of(module: nn.Module, layer: str, channels: str | None = None) -> Form:
+    """The form of a layer of `module`; channels: what the user says of it, first or last."""
+    part = module.get_submodule(layer)
+    # Not kinds of LayerNorm: those for maps turn them.
+    is_norm = type(part) is nn.LayerNorm and len(part.normalized_shape) == 1
+    if channels is None and (isinstance(part, nn.Linear) or is_norm):
+        channels = LAST
+    names, prefix = layer.split("."), 1
+    for above in (module.get_submodule(".".join(names[:i])) for i in range(len(names))):
+        found = getattr(above, "num_prefix_tokens", None)
+        prefix = found if isinstance(found, int) else prefix
+    return Form(channels, prefix)
+
+
+def default_hiddens(output: Any, form: Form = Form()) -> Tensor:  # immutable
     """The output of a layer as (n, units, h, w); see the table. Raises InputError for any other."""
     if not isinstance(output, Tensor):
         raise InputError(f"puts out {_kind(output)}, not one tensor; pass {HOOK} to choose or fold it")
     if output.ndim == 4:
+        if form.channels == LAST:
+            return output.permute(0, 3, 1, 2)
+        if form.channels is None and output.shape[1] == output.shape[2] != output.shape[3]:
+            raise InputError(
+                f"puts out shape {tuple(output.shape)}, whose units may be the last axis as in Swin and ConvNeXt; say "
+                f"which by channels={LAST!r} or {FIRST!r} (--channels), or fold it by {HOOK}"
+            )
         return output
     if output.ndim == 2:
         return output[:, :, None, None]
     if output.ndim == 3:
-        tokens = output.shape[1] - 1
+        tokens = output.shape[1] - form.prefix
         side = math.isqrt(max(tokens, 0))
         if not side or side * side != tokens:
             raise InputError(
-                f"puts out {output.shape[1]} tokens, which without the first are no square of patches; "
-                f"pass {HOOK} to fold them"
+                f"puts out {output.shape[1]} tokens, which without the first {_times(form.prefix)}are no square of "
+                f"patches; pass {HOOK} to fold them"
             )
-        return output[:, 1:].transpose(1, 2).unflatten(2, (side, side))
+        return output[:, form.prefix :].transpose(1, 2).unflatten(2, (side, side))
     raise InputError(
         f"puts out shape {tuple(output.shape)}; expected maps (n, units, h, w), tokens (n, 1 + patches, units) or "
         f"features (n, units), or {HOOK}"
@@ -60,7 +102,7 @@ class _Probe:
 
     def record(self, layer: str, output: Any) -> None:
         self._counts[layer] += 1
-        self.outputs[layer] = _copy(output) if layer in self._overwritten else output
+        self.outputs[layer] = _copy(output) if layer in self._overwritten or _is_untracked(output) else output
         self._versions[layer] = _version(self.outputs[layer])
         if self._stop and all(self._counts.values()):
             raise _StopForward
@@ -107,8 +149,10 @@ class ActivationRecorder:
     end make the C library ask the system for memory again and again, which took .3 of a small network's time.
     """
 
-    def __init__(self, name: str, layers: Sequence[str], transform: Callable[[Any], Tensor] | None) -> None:
-        self.name, self.layers, self.transform = name, tuple(layers), transform or default_hiddens
+    def __init__(
+        self, name: str, layers: Sequence[str], transforms: Mapping[str, Callable[[Any], Tensor]] | None = None
+    ) -> None:
+        self.name, self.layers, self.transforms = name, tuple(layers), transforms or {}
         self._run_once = False  # whether each layer ran once in the pass before
         self._overwritten: set[str] = set()
         self._pass: _Probe | _Stream = _Probe(self.layers)
@@ -173,10 +217,17 @@ class ActivationRecorder:
         if layer not in self._pass.outputs:
             raise InputError(f"{where} is not run in a forward pass, so it has no activations")
         try:
-            hidden = self.transform(self._pass.outputs.pop(layer))
+            hidden = self.transforms.get(layer, default_hiddens)(self._pass.outputs.pop(layer))
         except InputError as error:
             raise InputError(f"{where} {error}") from None
-        if not isinstance(hidden, Tensor) or hidden.ndim != 4 or not hidden.is_floating_point():
+        if isinstance(hidden, Tensor) and hidden.is_quantized:
+            hidden = hidden.dequantize()
+        if isinstance(hidden, Tensor) and hidden.ndim == 4 and not hidden.is_floating_point():
+            kind = str(hidden.dtype).removeprefix("torch.")
+            raise InputError(
+                f"{where}: expected real activations, got {kind}; pass {HOOK} to make them such, e.g. by .float()"
+            )
+        if not isinstance(hidden, Tensor) or hidden.ndim != 4:
             got = tuple(hidden.shape) if isinstance(hidden, Tensor) else type(hidden).__name__
             raise InputError(f"{where}: expected real activations (n, units, h, w), got {got}")
         if len(hidden) != batch or 0 in hidden.shape:
@@ -200,11 +251,21 @@ def _until_stopped(forward: Callable[[], Any]) -> Any:
 
 def _version(output: Any) -> int:
     """A number that grows when a tensor in `output` is changed in place."""
-    return sum(leaf._version for leaf in tree_leaves(output) if isinstance(leaf, Tensor))
+    tensors = (leaf for leaf in tree_leaves(output) if isinstance(leaf, Tensor))
+    return sum(leaf._version for leaf in tensors if not leaf.is_inference())
+
+
+def _is_untracked(output: Any) -> bool:
+    """Whether nobody counts the changes of a tensor in `output`, as of those made in inference mode."""
+    return any(leaf.is_inference() for leaf in tree_leaves(output) if isinstance(leaf, Tensor))
 
 
 def _copy(output: Any) -> Any:
     return tree_map(lambda leaf: leaf.clone() if isinstance(leaf, Tensor) else leaf, output)
+
+
+def _times(prefix: int) -> str:
+    return "" if prefix == 1 else f"{prefix} "
 
 
 def _kind(output: Any) -> str:
@@ -215,20 +276,31 @@ def _kind(output: Any) -> str:
 
 @contextmanager
 def record_activations(
-    module: nn.Module, layers: Sequence[str], name: str = "model", transform: Callable[[Any], Tensor] | None = None
+    module: nn.Module,
+    layers: Sequence[str],
+    name: str = "model",
+    transform: Callable[[Any], Tensor] | None = None,
+    channels: str | None = None,
 ) -> Iterator[ActivationRecorder]:
     """Record the outputs of `layers` as this thread calls `module` in the block; it is left as it was found.
 
     A layer that is run several times in a pass gives its last output. `name` is what sentences call the module, and
-    `transform` makes (n, units, h, w) of an output; the default is `default_hiddens`.
+    `transform` makes (n, units, h, w) of an output; the default is `default_hiddens`, with what is known of the layer
+    (`form_of`) and said by `channels`.
 
     Raises InputError for no layers, unknown ones and repeated ones.
     """
     if not layers or len(set(layers)) != len(layers):
         raise InputError(f"{name}: expected one or more layers, each once, got {list(layers)}")
     parts = {layer: find_layer(module, layer, name) for layer in layers}
-    recorder = ActivationRecorder(name, layers, transform)
-    with forward_hooks(module, parts, lambda layer, _inputs, output: recorder.record(layer, output)), torch.no_grad():
+    transforms = {
+        layer: transform or partial(default_hiddens, form=form_of(module, layer, channels)) for layer in layers
+    }
+    recorder = ActivationRecorder(name, layers, transforms)
+    with (
+        forward_hooks(module, parts, lambda layer, _inputs, output: recorder.record(layer, output)),
+        torch.no_grad(),
+    ):
         try:
             yield recorder
         finally:

@@ -36,6 +36,7 @@ _SAYS = {
     "quantile": "quantile",
     "image_size": "image_size",
     "batch_size": "batch_size",
+    "channels": "channels",
     "hooks": "hooks",
     "model_sha256": "weights of the network",
     "data_sha256": "data",
@@ -63,6 +64,7 @@ def run_record(
         "quantile": settings.quantile,
         "image_size": None if settings.size is None else list(settings.size),
         "batch_size": settings.batch_size,
+        "channels": settings.channels,
         "hooks": [None if hook is None else getattr(hook, "__qualname__", type(hook).__name__) for hook in hooks],
         "layers": layers,
     }

@@ -243,7 +243,7 @@ def compute_exemplars(
         [19, 18, 17]
     """
     settings = settings or ExemplarSettings()
-    layers = tuple(layers)
+    layers = (layers,) if isinstance(layers, str) else tuple(layers)
     asked = _checked_units(units or {}, layers, name)
     if not len(data):
         raise InputError(f"{data.name}: holds nothing")
@@ -251,7 +251,7 @@ def compute_exemplars(
         raise InputError(f"k is {settings.k}, but {data.name} holds {len(data)} pictures; ask for fewer")
     feed = Feed(model, data, name, transform_inputs, transform_outputs, device)
     tell = progress or (lambda _what, _share: None)
-    with record_activations(feed.module, layers, name, transform_hiddens) as recorder:
+    with record_activations(feed.module, layers, name, transform_hiddens, settings.channels) as recorder:
         if directory is None:
             run = _Run(feed, recorder, settings, None, tell)
             found = run.first_pass(asked)

@@ -53,6 +53,7 @@ class Feed:
             raise InputError(f"{name}: takes pictures, which {source.name} does not hold; pass the module alone")
         weights = next(module.parameters(), next(module.buffers(), torch.zeros(0)))
         self.device = weights.device
+        self.dtype = next((w.dtype for w in module.parameters() if w.is_floating_point()), torch.float32)
         if device is not None and torch.device(device).type != self.device.type:
             raise InputError(f"{name}: lies on {self.device}, not on {device}; move it there first")
 
@@ -147,7 +148,17 @@ class Feed:
         """The output of the network for a batch."""
         if self.pixel_model is not None and self.transform_inputs is None:
             return self.pixel_model.from_pixels(batch[0])
-        arguments = batch[:1] if self.transform_inputs is None else self.transform_inputs(*batch)
+        if self.transform_inputs is not None:
+            arguments = self.transform_inputs(*batch)
+        elif isinstance(batch[0], Tensor):
+            pixels = batch[0]  # in the precision of the module; those that are delivered keep theirs
+            arguments = pixels.to(self.dtype) if pixels.is_floating_point() else pixels
+        else:
+            keys = f" with {', '.join(map(str, batch[0]))}" if isinstance(batch[0], dict) else ""
+            raise InputError(
+                f"{self.name}: the items of {self.source.name} are of type {type(batch[0]).__name__}{keys}, expected a "
+                "tensor or a tuple that starts with one; pass transform_inputs, or wrap the data set"
+            )
         return self.module(*arguments) if isinstance(arguments, tuple) else self.module(arguments)
 
     def images(self, batch: tuple[Any, ...], output: Any) -> Tensor:

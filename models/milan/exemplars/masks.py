@@ -1,7 +1,8 @@
 """Where in an image a unit is active: its activation map, brought to the image's size, above a level.
 
 The map gets one cell of zeros around it and is enlarged bilinearly; the cells are areas (align_corners=False), and what
-was added is cut off. Thus activations fade at the border.
+was added is cut off. Thus activations fade at the border. Along an axis of one cell, as that of pooled and fully
+connected units, a map says nothing of where: there it does not fade.
 
 | symbol | meaning | shape |
 |---|---|---|
@@ -26,6 +27,8 @@ def masks_of(maps: np.ndarray, levels: np.ndarray, size: tuple[int, int]) -> np.
 
 def _positions(cells: int, pixels: int) -> tuple[np.ndarray, np.ndarray]:
     """The lower cell of each pixel, counted with the zero before the map, and the weight of the next one."""
+    if cells == 1:
+        return np.ones(pixels, np.int64), np.zeros(pixels, np.float32)
     at = (np.arange(pixels) + 0.5) * (cells / pixels) + 0.5
     lower = np.floor(at).astype(np.int64)
     return lower, (at - lower).astype(np.float32)

@@ -12,6 +12,7 @@
 """
 
 import hashlib
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
@@ -146,7 +147,7 @@ class FolderSource:
     @property
     def digest(self) -> str:
         lines = [f"{file.relative_to(self.root).as_posix()} {file.stat().st_size}\n" for file in self.files]
-        return hashlib.sha256("".join(lines).encode()).hexdigest()
+        return hashlib.sha256(os.fsencode("".join(lines))).hexdigest()  # a name need not be UTF-8
 
     def read_images(self, indices: Sequence[int]) -> list[np.ndarray]:
         return [np.asarray(open_image(self.files[i])) for i in indices]

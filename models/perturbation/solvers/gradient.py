@@ -32,7 +32,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from conceptry.models.errors import InputError
-from conceptry.models.explained.hooks import evaluation_mode
+from conceptry.models.explained.hooks import evaluation_mode, tracked
 from conceptry.models.perturbation.optimizers.base import PerImageOptimizer
 from conceptry.models.perturbation.solvers.problem import Problem, Start, check_keywords, check_problem
 
@@ -208,6 +208,7 @@ def solve(
     """
     check_keywords("solve", inspect.signature(solve).parameters, optimizer, options)
     with torch.inference_mode(False), torch.enable_grad():
+        data, target = tracked(data), tracked(target)
         problem = check_problem(
             model=model, data=data, target=target, optimizer=optimizer, steps=steps, criterion=criterion,
             pixel_range=pixel_range, support=support, start=start, seed=seed, confidence=confidence,

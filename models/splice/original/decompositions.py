@@ -91,6 +91,11 @@ def decompose_image(image: Tensor, splicemodel: Splice, device: str | torch.devi
     Raises:
         InputError: for several images, and for a device that the model is not on.
     """
+    if not isinstance(image, Tensor):
+        raise InputError(
+            f"decompose_image takes the preprocessed pixels of an image, got {type(image).__name__}; preprocess it by "
+            "the encoder (get_preprocess), or give it to explain as it is"
+        )
     single = 1 if splicemodel.encoder is None else 3
     batch = image[None] if image.ndim == single else image
     if batch.ndim != single + 1 or len(batch) != 1:
@@ -119,7 +124,7 @@ def decompose_dataset(
     _check_device(splicemodel, device)
     mean = _RunningMean(splicemodel)
     for batch in dataloader:
-        images = batch[0] if isinstance(batch, (tuple, list)) else batch
+        images, *_ = _parts_of(batch)
         mean.add(images if device is None else images.to(device))
     if not mean.count:
         raise InputError("the loader holds no images")
@@ -156,8 +161,9 @@ def decompose_classes(
         raise InputError("decompose_classes needs a model: decompose_classes(dataloader, label, splicemodel)")
     _check_device(splicemodel, device)
     means: dict[int, _RunningMean] = {}
-    for images, labels, *_ in dataloader:
-        labels = torch.as_tensor(labels)
+    for batch in dataloader:
+        images, labels, *_ = _parts_of(batch, "images, labels")
+        labels = torch.as_tensor(labels, device=images.device)
         for each in labels.unique().tolist() if label is None else [label]:
             if len(chosen := images[labels == each]):
                 mean = means.setdefault(each, _RunningMean(splicemodel))
@@ -170,6 +176,18 @@ def decompose_classes(
         sum(mean.l0 for mean in means.values()) / count,
         sum(mean.cosine for mean in means.values()) / count,
     )
+
+
+def _parts_of(batch: Any, expected: str = "images") -> tuple[Any, ...]:
+    """The parts of a batch, which begins with images. Raises InputError for any other."""
+    parts = tuple(batch) if isinstance(batch, (tuple, list)) else (batch,)
+    if len(parts) < len(expected.split()) or not isinstance(parts[0], Tensor):
+        keys = f" with {', '.join(map(str, batch))}" if isinstance(batch, Mapping) else ""
+        raise InputError(
+            f"a batch of the loader must be a tensor of preprocessed images, or a tuple ({expected}, ...), got "
+            f"{type(batch).__name__}{keys}"
+        )
+    return parts
 
 
 def _check_device(model: Splice, device: str | torch.device | None) -> None:

@@ -58,6 +58,9 @@ def test_a_table_of_pictures(folder: Path) -> None:
     table.write_text("image,caption\ncat/0.png,a\ncat/9.png,b\n")
     with pytest.raises(InputError, match=r"table\.csv, line 3: no picture at 'cat/9\.png'"):
         load_images(f"csv:{table}")
+    table.write_bytes("image,caption\ncat/0.png,un été\n".encode("latin-1"))
+    with pytest.raises(InputError, match=r"table\.csv: expected UTF-8 text, byte 27 is not; save it as UTF-8"):
+        load_images(f"csv:{table}")
     table.write_text("picture\nx\n")
     with pytest.raises(InputError, match="expected the columns image and any of label, caption, concepts; got picture"):
         load_images(f"csv:{table}")

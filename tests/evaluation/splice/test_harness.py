@@ -4,10 +4,13 @@ import io
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
+from mlflow.exceptions import MlflowException
 from PIL import Image
 
 from conceptry.evaluation.data import items_of
@@ -17,7 +20,7 @@ from conceptry.evaluation.presenter import presenter_of
 from conceptry.evaluation.splice import client, experiments
 from conceptry.evaluation.splice.data import AnnotatedImage, ImageData
 from conceptry.evaluation.tables import save_summary
-from conceptry.models.errors import InputError
+from conceptry.models.errors import ConceptryError, InputError
 from conceptry.models.images import png_bytes
 
 LABELS = ("dog", "zyx", "cat", "dog", "cat", "boat", "dog", "zyx", "zyx", "zyx")
@@ -132,6 +135,35 @@ def test_what_the_encoder_refuses_is_left_out_and_noted(predict, data) -> None:
     captioned = [AnnotatedImage(p.source, "dog", caption=f"{p.label} {i}") for i, p in enumerate(data.images)]
     report = evaluation_of("splice").evaluate(strict, ImageData("c", "0" * 64, captioned), ignore)
     assert report.notes == ["retrieval is left out: 'zyx' is not a word"]
+
+
+@pytest.mark.parametrize("kind", [ConceptryError, MlflowException])
+def test_a_bad_picture_of_a_folder_is_named_by_its_file(tmp_path: Path, monkeypatch, kind: type[Exception]) -> None:
+    monkeypatch.setattr(client, "BATCH", 2)
+    files = [tmp_path / f"{i}.png" for i in range(4)]
+    for file in files:
+        file.write_bytes(b"no picture")
+
+    def predict(rows: pd.DataFrame, params=None) -> Answer:
+        if predict.calls:  # type: ignore[attr-defined]
+            raise kind("models:/w/1: row 1, column 'image': not a picture")
+        predict.calls = 1  # type: ignore[attr-defined]
+        return Answer(rows, 0.0)
+
+    predict.calls = 0  # type: ignore[attr-defined]
+    with pytest.raises(ConceptryError, match=rf"^models:/w/1: {files[3]}: not a picture$"):
+        list(client.answers(predict, "image", [AnnotatedImage(file) for file in files]))
+    predict.calls = 0  # type: ignore[attr-defined]
+    with pytest.raises(ConceptryError, match=r"^models:/w/1: row 3, column 'image': not a picture$"):
+        list(client.answers(predict, "image", [b""] * 4))
+
+
+def test_pictures_of_which_nothing_is_known_say_nothing_of_words() -> None:
+    pictures = [AnnotatedImage(b"", concepts={"concepts": ("red",)}), AnnotatedImage(b"")]
+    explained: Any = SimpleNamespace(words=[["red", "dog"], ["train"]])
+    assert experiments.concepts(pictures, explained) == {"recall_concepts": 1.0, "concept_precision": 0.5}
+    explained.words = [[], ["train"]]
+    assert experiments.concepts(pictures, explained) == {"recall_concepts": 0.0}
 
 
 def test_pictures_are_read_as_their_batch_comes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,6 +5,7 @@ import torch
 from torch import nn
 
 from conceptry.models.errors import InputError
+from conceptry.models.explained.hooks import tracked
 from conceptry.models.perturbation import L2FrankWolfe, gradient_ascent, untouched
 
 
@@ -108,3 +109,11 @@ def test_other_functions_are_left_to_themselves_and_their_parameters_get_no_grad
     before = snapshot(model.eval())
     run(lambda x: model(x))
     assert snapshot(model) == before
+
+
+def test_tensors_of_inference_mode_are_copied_for_gradients() -> None:
+    with torch.inference_mode():
+        made = torch.ones(2)
+    assert not tracked(made).is_inference()
+    assert tracked(plain := torch.ones(2)) is plain
+    assert tracked([1]) == [1]

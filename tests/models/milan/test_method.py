@@ -239,7 +239,7 @@ def test_single_words(colour_exemplars: Path, tmp_path: Path) -> None:
         ({"describer": "clip-dissect"}, "clip-dissect asks how frequent words are in the data of the exemplars: unkno"),
         (
             {"describer": "clip-dissect", "data": "zoo:digits", "words": "/no/such"},
-            "/no/such: cannot be read as a text",
+            "/no/such: cannot be read: No such file",
         ),
         ({"clip": True, "strategy": "beam"}, "clip ranks the candidates of mi and rerank, not of beam"),
         ({"clip": "yes"}, "clip must be of type bool, got 'yes'"),

@@ -102,6 +102,12 @@ def test_it_answers_as_a_server_does(explainer, images, mode, perturbation_versi
     assert "start" not in explainer.explain(images[:1], target=1, steps=1).answers()[0]
 
 
+def test_inside_of_inference_mode(explainer, images) -> None:
+    wanted = explainer.explain(images[:2], target=3).answers()
+    with torch.inference_mode():
+        same(explainer.explain(images[:2], target=3).answers(), wanted)
+
+
 def test_tensors_are_those_of_the_functions(explainer, images) -> None:
     settings = Settings(steps=6)
     found = explainer.explain(images[:4], target=[9, 8, 7, 6])

@@ -6,11 +6,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
+from safetensors.torch import save_file
 from torch import Tensor
 
 from conceptry.models import splice
-from conceptry.models.errors import InputError
-from conceptry.models.splice.dictionary import load_mean_file
+from conceptry.models.encoders.protocol import encode_texts
+from conceptry.models.errors import InputError, VocabularyWarning
+from conceptry.models.splice.dictionary import load_mean_file, load_text_mean
+from conceptry.models.splice.settings import SpliceOptions
 
 D, N_WORDS = 32, 50
 WORDS = [f"word{i}" for i in range(N_WORDS)]
@@ -258,3 +262,92 @@ def test_load_by_name_gives_the_shipped_model() -> None:
     with pytest.raises(InputError, match=r"the zoo has no network 'emoji-clp'.*did you mean emoji-clip"):
         splice.load("zoo:emoji-clp")
     assert "zoo:emoji-clip" in splice.available_models()
+
+
+def twins() -> tuple[splice.Splice, splice.Splice, Tensor]:
+    """A model, the same with every word in two spellings, one of them off by rounding, and embeddings."""
+    generator = torch.Generator().manual_seed(0)
+    unit = torch.nn.functional.normalize
+    atoms = unit(torch.randn(60, D, generator=generator), dim=1)
+    words = [f"word{i}" for i in range(60)]
+    both = torch.cat([unit(atoms + 1e-7, dim=1), atoms])
+    embeddings = unit(torch.randn(20, D, generator=generator), dim=1)
+    single = splice.Splice(None, words, atoms, torch.zeros(D))
+    return single, splice.Splice(None, [w.upper() for w in words] + words, both, torch.zeros(D)), embeddings
+
+
+def test_equal_atoms_are_one_word() -> None:
+    single, double, embeddings = twins()
+    one, two = single.explain(embeddings), double.explain(embeddings)
+    assert two.decomposition.shape == (20, 120)
+    torch.testing.assert_close(two.decomposition.to_dense()[:, 60:], one.decomposition.to_dense(), atol=1e-4, rtol=0)
+    assert not two.decomposition.to_dense()[:, :60].any()
+    word = int(one.decomposition.to_dense()[0].argmax())
+    for spelling in (f"word{word}", f"WORD{word}"):
+        without = double.explain(embeddings[:1], suppress=[spelling])
+        assert without.decomposition.to_dense()[0, [word, 60 + word]].tolist() == [0, 0]
+        assert without.decomposition.l0 == one.decomposition.l0[0] - 1
+
+
+def test_words_that_an_encoder_cannot_tell_apart_are_told(encoder: OwnEncoder) -> None:
+    encoder.table[3] = encoder.table[7]
+    with pytest.warns(VocabularyWarning, match="1 of 50 words have the embedding of another .*: 'word3' is 'word7'"):
+        splice.Splice(encoder, WORDS, image_mean=torch.zeros(D))
+
+
+def test_a_string_is_not_read_letter_by_letter(encoder: OwnEncoder) -> None:
+    with pytest.raises(InputError, match="expected several words, got the one text 'word1'; put it into a list"):
+        splice.build_dictionary(encoder, "word1")
+    assert encode_texts(encoder, "word1").shape == (1, D)
+
+
+def test_batches_of_other_kinds_are_named() -> None:
+    _, model, embeddings = twins()
+    single = {"pixel_values": embeddings, "labels": torch.zeros(20)}
+    with pytest.raises(InputError, match=r"a tuple \(images, \.\.\.\), got dict with pixel_values, labels"):
+        splice.decompose_dataset([single], model)
+    with pytest.raises(InputError, match=r"a tuple \(images, labels, \.\.\.\), got dict with pixel_values, labels"):
+        splice.decompose_classes([single], splicemodel=model)
+    with pytest.raises(InputError, match="takes the preprocessed pixels of an image, got Image; preprocess it"):
+        splice.decompose_image(Image.new("RGB", (8, 8)), model)  # type: ignore[arg-type]
+    assert list(splice.decompose_classes([(embeddings, [3] * 20)], splicemodel=model).classes) == [3]
+
+
+@pytest.mark.parametrize("penalty", [np.float16(0.25), np.float32(0.25), np.float64(0.25)])
+def test_numbers_of_numpy_are_numbers(penalty: np.floating) -> None:
+    single, _, embeddings = twins()
+    assert torch.equal(
+        splice.decompose(embeddings, single.dictionary, penalty).l0,  # type: ignore[arg-type]
+        splice.decompose(embeddings, single.dictionary, 0.25).l0,
+    )
+    options = SpliceOptions(l1_penalty=penalty, vocabulary_size=np.int64(3))  # type: ignore[arg-type]
+    assert (type(options.l1_penalty), type(options.vocabulary_size)) == (float, int)
+
+
+@pytest.mark.parametrize("suffix", [".npy", ".pth", ".pt", ".safetensors"])
+def test_means_in_files_of_every_kind(tmp_path: Path, suffix: str) -> None:
+    mean, path = torch.rand(D), tmp_path / f"mean{suffix}"
+    if suffix == ".npy":
+        np.save(path, mean.numpy())
+    elif suffix == ".safetensors":
+        save_file({"mean": mean}, path)
+    else:
+        torch.save(mean, path)
+    assert torch.equal(load_mean_file(path), mean)
+    assert torch.equal(load_text_mean(str(path), None), mean)  # type: ignore[arg-type]  # not asked
+    path.write_bytes(b"nothing of the kind")
+    with pytest.raises(InputError, match=rf"mean\{suffix}: expected a file with one tensor"):
+        load_text_mean(str(path), None)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [
+        ("un été\n".encode("latin-1"), r"captions\.txt: expected UTF-8 text, byte 3 is not; save it as UTF-8"),
+        (b" \n\n", r"captions\.txt: holds no captions; expected one a line"),
+    ],
+)
+def test_captions_that_cannot_be_read(encoder: OwnEncoder, tmp_path: Path, content: bytes, sentence: str) -> None:
+    (tmp_path / "captions.txt").write_bytes(content)
+    with pytest.raises(InputError, match=sentence):
+        load_text_mean(str(tmp_path / "captions.txt"), encoder)  # type: ignore[arg-type]

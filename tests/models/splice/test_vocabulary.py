@@ -6,6 +6,7 @@ from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from conceptry.models import splice
@@ -46,8 +47,11 @@ def test_unknown_names_and_bad_files(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="holds no words"):
         load_vocabulary(tmp_path / "empty.txt")
     (tmp_path / "binary.txt").write_bytes(b"dog\n\xff\xfe\n")
-    with pytest.raises(InputError, match="expected UTF-8 text, byte 4 is not"):
+    with pytest.raises(InputError, match=r"binary\.txt: expected UTF-8 text, byte 4 is not"):
         load_vocabulary(tmp_path / "binary.txt")
+    (tmp_path / "marked.txt").write_bytes("\ufeffdog\r\ncat\r\n".encode())
+    assert load_vocabulary(tmp_path / "marked.txt", np.int64(1)) == ["cat"]
+    assert load_vocabulary(tmp_path / "marked.txt") == ["dog", "cat"]
 
 
 @pytest.fixture

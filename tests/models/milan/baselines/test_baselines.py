@@ -186,7 +186,7 @@ def test_clip_dissect_refuses_what_it_cannot_name_units_by() -> None:
     encoder = ColourEncoder()
     with pytest.raises(InputError, match="expected from 1 to 100,000 words, got 0"):
         build_clip_dissect(encoder, [], reference())
-    with pytest.raises(InputError, match="the words must differ from one another"):
+    with pytest.raises(InputError, match="the words must differ from one another, got 'red' more than once"):
         build_clip_dissect(encoder, ["red", "red"], reference())
     with pytest.raises(InputError, match="the frequency of words is measured on pictures, got none"):
         build_clip_dissect(encoder, ["red"], [])

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from conceptry.models.errors import InputError
-from conceptry.models.milan.exemplars.activations import default_hiddens, record_activations
+from conceptry.models.milan.exemplars.activations import Form, default_hiddens, record_activations
 
 
 def test_maps_tokens_and_features() -> None:
@@ -35,6 +35,91 @@ def test_other_outputs_name_the_hook(output, sentence: str) -> None:
     with pytest.raises(InputError, match=sentence) as caught:
         default_hiddens(output)
     assert "transform_hiddens" in str(caught.value)
+
+
+def test_channels_that_come_last() -> None:
+    maps = torch.randn(2, 5, 5, 7)
+    with pytest.raises(InputError, match=r"shape \(2, 5, 5, 7\), whose units may be the last axis .* \(--channels\)"):
+        default_hiddens(maps)
+    assert default_hiddens(maps, Form("first")) is maps
+    assert torch.equal(default_hiddens(maps, Form("last")), maps.permute(0, 3, 1, 2))
+    square = torch.randn(2, 5, 5, 5)
+    assert default_hiddens(square) is square
+
+
+class Last(nn.Module):
+    """Works on maps (n, h, w, c), as ConvNeXt and Swin do inside, and puts them out so."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.norm, self.linear, self.act = nn.LayerNorm(3), nn.Linear(3, 7), nn.GELU()
+
+    def forward(self, x):
+        return self.act(self.linear(self.norm(x.permute(0, 2, 3, 1))))
+
+
+def test_layers_over_the_last_axis_are_known() -> None:
+    model = nn.Sequential(Last())
+    x = torch.randn(2, 3, 4, 4)
+    with torch.no_grad():
+        expected = model(x).permute(0, 3, 1, 2)
+    with record_activations(model, ["0.norm", "0.linear", "0.act"], "mine") as recorder:
+        recorder.run(lambda: model(x))
+        assert recorder.take("0.norm", 2).shape == (2, 3, 4, 4)
+        assert recorder.take("0.linear", 2).shape == (2, 7, 4, 4)
+        with pytest.raises(InputError, match=r"layer '0.act' puts out shape \(2, 4, 4, 7\), whose units may be"):
+            recorder.take("0.act", 2)
+    with record_activations(model, ["0.act"], "mine", channels="last") as recorder:
+        recorder.run(lambda: model(x))
+        torch.testing.assert_close(recorder.take("0.act", 2), expected)
+
+
+@pytest.mark.parametrize("prefix", [0, 1, 5])
+def test_transformers_say_how_many_tokens_are_no_patches(prefix: int) -> None:
+    model = nn.Sequential()
+    model.trunk = nn.Sequential(nn.Identity())
+    model.trunk.num_prefix_tokens = prefix  # type: ignore[assignment]  # as timm has it
+    tokens = torch.randn(2, prefix + 9, 4)
+    with record_activations(model, ["trunk.0"], "mine") as recorder:
+        recorder.run(lambda: model(tokens))
+        torch.testing.assert_close(recorder.take("trunk.0", 2).flatten(2), tokens[:, prefix:].transpose(1, 2))
+        recorder.run(lambda: model(tokens[:, 1:]))
+        with pytest.raises(InputError, match="no square of patches; pass transform_hiddens"):
+            recorder.take("trunk.0", 2)
+
+
+@pytest.mark.filterwarnings("ignore:torch.quantize_per_tensor")  # which is out of date
+def test_numbers_of_other_kinds() -> None:
+    model = nn.Sequential(nn.Identity())
+    x = torch.rand(2, 3, 4, 4)
+    with record_activations(model, ["0"], "mine") as recorder:
+        recorder.run(lambda: model(torch.quantize_per_tensor(x, 1 / 255, 0, torch.quint8)))
+        torch.testing.assert_close(recorder.take("0", 2), x, atol=1 / 255, rtol=0)
+        recorder.run(lambda: model((x * 255).long()))
+        with pytest.raises(InputError, match="layer '0': expected real activations, got int64; pass transform"):
+            recorder.take("0", 2)
+
+
+@pytest.mark.parametrize("convert", [torch.jit.script, lambda module: torch.jit.trace(module, torch.rand(2, 3, 4, 4))])
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")  # torch's, of torch.jit
+def test_scripted_and_traced_modules_take_no_hooks(convert) -> None:
+    inner = convert(nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU()).eval())
+    for model, layer in ((inner, "0"), (nn.Sequential(inner), "0.1"), (nn.Sequential(inner), "0")):
+        with (
+            pytest.raises(InputError, match=rf"mine: is scripted or traced \(torch.jit\) at layer '{layer}', and such"),
+            record_activations(model, [layer], "mine"),
+        ):
+            pass
+
+
+def test_outputs_of_inference_mode_are_copied() -> None:
+    """Nobody counts their changes, so it is not seen that what follows a layer writes over its output."""
+    model = nn.Sequential(nn.Identity(), nn.ReLU(inplace=True))
+    with torch.inference_mode():
+        x = -torch.ones(2, 3, 4, 4)
+        with record_activations(model, ["0"], "mine") as recorder:
+            recorder.run(lambda: model(x))
+            assert (recorder.take("0", 2) == -1).all()
 
 
 def test_outputs_of_tuples_by_a_hook() -> None:

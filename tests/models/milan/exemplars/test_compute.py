@@ -262,6 +262,32 @@ def test_plain_features_light_up_whole_pictures() -> None:
     assert found.masks[:, 0, 0, SIDE // 2, SIDE // 2].any()
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+def test_modules_of_another_precision(network: nn.Module, dtype: torch.dtype) -> None:
+    found = compute_exemplars(network.to(dtype), DATA, ["2"], settings=SETTINGS)["2"]
+    expected = network[:3](pixels().to(dtype)).float().amax((2, 3))  # type: ignore[index]  # a Sequential
+    np.testing.assert_allclose(found.activations[:, 0], expected.detach().amax(0), atol=0.02)
+    assert np.array_equal(np.moveaxis(found.images[0, 0], 0, -1), IMAGES[found.ids[0, 0]])  # not rounded
+
+
+def test_inside_of_inference_mode(network: nn.Module) -> None:
+    wanted = compute_exemplars(network, DATA, ["1", "2"], settings=SETTINGS)
+    with torch.inference_mode():
+        found = compute_exemplars(network, DATA, ["1", "2"], settings=SETTINGS)
+    for layer, units in wanted.items():
+        np.testing.assert_array_equal(found[layer].ids, units.ids)
+        np.testing.assert_array_equal(found[layer].masks, units.masks)
+
+
+def test_items_that_are_no_tensors_are_named(network: nn.Module) -> None:
+    items = [{"pixel_values": image, "labels": 0} for image in pixels()]
+    with pytest.raises(InputError, match="items of mine are of type dict with pixel_values, labels, expected a ten"):
+        compute_exemplars(network, TorchSource(items, "mine"), ["2"], settings=SETTINGS)
+    images = {"transform_inputs": lambda item: item["pixel_values"]}
+    with pytest.raises(InputError, match="transform_outputs: its items are not pictures"):
+        compute_exemplars(network, TorchSource(items, "mine"), ["2"], settings=SETTINGS, **images)
+
+
 def test_images_of_another_size(network: nn.Module) -> None:
     found = compute_exemplars(network, DATA, ["0"], settings=ExemplarSettings(k=2, image_size=(48, 32)))["0"]
     nearest = IMAGES.repeat(3, 1).repeat(2, 2).transpose(0, 3, 1, 2)
