@@ -27,7 +27,7 @@ from packaging.requirements import InvalidRequirement, Requirement
 
 from conceptry.models.errors import ConceptryError, InputError
 from conceptry.models.explained.base import Description, ModelBase, Source
-from conceptry.models.explained.image_inputs import PIXELS_NOTE, TorchImages
+from conceptry.models.explained.image_inputs import PIXELS_NOTE, TorchImages, example_images
 from conceptry.models.explained.loaders import sklearn
 from conceptry.models.explained.loaders.torch import example_clouds, exported_on, torch_model
 from conceptry.models.explained.pickles import pickle_error, pickle_setting, refuse_pickles
@@ -191,7 +191,7 @@ class RawModel:
                 raise InputError(f"{name}: pictures are explained of the flavour pytorch, not of {self.flavour}")
             refuse_statistics(statistics, name, "pictures")
             size = max(self.inputs.shape[1], 32), max(self.inputs.shape[2], 32)
-            base, example = replace(base, modality="image", notes=(PIXELS_NOTE,)), np.full((2, *size, 3), 128, np.uint8)
+            base, example = replace(base, modality="image", notes=(PIXELS_NOTE,)), example_images(*size)
         elif self.inputs.is_points:
             if self.flavour != "pytorch":
                 raise InputError(f"{name}: points are explained of the flavour pytorch, not of {self.flavour}")
