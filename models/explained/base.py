@@ -25,7 +25,11 @@ PROBABILITIES_NOTE = (
 
 @dataclass(frozen=True)
 class Description:
-    """The plain attributes of `PackagedModel`; see there. n_outputs: 1 where two classes share a single number."""
+    """The plain attributes of `PackagedModel`; see there. n_outputs: 1 where two classes share a single number.
+
+    method: of an estimator that is called, where it is not the usual one of the form. certain: whether probabilities
+    were exactly 0 or 1 on an example, so that log-odds are infinite.
+    """
 
     name: str
     modality: str
@@ -35,6 +39,8 @@ class Description:
     notes: tuple[str, ...] = ()
     lineage: tuple[tuple[str, str], ...] = ()
     n_outputs: int = 0
+    method: str = ""
+    certain: bool = False
 
     def with_classes(self, classes: Sequence[str] | None) -> "Description":
         """This description with other names of the outputs. Raises InputError for another number, or equal ones."""
@@ -54,6 +60,7 @@ class Description:
         check_form(outputs, form, self.name)
         k = outputs.shape[1]
         single = k == 1 and form != "values"
+        certain = form == "probabilities" and bool(((outputs <= 0) | (outputs >= 1)).any())
         if form == "values" and k == 1:
             classes = ("target",)
         elif len(names) == (2 if single else k):
@@ -64,7 +71,7 @@ class Description:
         notes = (
             (*self.notes, PROBABILITIES_NOTE) if form == "logits" and look_like_probabilities(outputs) else self.notes
         )
-        return replace(self, form=form, classes=classes, n_outputs=k, notes=notes)
+        return replace(self, form=form, classes=classes, n_outputs=k, notes=notes, certain=certain)
 
 
 class Source(Protocol):
@@ -92,6 +99,7 @@ class ModelBase(ABC):
         self.classes = description.classes
         self.columns = description.columns
         self.notes = description.notes
+        self.certain = description.certain
 
     @abstractmethod
     def __call__(self, inputs: Any, /) -> np.ndarray:
@@ -141,6 +149,8 @@ class ModelBase(ABC):
                 "columns": columns_to_json(described.columns),
                 "notes": list(described.notes),
                 "lineage": dict(described.lineage),
+                **({"method": described.method} if described.method else {}),
+                **({"certain": True} if described.certain else {}),
                 **self.settings(),
                 **own,
             },
@@ -166,6 +176,8 @@ def description_from_json(value: dict[str, Any]) -> Description:
         tuple(value["notes"]),
         tuple(sorted(value["lineage"].items())),
         value["n_outputs"],
+        value.get("method", ""),
+        value.get("certain", False),
     )
 
 

@@ -34,7 +34,7 @@ from conceptry.models.explained.loaders import sklearn
 from conceptry.models.explained.loaders.mlflow import RawModel
 from conceptry.models.explained.preprocessing import adjust_images, sides_of
 from conceptry.models.explained.protocol import MODALITIES, ExplainedModel
-from conceptry.models.explained.signature import Inputs, array_inputs, table_columns
+from conceptry.models.explained.signature import Inputs, array_inputs, table_columns, with_gaps
 from conceptry.models.explained.tables import read_background, reason_of, typed_frame
 
 Statistics = str | Path | pd.DataFrame | np.ndarray | None
@@ -252,6 +252,14 @@ def _function(
         example = np.random.default_rng(0).normal(size=(2, *(shape or (64, 3))))
     source = FunctionSource(name)
     tried = FunctionModel(base, source, function)(example)
+    if base.columns:
+        gaps = with_gaps(
+            base.columns,
+            example,
+            lambda some: FunctionModel(replace(base, columns=some), source, function),
+            every=False,
+        )
+        base = replace(base, columns=gaps)
     return FunctionModel(base.with_outputs(base.form, tried).with_classes(classes), source, function)
 
 
