@@ -31,7 +31,7 @@ from conceptry.models.method import METHODS, Progress
 from conceptry.registry.comparison import Comparison
 from conceptry.registry.store import connect
 from conceptry.registry.tags import EVALUATION
-from conceptry.registry.versions import Version, find_version
+from conceptry.registry.versions import Version, check_loggable, find_version
 
 ARTIFACTS = "evaluation"
 
@@ -127,6 +127,7 @@ def evaluate(
     where the version or the data cannot be loaded; nothing is logged then.
     """
     version = find_version(uri)
+    check_loggable(version)
     evaluation = evaluation_of(version.method)
     if not isinstance(data, EvaluationData):
         progress("reading data", 0.0)

@@ -13,14 +13,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mlflow import MlflowClient
-from mlflow.entities import Metric
+from mlflow.entities import LifecycleStage, Metric
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 
 from conceptry.models.errors import InputError
 from conceptry.models.manifest import PACKAGE, read_json
 from conceptry.registry import tags as t
-from conceptry.registry.store import connect
+from conceptry.registry.store import check_active, connect
 
 if TYPE_CHECKING:
     from mlflow.pyfunc import PyFuncModel
@@ -166,6 +166,18 @@ def load(uri: str, **model_config: Any) -> "PyFuncModel":
     return mlflow.pyfunc.load_model(version.uri, model_config=model_config or None)
 
 
+def check_loggable(version: Version) -> None:
+    """Raise InputError, with the way back, where nothing can be logged to the version's run, since it is deleted."""
+    client = connect()
+    run = client.get_run(version.run_id)
+    check_active(client.get_experiment(run.info.experiment_id))
+    if run.info.lifecycle_stage == LifecycleStage.DELETED:
+        raise InputError(
+            f"{version.uri}: its run {version.run_id} is deleted, so nothing can be logged to it; restore it by "
+            f"mlflow runs restore --run-id {version.run_id}"
+        )
+
+
 def read_package_file(version: Version, file: str) -> dict[str, Any]:
     """A JSON file of a version's package, such as `explained/explained.json`; empty where there is none."""
     from mlflow.artifacts import download_artifacts
@@ -209,8 +221,8 @@ def _version(client: MlflowClient, found: ModelVersion) -> Version:
         if not _is_gone(error):
             raise
         raise InputError(
-            f"models:/{found.name}/{found.version}: its {part} is gone from the store, deleted for good (mlflow gc); the "
-            "other versions work; register it anew, and delete this one in the UI of MLflow"
+            f"models:/{found.name}/{found.version}: its {part} is gone from the store, deleted for good (mlflow gc); "
+            "the other versions work; register it anew, and delete this one in the UI of MLflow"
         ) from None
     return Version(
         name=found.name,

@@ -206,7 +206,7 @@ def _is_file(text: str) -> bool:
 
 
 def columns_named(names: str | Sequence[str] | None) -> str:
-    """Names of columns as one text, as settings hold them: with commas between, or a JSON list where names have some."""
+    """Names of columns as one text, as settings hold them: with commas between, or a JSON list where names have any."""
     if isinstance(names, str):
         return names
     listed = list(names or ())

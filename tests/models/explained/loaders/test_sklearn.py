@@ -306,7 +306,10 @@ def test_an_outlier_detector_is_explained_by_its_score() -> None:
     from sklearn.preprocessing import StandardScaler
 
     detector = IsolationForest(n_estimators=5, random_state=0).fit(FOUR)
-    for estimator in (detector, make_pipeline(StandardScaler(), IsolationForest(n_estimators=5, random_state=0)).fit(FOUR)):
+    for estimator in (
+        detector,
+        make_pipeline(StandardScaler(), IsolationForest(n_estimators=5, random_state=0)).fit(FOUR),
+    ):
         model = explained(estimator)
         assert model.form == "values"
         np.testing.assert_array_equal(model(FOUR)[:, 0], estimator.decision_function(FOUR))
@@ -328,7 +331,7 @@ def test_scores_of_pairs_of_classes_are_not_called_by_class_names() -> None:
 
     y = np.digitize(FOUR["a"], [-0.5, 0.5])
     pairs = SVC(decision_function_shape="ovo").fit(FOUR, y)
-    with pytest.raises(InputError, match="scores pairs of classes .* set decision_function_shape='ovr'"):
+    with pytest.raises(InputError, match=r"scores pairs of classes .* set decision_function_shape='ovr'"):
         explained(pairs, outputs="logits")
     model = explained(pairs.set_params(decision_function_shape="ovr"), outputs="logits")
     np.testing.assert_array_equal(model(FOUR), pairs.decision_function(FOUR))
