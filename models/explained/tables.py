@@ -13,6 +13,7 @@ An empty cell is a value where the column has `gaps`.
 
 import math
 import numbers
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -27,6 +28,7 @@ from conceptry.models.explained.protocol import Column
 _TRUTH = {"true": True, "false": False, "1": True, "0": False, "1.0": True, "0.0": False}
 _LISTED = 12  # categories that an error lists
 _FLOAT32 = float(np.finfo(np.float32).max)
+_WHOLE = re.compile(r"[+-]?[0-9]{1,18}")
 _EXACT = 2**53  # above it float64 leaves whole numbers out
 
 
@@ -58,10 +60,10 @@ def read_cells(path: Path, dtypes: Mapping[str, str]) -> pd.DataFrame:
     """
     frame, written = pd.read_csv(path), pd.read_csv(path, dtype=str, keep_default_na=False)
     for name in frame.columns:
-        cells, kind = written[name], dtypes.get(str(name), "") or _dtype_of(frame[name])
+        cells, kind = pd.Series(written[name]), dtypes.get(str(name), "") or _dtype_of(pd.Series(frame[name]))
         if kind in ("str", "category"):
             frame[name] = cells.astype(object).where(cells != "", None)
-        elif frame[name].dtype == np.float64 and cells[frame[name].notna()].str.fullmatch(r"[+-]?[0-9]{1,18}").all():
+        elif frame[name].dtype == np.float64 and all(map(_WHOLE.fullmatch, cells[frame[name].notna()])):
             frame[name] = cells.where(frame[name].notna(), None).astype("Int64")
     return frame
 
@@ -250,7 +252,8 @@ def _checked(value: Any, column: Column) -> Any:
         raise InputError(f"column {column.name!r}: {number} is not finite")
     if column.dtype.startswith("int"):
         limit, whole = np.iinfo(column.dtype), isinstance(value, numbers.Integral) or number.is_integer()
-        exact = int(value) if whole else 0  # by way of a float it would change above 2^53
+        # A whole number would change above 2^53 by way of a float.
+        exact = int(value) if isinstance(value, numbers.Integral) else int(number) if whole else 0
         if not whole or not limit.min <= exact <= limit.max:
             raise InputError(f"column {column.name!r}: {number} is not a whole number of type {column.dtype}")
         return exact
@@ -292,7 +295,7 @@ def _typed(series: pd.Series, column: Column, fractions: bool) -> Any:
     if column.dtype == "category":
         values = pd.Categorical(series.astype(object), categories=pd.Index(column.categories))
         if (unknown := pd.isna(values) & ~gaps).any():
-            raise InputError(f"column {column.name!r}: unknown category {series[unknown].iloc[0]!r}")
+            raise InputError(f"column {column.name!r}: unknown category {series.tolist()[unknown.argmax()]!r}")
         return values
     if column.kind == "categorical":
         text = series.astype(str)

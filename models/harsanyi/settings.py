@@ -40,8 +40,8 @@ class Settings:
 
     reward: str | None = option(
         None,
-        "What v(S) measures. [default: log_odds for a classifier, probability where it gives exactly 0 or 1, output for "
-        "a regressor]",
+        "What v(S) measures. [default: log_odds for a classifier, probability where that is 0 or 1 exactly, output "
+        "for a regressor]",
         REWARDS,
     )
     target: str = option(PREDICTED, "Output to explain: a class by name or index, or predicted.")
@@ -134,7 +134,7 @@ class Settings:
             if name not in columns:
                 raise InputError(
                     f"background: there is no column {name!r}; expected columns among {', '.join(columns)}, with "
-                    'commas between them, or as a JSON list such as ["distance, km", "c"] where names hold commas or spaces'
+                    'commas between them, or as a JSON list such as ["distance, km", "c"] where names hold any'
                 )
         return tuple(names)
 

@@ -72,7 +72,7 @@ def _of_lightgbm(booster: Any, name: str) -> Any:
 
 
 def _of_xgboost(booster: Any, name: str) -> Any:
-    from xgboost import DMatrix
+    from xgboost import DMatrix  # type: ignore[import-not-found]  # the user's own, where such a model is loaded
 
     objective = json.loads(booster.save_config())["learner"]["objective"]["name"]
 

@@ -229,7 +229,7 @@ class RawModel:
         if asked and asked.note:
             base = replace(base, notes=(*base.notes, asked.note))
         base, tried = self._tried(base, source, example)
-        if base.modality == "table":
+        if isinstance(example, pd.DataFrame):
             columns = with_gaps(
                 base.columns, example, lambda some: self.model(replace(base, columns=some), source), every=estimator
             )

@@ -156,7 +156,8 @@ def test_fractions_of_whole_columns_are_passed_on_only_where_allowed() -> None:
 def test_cells_of_a_file_are_read_as_their_columns_want_them(tmp_path: Path) -> None:
     path = tmp_path / "rows.csv"
     path.write_text(
-        f"zip,flag,version,land,id,size\n01234,true,1.10,NA,{2**53 + 1},1.5\n02139,false,1.9,None,,NA\n,true,2.0,DE,7,2\n"
+        f"zip,flag,version,land,id,size\n01234,true,1.10,NA,{2**53 + 1},1.5\n"
+        "02139,false,1.9,None,,NA\n,true,2.0,DE,7,2\n"
     )
     kinds = {"zip": "str", "flag": "str", "version": "str", "id": "int64", "size": "float64"}
     frame = read_background(path, kinds)
