@@ -15,7 +15,7 @@ import mlflow
 from rich.console import Console
 
 from conceptry.evaluation.data import EvaluationData
-from conceptry.evaluation.harness import agreement, evaluate, is_evaluated
+from conceptry.evaluation.harness import agreement, evaluate, evaluation_of, is_evaluated
 from conceptry.evaluation.isolation.client import VersionProcess
 from conceptry.evaluation.presenter import presenter_of, version_titles
 from conceptry.evaluation.progress import bar
@@ -111,7 +111,7 @@ def _promote(tour: Tour, data: EvaluationData, console: Console) -> Version:
 
 def _explain(tour: Tour, version: Version, files: list[Path], output: Path, console: Console) -> None:
     presenter = presenter_of(version.method)
-    request = presenter.check_request(files, (), version.params)
+    request = presenter.check_request(files, (), evaluation_of(version.method).known_of(version))
     versions = [
         version,
         *(v for v in compare(tour.name).versions if v.version != version.version and tour.beside(v.params)),

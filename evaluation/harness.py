@@ -31,7 +31,7 @@ from conceptry.models.method import METHODS, Progress
 from conceptry.registry.comparison import Comparison
 from conceptry.registry.store import connect
 from conceptry.registry.tags import EVALUATION
-from conceptry.registry.versions import Version, find_version
+from conceptry.registry.versions import Version, check_loggable, find_version
 
 ARTIFACTS = "evaluation"
 
@@ -74,6 +74,7 @@ class Evaluation:
         draw_summary: the record of a summary as a figure.
         describe_summary: the record of a summary for the terminal.
         family: metrics whose names depend on the data, such as `recall_KIND`; None for other names.
+        known_of: what reading data needs of a version, the hyperparameters above, where the method adds to them.
         agreement: from the tables `patterns` of several versions, by `Comparison.key`, to their agreement in pairs.
     """
 
@@ -87,6 +88,7 @@ class Evaluation:
     draw_summary: Callable[[dict], Figure]
     describe_summary: Callable[[dict], RenderableType]
     family: Callable[[str], Metric | None] = lambda name: None
+    known_of: Callable[[Version], Mapping[str, str]] = lambda version: version.params
     agreement: Callable[[Mapping[Any, pd.DataFrame]], pd.DataFrame] | None = None
 
     def metric(self, name: str) -> Metric | None:
@@ -125,10 +127,11 @@ def evaluate(
     where the version or the data cannot be loaded; nothing is logged then.
     """
     version = find_version(uri)
+    check_loggable(version)
     evaluation = evaluation_of(version.method)
     if not isinstance(data, EvaluationData):
         progress("reading data", 0.0)
-        data = evaluation.load_data(data, version.params, size, seed)
+        data = evaluation.load_data(data, evaluation.known_of(version), size, seed)
     progress("loading the version", 0.0)
     with VersionProcess(version.uri, device) as predict:
         used, report = predict.device_in_use, evaluation.evaluate(predict, data, progress)

@@ -34,6 +34,18 @@ def cache_directory() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "conceptry"
 
 
+def made_directory(directory: Path) -> Path:
+    """`directory`, made where it is not there; ConceptryError that names the way out where it cannot be made."""
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConceptryError(
+            f"{directory}: cannot be written ({error.strerror or error}); name a folder that can be by the variable "
+            "CONCEPTRY_CACHE"
+        ) from None
+    return directory
+
+
 def fetch(file: RemoteFile, directory: str | Path | None = None) -> Path:
     """The local path of `file`, downloaded at the first call into `directory`, or else the user's cache.
 
@@ -56,6 +68,6 @@ def fetch(file: RemoteFile, directory: str | Path | None = None) -> Path:
     digest = hashlib.sha256(content).hexdigest()
     if digest != file.sha256:
         raise IntegrityError(f"{file.url}: expected SHA-256 {file.sha256}, got {digest}; nothing was kept")
-    directory.mkdir(parents=True, exist_ok=True)
+    made_directory(directory)
     replace_atomically(target, content)
     return target

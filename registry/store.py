@@ -11,10 +11,11 @@ from pathlib import Path
 import mlflow
 from filelock import FileLock
 from mlflow import MlflowClient
-from mlflow.entities import Experiment
+from mlflow.entities import Experiment, LifecycleStage
 from mlflow.exceptions import MlflowException
 
-from conceptry.models.downloads import cache_directory
+from conceptry.models.downloads import cache_directory, made_directory
+from conceptry.models.errors import InputError
 
 # Without this tag the UI opens an experiment as one of generative AI, and hides runs and models.
 EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development"}
@@ -39,14 +40,24 @@ def connect() -> MlflowClient:
 
 
 def ensure_experiment(client: MlflowClient, name: str) -> Experiment:
-    """The experiment called `name`, made if it is missing."""
-    if found := client.get_experiment_by_name(name):
-        return found
-    with suppress(MlflowException):  # somebody else made it in between; anything else wrong shows below
-        client.create_experiment(name, tags=EXPERIMENT_TAGS)
+    """The experiment called `name`, made if it is missing. Raises InputError where it is deleted."""
     found = client.get_experiment_by_name(name)
+    if found is None:
+        with suppress(MlflowException):  # somebody else made it in between; anything else wrong shows below
+            client.create_experiment(name, tags=EXPERIMENT_TAGS)
+        found = client.get_experiment_by_name(name)
     assert found is not None
-    return found
+    return check_active(found)
+
+
+def check_active(experiment: Experiment) -> Experiment:
+    """The experiment; InputError where it lies among the deleted ones, where runs cannot be logged to it."""
+    if experiment.lifecycle_stage == LifecycleStage.DELETED:
+        raise InputError(
+            f"the experiment {experiment.name!r} is deleted, so nothing can be logged to it; restore it by "
+            f"mlflow experiments restore --experiment-id {experiment.experiment_id}, or choose another name"
+        )
+    return experiment
 
 
 def name_lock(name: str) -> FileLock:
@@ -56,6 +67,5 @@ def name_lock(name: str) -> FileLock:
     that register the same version at the same moment get two versions with one fingerprint.
     """
     key = hashlib.sha256(f"{mlflow.get_registry_uri()}\n{name}".encode()).hexdigest()[:16]
-    directory = cache_directory() / "locks"
-    directory.mkdir(parents=True, exist_ok=True)
+    directory = made_directory(cache_directory() / "locks")
     return FileLock(directory / f"{key}.lock")

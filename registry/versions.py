@@ -6,19 +6,22 @@ versions of other makers, which lack them, are left out and refused.
 
 import json
 import re
+import tempfile
 import warnings
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mlflow import MlflowClient
-from mlflow.entities import Metric
+from mlflow.entities import LifecycleStage, Metric
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 
 from conceptry.models.errors import InputError
+from conceptry.models.manifest import PACKAGE, read_json
 from conceptry.registry import tags as t
-from conceptry.registry.store import connect
+from conceptry.registry.store import check_active, connect
 
 if TYPE_CHECKING:
     from mlflow.pyfunc import PyFuncModel
@@ -28,6 +31,10 @@ _URI = re.compile(r"^(?:models:/)?(?P<name>[^/@]+)(?:/(?P<version>\d+)|@(?P<alia
 
 class CodeWarning(UserWarning):
     """A version runs with other code than its own."""
+
+
+class BrokenVersionWarning(UserWarning):
+    """The store holds a version of which a part is gone."""
 
 
 @dataclass(frozen=True)
@@ -111,10 +118,19 @@ class Version:
 
 
 def list_versions(name: str | None = None, method: str | None = None) -> list[Version]:
-    """All versions, or those of one registered model or one method, ordered by name and number."""
+    """All versions, or those of one registered model or one method, ordered by name and number.
+
+    One whose run or logged model is gone from the store is left out, with a BrokenVersionWarning that names it.
+    """
     client = connect()
     kept = [v for v in _complete(client, name) if method in (None, v.tags[t.METHOD])]
-    return sorted((_version(client, v) for v in kept), key=lambda v: (v.name, v.version))
+    found = []
+    for version in kept:
+        try:
+            found.append(_version(client, version))
+        except InputError as error:
+            warnings.warn(f"left out: {error}", BrokenVersionWarning, stacklevel=2)
+    return sorted(found, key=lambda v: (v.name, v.version))
 
 
 def registered_names() -> list[str]:
@@ -160,6 +176,30 @@ def load(uri: str, **model_config: Any) -> "PyFuncModel":
     return mlflow.pyfunc.load_model(version.uri, model_config=model_config or None)
 
 
+def check_loggable(version: Version) -> None:
+    """Raise InputError, with the way back, where nothing can be logged to the version's run, since it is deleted."""
+    client = connect()
+    run = client.get_run(version.run_id)
+    check_active(client.get_experiment(run.info.experiment_id))
+    if run.info.lifecycle_stage == LifecycleStage.DELETED:
+        raise InputError(
+            f"{version.uri}: its run {version.run_id} is deleted, so nothing can be logged to it; restore it by "
+            f"mlflow runs restore --run-id {version.run_id}"
+        )
+
+
+def read_package_file(version: Version, file: str) -> dict[str, Any]:
+    """A JSON file of a version's package, such as `explained/explained.json`; empty where there is none."""
+    from mlflow.artifacts import download_artifacts
+
+    with tempfile.TemporaryDirectory(prefix="conceptry-") as folder:
+        try:
+            path = download_artifacts(f"{version.uri}/artifacts/{PACKAGE}/{file}", dst_path=folder)
+        except (MlflowException, OSError):
+            return {}
+        return read_json(Path(path))
+
+
 def warn_of_other_code(version: Version) -> None:
     """Warn the caller's caller where a version that is about to run here carries other code than conceptry's own."""
     from conceptry.registry.packaging import code_digest
@@ -178,10 +218,22 @@ def _is_complete(version: ModelVersion) -> bool:
 
 
 def _version(client: MlflowClient, found: ModelVersion) -> Version:
+    """What the store holds of a version. Raises InputError that names it where its run or logged model is gone."""
     assert found.run_id is not None
     assert found.source is not None
-    run = client.get_run(found.run_id)
-    model_id = _model_id(found)
+    part = f"run {found.run_id}"
+    try:
+        run = client.get_run(found.run_id)
+        part = "logged model"
+        model_id = _model_id(found)
+        measured = _measured(client, model_id)
+    except (MlflowException, OSError) as error:
+        if not _is_gone(error):
+            raise
+        raise InputError(
+            f"models:/{found.name}/{found.version}: its {part} is gone from the store, deleted for good (mlflow gc); "
+            "the other versions work; register it anew, and delete this one in the UI of MLflow"
+        ) from None
     return Version(
         name=found.name,
         version=int(found.version),
@@ -189,12 +241,17 @@ def _version(client: MlflowClient, found: ModelVersion) -> Version:
         fingerprint=found.tags[t.FINGERPRINT],
         aliases=tuple(sorted(_aliases(client, found))),
         params=dict(run.data.params),
-        measured=_measured(client, model_id),
+        measured=measured,
         tags=dict(found.tags),
         created=datetime.fromtimestamp(found.creation_timestamp / 1000, UTC),
         run_id=found.run_id,
         model_id=model_id,
     )
+
+
+def _is_gone(error: Exception) -> bool:
+    """Whether the store does not know what was asked for; anything else, such as no connection, is not that."""
+    return isinstance(error, FileNotFoundError) or getattr(error, "error_code", "") == "RESOURCE_DOES_NOT_EXIST"
 
 
 def _model_id(found: ModelVersion) -> str:

@@ -94,7 +94,7 @@ def summarise(
     evaluation = evaluation_of(version.method)
     with bar(uri) as progress:
         progress("reading data", 0.0)
-        known = evaluation.load_data(data, version.params, size, seed)
+        known = evaluation.load_data(data, evaluation.known_of(version), size, seed)
         known.check_label(label)
         progress("loading the version", 0.0)
         with VersionProcess(version.uri, device) as predict:

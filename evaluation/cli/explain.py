@@ -73,6 +73,7 @@ def explain(
     """
     ahead()
     from conceptry.evaluation.drawing.style import check_style
+    from conceptry.evaluation.harness import evaluation_of
     from conceptry.evaluation.isolation.client import VersionProcess
     from conceptry.evaluation.presenter import check_beside, presenter_of, version_titles
     from conceptry.evaluation.progress import bar
@@ -89,7 +90,7 @@ def explain(
         check_params(each.uri, params)
     check_picture(output, presenter.suffixes)
     check_style(version.method, view, presenter.views, style, presenter.styles)
-    request = presenter.check_request(paths, targets, version.params)
+    request = presenter.check_request(paths, targets, evaluation_of(version.method).known_of(version))
     records: list[dict] = []
     for each, title in zip(versions, version_titles(versions), strict=True):
         with bar(each.uri) as progress, VersionProcess(each.uri, device) as predict:

@@ -73,6 +73,7 @@ def record_of(explained: SampleExplanation, source: str) -> dict[str, Any]:
         "modality": described["modality"],
         "sample": described["sample"],
         "groups": described["groups"],
+        **({"unseen": described["unseen"]} if "unseen" in described else {}),
         **{name: answer[name] for name in kept},
         "patterns": [dict(p) | {"players": list(p["players"])} for p in answer["patterns"]],
         "shapley": [dict(entry) for entry in answer["shapley"]],

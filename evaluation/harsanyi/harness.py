@@ -14,7 +14,7 @@ from conceptry.evaluation.harness import Evaluation, Metric, Report
 from conceptry.evaluation.harsanyi import metrics as m
 from conceptry.evaluation.harsanyi import plots
 from conceptry.evaluation.harsanyi.client import SampleExplanation, explain_samples
-from conceptry.evaluation.harsanyi.data import SampleData, load_samples, table_samples
+from conceptry.evaluation.harsanyi.data import SampleData, known_of, load_samples, table_samples
 from conceptry.evaluation.harsanyi.summary import describe_summary, draw_summary, summarise
 from conceptry.evaluation.isolation.client import Predict
 from conceptry.models.method import Progress
@@ -181,7 +181,8 @@ EVALUATION = Evaluation(
     metrics=METRICS,
     headline=HEADLINE,
     load_data=load_samples,
-    table_data=lambda table, labels, name, params: table_samples(table, labels, name),
+    known_of=known_of,
+    table_data=table_samples,
     evaluate=evaluate,
     summarise=summarise,
     draw_summary=draw_summary,

@@ -92,6 +92,8 @@ def valued(record: dict, player: str, width: float) -> str:
 
 
 def _value(value: object) -> str:
+    if value is None:
+        return "empty"
     return f"{value:.4g}" if isinstance(value, Real) and not isinstance(value, Integral) else str(value)
 
 

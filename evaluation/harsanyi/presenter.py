@@ -32,7 +32,7 @@ class Request:
 def check_request(files: Sequence[Path], targets: Sequence[str], params: Mapping[str, str]) -> Request:
     """Read the samples. Raises InputError for files that hold none, for too many samples, and for several classes."""
     check_files("harsanyi", files, targets, most=1)
-    samples = [(str(file), file_samples(file)[1]) for file in files]
+    samples = [(str(file), file_samples(file, params)[1]) for file in files]
     if (count := sum(len(own) for _, own in samples)) > MAX_SAMPLES:
         raise InputError(f"the files hold {count} samples; at most {MAX_SAMPLES} are explained at once")
     return Request(samples, targets[0] if targets else None)
@@ -65,7 +65,11 @@ def _pattern_lines(record: dict) -> RenderableType:
         table.add_row(f"{pattern['effect']:+.3f}", escape(pattern_name(pattern)))
     if len(patterns) > LISTED:
         table.add_row("", f"and {len(patterns) - LISTED} more", style="dim")
-    return Group(title, table, "")
+    notes = [
+        escape(f"  {name} = {value!r} is in no background row; the model took it")
+        for name, value in record.get("unseen", {}).items()
+    ]
+    return Group(title, *notes, table, "")
 
 
 PRESENTER = Presenter(

@@ -82,7 +82,11 @@ def record_of(explained: CaseExplanation, source: str) -> dict[str, Any]:
         "start": image_text(answer["start"]),
         **_images(answer),
         "before": [dict(entry) for entry in answer["before"]],
-        "other": [{name: side[name] for name in _SIDE} | _images(side) for side in answer["other"]],
+        "no_gradient": bool(answer.get("no_gradient")),  # versions of earlier code do not say
+        "other": [
+            {name: side[name] for name in _SIDE} | {"no_gradient": bool(side.get("no_gradient"))} | _images(side)
+            for side in answer["other"]
+        ],
         "history": list(answer["history"]),
         "path": [dict(point) for point in answer["path"]],
     }

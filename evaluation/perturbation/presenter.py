@@ -29,6 +29,10 @@ MAX_CASES = 60
 MAX_CLASSES = 20  # that are probed where none is named: an index is a class as its name is
 NOISES = 16  # of small networks; one of larger images takes seconds for each probe
 NAME = 30  # letters of a file's name
+NO_GRADIENT = (
+    "no gradient: that of the network's answer is 0 in every pixel, as behind a saturated softmax or a dead ReLU, so "
+    "nothing could be tried; this is no sign of robustness"
+)
 _HEADINGS = ("before", "toward", "after", "changed", "L1", "L2", "loss", "steps")
 
 
@@ -130,6 +134,8 @@ def describe(records: Sequence[dict]) -> RenderableType:
             if record.get("version", "") == version:
                 _add(table, record)
         parts += [escape(version), table] if version else [table]
+    if any(_is_stuck(side) for record in records for side in (record, *record["other"])):
+        parts.append(NO_GRADIENT)
     return Group(*parts, "")
 
 
@@ -140,10 +146,14 @@ def _add(table: Table, record: dict) -> None:
     for side in (record, *record["other"]):
         after = class_label(side["after"][0])
         if not side["success"]:
-            after = f"{after} (not reached)"
+            after = f"{after} (not reached{': no gradient' if _is_stuck(side) else ''})"
         numbers = f"{side['changed']:.1%}", f"{side['l1']:.2f}", f"{side['l2']:.2f}", f"{abs(side['loss']):.3g}"
         table.add_row(escape(name), escape(before), escape(aim(side)), escape(after), *numbers, f"{side['steps']}")
         name = before = ""
+
+
+def _is_stuck(side: dict) -> bool:
+    return not side["success"] and bool(side.get("no_gradient"))
 
 
 def class_label(entry: dict) -> str:

@@ -17,11 +17,20 @@ from conceptry.models.manifest import write_json
 
 EXPLAINED = "explained.json"
 OUTPUTS = ("auto", *FORMS)
+PROBABILITIES_NOTE = (
+    "the outputs are taken as logits, but on an example they are as probabilities are (in [0, 1], those of several "
+    "classes with the sum 1): where they are, softmax would be taken twice; say so by --outputs probabilities "
+    "(outputs='probabilities' in Python)"
+)
 
 
 @dataclass(frozen=True)
 class Description:
-    """The plain attributes of `PackagedModel`; see there. n_outputs: 1 where two classes share a single number."""
+    """The plain attributes of `PackagedModel`; see there. n_outputs: 1 where two classes share a single number.
+
+    method: of an estimator that is called, where it is not the usual one of the form. certain: whether probabilities
+    were exactly 0 or 1 on an example, so that log-odds are infinite.
+    """
 
     name: str
     modality: str
@@ -31,6 +40,8 @@ class Description:
     notes: tuple[str, ...] = ()
     lineage: tuple[tuple[str, str], ...] = ()
     n_outputs: int = 0
+    method: str = ""
+    certain: bool = False
 
     def with_classes(self, classes: Sequence[str] | None) -> "Description":
         """This description with other names of the outputs. Raises InputError for another number, or equal ones."""
@@ -44,11 +55,13 @@ class Description:
     def with_outputs(self, form: str, outputs: np.ndarray, names: Sequence[str] = ()) -> "Description":
         """This description of a model whose outputs on an example are `outputs` (batch, k), read as `form`.
 
-        names: of the outputs where the model knows them. Raises InputError where the outputs cannot be that form.
+        names: of the outputs where the model knows them. A note says so where logits look like probabilities.
+        Raises InputError where the outputs cannot be that form.
         """
         check_form(outputs, form, self.name)
         k = outputs.shape[1]
         single = k == 1 and form != "values"
+        certain = form == "probabilities" and bool(((outputs <= 0) | (outputs >= 1)).any())
         if form == "values" and k == 1:
             classes = ("target",)
         elif len(names) == (2 if single else k):
@@ -56,7 +69,10 @@ class Description:
         else:
             stem = "output" if form == "values" else "class"
             classes = tuple(f"{stem}_{i}" for i in range(2 if single else k))
-        return replace(self, form=form, classes=classes, n_outputs=k)
+        notes = (
+            (*self.notes, PROBABILITIES_NOTE) if form == "logits" and look_like_probabilities(outputs) else self.notes
+        )
+        return replace(self, form=form, classes=classes, n_outputs=k, notes=notes, certain=certain)
 
 
 class Source(Protocol):
@@ -84,6 +100,7 @@ class ModelBase(ABC):
         self.classes = description.classes
         self.columns = description.columns
         self.notes = description.notes
+        self.certain = description.certain
 
     @abstractmethod
     def __call__(self, inputs: Any, /) -> np.ndarray:
@@ -140,6 +157,8 @@ class ModelBase(ABC):
                 "columns": columns_to_json(described.columns),
                 "notes": list(described.notes),
                 "lineage": dict(described.lineage),
+                **({"method": described.method} if described.method else {}),
+                **({"certain": True} if described.certain else {}),
                 **self.settings(),
                 **own,
             },
@@ -165,6 +184,8 @@ def description_from_json(value: dict[str, Any]) -> Description:
         tuple(value["notes"]),
         tuple(sorted(value["lineage"].items())),
         value["n_outputs"],
+        value.get("method", ""),
+        value.get("certain", False),
     )
 
 
@@ -206,12 +227,20 @@ def check_form(outputs: np.ndarray, form: str, name: str) -> None:
         return
     low, high = outputs.min(), outputs.max()
     if low < -1e-6 or high > 1 + 1e-6:
-        raise InputError(f"{name}: outputs from {low:.4g} to {high:.4g} are no probabilities; ask for logits or values")
+        raise InputError(
+            f"{name}: outputs from {low:.4g} to {high:.4g} are no probabilities; ask for --outputs logits or values"
+        )
     if outputs.shape[1] > 1 and (worst := np.abs(outputs.sum(1) - 1).max()) > 1e-3:
         raise InputError(
             f"{name}: the {outputs.shape[1]} outputs of a sample do not sum to 1 (off by {worst:.4g}), "
-            "so they are no probabilities of classes; ask for values"
+            "so they are no probabilities of classes; ask for --outputs values"
         )
+
+
+def look_like_probabilities(outputs: np.ndarray) -> bool:
+    """Whether outputs (batch, k) that were called logits lie in [0, 1] and, where k > 1, sum to 1; logits hardly do."""
+    inside = outputs.min() >= 0 and outputs.max() <= 1 + 1e-6
+    return bool(inside and (outputs.shape[1] == 1 or np.abs(outputs.sum(1) - 1).max() < 1e-3))
 
 
 def check_outputs_option(outputs: str) -> None:

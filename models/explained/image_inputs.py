@@ -135,6 +135,7 @@ class TorchImages(ModelBase):
     ) -> None:
         super().__init__(description, source)
         self.module, self.device, self.preparation = module, device, preparation
+        self._dtype = floating_type(module)
         self.channels, self.size, self.resizes = preparation.channels, preparation.size, preparation.resizes
         # Made once: on CUDA, a tensor from numbers waits for the device.
         self._mean, self._std = (
@@ -184,8 +185,9 @@ class TorchImages(ModelBase):
         return to_images(x)
 
     def _outputs(self, x: Tensor) -> Tensor:
-        normalised = (x - self._mean) / self._std if self.preparation.mean else x
-        return as_matrix(one_output(self.module(normalised)))
+        # A copy where nothing is normalised here: the module may do that in place, and x is the caller's.
+        normalised = (x - self._mean) / self._std if self.preparation.mean else x.clone()
+        return as_matrix(one_output(self.module(normalised.to(self._dtype))))
 
 
 def check_images(inputs: Any) -> np.ndarray:
@@ -196,6 +198,12 @@ def check_images(inputs: Any) -> np.ndarray:
             f"pictures must be uint8 of shape (batch, height, width, 3), got {images.dtype} {images.shape}"
         )
     return images
+
+
+def example_images(height: int, width: int) -> np.ndarray:
+    """Four images that a model can be tried on, uint8 (4, height, width, 3): black, grey, white and noise."""
+    plain = [np.full((height, width, 3), level, np.uint8) for level in (0, 128, 255)]
+    return np.stack([*plain, np.random.default_rng(0).integers(256, size=(height, width, 3), dtype=np.uint8)])
 
 
 def chunks(inputs: Any) -> Iterator[np.ndarray]:
@@ -216,11 +224,17 @@ def as_channels(pixels: Tensor, channels: int) -> Tensor:
     return (pixels * torch.tensor(_LUMA, device=pixels.device)[:, None, None]).sum(1, keepdim=True)
 
 
+def floating_type(module: nn.Module) -> torch.dtype:
+    """The type that a module computes in: that of its first floating parameter or buffer, else float32."""
+    tensors = (*module.parameters(), *module.buffers())
+    return next((tensor.dtype for tensor in tensors if tensor.is_floating_point()), torch.float32)
+
+
 def one_output(result: Any) -> Tensor:
-    """The tensor that a module returned; InputError where it returned something else."""
+    """The tensor that a module returned, one of 16 bits in float32; InputError where it returned something else."""
     if not isinstance(result, Tensor):
         raise InputError(f"the module returns {type(result).__name__}, expected one tensor (batch, outputs)")
-    return result
+    return result.float() if result.dtype in (torch.float16, torch.bfloat16) else result
 
 
 def as_matrix(result: Tensor) -> Tensor:

@@ -46,7 +46,8 @@ def pickle_error(name: str, reason: str) -> InputError:
     """Make the error for a model `name` that would have to be unpickled; its sentence names both ways out."""
     return InputError(
         f"{name}: {reason}, and is not loaded; log the model again in the format skops (scikit-learn), pt2 (PyTorch) "
-        "or from code (pyfunc), or allow it by --allow-pickle, which runs code from the file"
+        "or from code (pyfunc), or allow it by --allow-pickle true (allow_pickle=True in Python), which runs code from "
+        "the file"
     )
 
 

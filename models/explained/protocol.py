@@ -34,7 +34,8 @@ class Column:
 
     kind: "numeric", with mean, median, std, minimum and maximum (else None), or "categorical", with the categories
     that occur (else empty). mode: the most frequent value, for both kinds. dtype: what the model wants in this column:
-    "float64", "float32", "int64", "int32", "bool" or "str".
+    "float64", "float32", "int64", "int32", "bool", "str" or "category" (pandas' own type). gaps: whether the model
+    takes empty cells here.
     """
 
     name: str
@@ -47,6 +48,7 @@ class Column:
     categories: tuple[Any, ...] = ()
     mode: Any = None
     dtype: str = "float64"
+    gaps: bool = False
 
 
 @runtime_checkable

@@ -1,6 +1,6 @@
 """What a model takes, from its MLflow signature and the background rows: a table, text, pictures or points."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,7 @@ _TENSORS = ("float64", "float32", "int64", "int32", "bool")
 @dataclass(frozen=True)
 class Inputs:
     """The inputs of a model. dtypes: of the columns by name, empty where the model does not say; a
-    dtype is "" where the model says the name alone.
+    dtype is "" where the model says the name alone. optional: names of columns that rows may lack.
 
     shape: of one sample where the model takes an array instead of columns: (k,), (channels, height, width) or
     (points, 3), with -1 for any size, and
@@ -36,6 +36,7 @@ class Inputs:
     dtypes: tuple[tuple[str, str], ...] = ()
     shape: tuple[int, ...] = ()
     tensor: str = ""
+    optional: frozenset[str] = frozenset()
 
     @property
     def is_text(self) -> bool:
@@ -72,7 +73,8 @@ def inputs_of(schema: Any, name: str) -> Inputs:
         if len(kinds) > 1 and kinds & {"str", "bool"}:
             raise InputError(f"{name}: takes unnamed columns of different types; log it with names of the columns")
         return array_inputs((len(dtypes),), kinds.pop() if len(kinds) == 1 else "float64", name)
-    return Inputs(dtypes=tuple((str(column), dtype) for column, dtype in dtypes))
+    optional = frozenset(str(spec.name) for spec in schema.inputs if not spec.required)
+    return Inputs(dtypes=tuple((str(column), dtype) for column, dtype in dtypes), optional=optional)
 
 
 def _tensor_inputs(specs: Sequence[Any], name: str) -> Inputs:
@@ -100,7 +102,12 @@ def array_inputs(shape: Sequence[Any], dtype: str, name: str) -> Inputs:
 def table_columns(
     inputs: Inputs, statistics: str | Path | pd.DataFrame | None, name: str
 ) -> tuple[tuple[Column, ...], pd.DataFrame]:
-    """The columns of a table with their statistics, and the background rows (in those columns' order)."""
+    """The columns of a table with their statistics, and background rows without gaps (in those columns' order).
+
+    `gaps` says where the background has some; `with_gaps` asks the model whether it takes them. Optional columns that
+    the background lacks are left out. Where every row has a gap, the rows are filled with medians
+    and modes.
+    """
     if statistics is None:
         takes = f" of the columns {', '.join(column for column, _ in inputs.dtypes)}" if inputs.dtypes else ""
         raise InputError(
@@ -108,7 +115,7 @@ def table_columns(
             f"rows{takes}, such as the training data (an example row that was logged with a model is no background)"
         )
     frame = read_background(statistics, dict(inputs.dtypes))
-    dtypes = dict(inputs.dtypes)
+    dtypes = {name: dtype for name, dtype in inputs.dtypes if name in frame.columns or name not in inputs.optional}
     if inputs.shape:
         (k,) = inputs.shape
         numbered = [f"x{i + 1}" for i in range(k)]
@@ -120,7 +127,39 @@ def table_columns(
             )
         dtypes = dict.fromkeys(names, inputs.tensor)
     columns = columns_of(frame, dtypes or None)
-    return columns, frame.loc[:, [column.name for column in columns]].dropna()
+    rows = frame.loc[:, [column.name for column in columns]]
+    columns = tuple(replace(column, gaps=bool(rows[column.name].isna().any())) for column in columns)
+    whole = rows.dropna()
+    if len(whole):
+        return columns, whole
+    filled = {c.name: c.mode if c.kind == "categorical" or c.dtype.startswith("int") else c.median for c in columns}
+    return columns, rows.fillna(filled)
+
+
+Ask = Callable[[pd.DataFrame], Any]
+
+
+def with_gaps(
+    columns: Sequence[Column], rows: pd.DataFrame, ask_of: Callable[[tuple[Column, ...]], Ask], *, every: bool
+) -> tuple[Column, ...]:
+    """The columns, with `gaps` where the model answers rows in which the cell is empty.
+
+    rows: without gaps. ask_of: makes the model of such columns. every: also try columns that have no gap in the
+    background, of models that refuse what they do not take.
+    """
+    tried = [c.name for c in columns if c.dtype != "bool" and (every or c.gaps)]
+
+    def taken(names: Sequence[str]) -> bool:
+        some = tuple(replace(column, gaps=column.name in names) for column in columns)
+        empty = pd.concat([rows.head(1).astype({name: object}).assign(**{name: None}) for name in names])
+        try:
+            ask_of(some)(empty.reset_index(drop=True))
+        except InputError:
+            return False
+        return True
+
+    found = set(tried) if not tried or taken(tried) else {name for name in tried if taken([name])}
+    return tuple(replace(column, gaps=column.name in found) for column in columns)
 
 
 def refuse_statistics(statistics: Any, name: str, what: str) -> None:

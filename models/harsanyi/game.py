@@ -136,7 +136,7 @@ def _log_odds(p: Tensor, rest: Tensor) -> Tensor:
     if certain:
         raise InputError(
             f"the log-odds are infinite for {certain} of {len(p)} masked inputs, where the probability is exactly 0 "
-            "or 1; use reward probability or log_odds_eps"
+            "or 1; use reward probability or log_odds_eps (--reward probability when registering)"
         )
     if ((p + rest).detach() - 1).abs().max() > _ROUNDING:
         raise InputError("reward log_odds needs probabilities that sum to 1 in each row; use log_odds_eps")

@@ -11,7 +11,6 @@ A floating tensor of an image is in [0, 1].
 """
 
 import dataclasses
-import io
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -23,7 +22,8 @@ from PIL import Image
 from torch import Tensor
 
 from conceptry.models.errors import InputError
-from conceptry.models.explained.protocol import ExplainedModel
+from conceptry.models.explained.protocol import Column, ExplainedModel
+from conceptry.models.explained.tables import read_cells
 from conceptry.models.harsanyi.settings import ROW, Settings
 from conceptry.models.images import decode_image, image_bytes, open_image, to_rgb
 
@@ -101,19 +101,23 @@ def read_groups(path: Path) -> dict[str, list[str]]:
     return groups
 
 
-def read_row(path: Path) -> dict[str, Any]:
-    """The row of a baseline, from a CSV with a header or a JSON object. Raises InputError where it holds none."""
+def read_row(path: Path, columns: Sequence[Column] = ()) -> dict[str, Any]:
+    """The row of a baseline, from a CSV with a header or a JSON object. Raises InputError where it holds none.
+
+    columns: of the model, in whose types the cells of a CSV are read.
+    """
     try:
-        text = path.read_text(encoding="utf-8-sig")
         if path.suffix == ".json":
-            row = json.loads(text)
+            row = json.loads(path.read_text(encoding="utf-8-sig"))
         else:
-            # by JSON, so that numbers are numbers, in types that a configuration can hold
-            row = next(iter(json.loads(str(pd.read_csv(io.StringIO(text), nrows=1).to_json(orient="records")))), None)
+            cells = read_cells(path, {column.name: column.dtype for column in columns})
+            row = next(iter(cells.head(1).to_dict("records")), None)
     except OSError:
         raise InputError(f"baseline row:{path}: no such file") from None
     except ValueError as error:
         raise InputError(f"baseline row:{path}: neither JSON nor CSV ({error})") from None
+    if isinstance(row, dict):
+        row = {str(name): None if value is pd.NA or value != value else value for name, value in row.items()}
     if not isinstance(row, dict) or not row:
         raise InputError(f"baseline row:{path}: expected one row, as a JSON object or a CSV with a header")
     return row
@@ -202,8 +206,12 @@ def _is_file(text: str) -> bool:
 
 
 def columns_named(names: str | Sequence[str] | None) -> str:
-    """Names of columns as one text, separated by commas, as settings hold them."""
-    return names if isinstance(names, str) else ",".join(names or ())
+    """Names of columns as one text, as settings hold them: with commas between, or a JSON list where names have any."""
+    if isinstance(names, str):
+        return names
+    listed = list(names or ())
+    plain = all("," not in name and name == name.strip() and not name.startswith("[") for name in listed)
+    return ",".join(listed) if plain else json.dumps(listed)
 
 
 def settings_with_files(
@@ -219,7 +227,7 @@ def settings_with_files(
     if groups is not None:
         players = GROUPS
     if baseline and baseline.startswith(f"{ROW}:"):
-        baseline_row, baseline = read_row(Path(baseline.removeprefix(f"{ROW}:"))), ROW
+        baseline_row, baseline = read_row(Path(baseline.removeprefix(f"{ROW}:")), model.columns), ROW
     elif baseline_row is not None and baseline is None:
         baseline = ROW
     elif baseline == ROW and baseline_row is None:

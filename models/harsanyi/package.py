@@ -27,6 +27,12 @@ CONFIG, EXPLAINED = "config.json", "explained"
 REQUIREMENTS = ("numba", "numpy", "pandas", "pillow", "safetensors", "scikit-learn", "torch")
 
 
+PROBABILITY_NOTE = (
+    "the reward is the probability: the model gives exactly 0 or 1 for some background rows, as a forest does, where "
+    "log-odds are infinite; --reward log_odds_eps bounds them instead"
+)
+
+
 def write_package(
     model: ExplainedModel,
     settings: Settings,
@@ -52,7 +58,10 @@ def write_package(
     params = {k: v for k, v in asdict(settings).items() if v not in (None, "")}
     params |= {"model": lineage["explained_model"], "modality": model.modality, "outputs": model.form}
     requirements = dict.fromkeys((*REQUIREMENTS, *model.requirements))
-    return Package(params, lineage, example, tuple(requirements), model.notes)
+    notes = model.notes
+    if getattr(model, "certain", False) and settings.reward == "probability":
+        notes = (*notes, PROBABILITY_NOTE)
+    return Package(params, lineage, example, tuple(requirements), notes)
 
 
 def read_package(directory: Path, device: torch.device) -> Harsanyi:

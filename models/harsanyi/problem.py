@@ -8,6 +8,7 @@
 | points | float (P, 3) | point, by cluster |
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -18,8 +19,8 @@ import torch
 from torch import Tensor
 
 from conceptry.models.errors import InputError
-from conceptry.models.explained.protocol import DifferentiableModel, ExplainedModel
-from conceptry.models.explained.tables import check_row
+from conceptry.models.explained.protocol import Column, DifferentiableModel, ExplainedModel
+from conceptry.models.explained.tables import check_row, with_unseen
 from conceptry.models.harsanyi.interactions.moebius import MAX_PLAYERS
 from conceptry.models.harsanyi.maskers.base import Masker
 from conceptry.models.harsanyi.maskers.images import (
@@ -79,8 +80,10 @@ def table_problem(
     baseline_row: Mapping[str, Any] | None = None,
 ) -> Problem:
     """Columns, or groups of them, as players. Raises InputError naming the column that cannot be used."""
-    row = check_row(row, model.columns)
-    grouped = {name for group in (groups or {}).values() for name in group} | set(settings.background_columns)
+    columns = _known_columns(model, row)
+    row = check_row(row, columns)
+    background = settings.background_columns([column.name for column in columns])
+    grouped = {name for group in (groups or {}).values() for name in group} | set(background)
     alone = [column.name for column in model.columns if column.name not in grouped]
     _check_count(len(groups or ()) + len(alone), settings, "table")
     if settings.baseline == ROW:
@@ -89,13 +92,33 @@ def table_problem(
     else:
         kind = "mean" if settings.baseline == LEARNED else str(settings.baseline)
         baseline = tabular_baseline(model.columns, kind)
-    masker = TabularMasker(row, model.columns, baseline, groups, settings.background_columns)
+    masker = TabularMasker(row, columns, baseline, groups, background)
+    unseen = {new.name: row[new.name] for new, own in zip(columns, model.columns, strict=True) if new != own}
     description = {
         "modality": "table",
-        "sample": row,
+        **({"unseen": unseen} if unseen else {}),
+        "sample": {
+            name: None if isinstance(value, float) and math.isnan(value) else value for name, value in row.items()
+        },
         "groups": {k: list(v) for k, v in groups.items()} if groups else {},
     }
     return Problem(masker, pd.DataFrame([row]), _masked_empty(masker), masker.owner, description)
+
+
+def _known_columns(model: ExplainedModel, row: Mapping[str, Any]) -> tuple[Column, ...]:
+    """The model's columns, with categories of the row that no background row has where the model takes them.
+
+    The background may be a part of the training data, encoders may ignore what they do not know, and free text is new
+    in every row: so the model itself is asked.
+    """
+    columns = with_unseen(row, model.columns)
+    if columns == tuple(model.columns):
+        return columns
+    try:
+        model(pd.DataFrame([check_row(row, columns)]))
+    except InputError:
+        return tuple(model.columns)  # whose check names the category
+    return columns
 
 
 def text_problem(model: ExplainedModel, settings: Settings, text: str) -> Problem:

@@ -1,8 +1,9 @@
 """The hyperparameters of an explanation by Harsanyi interactions: what distinguishes one registered version."""
 
 import dataclasses
+import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -38,7 +39,10 @@ class Settings:
     """
 
     reward: str | None = option(
-        None, "What v(S) measures. [default: log_odds for a classifier, output for a regressor]", REWARDS
+        None,
+        "What v(S) measures. [default: log_odds for a classifier, probability where that is 0 or 1 exactly, output "
+        "for a regressor]",
+        REWARDS,
     )
     target: str = option(PREDICTED, "Output to explain: a class by name or index, or predicted.")
     temperature: float = option(1.0, "Temperature that divides the logits.")
@@ -56,7 +60,9 @@ class Settings:
         "Groups of inputs. Tables: columns, or a JSON file {player: [columns]}; texts: words, or words:K for K groups; "
         "images: grid:RxC or slic:K; points: clusters:K. [default: columns, words, grid:3x3 or clusters:10]",
     )
-    background: str = option("", "Comma-separated columns that are always present.")
+    background: str = option(
+        "", 'Comma-separated columns that are always present, or a JSON list of them, as ["distance, km", "c"].'
+    )
     max_players: int = option(13, f"Maximum number of players, up to {MAX_PLAYERS}; each one doubles the model calls.")
     learning_steps: int = option(50, "Gradient steps of a learned baseline.")
     learning_rate: float = option(0.04, "Initial step size of a learned baseline, in units of the features' spread.")
@@ -101,7 +107,7 @@ class Settings:
             raise InputError(f"background names columns of a table; this is a {modality} model")
         return dataclasses.replace(
             self,
-            reward=self.reward or ("output" if model.form == "values" else "log_odds"),
+            reward=self.reward or default_reward(model),
             baseline=baseline,
             players=self.players or _DEFAULT_PLAYERS[modality],
         )
@@ -110,9 +116,28 @@ class Settings:
     def learns_baseline(self) -> bool:
         return self.baseline == LEARNED
 
-    @property
-    def background_columns(self) -> tuple[str, ...]:
-        return tuple(name.strip() for name in self.background.split(",") if name.strip())
+    def background_columns(self, columns: Sequence[str]) -> tuple[str, ...]:
+        """The names in `background`, of a table of `columns`: one name, names with commas between them, or a JSON list.
+
+        Raises InputError where it is none of these.
+        """
+        text = self.background
+        if text in columns:
+            return (text,)
+        if text.lstrip().startswith("["):
+            try:
+                names = json.loads(text)
+            except ValueError as error:
+                raise InputError(f"background {text}: not a JSON list of columns ({error})") from None
+        else:
+            names = [name.strip() for name in text.split(",") if name.strip()]
+        for name in names:
+            if name not in columns:
+                raise InputError(
+                    f"background: there is no column {name!r}; expected columns among {', '.join(columns)}, with "
+                    'commas between them, or as a JSON list such as ["distance, km", "c"] where names hold any'
+                )
+        return tuple(names)
 
     def denoising(self) -> dict[str, float]:
         """The keywords of `denoise`."""
@@ -127,6 +152,13 @@ class HarsanyiOptions(Settings, ExplainedSource):
     def settings(self) -> Settings:
         """The part that says how to explain."""
         return Settings(**{field.name: getattr(self, field.name) for field in dataclasses.fields(Settings)})
+
+
+def default_reward(model: ExplainedModel) -> str:
+    """log_odds of a classifier; its probability where that is exactly 0 or 1 for an example, as a forest's is."""
+    if model.form == "values":
+        return "output"
+    return "probability" if getattr(model, "certain", False) else "log_odds"
 
 
 OPTIONS = HarsanyiOptions

@@ -20,6 +20,7 @@ from conceptry.models.errors import InputError, closest, truncated_repr
 from conceptry.models.explained.image_inputs import as_pixel_model
 
 _LISTED = 10
+_ROUNDING = 1e-2  # by how much the sum of probabilities in half precision may miss 1
 
 
 class ClassScores:
@@ -32,7 +33,10 @@ class ClassScores:
         self.model = model = as_pixel_model(model)
         name = model.name
         if model.form == "values" or len(model.classes) < 2:
-            raise InputError(f"{name}: puts out values, not classes; expected a classifier (say so by outputs)")
+            raise InputError(
+                f"{name}: puts out values, not classes; expected a classifier, whose outputs are named by "
+                "--outputs logits or --outputs probabilities (outputs='logits' in Python)"
+            )
         self.name, self.classes = name, model.classes
         self.device = next((p.device for p in model.module.parameters()), torch.device("cpu"))
 
@@ -54,6 +58,11 @@ class ClassScores:
         logits = logits.float()
         if not torch.isfinite(logits).all():
             raise InputError(f"{self.name}: the network puts out NaN or infinite values for these pixels")
+        if self.model.form == "probabilities" and (sums := logits.logsumexp(1).exp().sub(1).abs().max()) > _ROUNDING:
+            raise InputError(
+                f"{self.name}: the outputs for these pixels are no probabilities (their sum is off by {sums:.3g}); "
+                "where they are logits, say so by --outputs logits (outputs='logits' in Python)"
+            )
         return logits.softmax(1)
 
     def index_of(self, value: object) -> int:

@@ -48,6 +48,8 @@ class Explanation:
     changed: fraction of pixels of which any channel differs from the start. l1, l2: norms of delta. loss: the
     criterion (cross-entropy to the target, or of inversion the relative distance of the representations), of the
     source where nothing was targeted. success: the prediction is the target, or is the source no longer.
+    no_gradient: whether the gradient was 0 in every pixel at every step: then nothing could be tried, and that
+    the prediction did not change says nothing of the network's robustness.
     steps: gradient steps behind the result; gap: Frank-Wolfe gap of the last step, NaN of projected steps.
     epsilon, q: those used; q is 0 where the steps have none. history: losses of the iterates, NaN after the end.
     path: the attempts of a search for the sparsest, for each picture.
@@ -62,6 +64,7 @@ class Explanation:
     after: Tensor
     loss: Tensor
     success: Tensor
+    no_gradient: Tensor
     steps: Tensor
     gap: Tensor
     epsilon: Tensor

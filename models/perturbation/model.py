@@ -241,6 +241,7 @@ class Perturbation:
         network: Any = model
         # What versions differ in most comes first: a list of them has no room for more.
         params: dict[str, Any] = {"model": model.lineage["explained_model"]}
+        notes = model.notes
         params |= dict.fromkeys(("optimizer", "q", "epsilon"))
         params |= asdict(settings)
         if settings.optimizer != L1Q:
@@ -249,6 +250,7 @@ class Perturbation:
             height, width = network.size
             entries = network.channels * height * width
             params["epsilon"] = float(f"{settings.radius(entries):.6g}")  # later digits are rounding
+            notes = (*notes, *filter(None, [settings.unbounded(entries)]))
             if settings.optimizer == L1Q and not settings.sparsest:
                 check_kept(settings.q, entries)
             if settings.max_changed is not None:
@@ -260,7 +262,7 @@ class Perturbation:
         params |= {"outputs": model.form, "classes": len(scores.classes)}
         params = {name: value for name, value in params.items() if value is not None}
         requirements = dict.fromkeys((*REQUIREMENTS, *model.requirements))
-        return Package(params, model.lineage, _example(scores, settings), tuple(requirements), model.notes)
+        return Package(params, model.lineage, _example(scores, settings), tuple(requirements), notes)
 
 
 def read_settings(directory: Path) -> Settings:

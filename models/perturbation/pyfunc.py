@@ -22,6 +22,7 @@ Pictures are bytes of a file, or base64; classes names or indices. A row is chec
 | gap | Frank-Wolfe gap of the last step; 0 of projected steps, which have none |
 | q, epsilon | those used; q is 0 where the steps have none |
 | success | whether the result is read as wanted |
+| no_gradient | whether the gradient was 0 in every pixel at every step, so that nothing could be tried |
 | clipped | whether pixels were kept in [0, 1]: then all figures are those of the PNG; else `image` shows them clipped |
 | steps | gradient steps behind the result |
 | other | of explain_error, one entry: the same toward the wrong class; else empty |
@@ -59,6 +60,7 @@ _RESULT = {
     "l2": DataType.double,
     "loss": DataType.double,
     "success": DataType.boolean,
+    "no_gradient": DataType.boolean,
     "steps": DataType.long,
 }
 _OF_THE_ROW = {

@@ -209,6 +209,7 @@ def judge(
         after=after.cpu(),
         loss=loss.double().cpu(),
         success=(reached != question.source if question.target is None else reached == question.target).cpu(),
+        no_gradient=solution.flat.cpu(),
         steps=solution.steps.cpu(),
         gap=used(solution.gap, float("nan")),
         epsilon=used(epsilon, settings.radius(question.entries)),

@@ -69,6 +69,7 @@ def _result(scores: ClassScores, explanation: Explanation, row: int, text: bool)
         "l2": float(explanation.l2[row]),
         "loss": float(explanation.loss[row]),
         "success": bool(explanation.success[row]),
+        "no_gradient": bool(explanation.no_gradient[row]),
         "steps": int(explanation.steps[row]),
     }
 

@@ -84,6 +84,12 @@ class Settings:
                 raise InputError(f"{name} must be a finite number above 0, got {value}")
             if value is not None and not LEAST <= value <= MOST:
                 raise InputError(f"{name} must be from {LEAST:g} to {MOST:g}, got {value}")
+        epsilon = self.epsilon
+        if self.clip and self.optimizer.startswith("linf") and epsilon is not None and epsilon > 1:
+            raise InputError(
+                f"epsilon {epsilon:g} of {self.optimizer} bounds nothing, since pixels lie in [0, 1]; expected at most "
+                f"1, such as {epsilon:g} / 255 = {epsilon / 255:.4g} where it counts in levels from 0 to 255"
+            )
         if not 0 <= self.q < 1:
             raise InputError(f"q must be from 0 to below 1, got {self.q}")
         if not 0 <= self.dq <= 1:
@@ -136,6 +142,17 @@ class Settings:
         if self.optimizer == "l1_frank_wolfe":
             return _L1_SHARE * entries
         return math.sqrt(entries) / 4 if self.optimizer.startswith("l2") else 1 / 4
+
+    def unbounded(self, entries: int) -> str:
+        """A sentence where the ball holds every picture of so many entries, so that epsilon bounds nothing; else ""."""
+        norm = self.optimizer.partition("_")[0]
+        widest = {"l1": float(entries), "l2": math.sqrt(entries)}.get(norm, math.inf)
+        if not self.clip or self.epsilon is None or self.epsilon < widest:
+            return ""
+        return (
+            f"epsilon {self.epsilon:g} of {self.optimizer} bounds nothing: two pictures of {entries} entries in [0, 1] "
+            f"are at most {widest:.4g} apart; where it counts in levels from 0 to 255, give {self.epsilon / 255:.4g}"
+        )
 
     def override(self, values: Mapping[str, Any]) -> "Settings":
         """These settings with the given ones changed; None and "" leave what there is.

@@ -17,6 +17,7 @@ Differences from the paper: unless `clip` is false, pixels stay within [0, 1] an
 """
 
 import dataclasses
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -150,7 +151,7 @@ def invert(
             target = read(matched)
         source = scores.probabilities(pixels).argmax(1)
         question = Question(scores, pixels, source, predicted, relative_distance, outputs=read, goal=target)
-        return perturb(question, settings, progress=progress)
+        return _said(scores, perturb(question, settings, progress=progress))
 
 
 def as_pixels(scores: ClassScores, pictures: np.ndarray | Tensor, settings: Settings) -> Tensor:
@@ -203,7 +204,19 @@ def _toward(
     target = None if target is None else target.to(scores.device)
     question = Question(scores, pixels, source.to(scores.device), target)
     answer = search_sparsest if settings.sparsest else perturb
-    return answer(question, settings, progress=progress)
+    return _said(scores, answer(question, settings, progress=progress))
+
+
+def _said(scores: ClassScores, found: Explanation) -> Explanation:
+    """What was found, with a warning where nothing could be tried: that is no robustness."""
+    if count := int((found.no_gradient & ~found.success).sum()):
+        warnings.warn(
+            f"{scores.name}: the gradient is 0 in every pixel for {count} of {len(found)} images, as behind a "
+            "saturated softmax or a dead ReLU, so nothing could be tried for them",
+            RuntimeWarning,
+            stacklevel=2,
+        )
+    return found
 
 
 def _some_classes(scores: ClassScores, values: Sequence[Any] | Tensor | None, rows: int) -> list[int | None]:

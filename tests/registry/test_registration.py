@@ -16,7 +16,7 @@ from PIL import Image
 from conceptry.models.errors import InputError, IntegrityError
 from conceptry.models.images import png_bytes
 from conceptry.registry import find_version, list_versions, load, register
-from conceptry.registry.versions import CodeWarning
+from conceptry.registry.versions import BrokenVersionWarning, CodeWarning
 from support import ROOT, WORDS, environment
 
 pytestmark = pytest.mark.usefixtures("store")
@@ -251,3 +251,24 @@ def test_importing_the_method_does_not_import_mlflow() -> None:
         "assert not heavy, heavy"
     )
     assert subprocess.run([sys.executable, "-c", code], env=environment(), cwd=ROOT.parent).returncode == 0
+
+
+def test_a_version_whose_run_is_gone_is_named_and_left_out(tiny_version, monkeypatch: pytest.MonkeyPatch) -> None:
+    from mlflow.exceptions import MlflowException
+    from mlflow.protos.databricks_pb2 import INTERNAL_ERROR, RESOURCE_DOES_NOT_EXIST
+
+    def gone(self, run_id: str):
+        raise MlflowException("no such run", RESOURCE_DOES_NOT_EXIST)
+
+    monkeypatch.setattr(MlflowClient, "get_run", gone)
+    with pytest.warns(BrokenVersionWarning, match="left out: models:/tiny/1: its run .* is gone from the store"):
+        assert list_versions("tiny") == []
+    with pytest.raises(InputError, match=r"models:/tiny/1: its run .* deleted for good \(mlflow gc\)"):
+        find_version("tiny/1")
+
+    def unreachable(self, run_id: str):
+        raise MlflowException("no connection", INTERNAL_ERROR)
+
+    monkeypatch.setattr(MlflowClient, "get_run", unreachable)
+    with pytest.raises(MlflowException, match="no connection"):
+        list_versions("tiny")

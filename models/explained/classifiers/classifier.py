@@ -33,7 +33,7 @@ from conceptry.models.explained.classifiers.features import (
 )
 from conceptry.models.explained.image_inputs import check_pixels, to_images, wrong_size
 from conceptry.models.explained.protocol import Column
-from conceptry.models.explained.tables import columns_from_json
+from conceptry.models.explained.tables import columns_from_json, columns_to_json
 from conceptry.models.manifest import read_json, write_json
 
 DESCRIPTION, WEIGHTS = "classifier.json", "model.safetensors"
@@ -169,7 +169,9 @@ class Classifier:
         directory = Path(directory)
         directory.mkdir(parents=True, exist_ok=True)
         (directory / WEIGHTS).write_bytes(self._weights(dtype))
-        write_json(directory / DESCRIPTION, asdict(self.description))
+        write_json(
+            directory / DESCRIPTION, asdict(self.description) | {"columns": columns_to_json(self.description.columns)}
+        )
 
     def _weights(self, dtype: torch.dtype) -> bytes:
         state = self.network.state_dict()

@@ -3,6 +3,7 @@
 | flavour | called | differentiable |
 |---|---|---|
 | sklearn | the estimator itself, see `sklearn` | no |
+| lightgbm, xgboost, catboost | the estimator or booster itself, see `boosters` | no |
 | pytorch | the module itself, over a table, pictures or points | where gradients pass through it |
 | any other python_function | `predict` of the pyfunc, under MLflow's schema | no |
 
@@ -13,7 +14,8 @@ imports MLflow, and only when a model is loaded.
 import logging
 import tempfile
 import weakref
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -27,12 +29,21 @@ from packaging.requirements import InvalidRequirement, Requirement
 
 from conceptry.models.errors import ConceptryError, InputError
 from conceptry.models.explained.base import Description, ModelBase, Source
-from conceptry.models.explained.image_inputs import PIXELS_NOTE, TorchImages
+from conceptry.models.explained.image_inputs import PIXELS_NOTE, TorchImages, example_images
 from conceptry.models.explained.loaders import sklearn
+from conceptry.models.explained.loaders.boosters import BOOSTERS, load_booster
 from conceptry.models.explained.loaders.torch import example_clouds, exported_on, torch_model
 from conceptry.models.explained.pickles import pickle_error, pickle_setting, refuse_pickles
 from conceptry.models.explained.preprocessing import preparation_from_json
-from conceptry.models.explained.signature import Inputs, inputs_of, refuse_statistics, table_columns, whole_baselines
+from conceptry.models.explained.protocol import Column
+from conceptry.models.explained.signature import (
+    Inputs,
+    inputs_of,
+    refuse_statistics,
+    table_columns,
+    whole_baselines,
+    with_gaps,
+)
 from conceptry.models.explained.tables import reason_of, typed_frame
 from conceptry.models.manifest import digest_of_files, files_in
 
@@ -62,6 +73,11 @@ def _is_installed(name: str) -> bool:
 
 
 logger = logging.getLogger(__name__)
+TRIED = 64  # background rows that a model is tried on
+LABELS_NOTE = (
+    "the model returned whole numbers alone on an example, which are explained as a quantity; where they are labels of "
+    "classes, log it so that it returns probabilities (pyfunc_predict_fn='predict_proba' of MLflow's flavours)"
+)
 SCHEMES = ("models", "runs")
 _META = "registered_model_meta"  # MLflow writes it beside the files that it downloads
 
@@ -88,7 +104,8 @@ class PyfuncModel(ModelBase):
         self.pyfunc, self._inputs = pyfunc, inputs
         schema = pyfunc.metadata.get_input_schema()
         # The schema's own names, which are numbers where a frame had numbered columns.
-        self._names = schema.input_names() if inputs.dtypes and schema is not None else []
+        names = schema.input_names() if inputs.dtypes and schema is not None else []
+        self._names = [name for name in names if str(name) in {column.name for column in self.columns}]
 
     def __call__(self, inputs: Any) -> np.ndarray:
         if self.modality == "text":
@@ -191,7 +208,7 @@ class RawModel:
                 raise InputError(f"{name}: pictures are explained of the flavour pytorch, not of {self.flavour}")
             refuse_statistics(statistics, name, "pictures")
             size = max(self.inputs.shape[1], 32), max(self.inputs.shape[2], 32)
-            base, example = replace(base, modality="image", notes=(PIXELS_NOTE,)), np.full((2, *size, 3), 128, np.uint8)
+            base, example = replace(base, modality="image", notes=(PIXELS_NOTE,)), example_images(*size)
         elif self.inputs.is_points:
             if self.flavour != "pytorch":
                 raise InputError(f"{name}: points are explained of the flavour pytorch, not of {self.flavour}")
@@ -201,25 +218,64 @@ class RawModel:
             base, example = replace(base, modality="text"), ["a", "b c"]
         else:
             columns, rows = table_columns(self._table(), statistics, name)
-            example = rows.head(32)
+            example = rows.head(TRIED)
             if self.flavour == "python_function":
                 columns, notes = whole_baselines(columns)
-                base = replace(base, notes=notes)
+                base = replace(base, notes=(*notes, *self._of_the_signature(columns)))
             base = replace(base, columns=columns)
-        form = sklearn.form_of(self.model_object, outputs, name) if estimator else outputs
-        form = "values" if form == "auto" else form
-        tried = self.model(replace(base, form=form), source)(example)
-        names = sklearn.output_names(self.model_object, form) if estimator else ()
-        return self.model(base.with_outputs(form, tried, names), source)
+        asked = sklearn.asked_of(self.model_object, outputs, name) if estimator else None
+        form = asked.form if asked else "values" if outputs == "auto" else outputs
+        base = replace(base, form=form, method=asked.method if asked else "")
+        if asked and asked.note:
+            base = replace(base, notes=(*base.notes, asked.note))
+        base, tried = self._tried(base, source, example)
+        if isinstance(example, pd.DataFrame):
+            columns = with_gaps(
+                base.columns, example, lambda some: self.model(replace(base, columns=some), source), every=estimator
+            )
+            base = replace(base, columns=columns)
+        if self.flavour == "python_function" and form == "values" and _are_labels(tried):
+            base = replace(base, notes=(*base.notes, LABELS_NOTE))
+        return self.model(base.with_outputs(form, tried, asked.names if asked else ()), source)
+
+    def _tried(self, base: Description, source: Source, example: Any) -> tuple[Description, np.ndarray]:
+        """The outputs on an example; text as pandas' categories where the estimator takes it only so."""
+        try:
+            return base, self.model(base, source)(example)
+        except InputError:
+            if self.flavour != "sklearn" or not any(column.dtype == "str" for column in base.columns):
+                raise
+            columns = (replace(c, dtype="category") if c.dtype == "str" else c for c in base.columns)
+            as_categories = replace(base, columns=tuple(columns))
+            with suppress(InputError):
+                return as_categories, self.model(as_categories, source)(example)
+            raise
+
+    def _of_the_signature(self, columns: Sequence[Column]) -> tuple[str, ...]:
+        """Notes on which columns are inputs, where the signature leaves that open."""
+        names = [column.name for column in columns]
+        if self.inputs == Inputs():
+            listed = ", ".join(names)
+            return (
+                f"the model is logged without a signature, so every column of the background is an input: {listed}",
+            )
+        absent = [name for name, _ in self.inputs.dtypes if name not in names and name in self.inputs.optional]
+        return (f"optional columns that the background lacks are left out: {', '.join(absent)}",) if absent else ()
 
     def _takes_text(self) -> bool:
         return self.inputs.is_text or (self.flavour == "sklearn" and sklearn.takes_text(self.model_object))
 
     def _table(self) -> Inputs:
         """The inputs as the signature has them, or as the estimator was fitted where there is no signature."""
-        if self.inputs != Inputs() or self.flavour != "sklearn":
+        if self.flavour != "sklearn" or self.inputs != Inputs():
             return self.inputs
         return sklearn.fitted_inputs(self.model_object)
+
+
+def _are_labels(outputs: np.ndarray) -> bool:
+    """Whether outputs look like numbers of classes: a few whole numbers, again and again."""
+    distinct = np.unique(outputs)
+    return outputs.shape[1] == 1 and bool((distinct == np.rint(distinct)).all()) and 4 * len(distinct) <= len(outputs)
 
 
 def _open(folder: Path, name: str, device: torch.device, allow_pickle: bool) -> RawModel:
@@ -227,7 +283,7 @@ def _open(folder: Path, name: str, device: torch.device, allow_pickle: bool) -> 
     from mlflow.models import Model
 
     logged = Model.load(str(folder))
-    flavour = next((f for f in ("sklearn", "pytorch", "python_function") if f in logged.flavors), None)
+    flavour = next((f for f in ("sklearn", "pytorch", *BOOSTERS, "python_function") if f in logged.flavors), None)
     if flavour is None:
         raise InputError(f"{name}: is logged for {', '.join(logged.flavors)}; expected the flavour python_function")
     inputs = inputs_of(logged.signature.inputs if logged.signature else None, name)
@@ -245,7 +301,9 @@ def _open(folder: Path, name: str, device: torch.device, allow_pickle: bool) -> 
         except Exception as error:  # code of the model's own
             raise InputError(f"{name}: cannot be loaded ({reason_of(error)})") from None
     base = {"sklearn": ("scikit-learn",), "pytorch": ("torch",)}.get(flavour, ())
-    if logged.flavors[flavour].get("serialization_format") == "skops":
+    if flavour in BOOSTERS:
+        flavour, base = "sklearn", (flavour, "scikit-learn")
+    if logged.flavors.get("sklearn", {}).get("serialization_format") == "skops":
         base += ("skops",)
     return RawModel(flavour, loaded, inputs, installed_requirements(folder, base), device)
 
@@ -261,6 +319,8 @@ def _load(folder: Path, flavour: dict[str, Any], kind: str, name: str, device: t
         from mlflow.sklearn import load_model
 
         return load_model(str(folder))
+    if kind in BOOSTERS:
+        return load_booster(folder, kind, name)
     from mlflow.pytorch import load_model
 
     exported = folder / flavour["model_data"] / "model.pt2"

@@ -28,12 +28,13 @@ from torch import nn
 from conceptry.models.devices import resolve_device
 from conceptry.models.errors import InputError
 from conceptry.models.explained.base import Description, ModelBase, check_outputs_option
+from conceptry.models.explained.image_inputs import example_images, floating_type
 from conceptry.models.explained.load import load_explained
 from conceptry.models.explained.loaders import sklearn
 from conceptry.models.explained.loaders.mlflow import RawModel
 from conceptry.models.explained.preprocessing import adjust_images, sides_of
 from conceptry.models.explained.protocol import MODALITIES, ExplainedModel
-from conceptry.models.explained.signature import Inputs, array_inputs, table_columns
+from conceptry.models.explained.signature import Inputs, array_inputs, table_columns, with_gaps
 from conceptry.models.explained.tables import read_background, reason_of, typed_frame
 
 Statistics = str | Path | pd.DataFrame | np.ndarray | None
@@ -179,7 +180,8 @@ class FunctionModel(ModelBase):
 
     def __call__(self, inputs: Any) -> np.ndarray:
         table = self.modality == "table"
-        samples = typed_frame(inputs, self.columns, fractions=True).to_numpy() if table else inputs
+        # A copy: a function may work in place, and what is masked is a view of the caller's own sample.
+        samples = typed_frame(inputs, self.columns, fractions=True).to_numpy(copy=True) if table else copy.copy(inputs)
         return self.outputs(lambda: self.function(samples), len(inputs))
 
 
@@ -197,12 +199,12 @@ def _module(
     classes: Sequence[str] | None,
 ) -> ModelBase:
     name = type(module).__name__
-    parameter = next((p for p in (*module.parameters(), *module.buffers()) if p.is_floating_point()), torch.zeros(()))
+    own_type = floating_type(module)
     if shape is not None:
         inputs = array_inputs(tuple(shape), "float32", name)
     elif statistics is not None:
         rows = read_background(statistics)  # type: ignore[arg-type]  # no array any more
-        inputs = Inputs(shape=(rows.shape[1],), tensor=str(parameter.dtype).removeprefix("torch."))
+        inputs = Inputs(shape=(rows.shape[1],), tensor="float64" if own_type == torch.float64 else "float32")
     else:
         raise InputError(
             f"{name}: what the module takes is not known; expected statistics (background rows of a table), or the "
@@ -212,7 +214,7 @@ def _module(
         own = copy.deepcopy(module).eval()
     except (RuntimeError, TypeError) as error:
         raise InputError(f"{name}: the module cannot be copied ({reason_of(error)})") from None
-    where = parameter.device if device == "auto" else resolve_device(device)
+    where = _device(module) if device == "auto" else resolve_device(device)
     source = ObjectSource(name, own.to(where), "pytorch", inputs, ("torch",))
     return _described(source, where, statistics, outputs, classes)
 
@@ -246,11 +248,19 @@ def _function(
     elif statistics is not None:
         raise InputError(f"{name}: statistics describe the columns of a table, and the modality is {modality}")
     elif modality == "image":
-        example = np.full((2, *(shape or (32, 32, 3))), 128, np.uint8)
+        example = example_images(*(shape or (32, 32))[:2])
     elif modality == "points":
         example = np.random.default_rng(0).normal(size=(2, *(shape or (64, 3))))
     source = FunctionSource(name)
     tried = FunctionModel(base, source, function)(example)
+    if base.columns:
+        gaps = with_gaps(
+            base.columns,
+            example,
+            lambda some: FunctionModel(replace(base, columns=some), source, function),
+            every=False,
+        )
+        base = replace(base, columns=gaps)
     return FunctionModel(base.with_outputs(base.form, tried).with_classes(classes), source, function)
 
 
@@ -306,7 +316,7 @@ def _save_module(module: nn.Module, folder: Path, inputs: Inputs, name: str) -> 
 
     dtype = np.dtype(inputs.tensor)
     shape = (2, *(32 if side < 0 else side for side in inputs.shape))
-    example: Any = torch.zeros(shape, dtype=getattr(torch, inputs.tensor), device=_device(module))
+    example: Any = torch.zeros(shape, dtype=floating_type(module), device=_device(module))
     try:
         save_model(
             module, folder, serialization_format="pt2", input_example=example,

@@ -21,8 +21,8 @@ import torch
 from conceptry.models.encoders.onnx_runtime import session as open_session
 from conceptry.models.errors import InputError
 from conceptry.models.explained.base import Description, ModelBase
-from conceptry.models.explained.image_inputs import PIXELS_NOTE, Scaling, chunks, to_pixels
-from conceptry.models.explained.signature import Inputs, array_inputs, refuse_statistics, table_columns
+from conceptry.models.explained.image_inputs import PIXELS_NOTE, Scaling, chunks, example_images, to_pixels
+from conceptry.models.explained.signature import Inputs, array_inputs, refuse_statistics, table_columns, with_gaps
 from conceptry.models.explained.tables import typed_frame
 from conceptry.models.manifest import sha256_file
 
@@ -110,11 +110,19 @@ def load_onnx(
     if inputs.is_image:
         refuse_statistics(statistics, name, "pictures")
         description = replace(description, modality="image", notes=(PIXELS_NOTE,))
-        example: Any = np.full((2, *(max(size, 32) for size in inputs.shape[1:]), 3), 128, np.uint8)
+        example: Any = example_images(*(max(size, 32) for size in inputs.shape[1:]))
     else:
         columns, rows = table_columns(inputs, statistics, name)
         description, example = replace(description, columns=columns), rows.head(32)
     tried = OnnxModel(description, source, session, device)(example)
+    if description.columns:
+        columns = with_gaps(
+            description.columns,
+            example,
+            lambda some: OnnxModel(replace(description, columns=some), source, session, device),
+            every=False,
+        )
+        description = replace(description, columns=columns)
     form = "values" if outputs == "auto" else outputs
     return OnnxModel(description.with_outputs(form, tried), source, session, device)
 

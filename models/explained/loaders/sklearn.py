@@ -8,12 +8,17 @@ The estimator takes the fractions that the mean of a column of whole numbers has
 | probabilities | predict_proba | probabilities |
 | logits | decision_function | logits |
 | values | predict | values |
+| any but logits, of an outlier detector | decision_function, the score | values |
+| any but logits, of labels that do not exclude each other | predict_proba, one probability for each label | values |
+
+Labels are no quantity: they are explained as numbers only where `values` are asked of a classifier, with a note.
 
 skops files are read with a list of ours, not with the list that the file brings along. The types on it hold data
 alone. A crafted tree can point outside its own arrays and crash the process (skops says why), it cannot run code.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -62,9 +67,13 @@ class SklearnModel(ModelBase):
     def __init__(self, description: Description, source: Source, estimator: Any) -> None:
         super().__init__(description, source)
         self.estimator = estimator
-        self._method = getattr(estimator, _METHODS[description.form])
-        # An estimator that was fitted on an array warns of the names of a frame.
-        self._by_name = hasattr(estimator, "feature_names_in_") or not hasattr(estimator, "n_features_in_")
+        self._method = getattr(estimator, description.method or _METHODS[description.form])
+        # An estimator that was fitted on an array warns of the names of a frame; types of pandas need a frame.
+        self._by_name = (
+            hasattr(estimator, "feature_names_in_")
+            or not hasattr(estimator, "n_features_in_")
+            or any(column.dtype == "category" for column in self.columns)
+        )
 
     def __call__(self, inputs: Any) -> np.ndarray:
         if self.modality == "text":
@@ -74,7 +83,21 @@ class SklearnModel(ModelBase):
         else:
             frame = typed_frame(inputs, self.columns, fractions=True)
             samples = frame if self._by_name else frame.to_numpy()
-        return self.outputs(lambda: self._method(samples), len(inputs))
+        return self.outputs(lambda: self._one_array(self._method(samples)), len(inputs))
+
+    def _one_array(self, result: Any) -> Any:
+        """What a method returned; probabilities of each label in a list of arrays as one array of those of 1."""
+        if not isinstance(result, list):
+            return result
+        columns = []
+        for own, classes in zip(result, self.estimator.classes_, strict=True):
+            if len(classes) > 2:
+                raise InputError(
+                    f"{self.name}: predicts {len(result)} targets at once, one of them of {len(classes)} classes; a "
+                    "model that can be explained has one target, or labels that are there or not: log one for each"
+                )
+            columns.append(own[:, -1] if len(classes) == 2 else own[:, 0] * float(bool(classes[0])))
+        return np.stack(columns, axis=1)
 
 
 def read_skops(path: Path, name: str) -> Any:
@@ -89,32 +112,94 @@ def read_skops(path: Path, name: str) -> Any:
         raise pickle_error(name, f"its skops file holds types that may run code ({', '.join(unknown)})") from None
 
 
-def form_of(estimator: Any, outputs: str, name: str) -> str:
-    """The form of the outputs, as the table above; InputError where the estimator has no such method."""
-    from sklearn.base import is_classifier
+@dataclass(frozen=True)
+class Asked:
+    """What an estimator is asked: the method that is called, the form of its outputs, their names, and a note."""
 
+    form: str
+    method: str
+    names: tuple[str, ...] = ()
+    note: str = ""
+
+
+def asked_of(estimator: Any, outputs: str, name: str) -> Asked:
+    """What to ask an estimator for `outputs`, as the table above; InputError where it has no such method."""
+    from sklearn.base import is_clusterer, is_outlier_detector
+
+    kind, classes = type(_last(estimator)).__name__, getattr(estimator, "classes_", ())
+    if outputs != "logits" and _is(is_outlier_detector, estimator) and hasattr(estimator, "decision_function"):
+        note = (
+            f"explained is the score of {kind}, its decision_function, below 0 for an outlier; not the labels 1 and -1"
+        )
+        return Asked("values", "decision_function", (), note)
+    if _is_multilabel(estimator):
+        method = "decision_function" if outputs == "logits" else "predict_proba"
+        if not hasattr(estimator, method):
+            raise InputError(f"{name}: {kind} predicts labels alone, 0 or 1 each, and has no {method} to explain")
+        names = [f"label_{i}" for i in range(len(classes))] if isinstance(classes, list) else map(str, classes)
+        what = "score" if outputs == "logits" else "probability"
+        note = (
+            f"labels do not exclude each other: each output is the {what} of one label, and reward output explains it"
+        )
+        return Asked("values", method, tuple(names), note)
+    labels = _is_classifier(estimator)
+    form = outputs
     if outputs == "auto":
-        if hasattr(estimator, "predict_proba"):
-            return "probabilities"
-        if is_classifier(estimator):
+        form = "probabilities" if hasattr(estimator, "predict_proba") else "values"
+        if form == "values" and (labels or _is(is_clusterer, estimator)):
+            scored = hasattr(estimator, "decision_function")
+            way = "--outputs logits (its decision_function) or " if scored else ""
             raise InputError(
-                f"{name}: {type(estimator).__name__} has no predict_proba; "
-                "expected outputs=logits (its decision_function) or outputs=values (its predicted labels)"
+                f"{name}: {kind} has no predict_proba; expected {way}--outputs values "
+                "(its predicted labels, as numbers)"
             )
-        outputs = "values"
-    if not hasattr(estimator, _METHODS[outputs]):
+    if not hasattr(estimator, _METHODS[form]):
         there = [form for form, method in _METHODS.items() if hasattr(estimator, method)]
         raise InputError(
-            f"{name}: {type(estimator).__name__} has no {_METHODS[outputs]}, which gives {outputs}; "
-            f"it offers {', '.join(there) or 'no outputs'}"
+            f"{name}: {kind} has no {_METHODS[form]}, which gives {form}; it offers {', '.join(there) or 'no outputs'}"
         )
-    return outputs
+    if form == "logits" and len(classes) > 2 and getattr(_last(estimator), "decision_function_shape", "") == "ovo":
+        raise InputError(
+            f"{name}: the decision_function of {kind} scores pairs of classes (decision_function_shape='ovo'), which "
+            "are no classes; set decision_function_shape='ovr', which needs no new fit, and log it again"
+        )
+    note = ""
+    if form == "values" and (labels or _is(is_clusterer, estimator)):
+        note = "the predicted labels are explained as if their numbers were a quantity, as outputs values asks"
+    return Asked(form, _METHODS[form], () if form == "values" else tuple(map(str, classes)), note)
 
 
-def output_names(estimator: Any, form: str) -> Sequence[str]:
-    """The classes of a classifier whose outputs are one for each; empty where there are none."""
-    classes = getattr(estimator, "classes_", ())
-    return () if form == "values" or isinstance(classes, list) else [str(label) for label in classes]
+def _last(estimator: Any) -> Any:
+    """The estimator that predicts, within pipelines and searches."""
+    while True:
+        inner = getattr(estimator, "best_estimator_", None) or getattr(estimator, "steps", [(None, None)])[-1][1]
+        if inner is None:
+            return estimator
+        estimator = inner
+
+
+def _is(test: Callable[[Any], bool], estimator: Any) -> bool:
+    try:
+        return bool(test(estimator))
+    except (AttributeError, TypeError):  # of an estimator that is scikit-learn's by its methods alone
+        return False
+
+
+def _is_classifier(estimator: Any) -> bool:
+    from sklearn.base import is_classifier
+
+    return _is(is_classifier, estimator) or hasattr(estimator, "classes_")
+
+
+def _is_multilabel(estimator: Any) -> bool:
+    """Whether a classifier predicts several labels, of which any can be there."""
+    last = _last(estimator)
+    binarizer = getattr(last, "_label_binarizer", None)
+    return (
+        isinstance(getattr(estimator, "classes_", None), list)
+        or bool(getattr(last, "multilabel_", False))
+        or getattr(binarizer, "y_type_", "") == "multilabel-indicator"
+    )
 
 
 def takes_text(estimator: Any) -> bool:

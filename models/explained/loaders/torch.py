@@ -20,13 +20,13 @@ from torch import Tensor, nn
 
 from conceptry.models.errors import ConceptryError, InputError
 from conceptry.models.explained.base import Description, ModelBase, Source
-from conceptry.models.explained.image_inputs import Scaling, TorchImages, as_matrix, one_output
+from conceptry.models.explained.image_inputs import Scaling, TorchImages, as_matrix, floating_type, one_output
 from conceptry.models.explained.signature import Inputs
 from conceptry.models.explained.tables import reason_of, typed_frame
 
 
 class TorchTable(ModelBase):
-    """A module over rows (batch, k) of type `dtype`."""
+    """A module over rows (batch, k) of type `dtype`, its own where it computes in fractions."""
 
     def __init__(
         self,
@@ -45,7 +45,9 @@ class TorchTable(ModelBase):
 
     def _raw(self, rows: pd.DataFrame) -> Tensor:
         frame = typed_frame(rows, self.columns, fractions=self.dtype.is_floating_point)
-        return torch.tensor(frame.to_numpy(np.float64), dtype=self.dtype, device=self.device)
+        # By way of float64 alone where the module takes fractions: that changes whole numbers above 2^53.
+        values = frame.to_numpy(np.float64 if self.dtype.is_floating_point else None)
+        return torch.tensor(values, dtype=self.dtype, device=self.device)
 
 
 class DifferentiableTorchTable(TorchTable):
@@ -75,6 +77,7 @@ class TorchPoints(ModelBase):
     ) -> None:
         super().__init__(description, source)
         self.module, self.device, self.size = module, device, size
+        self._dtype = floating_type(module)
 
     def __call__(self, inputs: np.ndarray) -> np.ndarray:
         with torch.no_grad():
@@ -90,7 +93,8 @@ class TorchPoints(ModelBase):
         return clouds
 
     def forward(self, x: Tensor) -> Tensor:
-        return as_matrix(one_output(self.module(x)))
+        # A copy, since the module may write on its input.
+        return as_matrix(one_output(self.module(x.to(self._dtype, copy=True))))
 
     def feature_owner(self, inputs: np.ndarray) -> Tensor:
         points = self.encode(inputs).shape[1]
@@ -109,7 +113,7 @@ def lets_gradients_through(module: nn.Module, batch: Tensor) -> bool:
         return False
     with torch.enable_grad():
         x = batch.detach().clone().requires_grad_()
-        outputs = one_output(module(x))
+        outputs = one_output(module(x.clone()))  # a leaf cannot be written on
         if not outputs.requires_grad:
             return False
         (gradient,) = torch.autograd.grad(outputs.sum(), x, allow_unused=True)
@@ -118,21 +122,24 @@ def lets_gradients_through(module: nn.Module, batch: Tensor) -> bool:
 
 def try_batches(module: nn.Module, sample: Tensor, name: str) -> None:
     """Raise InputError where `module` fails, or was exported for one size of batch; sample: (1, *shape)."""
-    reasons = {}
+    reasons: dict[int, str] = {}
     with torch.no_grad():
         for rows in (1, 2, 3):
             try:
-                module(sample.expand(rows, *sample.shape[1:]).contiguous())
+                module(sample.repeat(rows, *[1] * (sample.ndim - 1)))
             except ConceptryError:
                 raise
             except Exception as error:  # a guard of the exported graph, or whatever a module raises
                 reasons[rows] = reason_of(error)
     if len(reasons) == 3:
-        raise InputError(f"{name}: the model failed on 2 samples of shape {tuple(sample.shape[1:])}: {reasons[2]}")
+        raise InputError(
+            f"{name}: the model failed on 2 samples of shape {tuple(sample.shape[1:])} and type "
+            f"{str(sample.dtype).removeprefix('torch.')}: {reasons[2]}"
+        )
     for rows, reason in reasons.items():
         raise InputError(
-            f"{name}: the module does not take a batch of {rows} ({reason}); log it again with an input example of two "
-            "rows or more, which leaves the size of the batch free"
+            f"{name}: the module does not take a batch of {rows} ({reason}); log it again with an "
+            "input example of two rows or more, which leaves the size of the batch free"
         )
 
 
@@ -166,6 +173,7 @@ def torch_model(
         raise InputError(f"{description.name}: a module over texts is not explained; log it as a pyfunc")
     module.requires_grad_(False)
     dtype = getattr(torch, inputs.tensor or "float32")
+    dtype = floating_type(module) if dtype.is_floating_point else dtype
     shape = inputs.shape or (len(description.columns),)
     sample = torch.zeros(1, *(32 if size < 0 else size for size in shape), dtype=dtype, device=device)
     try_batches(module, sample, description.name)

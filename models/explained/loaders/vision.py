@@ -15,14 +15,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import nn
 
 from conceptry.models.errors import InputError, closest
 from conceptry.models.explained.base import Description
 from conceptry.models.explained.checkpoints import fill
-from conceptry.models.explained.image_inputs import Preparation, TorchImages
+from conceptry.models.explained.image_inputs import Preparation, TorchImages, example_images
 from conceptry.models.explained.preprocessing import Preprocessing, preparation_from_json
 
 _WEIGHTS = "model.safetensors"
@@ -89,7 +88,7 @@ def described(
     lineage = {"explained_model": name, "explained_sha256": digest}
     description = Description(name, "image", notes=notes, lineage=tuple(sorted(lineage.items())))
     model = _model(description, network, preprocessing, device)
-    tried = model(np.full((1, *preprocessing.size, 3), 128, np.uint8))
+    tried = model(example_images(*preprocessing.size))
     # Classifiers of these libraries put out logits.
     form = "logits" if outputs == "auto" else outputs
     known = names or (imagenet_names() if tried.shape[1] == 1000 else ())

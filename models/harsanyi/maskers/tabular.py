@@ -8,6 +8,7 @@ An absent column takes its baseline value: a mean, a median, a mode, or that of 
 | owner | player of each column, BACKGROUND for those always present | (columns,) |
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -58,12 +59,9 @@ class TabularMasker:
         }
         self.players = check_players(name_of[items[0]] for items in members)
         present = _checked(row, columns, places, "row")
-        absent = _checked(baseline, [_with_fractions(column) for column in columns], places, "baseline")
+        absent = _checked(baseline, [_with_fractions(column, baseline) for column in columns], places, "baseline")
         # Two rows, absent and present: whatever is taken from them has their dtype.
-        self._values = {
-            column.name: pd.Series([absent[column.name], present[column.name]], dtype=_dtype(column, absent)).array
-            for column in columns
-        }
+        self._values = {c.name: _pair(c, absent[c.name], present[c.name]) for c in columns}
 
     def masked(self, masks: np.ndarray) -> pd.DataFrame:
         """One row of the table for each row of `masks` (batch, n) bool.
@@ -100,12 +98,25 @@ def _places(names: Sequence[str] | Mapping[str, Any], places: Mapping[str, int],
     return [places[name] for name in names]
 
 
-def _with_fractions(column: Column) -> Column:
-    return replace(column, dtype="float64") if column.dtype.startswith("int") else column
+def _is_fraction(value: Any) -> bool:
+    return isinstance(value, float) and not value.is_integer()  # NaN is none
 
 
-def _dtype(column: Column, absent: Mapping[str, Any]) -> Any:
-    if column.dtype == "str":
-        return None  # what pandas itself takes for text
-    fraction = column.dtype.startswith("int") and absent[column.name] != int(absent[column.name])
-    return np.dtype("float64" if fraction else column.dtype)
+def _with_fractions(column: Column, baseline: Mapping[str, Any]) -> Column:
+    """The column as a baseline has it: one of whole numbers may hold a fraction there."""
+    fraction = column.dtype.startswith("int") and _is_fraction(baseline.get(column.name))
+    return replace(column, dtype="float64") if fraction else column
+
+
+def _pair(column: Column, absent: Any, present: Any) -> Any:
+    """The two values of a column, absent and present, in the type that the model wants."""
+    if column.dtype in ("str", "category"):
+        return pd.Series([absent, present], dtype=object if column.gaps else None).array
+    if not column.dtype.startswith("int") or not (_is_fraction(absent) or math.isnan(present)):
+        return pd.Series([absent, present], dtype=np.dtype(column.dtype)).array
+    if isinstance(present, int) and int(float(present)) != present:
+        raise InputError(
+            f"column {column.name!r}: {present} is beyond 2^53, and cannot be held beside the fraction {absent:g} of "
+            "the baseline; choose a baseline of whole numbers, such as the mode"
+        )
+    return pd.Series([float(absent), float(present)]).array

@@ -152,6 +152,8 @@ def better_of(old: Any, new: Any, targeted: bool) -> Any:
             was, now = getattr(old, field.name), getattr(new, field.name)
             if field.name == "history":  # its columns are the images
                 changes[field.name] = torch.where(take, now, was)
+            elif field.name == "flat":  # of all runs
+                changes[field.name] = was & now
             elif isinstance(was, Tensor):
                 changes[field.name] = choose(take, now, was)
         return replace(old, **changes)

@@ -23,7 +23,7 @@ alone: the model's parameters are never differentiated.
 """
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -121,6 +121,7 @@ class Solution:
         gap: (batch,) Frank-Wolfe gap at the iterate from which the last of these steps was taken, NaN where there was
             none; None for an optimiser that has no gap.
         history: (T + 1, batch) the criterion at every iterate, NaN after an image was done.
+        flat: (batch,) whether every step had a gradient of zeros, so that nothing could be tried.
         targeted: whether the criterion was minimised.
         pixel_range: the range that the pictures were kept in, or None.
         confidence: the probability at which an image was done, or None.
@@ -133,6 +134,7 @@ class Solution:
     steps: Tensor
     gap: Tensor | None
     history: Tensor
+    flat: Tensor
     targeted: bool
     pixel_range: tuple[float, float] | None
     confidence: float | None
@@ -216,7 +218,7 @@ def solve(
             options=options,
         )  # fmt: skip
         with evaluation_mode(model):
-            best, history, gaps = _descend(problem, optimizer, steps, targeted, use_best, progress, options)
+            best, history, gaps, flat = _descend(problem, optimizer, steps, targeted, use_best, progress, options)
     iterate, losses, taken = best
     gap = None if gaps is None else _last_gap(gaps, taken)
     _check_finite(iterate, gap, taken)
@@ -226,7 +228,7 @@ def solve(
         perturbed, delta = problem.data + iterate, iterate
     if pixel_range is not None:
         perturbed.clamp_(*pixel_range)
-    return Solution(perturbed, delta, losses, taken, gap, history, targeted, pixel_range, confidence, precision)
+    return Solution(perturbed, delta, losses, taken, gap, history, flat, targeted, pixel_range, confidence, precision)
 
 
 def _descend(
@@ -237,8 +239,8 @@ def _descend(
     use_best: bool,
     progress: Callable[[int, int], None] | None,
     options: dict[str, Any],
-) -> tuple[tuple[Tensor, Tensor, Tensor], Tensor, list[Tensor] | None]:
-    """(Iterates, losses and steps of what is returned; history; gaps, one a step, or None where there are none).
+) -> tuple[tuple[Tensor, Tensor, Tensor], Tensor, list[Tensor] | None, Tensor]:
+    """(Iterates, losses and steps of what is returned; history; gaps, one a step, or None where there are none; flat).
 
     The iterates are deltas, or the pictures that a perturbation model made.
     """
@@ -249,7 +251,7 @@ def _descend(
     scale = _HALF_SCALE if problem.precision == "float16" else 1.0
     tracker = IterateTracker(problem, targeted, use_best)
     gaps: list[Tensor] | None = None if gap_of is None else []
-    iterate = delta
+    iterate, flat = delta, None
     for t in range(steps + 1):
         with torch.set_grad_enabled(t < steps):
             perturbed = problem.perturbed()
@@ -266,6 +268,8 @@ def _descend(
             break
         gradients = problem.gradients(losses, parameters, 1.0 if targeted else -1.0, scale)
         del perturbed, outputs, losses  # the graph, before the next one is built
+        zeros = _zeros(gradients, len(problem.data))
+        flat = zeros if flat is None else flat & zeros
         for parameter, gradient in zip(parameters, gradients, strict=True):
             parameter.grad = gradient
         move()
@@ -281,7 +285,16 @@ def _descend(
                 torch.clamp(delta, *problem.bounds, out=delta)
         if progress is not None:
             progress(t + 1, steps)
-    return tracker.result(iterate), tracker.history(steps), gaps
+    none = torch.zeros(len(problem.data), dtype=torch.bool, device=problem.data.device)
+    return tracker.result(iterate), tracker.history(steps), gaps, none if flat is None else flat
+
+
+def _zeros(gradients: Sequence[Tensor | None], rows: int) -> Tensor:
+    """(rows,) whether all that moves an image has a gradient of zeros; parameters that images share are of each."""
+    found = [gradient for gradient in gradients if gradient is not None]
+    if len(found) == 1 and found[0].ndim and len(found[0]) == rows:
+        return (found[0] == 0).reshape(rows, -1).all(1)
+    return torch.stack([(gradient == 0).all() for gradient in found]).all().expand(rows)
 
 
 def _last_gap(gaps: list[Tensor], steps: Tensor) -> Tensor:

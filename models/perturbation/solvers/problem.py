@@ -51,8 +51,11 @@ class Problem:
         return self.data + self.start if self.perturbation is None else self.perturbation(self.data)
 
     def outputs(self, perturbed: Tensor) -> Any:
-        """The model's outputs; those of a lower precision in that of the pictures."""
-        lower = PRECISIONS[self.precision]
+        """The model's outputs; those of a lower precision in that of the pictures.
+
+        The model is given a copy: one that works in place would write on the iterate.
+        """
+        lower, perturbed = PRECISIONS[self.precision], perturbed.clone()
         if lower is None:
             return self.model(perturbed)
         with torch.autocast(self.data.device.type, dtype=lower):

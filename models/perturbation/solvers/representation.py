@@ -46,7 +46,9 @@ def representation(model: PixelModel, layer: str | None = None) -> Iterator[Call
     recorded: list[Any] = []
 
     def record(_name: str, inputs: tuple[Any, ...], output: Any) -> None:
-        recorded.append(output if after else inputs[0])
+        value = output if after else inputs[0]
+        # A copy: a later module, such as an in-place ReLU, may write its own output over the layer's.
+        recorded.append(value.clone() if isinstance(value, Tensor) else value)
 
     def read(pixels: Tensor) -> Tensor:
         recorded.clear()

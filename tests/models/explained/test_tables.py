@@ -151,3 +151,42 @@ def test_fractions_of_whole_columns_are_passed_on_only_where_allowed() -> None:
         typed_frame(pd.DataFrame([ROW | {"income": "x"}]), COLUMNS)
     with pytest.raises(InputError, match="'income' is missing"):
         typed_frame(rows.drop(columns="income"), COLUMNS)
+
+
+def test_cells_of_a_file_are_read_as_their_columns_want_them(tmp_path: Path) -> None:
+    path = tmp_path / "rows.csv"
+    path.write_text(
+        f"zip,flag,version,land,id,size\n01234,true,1.10,NA,{2**53 + 1},1.5\n"
+        "02139,false,1.9,None,,NA\n,true,2.0,DE,7,2\n"
+    )
+    kinds = {"zip": "str", "flag": "str", "version": "str", "id": "int64", "size": "float64"}
+    frame = read_background(path, kinds)
+    assert frame["zip"].dropna().tolist() == ["01234", "02139"]
+    assert frame["flag"].tolist() == ["true", "false", "true"]
+    assert frame["version"].tolist() == ["1.10", "1.9", "2.0"]
+    assert frame["land"].tolist() == ["NA", "None", "DE"]  # text, although nobody said so
+    assert frame["id"].dropna().tolist() == [2**53 + 1, 7]
+    assert frame["size"].isna().tolist() == [False, True, False]
+    (land,) = columns_of(frame[["land"]])
+    assert land.categories == ("DE", "NA", "None")
+
+
+def test_numbers_that_a_type_does_not_hold_are_refused() -> None:
+    exact = columns_of(pd.DataFrame({"id": np.arange(2**53, 2**53 + 5)}), {"id": "int64"})
+    assert check_row({"id": 2**53 + 1}, exact) == {"id": 2**53 + 1}
+    assert (exact[0].mode, exact[0].median) == (2**53, 2**53 + 2)
+    assert typed_frame(pd.DataFrame({"id": [2**53 + 1]}), exact)["id"].tolist() == [2**53 + 1]
+    small = columns_of(pd.DataFrame({"a": [1.0, 2.0]}), {"a": "float32"})
+    for call in (lambda: check_row({"a": 1e300}, small), lambda: typed_frame(pd.DataFrame({"a": [1e300]}), small)):
+        with pytest.raises(InputError, match="column 'a': 1e\\+300 is beyond float32"):
+            call()
+    with pytest.raises(InputError, match="'a' of the background rows holds 1e\\+300, which is beyond float32"):
+        columns_of(pd.DataFrame({"a": [1.0, 1e300]}), {"a": "float32"})
+    with pytest.raises(InputError, match="column 'a': 9007199254740993 is beyond 2\\^53 and would become"):
+        check_row({"a": 2**53 + 1}, columns_of(pd.DataFrame({"a": [1.0, 2.0]})))
+
+
+def test_dates_are_named() -> None:
+    for dates in (pd.date_range("2020-01-01", periods=3), pd.to_timedelta([1, 2, 3], unit="D")):
+        with pytest.raises(InputError, match="column 'when' of the background rows holds dates or times"):
+            columns_of(pd.DataFrame({"when": dates}))

@@ -45,7 +45,10 @@ def test_probabilities_are_those_of_the_model_whatever_it_puts_out(user_network)
 def test_what_is_no_differentiable_classifier_of_pictures_is_refused(user_network) -> None:
     linear = nn.Sequential(nn.Flatten(), nn.Linear(16, 1))
     for model, sentence in (
-        (user_network(linear, "values", ("target",)), "mine: puts out values, not classes; expected a classifier"),
+        (
+            user_network(linear, "values", ("target",)),
+            r"mine: puts out values, not classes; expected a classifier, .* by --outputs logits or",
+        ),
         (user_network(linear, "logits", ("only",)), "mine: puts out values"),
         (load_explained("zoo:wine", "cpu"), "zoo:wine: takes table, expected a network over pictures"),
         (SimpleNamespace(name="graph", modality="image"), "graph: .* cannot be differentiated in the pixels"),
@@ -53,6 +56,10 @@ def test_what_is_no_differentiable_classifier_of_pictures_is_refused(user_networ
     ):
         with pytest.raises(InputError, match=sentence):
             ClassScores(model)
+    for outputs in (lambda s: torch.cat([s + 3, s - 3], 1), lambda s: s + 3, lambda s: torch.cat([1 - s, s], 1)):
+        called = ClassScores(user_network(_Sum(outputs), "probabilities"))
+        with pytest.raises(InputError, match=r"no probabilities .* say so by --outputs logits"):
+            called.probabilities(torch.ones(2, 1, 4, 4))
     broken = ClassScores(user_network(_Sum(lambda s: s / 0 * torch.ones(1, 2))))
     with pytest.raises(InputError, match="mine: the network puts out NaN or infinite values"):
         broken.probabilities(torch.ones(2, 1, 4, 4))

@@ -23,6 +23,11 @@ from conceptry.models.perturbation.settings import OPTIMIZER_NAMES, Settings
         ({"epsilon": 1e39}, r"epsilon must be from 1e-09 to 1e\+09, got 1e\+39"),
         ({"lr": 1e-300}, "lr must be from 1e-09 to"),
         ({"mode": "x" * 10**6}, r"got 'x{79}\.\.\. \(1,000,002 characters\)$"),
+        (
+            {"optimizer": "linf_projected", "epsilon": 8.0},
+            r"epsilon 8 of linf_projected bounds nothing, since pixels lie in \[0, 1\]; .* 8 / 255 = 0.03137",
+        ),
+        ({"optimizer": "linf_frank_wolfe", "epsilon": 1.5}, "epsilon 1.5 of linf_frank_wolfe bounds nothing"),
         ({"steps": 0}, "steps must be 1 to 10,000, got 0"),
         ({"steps": 10_001}, "steps must be 1 to 10,000"),
         ({"restarts": 0}, "restarts must be at least 1"),
@@ -57,7 +62,16 @@ def test_default_radii_follow_the_size_of_pictures_and_q() -> None:
         radii = [Settings(optimizer=name).radius(n) for n in (small, imagenet)]
         assert radii == pytest.approx([at_16, at_224], rel=5e-3)
     for name in OPTIMIZER_NAMES:
-        assert Settings(optimizer=name, epsilon=3.0).radius(small) == 3.0
+        assert Settings(optimizer=name, epsilon=0.7).radius(small) == 0.7
+
+
+def test_a_ball_that_holds_every_picture_is_said_to_bound_nothing() -> None:
+    for name, epsilon, least in (("l2_projected", 17.0, "16"), ("l1_frank_wolfe", 300.0, "256")):
+        sentence = Settings(optimizer=name, epsilon=epsilon).unbounded(256)
+        assert sentence.startswith(f"epsilon {epsilon:g} of {name} bounds nothing: ")
+        assert f"are at most {least} apart" in sentence
+    for settings in (Settings(optimizer="l2_projected"), Settings(optimizer="l2_projected", epsilon=17, clip=False)):
+        assert settings.unbounded(256) == ""
 
 
 def test_what_is_given_goes_before_what_was_registered() -> None:

@@ -232,3 +232,23 @@ def test_progress_rises_to_the_end(network, pictures) -> None:
         assert heard[-1] <= 1
         if not settings.sparsest:
             assert heard[-1] == pytest.approx(1)
+
+
+@pytest.mark.parametrize("form", ["logits", "probabilities"])
+def test_a_network_without_gradient_is_said_not_to_have_been_tried(user_network, form: str) -> None:
+    class Saturated(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            certain = torch.tensor([[1.0, 0.0]]).repeat(len(x), 1)
+            return certain + (
+                x.sum((1, 2, 3), keepdim=False)[:, None] * 0.0 if form == "probabilities" else 0 * x.sum()
+            )
+
+    picture = np.full((2, 4, 4, 3), 100, np.uint8)
+    with pytest.warns(RuntimeWarning, match="mine: the gradient is 0 in every pixel for 2 of 2 images"):
+        found = counterfactual(user_network(Saturated(), form), picture, ["yes", "yes"], settings=FAST)
+    assert found.no_gradient.tolist() == [True, True]
+    assert not found.success.any()
+
+
+def test_a_network_with_gradient_was_tried(network, pictures) -> None:
+    assert not counterfactual(network, pictures[:2], [5, 6], settings=FAST).no_gradient.any()

@@ -161,7 +161,7 @@ def test_a_classifier_without_probabilities_is_not_guessed_at(log: Callable[...,
     from sklearn.svm import LinearSVC
 
     uri = log(LinearSVC().fit(NUMBERS, LABELS), NUMBERS).model_uri
-    with pytest.raises(InputError, match="LinearSVC has no predict_proba; expected outputs=logits"):
+    with pytest.raises(InputError, match="LinearSVC has no predict_proba; expected --outputs logits"):
         load_explained(uri, "cpu", statistics=NUMBERS)
     assert load_explained(uri, "cpu", statistics=NUMBERS, outputs="logits").form == "logits"
 
@@ -289,3 +289,116 @@ def test_the_setting_of_mlflow_is_put_back(monkeypatch: pytest.MonkeyPatch) -> N
     with pytest.raises(KeyError), pickle_setting(False):
         raise KeyError
     assert os.environ[VARIABLE] == "true"
+
+
+FOUR = pd.DataFrame(np.random.default_rng(1).normal(size=(120, 3)), columns=pd.Index(list("abc")))
+
+
+def explained(estimator: Any, rows: pd.DataFrame = FOUR, **options: Any) -> Any:
+    from conceptry.models.explained.loaders.objects import as_explained
+
+    return as_explained(estimator, statistics=rows, **options)
+
+
+def test_an_outlier_detector_is_explained_by_its_score() -> None:
+    from sklearn.ensemble import IsolationForest
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    detector = IsolationForest(n_estimators=5, random_state=0).fit(FOUR)
+    for estimator in (
+        detector,
+        make_pipeline(StandardScaler(), IsolationForest(n_estimators=5, random_state=0)).fit(FOUR),
+    ):
+        model = explained(estimator)
+        assert model.form == "values"
+        np.testing.assert_array_equal(model(FOUR)[:, 0], estimator.decision_function(FOUR))
+        assert any("decision_function" in note and "not the labels" in note for note in model.notes)
+
+
+def test_labels_are_no_quantity_unless_asked_for() -> None:
+    from sklearn.cluster import KMeans
+    from sklearn.svm import LinearSVC
+
+    with pytest.raises(InputError, match="KMeans has no predict_proba; expected --outputs values"):
+        explained(KMeans(2, n_init=1, random_state=0).fit(FOUR))
+    model = explained(LinearSVC().fit(FOUR, (FOUR["a"] > 0).astype(int)), outputs="values")
+    assert any("labels are explained as if their numbers were a quantity" in note for note in model.notes)
+
+
+def test_scores_of_pairs_of_classes_are_not_called_by_class_names() -> None:
+    from sklearn.svm import SVC
+
+    y = np.digitize(FOUR["a"], [-0.5, 0.5])
+    pairs = SVC(decision_function_shape="ovo").fit(FOUR, y)
+    with pytest.raises(InputError, match=r"scores pairs of classes .* set decision_function_shape='ovr'"):
+        explained(pairs, outputs="logits")
+    model = explained(pairs.set_params(decision_function_shape="ovr"), outputs="logits")
+    np.testing.assert_array_equal(model(FOUR), pairs.decision_function(FOUR))
+
+
+def test_labels_that_do_not_exclude_each_other_are_explained_by_their_probabilities(tmp_path: Path) -> None:
+    from sklearn.ensemble import RandomForestClassifier
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.multiclass import OneVsRestClassifier
+
+    y = np.c_[FOUR["a"] > 0, FOUR["b"] > 0].astype(int)
+    each = OneVsRestClassifier(LogisticRegression()).fit(FOUR, y)
+    for outputs in ("auto", "probabilities", "values"):
+        model = explained(each, outputs=outputs)
+        assert (model.form, model.classes) == ("values", ("0", "1"))
+        np.testing.assert_array_equal(model(FOUR), each.predict_proba(FOUR))
+    np.testing.assert_array_equal(explained(each, outputs="logits")(FOUR), each.decision_function(FOUR))
+    forest = RandomForestClassifier(4, random_state=0).fit(FOUR, y)
+    model = explained(forest)
+    expected = np.stack([p[:, 1] for p in forest.predict_proba(FOUR)], 1)
+    np.testing.assert_array_equal(model(FOUR), expected)
+    model.save(tmp_path / "saved")
+    np.testing.assert_array_equal(read_explained(tmp_path / "saved", "cpu")(FOUR), expected)
+    several = RandomForestClassifier(2, random_state=0).fit(FOUR, np.c_[y[:, 0], np.digitize(FOUR["c"], [-0.5, 0.5])])
+    with pytest.raises(InputError, match="predicts 2 targets at once, one of them of 3 classes"):
+        explained(several)
+
+
+def test_empty_cells_are_values_of_models_that_take_them() -> None:
+    from sklearn.ensemble import HistGradientBoostingClassifier
+    from sklearn.impute import SimpleImputer
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.pipeline import make_pipeline
+
+    gappy, y = FOUR.copy(), FOUR["a"] > 0
+    for row in range(len(gappy)):
+        gappy.iloc[row, row % 3] = np.nan
+    for estimator in (HistGradientBoostingClassifier(max_iter=5), make_pipeline(SimpleImputer(), LogisticRegression())):
+        model = explained(estimator.fit(gappy, y), gappy)
+        assert [column.gaps for column in model.columns] == [True] * 3
+        assert model.columns[0].mean == pytest.approx(gappy["a"].mean())
+        np.testing.assert_array_equal(model(gappy), estimator.predict_proba(gappy))
+    model = explained(LogisticRegression().fit(FOUR, y), gappy)
+    assert [column.gaps for column in model.columns] == [False] * 3
+    with pytest.raises(InputError, match="column 'b' is empty"):
+        model(gappy.iloc[1:2])
+
+
+def test_columns_of_pandas_categories_stay_such(tmp_path: Path) -> None:
+    from sklearn.ensemble import HistGradientBoostingClassifier
+
+    rows = FOUR.assign(town=pd.Categorical(["Ulm", "Bonn", "Kiel"] * 40), floor=pd.Categorical([1, 2] * 60))
+    y = (rows["town"] == "Ulm") ^ (rows["a"] > 0)
+    estimator = HistGradientBoostingClassifier(max_iter=5, categorical_features="from_dtype").fit(rows, y)
+    model = explained(estimator, rows)
+    assert [column.dtype for column in model.columns] == ["float64"] * 3 + ["category"] * 2
+    np.testing.assert_array_equal(model(rows), estimator.predict_proba(rows))
+    rows.to_csv(tmp_path / "rows.csv", index=False)
+    town = rows.drop(columns="floor")
+    estimator = HistGradientBoostingClassifier(max_iter=5, categorical_features="from_dtype").fit(town, y)
+    model = explained(estimator, str(tmp_path / "rows.csv"))  # where a category is text
+    np.testing.assert_allclose(model(town), estimator.predict_proba(town))
+
+
+def test_a_forest_is_said_to_be_certain() -> None:
+    from sklearn.ensemble import RandomForestClassifier
+    from sklearn.linear_model import LogisticRegression
+
+    assert explained(RandomForestClassifier(3, random_state=0).fit(FOUR, FOUR["a"] > 0)).certain
+    assert not explained(LogisticRegression().fit(FOUR, FOUR["a"] > 0)).certain

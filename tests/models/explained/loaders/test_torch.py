@@ -207,3 +207,53 @@ def test_arrays_of_other_shapes_are_refused(log: Callable[..., str]) -> None:
     uri = log(nn.Flatten(), np.zeros((2, 5, 4), np.float32))
     with pytest.raises(InputError, match=r"shape .batch, 5, 4. and type float32; expected a table"):
         load_explained(uri, "cpu", statistics=ROWS)
+
+
+class InPlace(Picture):
+    """Normalises its input in place, as training code does."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x.sub_(0.5).div_(0.25))
+
+
+def test_a_network_that_normalises_in_place_leaves_the_pixels_alone() -> None:
+    from conceptry.models.explained.loaders.objects import module_of_images
+
+    torch.manual_seed(0)
+    model: Any = module_of_images(InPlace(), size=8)
+    x = torch.rand(2, 3, 8, 8)
+    before = x.clone()
+    outputs = model.from_pixels(x)
+    assert torch.equal(x, before)
+    torch.testing.assert_close(outputs, Picture.forward(model.module, (x - 0.5) / 0.25))
+    leaf = x.clone().requires_grad_()
+    assert torch.autograd.grad(model.from_pixels(leaf).sum(), leaf)[0].abs().sum() > 0
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+def test_modules_of_another_precision_are_called_in_their_own(dtype: torch.dtype) -> None:
+    from conceptry.models.explained.loaders.objects import as_explained, module_of_images
+
+    torch.manual_seed(0)
+    picture = Picture()
+    images = np.random.default_rng(0).integers(256, size=(2, 8, 8, 3), dtype=np.uint8)
+    model: Any = module_of_images(picture.to(dtype), size=8)
+    expected = picture.double()(torch.tensor(images).permute(0, 3, 1, 2).double() / 255).detach()
+    np.testing.assert_allclose(model(images), expected, atol=1e-6 if dtype == torch.float64 else 0.02)
+    x = model.to_pixels(images).requires_grad_()
+    assert torch.autograd.grad(model.from_pixels(x).sum(), x)[0].dtype == torch.float32
+    table: Any = as_explained(nn.Linear(3, 2).to(dtype), statistics=ROWS)
+    assert table(ROWS.head(2)).shape == (2, 2)
+    cloud: Any = as_explained(Cloud().to(dtype), shape=(5, 3))
+    assert cloud(np.zeros((2, 5, 3))).shape == (2, 4)
+
+
+def test_probabilities_that_are_called_logits_are_noted() -> None:
+    from conceptry.models.explained.loaders.objects import as_explained, module_of_images
+
+    torch.manual_seed(0)
+    model = module_of_images(nn.Sequential(Picture(), nn.Softmax(1)), size=8, outputs="logits")
+    assert any("as probabilities are" in note and "--outputs probabilities" in note for note in model.notes)
+    assert not any("as probabilities are" in note for note in module_of_images(Picture(), size=8).notes)
+    table: Any = as_explained(nn.Sequential(nn.Linear(3, 1), nn.Sigmoid()), statistics=ROWS, outputs="logits")
+    assert any("as probabilities are" in note for note in table.notes)

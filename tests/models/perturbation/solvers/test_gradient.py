@@ -416,3 +416,30 @@ def test_bad_arguments_are_named(model, data, target, change, message):
     good = {"model": model, "data": data, "target": target, "optimizer": L2FrankWolfe, "steps": 2, "epsilon": 1.0}
     with pytest.raises(InputError, match=message):
         solve(**good | change)
+
+
+def test_a_model_that_works_in_place_gets_a_copy(model, data, target) -> None:
+    def in_place(pictures):
+        return model(pictures.sub_(0.5).mul_(2.0))
+
+    arguments = {"data": data, "target": target, "optimizer": LinfProjected, "steps": 3, **OPTIONS[LinfProjected]}
+    found = solve(model=in_place, **arguments, pixel_range=(0.0, 1.0))
+    right = solve(model=lambda pictures: model((pictures - 0.5) * 2.0), **arguments, pixel_range=(0.0, 1.0))
+    torch.testing.assert_close(found.perturbed, right.perturbed, rtol=0, atol=0)
+    assert 0 <= float(found.perturbed.min()) <= float(found.perturbed.max()) <= 1
+
+
+def test_a_gradient_of_zeros_is_told_from_a_search_that_failed(model, data, target) -> None:
+    def dead_but_for_the_first(pictures):
+        alive = (torch.arange(len(pictures)) == 0)[:, None]
+        return torch.where(alive, model(pictures), model(pictures).relu() * 0)
+
+    for repeats in (1, 2):
+        found = random_restart(solve, repeats)(
+            model=dead_but_for_the_first, data=data, target=target, optimizer=LinfProjected, steps=3,
+            **OPTIONS[LinfProjected],
+        )  # fmt: skip
+        assert found.flat.tolist() == [False] + [True] * (BATCH - 1)
+    assert not solve(
+        model=model, data=data, target=target, optimizer=LinfProjected, steps=0, epsilon=0.2, lr=0.1
+    ).flat.any()

@@ -45,6 +45,15 @@ def test_it_can_be_differentiated(model) -> None:
     assert gradient.abs().sum() > 0
 
 
+def test_a_layer_is_read_before_a_later_one_writes_over_it(model) -> None:
+    with representation(model, "body.0") as read:
+        expected = read(X)
+    model.module["body"][1].inplace = True
+    with representation(model, "body.0") as read:
+        torch.testing.assert_close(read(X), expected, rtol=0, atol=0)
+    assert (expected < 0).any()  # which a ReLU would have taken away
+
+
 def test_layers_that_cannot_be_read(model, user_network) -> None:
     for layer, sentence in (
         ("bdy.0", "mine: has no layer 'bdy.0'; expected one such as body.0"),
