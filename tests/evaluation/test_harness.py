@@ -79,8 +79,9 @@ def test_every_headline_metric_is_described() -> None:
     assert harness.metric("nothing") is None
 
 
-def test_a_version_runs_its_own_code(tiny_version, picture: Image.Image) -> None:
-    """What runs is the code in the artifact: change it there, and the answer of the child process changes."""
+def test_a_version_runs_its_own_code(tiny_version, picture: Image.Image, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What runs is the code in the artifact: change it there, unnoticed, and the answer of the child changes."""
+    monkeypatch.setattr("conceptry.registry.verify", lambda version: 0)
     location = MlflowClient().get_logged_model(tiny_version.model_id).artifact_location.removeprefix("file://")
     source = Path(location) / "code" / "conceptry" / "models" / "splice" / "explanation.py"
     text = source.read_text()
@@ -167,7 +168,7 @@ def test_data_that_says_nothing_of_a_method_logs_nothing(tiny_version, tmp_path:
         evaluate(tiny_version.uri, f"folder:{tmp_path / 'absent'}")
     (tmp_path / "broken").mkdir()
     (tmp_path / "broken" / "a.png").write_bytes(b"no picture")
-    with pytest.raises(ConceptryError, match="row 0, column 'image': not a picture"):
+    with pytest.raises(ConceptryError, match=r"broken/a\.png: not a picture"):
         evaluate(tiny_version.uri, f"folder:{tmp_path / 'broken'}")
     assert find_version(tiny_version.uri).tags == before
 
