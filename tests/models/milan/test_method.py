@@ -191,7 +191,10 @@ def test_single_words(colour_exemplars: Path, tmp_path: Path) -> None:
     words = tmp_path / "words.txt"
     words.write_text("red\ngreen\n\n blue \n")
     options = {"describer": "clip-dissect", "exemplars": str(colour_exemplars), "words": str(words)}
-    package = made(options | {"data": "zoo:emoji-scenes", "alternatives": 1}, tmp_path / "package")
+    with pytest.warns(
+        VocabularyWarning, match=r"words\.txt: dropped 1 blank and 0 repeated lines, the first at line 3"
+    ):
+        package = made(options | {"data": "zoo:emoji-scenes", "alternatives": 1}, tmp_path / "package")
     assert package.params["describer"] == "clip-dissect"
     assert not {"strategy", "temperature", "clip"} & set(package.params)
     registered = read_package(tmp_path / "package", CPU)
