@@ -11,7 +11,7 @@ from mlflow import MlflowClient
 from mlflow.artifacts import download_artifacts
 
 import colours
-from conceptry.models.errors import InputError, IntegrityError
+from conceptry.models.errors import InputError, IntegrityError, VocabularyWarning
 from conceptry.models.milan.describer.describer import Describer
 from conceptry.models.milan.exemplars.compute import compute_exemplars
 from conceptry.models.milan.exemplars.records import LayerExemplars, write_layer
@@ -191,9 +191,7 @@ def test_single_words(colour_exemplars: Path, tmp_path: Path) -> None:
     words = tmp_path / "words.txt"
     words.write_text("red\ngreen\n\n blue \n")
     options = {"describer": "clip-dissect", "exemplars": str(colour_exemplars), "words": str(words)}
-    with pytest.warns(
-        VocabularyWarning, match=r"words\.txt: dropped 1 blank and 0 repeated lines, the first at line 3"
-    ):
+    with pytest.warns(VocabularyWarning, match=r"words\.txt: dropped 1 blank and 0 repeated lines"):
         package = made(options | {"data": "zoo:emoji-scenes", "alternatives": 1}, tmp_path / "package")
     assert package.params["describer"] == "clip-dissect"
     assert not {"strategy", "temperature", "clip"} & set(package.params)
