@@ -21,6 +21,7 @@ if TYPE_CHECKING:  # slow to import
 
 MANIFEST = "manifest.json"
 PACKAGE = "package"  # the name of the package folder among the artifacts of a version
+MLFLOW_META = "registered_model_meta"  # MLflow writes it beside files that it fetches by a registered name
 
 
 def sha256_file(path: Path) -> str:

@@ -5,29 +5,26 @@ code: what checks is what might have been changed. So the registry keeps a diges
 the logged model, and whoever is about to run a version asks `verify` first.
 """
 
-import json
 import logging
 from pathlib import Path
 
 from mlflow.exceptions import MlflowException
 
 from conceptry.models.errors import IntegrityError
-from conceptry.models.manifest import PACKAGE, digest_of_files, files_in, sha256_file
+from conceptry.models.manifest import MLFLOW_META, PACKAGE, digest_of_files, files_in, sha256_file
 from conceptry.models.manifest import verify as verify_package
 from conceptry.registry.versions import Version
 
 logger = logging.getLogger(__name__)
-_META = "registered_model_meta"  # MLflow writes it beside files that it fetches by the name of a registered model
 
 
-def record_of(folder: Path) -> str:
-    """SHA-256 by name of what lies in the folder of a logged model, as JSON for a tag; of a folder over its files."""
-    digests = {
+def digests_of(folder: Path) -> dict[str, str]:
+    """SHA-256 by name of what lies in the folder of a logged model; of a folder over its files."""
+    return {
         entry.name: digest_of_files(entry, files_in(entry)) if entry.is_dir() else sha256_file(entry)
         for entry in sorted(folder.iterdir())
-        if entry.name != _META
+        if entry.name != MLFLOW_META
     }
-    return json.dumps(digests, sort_keys=True)
 
 
 def fetched(model_id: str) -> Path:
@@ -56,14 +53,15 @@ def verify(version: Version) -> int:
                 f"{version.uri}: {path.relative_to(folder)} is a link, and a version holds files alone"
             )
     count = len(files_in(folder))
-    recorded, present = version.artifact, json.loads(record_of(folder))
+    recorded = version.artifact
     if recorded is None:
         logger.warning(
             "%s was registered before all of its files were recorded: its package alone is checked; register it again",
             version.uri,
         )
         return count
-    if (folder / "artifacts" / PACKAGE).is_dir():
+    present = digests_of(folder)
+    if recorded.get("artifacts") != present.get("artifacts") and (folder / "artifacts" / PACKAGE).is_dir():
         verify_package(folder / "artifacts" / PACKAGE, version.manifest_sha256)  # which names the very file
     for name in sorted(recorded.keys() | present.keys()):
         if recorded.get(name) != present.get(name):

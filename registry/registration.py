@@ -5,6 +5,7 @@ the version with all of its tags in one call. A process killed on the way leaves
 """
 
 import io
+import json
 import re
 from collections.abc import Callable, Mapping
 from contextlib import redirect_stderr
@@ -23,7 +24,7 @@ from conceptry.models.errors import InputError
 from conceptry.models.manifest import PACKAGE
 from conceptry.models.method import Package, load_method, make_options
 from conceptry.registry import tags as t
-from conceptry.registry.integrity import fetched, record_of
+from conceptry.registry.integrity import digests_of, fetched
 from conceptry.registry.packaging import StagedPackage, pinned, stage_package
 from conceptry.registry.store import connect, ensure_experiment, name_lock
 from conceptry.registry.versions import Version, find_version, list_versions
@@ -123,7 +124,7 @@ def _create(
             client.log_param(run_id, key, value)
         model_uri = _log_model(client, package, signature, run, logged_name)
         digests = {f"{t.FILE}{path}": digest for path, digest in package.digests().items()}
-        artifact = record_of(fetched(model_uri.removeprefix("models:/")))
+        artifact = json.dumps(digests_of(fetched(model_uri.removeprefix("models:/"))), sort_keys=True)
         code = {t.MANIFEST: package.manifest_sha256, t.CODE: package.code_sha256, t.ARTIFACT: artifact}
         # MLflow prints what it did to standard error; the caller says it in its own words.
         with redirect_stderr(io.StringIO()):

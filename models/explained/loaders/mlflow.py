@@ -45,7 +45,7 @@ from conceptry.models.explained.signature import (
     with_gaps,
 )
 from conceptry.models.explained.tables import reason_of, typed_frame
-from conceptry.models.manifest import digest_of_files, files_in
+from conceptry.models.manifest import MLFLOW_META, digest_of_files, files_in
 
 
 def installed_requirements(folder: Path, base: Iterable[str]) -> tuple[str, ...]:
@@ -79,7 +79,6 @@ LABELS_NOTE = (
     "classes, log it so that it returns probabilities (pyfunc_predict_fn='predict_proba' of MLflow's flavours)"
 )
 SCHEMES = ("models", "runs")
-_META = "registered_model_meta"  # MLflow writes it beside the files that it downloads
 
 
 @dataclass(frozen=True)
@@ -166,9 +165,9 @@ def _fetched(uri: str, target: Path) -> tuple[Path, str, dict[str, str]]:
         ) from None
     if not (folder / "MLmodel").is_file():
         raise InputError(f"{uri}: holds no MLmodel file; expected the address of a logged model")
-    if (folder / _META).is_file():
-        meta = yaml.safe_load((folder / _META).read_text(encoding="utf-8")) or {}
-        (folder / _META).unlink()
+    if (folder / MLFLOW_META).is_file():
+        meta = yaml.safe_load((folder / MLFLOW_META).read_text(encoding="utf-8")) or {}
+        (folder / MLFLOW_META).unlink()
         if meta.get("model_name"):
             uri = f"models:/{meta['model_name']}/{meta['model_version']}"
     logged = yaml.safe_load((folder / "MLmodel").read_text(encoding="utf-8"))
