@@ -24,9 +24,10 @@ from conceptry.models.devices import resolve_device
 from conceptry.models.errors import ConceptryError, InputError
 from conceptry.models.errors import cell_error as cell_error  # readers of rows import it from here
 from conceptry.models.manifest import PACKAGE, verify
-from conceptry.models.method import Progress
+from conceptry.models.method import Progress, Work
 
 logger = logging.getLogger(__name__)
+SERVING = "_MLFLOW_IS_IN_SERVING_ENVIRONMENT"  # set to "true" by MLflow's server, and by ours
 
 
 class Explainer(PythonModel):
@@ -34,16 +35,32 @@ class Explainer(PythonModel):
 
     `signature` may depend on the package: `load` sets it then.
 
+    `work` says how much a server does for one request, unless the version was registered with a `max_work` of its own.
+
     `manifest_sha256` is the digest that the package folder's manifest must have. `progress`, where somebody has set it,
     wants to hear what a long explanation is doing and the share done so far; a server leaves it alone.
     """
 
     signature: ModelSignature
+    work: Work
+    max_work: int | None = None
     device: torch.device
     progress: Progress | None = None
 
     def __init__(self, manifest_sha256: str) -> None:
         self.manifest_sha256 = manifest_sha256
+
+    def check_work(self, amount: float) -> None:
+        """Raise InputError where a client asks a server for too much at once; amount: in the unit of `work`.
+
+        Whoever asks in a process of their own, or of Spark, may ask for anything.
+        """
+        most = self.work.most if self.max_work is None else self.max_work
+        if amount > most and os.environ.get(SERVING) == "true":
+            raise InputError(
+                f"the request is too much work for a server: {amount:,.0f} {self.work.unit}, and it takes {most:,} at "
+                f"once; send fewer rows, or ask for {self.work.way_out}"
+            )
 
     @abstractmethod
     def load(self, directory: Path, device: torch.device) -> None:
@@ -59,6 +76,7 @@ class Explainer(PythonModel):
         # A server takes no configuration of the model, so its administrator has a variable.
         name = os.environ.get("CONCEPTRY_DEVICE") or (context.model_config or {}).get("device", "auto")
         self.device = resolve_device(name)
+        self.max_work = (context.model_config or {}).get("max_work")
         logger.info("loading %s on %s", type(self).__name__, self.device)
         self.load(directory, self.device)
 

@@ -4,7 +4,7 @@ A method NAME is a folder `conceptry/models/NAME` with
 
 | module | holds |
 |---|---|
-| `settings.py` | `OPTIONS`, a frozen dataclass made with `option`, and `SUMMARY`, a sentence; imports no torch |
+| `settings.py` | `OPTIONS`, a frozen dataclass made with `option`, `SUMMARY`, a sentence, and `WORK`; imports no torch |
 | `method.py` | `METHOD`, an instance of `Method` |
 | `pyfunc.py` | a subclass of `conceptry.models.explainer.Explainer`, named by `METHOD.explainer` |
 | `model.py` | the explainer object, whose `explain` returns a `conceptry.models.record.Record` |
@@ -76,6 +76,19 @@ class Method:
         )
 
 
+@dataclass(frozen=True)
+class Work:
+    """How much a server does for one request: `WORK` in the settings of a method.
+
+    most: unless a version is registered with another `max_work`; unit: what is counted, in the plural; way_out: what
+    would make a request cheaper.
+    """
+
+    most: int
+    unit: str
+    way_out: str
+
+
 def load_method(name: str) -> Method:
     """The method called `name`; raises InputError listing the methods there are."""
     if name not in METHODS:
@@ -87,6 +100,11 @@ def load_options(name: str) -> tuple[type, str]:
     """The options of a method, and what it does in one sentence. Imports neither torch nor MLflow."""
     settings = importlib.import_module(f"conceptry.models.{name}.settings")
     return settings.OPTIONS, settings.SUMMARY
+
+
+def load_work(name: str) -> Work:
+    """How much a server of a method does for one request. Imports neither torch nor MLflow."""
+    return importlib.import_module(f"conceptry.models.{name}.settings").WORK
 
 
 def option(default: Any, help: str, choices: Sequence[str] = ()) -> Any:

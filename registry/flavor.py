@@ -59,6 +59,7 @@ def log_model(
     *,
     registered_model_name: str | None = None,
     description: str | None = None,
+    max_work: int | None = None,
 ) -> "ModelInfo":
     """Log an explainer to MLflow and, where a name is given, register it as that model's next version.
 
@@ -68,6 +69,7 @@ def log_model(
         registered_model_name: the registered model that gets a new version. A version with equal artifacts,
             hyperparameters and code is not registered twice: its info is returned then.
         description: description of the version.
+        max_work: the most that a server of it does for one request, instead of what its method says.
 
     Returns:
         MLflow's info of the model: `model_uri` loads it, `registered_model_version` is its number. A registered version
@@ -77,7 +79,7 @@ def log_model(
     Raises:
         InputError: for another object, and for an explainer that cannot be packaged (its sentence says why).
     """
-    with stage_package(method_of(explainer), explainer.to_package) as package:
+    with stage_package(method_of(explainer), explainer.to_package, max_work) as package:
         if registered_model_name is not None:
             version = register_package(package, registered_model_name, description, name).version
             info = get_model_info(version.uri)

@@ -27,12 +27,15 @@ def digests_of(folder: Path) -> dict[str, str]:
     }
 
 
-def fetched(model_id: str) -> Path:
-    """The folder of a logged model: where its store keeps it, or a copy. Raises IntegrityError where it is gone."""
+def fetched(model_id: str, destination: Path | None = None) -> Path:
+    """The folder of a logged model: a copy in `destination`, or without one where its store keeps it, if that is here.
+
+    Raises IntegrityError where it is gone.
+    """
     from mlflow.artifacts import download_artifacts
 
     try:
-        return Path(download_artifacts(f"models:/{model_id}"))
+        return Path(download_artifacts(f"models:/{model_id}", dst_path=destination and str(destination)))
     except (MlflowException, OSError) as error:
         reason = str(error).strip().splitlines()[0]
         raise IntegrityError(
@@ -46,7 +49,20 @@ def verify(version: Version) -> int:
     Raises:
         IntegrityError: naming the first file or folder that has changed, is missing, or was not there, and links.
     """
-    folder = fetched(version.model_id)
+    return _check(version, fetched(version.model_id))
+
+
+def checked_copy(version: Version, destination: Path) -> Path:
+    """A copy of a version in the folder `destination`, whose files are those that were registered; raises as `verify`.
+
+    What happens to the store after the check does not reach it.
+    """
+    copy = fetched(version.model_id, destination)
+    _check(version, copy)
+    return copy
+
+
+def _check(version: Version, folder: Path) -> int:
     for path in sorted(folder.rglob("*")):
         if path.is_symlink():
             raise IntegrityError(

@@ -8,10 +8,11 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import conceptry.models
+from conceptry.models.errors import InputError
 from conceptry.models.manifest import MANIFEST, digest_of_files, files_in, read_json, write_manifest
 from conceptry.models.method import Method, Package
 
@@ -21,7 +22,8 @@ class StagedPackage:
     """A package ready to be logged, with what its method says of it.
 
     directory: artifacts; code: a folder that holds `conceptry/models`; entry: the file MLflow starts from;
-    fingerprint: what identifies the version: equal artifacts, hyperparameters and code give an equal fingerprint.
+    fingerprint: what identifies the version: equal artifacts, hyperparameters and code give an equal fingerprint;
+    max_work: the most that a server of the version does for one request, None for what its method says.
     """
 
     method: Method
@@ -32,6 +34,7 @@ class StagedPackage:
     manifest_sha256: str
     code_sha256: str
     fingerprint: str
+    max_work: int | None = None
 
     def digests(self) -> dict[str, str]:
         """SHA-256 by file of the package."""
@@ -39,19 +42,28 @@ class StagedPackage:
 
 
 @contextmanager
-def stage_package(method: Method, write: Callable[[Path], Package]) -> Iterator[StagedPackage]:
-    """Have `write` write a package into a temporary folder, which is gone afterwards, and stage its code beside it."""
+def stage_package(
+    method: Method, write: Callable[[Path], Package], max_work: int | None = None
+) -> Iterator[StagedPackage]:
+    """Have `write` write a package into a temporary folder, which is gone afterwards, and stage its code beside it.
+
+    Raises InputError for a `max_work` below 1.
+    """
+    if max_work is not None and max_work < 1:
+        raise InputError(f"max_work must be at least 1, got {max_work}")
     with tempfile.TemporaryDirectory(prefix="conceptry-") as folder:
         directory, code = Path(folder) / "package", Path(folder) / "code"
         entry = Path(folder) / f"{method.name}_explainer.py"
         directory.mkdir()
         about = write(directory)
+        if max_work is not None:  # a hyperparameter as others are: versions can differ in it alone
+            about = replace(about, params={**about.params, "max_work": max_work})
         manifest_sha256 = write_manifest(directory)
         entry.write_text(method.entry_point(manifest_sha256), encoding="utf-8")
         code_sha256 = stage_code(code)
         identity = json.dumps([method.name, dict(about.params), manifest_sha256, code_sha256], sort_keys=True)
         fingerprint = hashlib.sha256(identity.encode()).hexdigest()
-        yield StagedPackage(method, about, directory, code, entry, manifest_sha256, code_sha256, fingerprint)
+        yield StagedPackage(method, about, directory, code, entry, manifest_sha256, code_sha256, fingerprint, max_work)
 
 
 def stage_code(target: Path) -> str:

@@ -48,8 +48,11 @@ def register(
     *,
     name: str | None = None,
     description: str | None = None,
+    max_work: int | None = None,
 ) -> Registration:
     """Register an explainer of `method` with `options` as the next version of the model `name` (default: the method).
+
+    max_work: the most that a server of the version does for one request, in the unit of the method's `Work`.
 
     A version with equal artifacts, hyperparameters and code is not registered twice: the existing one is returned.
     Raises InputError for unknown methods, options and values; nothing is stored then.
@@ -57,7 +60,9 @@ def register(
     explainer = load_method(method)
     name = _checked_name(name or method)
     connect()  # before the package is built: an explained model may come from the same store
-    with stage_package(explainer, partial(explainer.build, make_options(explainer, options or {}))) as package:
+    with stage_package(
+        explainer, partial(explainer.build, make_options(explainer, options or {})), max_work
+    ) as package:
         return register_package(package, name, description)
 
 
@@ -168,7 +173,7 @@ def _model_arguments(package: StagedPackage, signature: ModelSignature) -> dict[
     return {
         "python_model": str(package.entry),
         "artifacts": {PACKAGE: str(package.directory)},
-        "model_config": {"device": "auto"},
+        "model_config": {"device": "auto", "max_work": package.max_work},
         "code_paths": [str(package.code / "conceptry")],
         "signature": signature,
         "input_example": pd.DataFrame(dict(package.about.example)),

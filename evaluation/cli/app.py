@@ -18,6 +18,7 @@ from conceptry.evaluation.cli.exemplars import exemplars
 from conceptry.evaluation.cli.explain import explain
 from conceptry.evaluation.cli.options import Flag, NamedArgument, check_folder, console, errors, group
 from conceptry.evaluation.cli.registry import compare, list_command, promote, register, show, verify
+from conceptry.evaluation.cli.serve import serve
 from conceptry.evaluation.cli.train import convert, train
 from conceptry.evaluation.isolation.launcher import ahead
 from conceptry.models.errors import ConceptryError, InputError
@@ -94,6 +95,7 @@ for _command in (
     list_command,
     show,
     verify,
+    serve,
     explain,
     summarise,
     train,

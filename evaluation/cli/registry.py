@@ -11,7 +11,7 @@ import click
 
 from conceptry.evaluation.cli.options import Command, Flag, Group, NamedArgument, command, console, group, say
 from conceptry.models.errors import InputError, plural
-from conceptry.models.method import METHODS, load_options, option_type
+from conceptry.models.method import METHODS, load_options, load_work, option_type
 
 
 @command()
@@ -147,13 +147,14 @@ def register() -> None:
 
 def _register_command(method: str) -> click.Command:
     declared, summary = load_options(method)
+    work = load_work(method)
 
-    def run(name: str | None, description: str | None, **values: Any) -> None:
+    def run(name: str | None, description: str | None, max_work: int | None, **values: Any) -> None:
         from conceptry.registry import register as register_version
 
         given = {key: value for key, value in values.items() if value is not None}
         with console.status(f"registering {method}"):
-            registration = register_version(method, given, name=name, description=description)
+            registration = register_version(method, given, name=name, description=description, max_work=max_work)
         version = registration.version
         say(
             f"registered {version.uri}"
@@ -166,6 +167,11 @@ def _register_command(method: str) -> click.Command:
     options: list[click.Parameter] = [
         click.Option(["--name"], help=f"Registered model. [default: {method}]"),
         click.Option(["--description"], help="Description for the version's page."),
+        click.Option(
+            ["--max-work"],
+            type=click.IntRange(min=1),
+            help=f"Most that a server does for one request, in {work.unit}. [default: {work.most:,}]",
+        ),
     ]
     options += [_option(field, option_type(declared, field.name)) for field in dataclasses.fields(declared)]
     return Command(method, params=options, callback=run, help=summary)

@@ -35,7 +35,7 @@ def ahead() -> None:
         _forks()
 
 
-def start(uri: str, device: str, pipe: int, log: int) -> Child:
+def start(uri: str, device: str, pipe: int, log: int, role: str = worker.ANSWERING) -> Child:
     """Start a process that loads `uri` on `device`, answers on the descriptor `pipe` and prints to `log`."""
     import mlflow
 
@@ -45,8 +45,8 @@ def start(uri: str, device: str, pipe: int, log: int) -> Child:
         "MLFLOW_REGISTRY_URI": mlflow.get_registry_uri(),
     }
     if sys.platform == "linux":
-        return _forks().start(uri, device, environ, pipe, log)
-    return _run([str(pipe), uri, device], environ, [pipe], log)
+        return _forks().start(uri, device, role, environ, pipe, log)
+    return _run([str(pipe), uri, device, role], environ, [pipe], log)
 
 
 def _run(arguments: list[str], environ: dict[str, str], descriptors: list[int], log: int) -> subprocess.Popen:
@@ -93,8 +93,8 @@ class _Forks:
         self.process = _run(["fork", str(theirs.fileno())], dict(os.environ), [theirs.fileno()], self._said.fileno())
         theirs.close()
 
-    def start(self, uri: str, device: str, environ: dict[str, str], pipe: int, log: int) -> _Forked:
-        request = {"uri": uri, "device": device, "environ": environ, "folder": os.getcwd()}
+    def start(self, uri: str, device: str, role: str, environ: dict[str, str], pipe: int, log: int) -> _Forked:
+        request = {"uri": uri, "device": device, "role": role, "environ": environ, "folder": os.getcwd()}
         message = json.dumps(request).encode()
         ours, theirs = os.pipe()
         with self._lock, suppress(OSError):  # it has just ended: the pipe, closed, says so

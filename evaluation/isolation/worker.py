@@ -8,6 +8,7 @@ all of them need before it is asked, while the process that started it is busy w
 
 import gc
 import importlib
+import importlib.util
 import json
 import os
 import signal
@@ -17,7 +18,10 @@ import time
 from collections.abc import Iterable
 from contextlib import suppress
 from multiprocessing.connection import Connection
+from pathlib import Path
+from types import ModuleType
 
+ANSWERING, SCORING = "answering", "scoring"  # roles: of tables, and of HTTP requests
 NEEDED = ("mlflow.pyfunc", "pandas", "torch")
 # What some versions need, or MLflow's stores: worth it once a second version is asked for.
 OFTEN_NEEDED = (
@@ -27,17 +31,17 @@ OFTEN_NEEDED = (
 
 
 def main() -> None:
-    """Arguments: "fork" and a socket; or file descriptor of the pipe, model URI, device. Stores come by variables."""
+    """Arguments: "fork" and a socket; or descriptor of the pipe, model URI, device, role. Stores come by variables."""
     if sys.argv[1] == "fork":
         _fork_on_request(socket.socket(fileno=int(sys.argv[2])))
         os._exit(0)  # libraries take a second or two to end in order, and nothing here needs it
     else:
-        descriptor, uri, device = sys.argv[1:]
-        serve(Connection(int(descriptor)), uri, device)
+        descriptor, uri, device, role = sys.argv[1:]
+        serve(Connection(int(descriptor)), uri, device, role)
 
 
-def serve(pipe: Connection, uri: str, device: str) -> None:
-    """Load the version and answer on `pipe` until it closes."""
+def serve(pipe: Connection, uri: str, device: str, role: str) -> None:
+    """Load the version and answer on `pipe` until it closes: tables, or as "scoring" the bodies of HTTP requests."""
     import mlflow
 
     try:
@@ -48,8 +52,14 @@ def serve(pipe: Connection, uri: str, device: str) -> None:
         pipe.send(("error", _sentence(error)))
         return
     explainer = model.unwrap_python_model()
+    ready = ("ready", str(getattr(explainer, "device", "unknown")))
+    if role == SCORING:
+        scoring = _sibling("scoring")  # imported before it says that it is ready
+        pipe.send(ready)
+        scoring.serve(pipe, model)
+        return
     explainer.progress = lambda what, share: pipe.send(("progress", (what, share)))
-    pipe.send(("ready", str(getattr(explainer, "device", "unknown"))))
+    pipe.send(ready)
     while True:
         try:
             frame, params = pipe.recv()
@@ -64,6 +74,16 @@ def serve(pipe: Connection, uri: str, device: str) -> None:
             pipe.send(("answer", (answer, time.perf_counter() - start)))
 
 
+def _sibling(name: str) -> ModuleType:
+    """A module of this folder, which is on no path, so that it hides none of the installed ones."""
+    spec = importlib.util.spec_from_file_location(name, Path(__file__).with_name(f"{name}.py"))
+    assert spec
+    assert spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
 def _sentence(error: Exception) -> str:
     return str(getattr(error, "message", error)).strip() or type(error).__name__
 
@@ -71,8 +91,8 @@ def _sentence(error: Exception) -> str:
 def _fork_on_request(control: socket.socket) -> None:
     """Import what versions need, then fork for every request on `control` until it closes.
 
-    A request is JSON {uri, device, environ, folder} with three file descriptors: the pipe, the log, and a status file,
-    to which the process that waits for the version's writes its number, and when it ended its exit code.
+    A request is JSON {uri, device, role, environ, folder} with three file descriptors: the pipe, the log, and a status
+    file, to which the process that waits for the version's writes its number, and when it ended its exit code.
     """
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody here waits for those who wait
@@ -81,12 +101,16 @@ def _fork_on_request(control: socket.socket) -> None:
     while size := int.from_bytes(_exactly(control, 8), "big"):
         message = _exactly(control, size)
         _import(next(more, ()))
+        request = json.loads(message)
         _, descriptors, _, _ = socket.recv_fds(control, 1, 3)
         if not os.fork():
             control.close()
-            _wait_for_version(json.loads(message), *descriptors)
+            _wait_for_version(request, *descriptors)
         for descriptor in descriptors:
             os.close(descriptor)
+        if request["role"] == SCORING:  # whose place another one may have to take at once
+            _import(next(more, ()))
+            _import(next(more, ()))
 
 
 def _import(libraries: Iterable[str]) -> None:
@@ -123,7 +147,7 @@ def _wait_for_version(request: dict, pipe: int, log: int, status: int) -> None:
     os.environ.update(request["environ"])
     os.chdir(request["folder"])
     try:
-        serve(Connection(pipe), request["uri"], request["device"])
+        serve(Connection(pipe), request["uri"], request["device"], request["role"])
     except BaseException as error:
         print(f"{type(error).__name__}: {error}", file=sys.stderr, flush=True)
         os._exit(1)

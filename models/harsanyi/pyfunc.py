@@ -41,6 +41,7 @@ from conceptry.models.harsanyi.interactions.and_or import split
 from conceptry.models.harsanyi.interactions.record import Interactions
 from conceptry.models.harsanyi.model import Harsanyi
 from conceptry.models.harsanyi.package import read_package
+from conceptry.models.harsanyi.settings import WORK
 from conceptry.models.images import decode_image, image_bytes
 
 _PATTERN = Object(
@@ -80,6 +81,7 @@ class HarsanyiExplainer(Explainer):
     """Serves one registered Harsanyi version."""
 
     harsanyi: Harsanyi
+    work = WORK
 
     def load(self, directory: Path, device: torch.device) -> None:
         self.harsanyi = read_package(directory, device)
@@ -90,6 +92,10 @@ class HarsanyiExplainer(Explainer):
         Interactions(("x", "y"), "", np.zeros(4), np.zeros(4), i_or, 0.0, None, 0, {}).denoised()
 
     def explain(self, rows: pd.DataFrame, params: Mapping[str, Any]) -> pd.DataFrame:
+        model, players = self.harsanyi.model, self.harsanyi.settings.max_players
+        if model.modality == "table":
+            players = min(players, len(model.columns))
+        self.check_work(len(rows) * 2**players)
         samples = [self._sample(row, values) for row, values in enumerate(rows.to_dict("records"))]
         denoise = params.get("denoise")
         explanations = self.harsanyi.explain(

@@ -10,7 +10,7 @@ from typing import Any
 from conceptry.models.errors import InputError, closest
 from conceptry.models.explained.protocol import ExplainedModel
 from conceptry.models.explained.source import ExplainedSource
-from conceptry.models.method import check_options, keep_plain_numbers, option
+from conceptry.models.method import Work, check_options, keep_plain_numbers, option
 
 MAX_PLAYERS = 20  # of a table over all subsets
 REWARDS = ("log_odds", "log_odds_eps", "logit", "probability", "output")  # see `game`
@@ -162,6 +162,7 @@ def default_reward(model: ExplainedModel) -> str:
 
 
 OPTIONS = HarsanyiOptions
+WORK = Work(2**22, "masked inputs, 2^players a row", "fewer players")
 SUMMARY = "Register a harsanyi explainer: finds the groups of inputs that a model uses together."
 
 

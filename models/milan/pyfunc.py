@@ -46,6 +46,7 @@ from conceptry.models.explainer import Explainer, cell_error, in_spark, is_given
 from conceptry.models.images import decode_image, decode_mask, image_bytes
 from conceptry.models.milan.exemplars.unit_store import UnitStore
 from conceptry.models.milan.model import Milan, read_package
+from conceptry.models.milan.settings import WORK
 from conceptry.models.milan.units import MAX_PIXELS, Unit
 
 MAX_PICTURES = 100  # of one row
@@ -217,12 +218,14 @@ class MilanExplainer(Explainer):
         ),
     )
     milan: Milan
+    work = WORK
 
     def load(self, directory: Path, device: torch.device) -> None:
         self.milan = read_package(directory, device)
 
     def explain(self, rows: pd.DataFrame, params: Mapping[str, Any]) -> pd.DataFrame:
         settings = self.milan.override({name: params.get(name) for name in _PARAMS})
+        self.check_work(len(rows) * settings.hypotheses * settings.length)
         units = self.milan.units
         assert units is not None  # a version has some
         asked = [read_row(units, number, cells) for number, cells in enumerate(rows.to_dict("records"))]

@@ -21,7 +21,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from conceptry.models.errors import InputError, truncated_repr
-from conceptry.models.method import keep_plain_numbers, option
+from conceptry.models.method import Work, keep_plain_numbers, option
 
 GREEDY, SAMPLE, BEAM, MI, RERANK = "greedy", "sample", "beam", "mi", "rerank"
 STRATEGIES = (GREEDY, SAMPLE, BEAM, MI, RERANK)
@@ -71,6 +71,11 @@ class DecodingSettings:
             raise InputError(
                 f"clip ranks the candidates of mi and rerank, not of {self.strategy}; leave one of them out"
             )
+
+    @property
+    def hypotheses(self) -> int:
+        """How many are kept of a unit."""
+        return 1 if self.strategy in (GREEDY, SAMPLE) else self.beam_size
 
 
 def check_words(is_words: bool, given: Mapping[str, Any]) -> None:
@@ -178,6 +183,7 @@ class ExemplarSource:
         return names
 
 
+WORK = Work(1_000_000, "tokens of hypotheses, rows x beam_size x length", "a smaller beam_size")
 SEARCH = tuple(field.name for field in dataclasses.fields(DecodingSettings))
 
 

@@ -48,6 +48,8 @@ from conceptry.models.perturbation.method import METHOD
 from conceptry.models.perturbation.model import PARAMS, Perturbation
 from conceptry.models.perturbation.record import answer
 from conceptry.models.perturbation.rows import decoded, read_row
+from conceptry.models.perturbation.settings import EXPLAIN_ERROR, WORK
+from conceptry.models.perturbation.solvers.sparsest import ROUNDS, SLOTS
 
 _PROBABILITY = Object([Property("class", DataType.string), Property("probability", DataType.double)])
 _RESULT = {
@@ -87,6 +89,7 @@ class PerturbationExplainer(Explainer):
         ),
     )
     explainer: Perturbation
+    work = WORK
 
     def load(self, directory: Path, device: torch.device) -> None:
         self.explainer = METHOD.read(directory, device)
@@ -94,6 +97,9 @@ class PerturbationExplainer(Explainer):
     def explain(self, rows: pd.DataFrame, params: Mapping[str, Any]) -> pd.DataFrame:
         explainer = self.explainer
         settings = explainer.override({name: params.get(name) for name in PARAMS})
+        attempts = ROUNDS * SLOTS if settings.sparsest else 1
+        directions = 2 if settings.mode == EXPLAIN_ERROR else 1
+        self.check_work(len(rows) * settings.steps * settings.restarts * attempts * directions)
         cells = [{name: value for name, value in row.items() if is_given(value)} for row in rows.to_dict("records")]
         asked = [read_row(explainer.scores, settings, i, values, decoded) for i, values in enumerate(cells)]
         details, text = bool(params.get("details")), in_spark()

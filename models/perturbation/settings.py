@@ -19,7 +19,7 @@ from typing import Any
 
 from conceptry.models.errors import InputError, truncated_repr
 from conceptry.models.explained.source import ExplainedSource
-from conceptry.models.method import keep_plain_numbers, option
+from conceptry.models.method import Work, keep_plain_numbers, option
 
 PROBE, COUNTERFACTUAL, EXPLAIN_ERROR, INVERT = "probe", "counterfactual", "explain_error", "invert"
 MODES = (PROBE, COUNTERFACTUAL, EXPLAIN_ERROR, INVERT)
@@ -194,4 +194,5 @@ class PerturbationOptions(Settings, ExplainedSource):
 
 
 OPTIONS = PerturbationOptions
+WORK = Work(20_000, "gradient steps, rows x steps x restarts", "fewer steps")
 SUMMARY = "Register a perturbation explainer: finds the sparse changes of an image that change a network's answer."

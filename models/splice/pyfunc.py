@@ -35,6 +35,7 @@ from conceptry.models.explainer import Explainer, is_given
 from conceptry.models.splice.inputs import Input, Kind
 from conceptry.models.splice.model import Splice
 from conceptry.models.splice.package import read_package
+from conceptry.models.splice.settings import WORK
 
 COLUMNS: tuple[Kind, ...] = ("image", "text", "embedding")
 _CONCEPT = Object([Property("concept", DataType.string), Property("weight", DataType.double)])
@@ -70,6 +71,7 @@ class SpliceExplainer(Explainer):
         ),
     )
     model: Splice
+    work = WORK
 
     def load(self, directory: Path, device: torch.device) -> None:
         self.model = read_package(directory, device)
@@ -77,6 +79,9 @@ class SpliceExplainer(Explainer):
         self.model.decompose(torch.ones(1, self.model.dictionary.shape[1], device=device))
 
     def explain(self, rows: pd.DataFrame, params: Mapping[str, Any]) -> pd.DataFrame:
+        asked = params.get("l1_penalty")
+        fraction = asked / self.model.l1_penalty if asked is not None and 0 < asked < self.model.l1_penalty else 1.0
+        self.check_work(len(rows) / max(fraction, 1e-9) ** 2)
         inputs = [_input(row, values) for row, values in enumerate(rows.to_dict("records"))]
         answer = pd.DataFrame(self.model.explain(inputs, **params).answers())
         for name in ("embedding", "recomposed"):

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from conceptry.models.encoders.load import RUNTIMES
 from conceptry.models.errors import InputError
-from conceptry.models.method import keep_plain_numbers, option
+from conceptry.models.method import Work, keep_plain_numbers, option
 from conceptry.models.splice.solvers import SOLVERS
 
 
@@ -42,3 +42,8 @@ class SpliceOptions:
 
 OPTIONS = SpliceOptions
 SUMMARY = "Register a splice explainer: decomposes CLIP embeddings into words."
+# A solve takes as many steps as it finds words, and longer ones the more there are: for 10,000 words 8 ms a row at the
+# penalty .25, 14 ms at .1, 120 at .05, 560 at .025 and 4,300 at .01.
+WORK = Work(
+    10_000, "rows at the registered l1_penalty, where one at a fraction f of it counts 1 / f^2", "a higher l1_penalty"
+)
