@@ -4,7 +4,7 @@ A method NAME is a folder `conceptry/models/NAME` with
 
 | module | holds |
 |---|---|
-| `settings.py` | `OPTIONS`, a frozen dataclass made with `option`, `SUMMARY`, a sentence, and `WORK`; imports no torch |
+| `settings.py` | `OPTIONS`, a frozen dataclass made with `option`; `SUMMARY`, a sentence; `WORK`; imports no torch |
 | `method.py` | `METHOD`, an instance of `Method` |
 | `pyfunc.py` | a subclass of `conceptry.models.explainer.Explainer`, named by `METHOD.explainer` |
 | `model.py` | the explainer object, whose `explain` returns a `conceptry.models.record.Record` |

@@ -1,119 +1,173 @@
-"""Time of a request over HTTP: one image asked of the served version, beside the same `predict` in this process.
+"""Servers of versions: what garbage they survive, what many clients at once get, and what a request takes over HTTP.
 
-The version is behind the real `mlflow models serve`, for as long as a context lasts.
+Each method's default version is behind the real `conceptry serve`, and beside it behind `mlflow models serve`: both get
+the same requests.
 """
 
-import base64
-import http.client
 import json
-import os
-import signal
-import socket
 import statistics
-import subprocess
-import sys
-import tempfile
+import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import mlflow
-
-from conceptry.evaluation.benchmarks.measure import Record, Target
-from conceptry.models.errors import ConceptryError
-
-START_SECONDS = 180
-
-
-class Client:
-    """One kept-alive connection to a scoring server on this machine."""
-
-    def __init__(self, port: int) -> None:
-        self.port = port
-        self._connection = http.client.HTTPConnection("127.0.0.1", port, timeout=120)
-
-    def post(self, content: bytes) -> tuple[int, str]:
-        """Send a body to /invocations; return the status and the text of the answer."""
-        self._connection.request("POST", "/invocations", content, {"Content-Type": "application/json"})
-        answer = self._connection.getresponse()
-        return answer.status, answer.read().decode()
-
-    def close(self) -> None:
-        self._connection.close()
-
-
-@contextmanager
-def served(uri: str, **environment: str) -> Iterator[Client]:
-    """Serve the version `uri` of the store in use on a free port of 127.0.0.1 until the context ends.
-
-    `environment` is added to the server's. Raises ConceptryError, with the last line of the server's log, where it
-    does not come up.
-    """
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    # The server looks its own programs up on the path.
-    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
-    command = [sys.executable, "-m", "mlflow", "models", "serve", "-m", uri, "--env-manager", "local", "-p", str(port)]
-    with tempfile.TemporaryFile() as log:
-        child = subprocess.Popen(
-            command,
-            env=os.environ | {"PATH": path, "MLFLOW_TRACKING_URI": mlflow.get_tracking_uri()} | environment,
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=log,
-            start_new_session=True,
-        )
-        client = Client(port)
-        try:
-            _wait(child, port, log, uri)
-            yield client
-        finally:
-            client.close()
-            with suppress(ProcessLookupError):  # it may have ended by itself
-                os.killpg(child.pid, signal.SIGTERM)
-            child.wait(timeout=60)
-
-
-def _wait(child: subprocess.Popen, port: int, log: Any, uri: str) -> None:
-    deadline = time.monotonic() + START_SECONDS
-    while child.poll() is None and time.monotonic() < deadline:
-        try:
-            probe = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
-            probe.request("GET", "/ping")
-            probe.getresponse()
-            probe.close()
-            return
-        except OSError:
-            time.sleep(0.25)
-    log.seek(0)
-    last = log.read().decode(errors="replace").strip().splitlines()[-1:]
-    raise ConceptryError(f"the server of {uri} did not come up: {' '.join(last) or 'no word from it'}")
-
-
-def picture_request(content: bytes) -> bytes:
-    """The JSON body that sends one picture, given the bytes of its file."""
-    row = {"image": base64.b64encode(content).decode()}
-    return json.dumps({"dataframe_records": [row]}).encode()
-
-
-@contextmanager
-def own_store() -> Iterator[Path]:
-    """A store of its own in a temporary folder, where new experiments keep their artifacts; yields the folder."""
-    before, folder = mlflow.get_tracking_uri(), os.getcwd()
-    with tempfile.TemporaryDirectory() as temporary:
-        try:
-            os.chdir(temporary)
-            mlflow.set_tracking_uri(f"sqlite:///{Path(temporary) / 'mlflow.db'}")
-            yield Path(temporary)
-        finally:
-            os.chdir(folder)
-            mlflow.set_tracking_uri(before)
-
+from conceptry.evaluation.benchmarks.fuzzing import Request, fuzzed, violation
+from conceptry.evaluation.benchmarks.measure import Benchmark, Record, Target
+from conceptry.evaluation.benchmarks.servers import (
+    CONCEPTRY,
+    MLFLOW,
+    Client,
+    own_store,
+    picture_request,
+    served,
+)
+from conceptry.models.method import METHODS
 
 REPEATS, WARM_UP = 200, 20
+FUZZED, QUICK_FUZZED = 10_000, 200
+CLIENTS, SECONDS, QUICK_SECONDS = 8, 600.0, 8.0
+OPTIONS: Mapping[str, Mapping[str, Any]] = {"milan": {"size": 200, "layers": "layer3", "k": 5}}
+
+
+def run(
+    dictionary: Path | None = None, quick: bool = False, progress: Callable[[str], None] = lambda _: None
+) -> Benchmark:
+    """Measure both servers; about an hour, or some minutes if `quick`. `dictionary` says nothing here."""
+    count, seconds = (QUICK_FUZZED, QUICK_SECONDS) if quick else (FUZZED, SECONDS)
+    records: list[Record] = []
+    with own_store():
+        for method in METHODS:
+            records += _measure_method(method, count, seconds / len(METHODS), progress)
+    own = [record.extra for record in records if record.implementation == CONCEPTRY]
+    sums = {name: sum(extra.get(name, 0) for extra in own) for name in ("5xx", "traces", "lost", "wrong")}
+    growth = [extra["memory growth"] for extra in own if extra.get("memory growth") is not None]
+    targets = [Target(f"{what}, {CONCEPTRY}", float(value), 0, "max") for what, value in sums.items()]
+    targets.append(Target("growth of memory over the second half", max(growth, default=None), 0.02, "max"))
+    notes = [
+        f"fuzzed: {count:,} requests a method, the same to both servers; 5xx are those but 503",
+        f"load: {CLIENTS} clients for {seconds / len(METHODS):.0f} s a method; an answer is wrong if it differs from "
+        "the one to the same request alone",
+    ]
+    return Benchmark("serving", records, targets, notes)
+
+
+def _measure_method(method: str, count: int, seconds: float, progress: Callable[[str], None]) -> Iterator[Record]:
+    from conceptry.registry import load, register
+
+    progress(f"{method}: registering")
+    version = register(method, OPTIONS.get(method, {})).version
+    model = load(version.uri)
+    example = model.input_example
+    schema = model.metadata.get_params_schema()
+    names = [spec.name for spec in schema.params] if schema else []
+    for program in (CONCEPTRY, MLFLOW):
+        progress(f"{method}: starting {program}")
+        with served(version.uri, program) as client:
+            progress(f"{method}: {count:,} fuzzed requests to {program}")
+            yield Record(f"fuzzed, {method}", program, None, extra=send_fuzzed(client, fuzzed(example, names, count)))
+            progress(f"{method}: {CLIENTS} clients of {program}")
+            yield Record(f"load, {method}", program, *load_of(client, variants(method, example), seconds))
+
+
+def send_fuzzed(client: Client, requests: Iterator[Request]) -> dict[str, Any]:
+    """Send requests one after another; count the answers by kind of status, and what must not be."""
+    found: Counter[str] = Counter()
+    for request in requests:
+        try:
+            status, text = client.send(*request)
+        except OSError:
+            client.close()  # the next request connects anew
+            found["lost"] += 1
+            continue
+        found[f"{status // 100}xx" if status != 503 else "503"] += 1
+        if reason := violation(status, text):
+            found[reason] += 1
+    return {name: found[name] for name in ("2xx", "4xx", "503", "5xx", "traces", "lost")}
+
+
+def load_of(client: Client, bodies: Sequence[bytes], seconds: float) -> tuple[float, float | None, dict[str, Any]]:
+    """Median seconds of a request of many clients, the server's memory, and what was lost, wrong, or grew."""
+    expected = [client.post(body) for body in bodies]
+    times: list[float] = []
+    found: Counter[str] = Counter()
+    start = time.monotonic()
+
+    def ask(number: int) -> None:
+        own, turn = Client(client.port), number
+        while time.monotonic() < start + seconds:
+            turn += 1
+            began = time.perf_counter()
+            try:
+                answer = own.post(bodies[turn % len(bodies)])
+            except OSError:
+                own.close()
+                found["lost"] += 1
+                continue
+            times.append(time.perf_counter() - began)
+            found["requests"] += 1
+            found["wrong"] += answer != expected[turn % len(bodies)]
+        own.close()
+
+    threads = [threading.Thread(target=ask, args=(number,)) for number in range(CLIENTS)]
+    for thread in threads:
+        thread.start()
+    time.sleep(seconds / 2)
+    halfway = resident_mb(client.pid)
+    for thread in threads:
+        thread.join()
+    end = resident_mb(client.pid)
+    extra: dict[str, Any] = {name: found[name] for name in ("requests", "lost", "wrong")}
+    extra["memory growth"] = (end - halfway) / halfway if end and halfway else None
+    return statistics.median(times), end, extra
+
+
+def resident_mb(pid: int) -> float | None:
+    """MiB of a process and all below it, each its share of what they share; None where the system does not say."""
+    try:
+        parents: dict[int, list[int]] = {}
+        for entry in Path("/proc").iterdir():
+            if entry.name.isdigit():
+                parents.setdefault(_parent(entry), []).append(int(entry.name))
+        return sum(_share_kib(one) for one in _below(pid, parents)) / 1024
+    except OSError:
+        return None
+
+
+def _below(pid: int, children: Mapping[int, Sequence[int]]) -> Iterator[int]:
+    yield pid
+    for child in children.get(pid, ()):
+        yield from _below(child, children)
+
+
+def _parent(process: Path) -> int:
+    try:
+        return int((process / "stat").read_text().rpartition(")")[2].split()[1])
+    except (OSError, IndexError):  # it has ended meanwhile
+        return 0
+
+
+def _share_kib(pid: int) -> int:
+    text = Path(f"/proc/{pid}/smaps_rollup").read_text()
+    return next(int(line.split()[1]) for line in text.splitlines() if line.startswith("Pss:"))
+
+
+def variants(method: str, example: Any, count: int = 16) -> list[bytes]:
+    """Bodies of different requests, made of the version's own example."""
+    (row,) = Request.rows_of(example)
+    rows = [dict(row) for _ in range(count)]
+    for i, one in enumerate(rows):
+        if method == "splice" and i % 2:
+            one.clear()
+            one["text"] = ("a dog", "a train and a tent", "the sun", "a red background")[i % 4]
+        elif method == "harsanyi":
+            one.update({name: value * (1 + i / 100) for name, value in one.items() if isinstance(value, float)})
+        elif method == "perturbation":
+            one["target"] = str(i % 10)
+        elif method == "milan":
+            one["unit"] = i
+    return [json.dumps({"dataframe_records": [one]}).encode() for one in rows]
 
 
 def measure_serving(progress: Callable[[str], None], repeats: int = REPEATS) -> tuple[list[Record], list[Target]]:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from conceptry.evaluation.benchmarks.measure import Benchmark, Record, Target
-from conceptry.evaluation.benchmarks.serving import own_store
+from conceptry.evaluation.benchmarks.servers import own_store
 from conceptry.models.errors import ConceptryError
 
 ROUNDS, QUICK_ROUNDS = 5, 1

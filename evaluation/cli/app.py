@@ -55,7 +55,7 @@ def cli(tracking_uri: str | None) -> None:
 
 
 @cli.command()
-@click.argument("name", type=click.Choice((*METHODS, "startup")))
+@click.argument("name", type=click.Choice((*METHODS, "serving", "startup")))
 @click.option(
     "--dictionary",
     type=click.Path(path_type=Path),
@@ -64,7 +64,7 @@ def cli(tracking_uri: str | None) -> None:
 @click.option("--json", "json_file", type=click.Path(path_type=Path), help="Also write records and targets as JSON.")
 @click.option("--quick", cls=Flag, help="Run fewer repeats and sizes.")
 def benchmark(name: str, dictionary: Path | None, json_file: Path | None, quick: bool) -> None:
-    """Measure the speed of a method beside other implementations, or how soon versions answer, in one run."""
+    """Measure the speed of a method beside others, how soon versions answer, or what servers take, in one run."""
     import importlib
 
     check_folder(json_file, "--json")

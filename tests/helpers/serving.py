@@ -3,7 +3,7 @@
 import json
 from typing import Any
 
-from conceptry.evaluation.benchmarks.serving import Client
+from conceptry.evaluation.benchmarks.servers import Client
 
 
 class Server:

@@ -12,7 +12,7 @@ import pytest
 from mlflow.exceptions import MlflowException
 from PIL import Image
 
-from conceptry.evaluation.benchmarks.serving import served
+from conceptry.evaluation.benchmarks.servers import served
 from conceptry.models.images import png_bytes
 from conceptry.registry import load, register
 from serving import Server, check_refused

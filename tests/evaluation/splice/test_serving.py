@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from conceptry.evaluation.benchmarks.serving import served
+from conceptry.evaluation.benchmarks.servers import served
 from conceptry.models.images import png_bytes
 from conceptry.registry import load
 from serving import Server, check_refused
