@@ -3,6 +3,7 @@
 import torch
 
 from conceptry.models.errors import InputError
+from conceptry.models.method import whole_number
 
 
 def resolve_device(name: str = "auto") -> torch.device:
@@ -16,7 +17,7 @@ def resolve_device(name: str = "auto") -> torch.device:
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     kind, _, index = name.partition(":")
-    if kind not in ("cpu", "cuda") or (index and not (kind == "cuda" and index.isdigit())):
+    if kind not in ("cpu", "cuda") or (index and not (kind == "cuda" and whole_number(index) is not None)):
         raise InputError(f"device must be auto, cpu, cuda or cuda:INDEX, got {name!r}")
     if kind == "cuda":
         count = torch.cuda.device_count() if torch.cuda.is_available() else 0

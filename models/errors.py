@@ -18,7 +18,10 @@ class IntegrityError(ConceptryError):
 
 def truncated_repr(value: object, length: int = 80) -> str:
     """Write a value for the sentence that refuses it: of a long one, such as an image in base64, only the start."""
-    text = repr(value)
+    try:
+        text = repr(value)
+    except ValueError:  # a whole number of thousands of digits
+        text = f"a {type(value).__name__} too long to be written"
     return text if len(text) <= length else f"{text[:length]}... ({len(text):,} characters)"
 
 

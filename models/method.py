@@ -112,6 +112,14 @@ def option(default: Any, help: str, choices: Sequence[str] = ()) -> Any:
     return field(default=default, metadata={"help": help, "choices": tuple(choices)})
 
 
+def whole_number(text: str) -> int | None:
+    """The number that a text of up to 18 digits 0 to 9 stands for; None for any other text.
+
+    `str.isdigit` takes characters that `int` refuses, such as a superscript, and `int` refuses thousands of digits.
+    """
+    return int(text) if text.isascii() and text.isdigit() and len(text) <= 18 else None
+
+
 def plain_number(value: Any) -> Any:
     """A number of NumPy as Python's own, a tuple of them likewise; anything else as it is.
 

@@ -16,6 +16,7 @@ from conceptry.evaluation.cli.options import (
     size_option,
 )
 from conceptry.models.errors import InputError
+from conceptry.models.method import whole_number
 from conceptry.models.milan.settings import CHANNELS
 
 
@@ -123,7 +124,7 @@ def _units(texts: tuple[str, ...]) -> dict[str, list[int]]:
     units: dict[str, list[int]] = {}
     for text in texts:
         layer, _, number = text.rpartition(":")
-        if not layer or not number.isdigit():
+        if not layer or whole_number(number) is None:
             raise InputError(f"--unit takes LAYER:NUMBER such as layer4:12, got {text!r}")
         units.setdefault(layer, []).append(int(number))
     return units

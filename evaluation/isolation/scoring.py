@@ -84,14 +84,14 @@ def _refusal(asked: _Asked, error: Exception) -> Answer:
         if "pandas types" in str(error):
             sentence = f"text/csv cannot hold the columns of this version; send JSON such as {EXAMPLE}"
             return Answer(415, "malformed", 0, sentence)
-        return Answer(400, "malformed", 0, _shortened(_what_is_malformed(error)))
+        return Answer(400, "malformed", 0, _what_is_malformed(error))
     if asked.step == "asking" and isinstance(error, MlflowException):
         if error.error_code == ErrorCode.Name(INTERNAL_ERROR):
-            return Answer(500, "failed", asked.rows, _shortened(error.message))
+            return Answer(500, "failed", asked.rows, _own_sentence(error.message))
         if "unexpected error while evaluating" in error.message:  # MLflow's own, of what it could not make of the rows
             logger.warning("a request that does not fit the schema", exc_info=error)
             return Answer(400, "malformed", asked.rows, f"the rows do not fit: expected {_columns(asked)}")
-        return Answer(400, "refused", asked.rows, _shortened(_own_sentence(error.message)))
+        return Answer(400, "refused", asked.rows, _own_sentence(error.message))
     logger.error("an answer could not be written", exc_info=error)
     return Answer(500, "failed", asked.rows, "the answer could not be written; the server's log has the reason")
 
@@ -111,11 +111,7 @@ def _what_is_malformed(error: Exception) -> str:
 
 def _own_sentence(message: str) -> str:
     """Of what MLflow says the reason alone: it quotes the request before it, or after it."""
-    return message.partition("\nInput:")[0].rpartition("Error: ")[2]
-
-
-def _shortened(sentence: str) -> str:
-    sentence = " ".join(sentence.split())
+    sentence = " ".join(message.partition("\nInput:")[0].rpartition("Error: ")[2].split())
     return sentence if len(sentence) <= LONGEST_SENTENCE else f"{sentence[:LONGEST_SENTENCE]}..."
 
 

@@ -37,6 +37,7 @@ if TYPE_CHECKING:  # torch and transformers are slow to import
 import re
 from collections.abc import Iterable
 
+from conceptry.models.method import whole_number
 from conceptry.models.milan.emoji_units.captions import WORD_FORMS
 
 MODEL_VARIABLE = "CONCEPTRY_BERTSCORE_MODEL"
@@ -148,9 +149,10 @@ def bert_embedder() -> Embed | None:
 
 def _layer(n_layers: int) -> int:
     text = os.environ.get(LAYER_VARIABLE, "") or str(n_layers)
-    if not text.isdecimal() or int(text) > n_layers:
+    layer = whole_number(text)
+    if layer is None or layer > n_layers:
         raise InputError(f"{LAYER_VARIABLE}: expected a layer from 0 to {n_layers}, got {text}")
-    return int(text)
+    return layer
 
 
 def _hidden_tokens(tokenizer: Any, model: Any, layer: int, texts: Sequence[str]) -> "list[Tensor]":

@@ -30,6 +30,7 @@ from conceptry.evaluation.data import EvaluationData, LabelledImage, csv_rows, d
 from conceptry.models.errors import InputError
 from conceptry.models.images import image_files, png_bytes
 from conceptry.models.manifest import sha256_file
+from conceptry.models.method import whole_number
 
 DEFAULT = "zoo:emoji-scenes"
 SCHEMES = (DEFAULT, "folder:PATH", "csv:PATH", "cifar10:ROOT", "cifar100:ROOT", "imagenet:ROOT")
@@ -62,7 +63,7 @@ class ImageData(EvaluationData):
         return self.images
 
     def label_of(self, label: str | None) -> str | None:
-        number = int(label) if label and label.isascii() and label.isdigit() and label not in self.classes else None
+        number = whole_number(label) if label and label not in self.classes else None
         return self.classes[number] if number is not None and number < len(self.classes) else label
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from conceptry.models.errors import InputError
 from conceptry.models.explained.protocol import FORMS, IMAGENET
-from conceptry.models.method import option
+from conceptry.models.method import option, whole_number
 
 if TYPE_CHECKING:
     import torch
@@ -88,7 +88,7 @@ def read_classes(path: Path) -> list[str]:
 
 
 def _names(value: object) -> list[str]:
-    if isinstance(value, dict) and all(str(key).isdigit() for key in value):
+    if isinstance(value, dict) and all(whole_number(str(key)) is not None for key in value):
         value = [value[key] for key in sorted(value, key=int)]
     if not isinstance(value, list) or not all(isinstance(name, str) for name in value):
         raise InputError("classes: expected a JSON list of names, or an object of numbers and names")

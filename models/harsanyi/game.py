@@ -43,12 +43,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from conceptry.models.errors import InputError, closest
+from conceptry.models.errors import InputError, closest, truncated_repr
 from conceptry.models.explained.protocol import FORMS
 from conceptry.models.harsanyi.interactions.moebius import subset_masks
 from conceptry.models.harsanyi.maskers.base import Masker, check_players
 from conceptry.models.harsanyi.settings import PREDICTED, REWARDS
-from conceptry.models.method import Progress
+from conceptry.models.method import Progress, whole_number
 
 EPSILON = 1e-7
 _SOFTMAX = ("log_odds", "log_odds_eps", "probability")
@@ -257,11 +257,12 @@ def output_index(target: str, model: Any, outputs: np.ndarray | None) -> int:
     classes = model.classes
     if target in classes:
         return classes.index(target)
-    if target.isdigit() and int(target) < len(classes):
-        return int(target)
+    index = whole_number(target)
+    if index is not None and index < len(classes):
+        return index
     near = closest(target, classes) or classes[:10]
     raise InputError(
-        f"{model.name} has no output {target!r}; expected {PREDICTED}, an index below "
+        f"{model.name} has no output {truncated_repr(target)}; expected {PREDICTED}, an index below "
         f"{len(classes)}, or a name: {', '.join(near)}"
     )
 

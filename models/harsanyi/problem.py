@@ -34,6 +34,7 @@ from conceptry.models.harsanyi.maskers.points import PointMasker, cluster_points
 from conceptry.models.harsanyi.maskers.tabular import TabularMasker, tabular_baseline
 from conceptry.models.harsanyi.maskers.text import TextMasker, group_words, split_words
 from conceptry.models.harsanyi.settings import LEARNED, ROW, Settings
+from conceptry.models.method import whole_number
 
 POINTS_SEED = 0
 _WAY_OUT = {
@@ -209,7 +210,7 @@ def _count(players: str | None, kind: str, optional: bool = False) -> int:
     name, _, count = str(players).partition(":")
     if name == kind and optional and not count:
         return 0
-    if name != kind or not count.isdigit() or int(count) < 1:
+    if name != kind or not whole_number(count):
         form = f"{kind} or {kind}:K" if optional else f"{kind}:K"
         raise InputError(f"players must be {form} with K at least 1, got {players!r}")
     return int(count)
@@ -218,7 +219,7 @@ def _count(players: str | None, kind: str, optional: bool = False) -> int:
 def _grid(players: str) -> tuple[int, int]:
     name, _, shape = players.partition(":")
     rows, _, columns = shape.partition("x")
-    if name != "grid" or not rows.isdigit() or not columns.isdigit() or not int(rows) * int(columns):
+    if name != "grid" or not whole_number(rows) or not whole_number(columns):
         raise InputError(f"players must be grid:ROWSxCOLUMNS or slic:K, got {players!r}")
     return int(rows), int(columns)
 

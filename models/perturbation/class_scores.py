@@ -18,6 +18,7 @@ from torch.nn import functional
 
 from conceptry.models.errors import InputError, closest, truncated_repr
 from conceptry.models.explained.image_inputs import as_pixel_model
+from conceptry.models.method import whole_number
 
 _LISTED = 10
 _ROUNDING = 1e-2  # by how much the sum of probabilities in half precision may miss 1
@@ -78,8 +79,9 @@ class ClassScores:
             )
         if places:
             return places[0]
-        if text.isascii() and text.isdigit() and int(text) < len(self.classes):
-            return int(text)
+        index = whole_number(text)
+        if index is not None and index < len(self.classes):
+            return index
         lower = {name.lower(): name for name in self.classes}
         near = [lower[name] for name in closest(text.lower(), lower)]
         names = ", ".join(map(repr, near or self.classes[:_LISTED]))
@@ -105,6 +107,11 @@ def _as_text(value: object) -> str:
     if isinstance(value, str) and value.strip():
         return value.strip()
     # Tables hold whole numbers as floats where another row of the column is empty.
-    if isinstance(value, numbers.Real) and not isinstance(value, bool | np.bool_) and float(value).is_integer():
-        return str(int(float(value)))
+    if (
+        isinstance(value, numbers.Real)
+        and not isinstance(value, bool | np.bool_)
+        and value == value // 1
+        and abs(value) < 2**63
+    ):
+        return str(int(value))
     raise InputError(f"expected the name or the index of a class, got {truncated_repr(value)}")

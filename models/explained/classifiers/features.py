@@ -84,7 +84,14 @@ def _numeric(values: Any, column: Column) -> np.ndarray:
         row = int(np.argmin(finite))
         raise InputError(f"row {row}, column {column.name!r}: expected a finite number, got {values.iloc[row]!r}")
     assert column.mean is not None  # a numeric column has its statistics
-    return ((x - column.mean) / (column.std or 1.0))[:, None]
+    with np.errstate(over="ignore"):
+        features = (x - column.mean) / (column.std or 1.0)
+    if not (within := np.abs(features) <= np.finfo(np.float32).max).all():
+        row = int(np.argmin(within))
+        raise InputError(
+            f"row {row}, column {column.name!r}: {values.iloc[row]!r} is beyond what the network's float32 holds"
+        )
+    return features[:, None]
 
 
 def _one_hot(values: Any, column: Column) -> np.ndarray:

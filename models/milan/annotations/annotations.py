@@ -40,6 +40,7 @@ import numpy as np
 
 from conceptry.models.errors import InputError, closest, truncated_repr
 from conceptry.models.manifest import read_text
+from conceptry.models.method import whole_number
 from conceptry.models.milan.annotations.layers import VALIDATION_PICTURES, AnnotatedLayer, ImageFolder, open_layer
 from conceptry.models.milan.exemplars.records import UnitExemplars
 
@@ -267,7 +268,7 @@ def read_captions(path: Path) -> dict[tuple[str, int], tuple[str, ...]]:
             raise InputError(f"{path}: lacks the column {missing[0]}; expected {', '.join(COLUMNS)}, got {columns}")
         for row in reader:
             layer, unit, text = ((row[name] or "").strip() for name in COLUMNS)
-            if not layer or not unit.isdecimal():
+            if not layer or whole_number(unit) is None:
                 got = f"{truncated_repr(layer)} and {truncated_repr(unit)}"
                 raise InputError(f"{path}, line {reader.line_num}: expected a layer and a unit's number, got {got}")
             place = (layer, int(unit))

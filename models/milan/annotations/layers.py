@@ -21,6 +21,7 @@ from PIL import Image
 
 from conceptry.models.errors import InputError
 from conceptry.models.images import decode_image
+from conceptry.models.method import whole_number
 from conceptry.models.milan.exemplars.records import UnitExemplars
 
 VALIDATION_PICTURES = 50_000  # of ImageNet, which the ids of MILANNOTATIONS count
@@ -165,7 +166,7 @@ def _ids(directory: Path, masks: np.ndarray) -> np.ndarray | None:
         raise InputError(
             f"{path}: has {len(cells)} rows of {width} ids; expected {wanted[0]} rows of {wanted[1]}, as masks.npy has"
         )
-    if wrong := [cell for row in cells for cell in row if not cell.isdecimal()]:
+    if wrong := [cell for row in cells for cell in row if whole_number(cell) is None]:
         raise InputError(f"{path}: {wrong[0]!r} is no id; expected whole numbers without a header")
     return np.array(cells, dtype=np.int64).reshape(wanted)
 

@@ -26,6 +26,7 @@ import numpy as np
 
 from conceptry.models.errors import InputError, closest
 from conceptry.models.manifest import replace_atomically, replacing
+from conceptry.models.method import whole_number
 
 
 @dataclass(frozen=True)
@@ -196,7 +197,12 @@ def read_results(directory: Path) -> dict[str, LayerExemplars]:
 def layers_in(directory: Path) -> list[str]:
     """The names of the layers in a results folder, numbers in their order."""
     names = [path.name for path in directory.iterdir() if (path / MASKS).is_file() and not path.name.startswith(".")]
-    return sorted(names, key=lambda name: [(not p.isdigit(), int(p) if p.isdigit() else 0, p) for p in name.split(".")])
+
+    def place(name: str) -> list[tuple[bool, int, str]]:
+        numbers = [(part, whole_number(part)) for part in name.split(".")]
+        return [(number is None, number or 0, part) for part, number in numbers]
+
+    return sorted(names, key=place)
 
 
 def _array(path: Path) -> np.ndarray:
