@@ -133,6 +133,15 @@ def list_versions(name: str | None = None, method: str | None = None) -> list[Ve
     return sorted(found, key=lambda v: (v.name, v.version))
 
 
+def versions_of(name: str) -> list[Version]:
+    """The versions of one registered model. Raises InputError, which names the models there are, where it has none."""
+    versions = list_versions(name)
+    if not versions:
+        known = ", ".join(registered_names()) or "none yet: conceptry register splice"
+        raise InputError(f"no version of {name!r} is registered; there is {known}")
+    return versions
+
+
 def registered_names() -> list[str]:
     """The names that conceptry has registered versions under, in order."""
     return sorted({v.name for v in _complete(connect(), None)})

@@ -19,6 +19,7 @@ from conceptry.evaluation.cli.explain import explain
 from conceptry.evaluation.cli.options import Flag, NamedArgument, check_folder, console, errors, group
 from conceptry.evaluation.cli.registry import compare, list_command, promote, register, show, verify
 from conceptry.evaluation.cli.train import convert, train
+from conceptry.evaluation.cli.ui import ui
 from conceptry.evaluation.isolation.launcher import ahead
 from conceptry.models.errors import ConceptryError, InputError
 from conceptry.models.memory import collect_rarely, keep_freed_memory
@@ -103,6 +104,7 @@ for _command in (
     analyse,
     edit,
     convert,
+    ui,
 ):
     cli.add_command(_command)
 
