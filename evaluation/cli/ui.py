@@ -98,7 +98,7 @@ def _server(port: int, stores: Mapping[str, str]) -> Iterator[subprocess.Popen]:
     quiet = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_UVICORN_OPTS": "--log-level warning"}
     server = subprocess.Popen(
         [sys.executable, "-m", "mlflow", "server", "--host", HOST, "--port", str(port), "--workers", "1"],
-        env=quiet | os.environ | stores,
+        env={**quiet, **os.environ, **stores},
         start_new_session=True,  # so that all of its processes can be ended together
     )
     before = signal.signal(signal.SIGTERM, signal.default_int_handler)
