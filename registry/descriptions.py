@@ -12,7 +12,7 @@ from conceptry.registry.versions import Version
 LONGEST = 5000  # letters that MLflow's database keeps of a version's description
 _LONG_VALUE = 60
 # What was measured stands first, where the lists of MLflow show it, and is replaced by the next evaluation.
-_MEASURED = re.compile(r"\A\*\*[^\n]*\*\* measured on [^\n]* \(↑ higher, ↓ lower is better\)\n*")
+_MEASURED = re.compile(r"\A[^\n]* measured on [^\n]* \(↑ higher, ↓ lower is better\)\n*")
 _FILES = {"image": " picture.png", "layer": "", "points": " cloud.npy", "text": " texts.csv"}
 
 
@@ -30,7 +30,7 @@ def describe_measured(client: MlflowClient, version: Version, scores: str, data:
     scores: metrics with their directions; data: what they were measured on.
     """
     known = client.get_model_version(version.name, str(version.version)).description or ""
-    head = f"**{_plain(scores)}** measured on {_plain(data)} (↑ higher, ↓ lower is better)"
+    head = f"{_plain(scores)} measured on {_plain(data)} (↑ higher, ↓ lower is better)"
     _write(client, version, f"{head}\n\n{_MEASURED.sub('', known)}".rstrip())
 
 

@@ -194,12 +194,12 @@ def test_what_was_measured_stands_first_in_the_descriptions(evaluated, data) -> 
     described = client.get_model_version(version.name, str(version.version)).description
     head, _, rest = described.partition("\n\n")
     l0, cosine = (evaluated.report.metrics[name] for name in ("l0", "cosine"))
-    assert head.startswith(f"**l0 {l0:.2f} ↓, cosine {cosine:.3f} ↑, gap_max ")
-    assert head.endswith("** measured on 24 pictures of zoo:emoji-scenes (↑ higher, ↓ lower is better)")
+    assert head.startswith(f"l0 {l0:.2f} ↓, cosine {cosine:.3f} ↑, gap_max ")
+    assert head.endswith(" measured on 24 pictures of zoo:emoji-scenes (↑ higher, ↓ lower is better)")
     assert "`conceptry explain evaluated/1 picture.png`" in rest
     describe_measured(client, version, "l0 1.00 ↓", "other data")
     again = client.get_model_version(version.name, str(version.version)).description
-    assert again == f"**l0 1.00 ↓** measured on other data (↑ higher, ↓ lower is better)\n\n{rest}"
+    assert again == f"l0 1.00 ↓ measured on other data (↑ higher, ↓ lower is better)\n\n{rest}"
     assert client.get_run(version.run_id).data.tags["mlflow.note.content"] == again
     assert client.get_logged_model(version.model_id).tags["mlflow.note.content"] == again
 
