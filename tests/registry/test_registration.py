@@ -270,11 +270,12 @@ def test_tags_are_for_people_and_digests_in_a_file(tiny_version, tiny_options) -
     assert client.get_run(tiny_version.run_id).info.run_name == "tiny v1"
     assert client.get_logged_model(tiny_version.model_id).name == f"tiny-{tiny_version.fingerprint[:8]}"
     assert "conceptry compare tiny" in client.get_registered_model("tiny").description
-    before = file.read_bytes()
-    file.write_bytes(before.replace(b"lineage", b"linaege"))
+    content = file.read_text("utf-8")
+    client.log_text(tiny_version.run_id, content.replace("splice", "spliced"), "registration/recorded.json")
     with pytest.raises(IntegrityError, match=r"registration/recorded\.json of its run .* has changed; do not run"):
         find_version("tiny/1").lineage  # noqa: B018  # reading it is what is refused
-    file.write_bytes(before)
+    client.log_text(tiny_version.run_id, content, "registration/recorded.json")
+    assert find_version("tiny/1").lineage == tiny_version.lineage
 
 
 def test_importing_the_method_does_not_import_mlflow() -> None:
