@@ -269,7 +269,7 @@ def test_tags_are_for_people_and_digests_in_a_file(tiny_version, tiny_options) -
     client = MlflowClient()
     assert client.get_run(tiny_version.run_id).info.run_name == "tiny v1"
     assert client.get_logged_model(tiny_version.model_id).name == f"tiny-{tiny_version.fingerprint[:8]}"
-    assert "conceptry compare tiny" in client.get_registered_model("tiny").description
+    assert "conceptry compare tiny" in str(client.get_registered_model("tiny").description)
     content = file.read_text("utf-8")
     client.log_text(tiny_version.run_id, content.replace("splice", "spliced"), "registration/recorded.json")
     with pytest.raises(IntegrityError, match=r"registration/recorded\.json of its run .* has changed; do not run"):
