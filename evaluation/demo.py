@@ -12,10 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import mlflow
+import pandas as pd
 from rich.console import Console
 
 from conceptry.evaluation.data import EvaluationData
-from conceptry.evaluation.harness import agreement, evaluate, evaluation_of, is_evaluated
+from conceptry.evaluation.harness import agreement, evaluate, evaluation_of, is_evaluated, log_table
 from conceptry.evaluation.isolation.client import VersionProcess
 from conceptry.evaluation.presenter import presenter_of, version_titles
 from conceptry.evaluation.progress import bar
@@ -23,6 +24,8 @@ from conceptry.evaluation.tables import agreement_table, comparison_table
 from conceptry.models.errors import ConceptryError
 from conceptry.models.method import METHODS
 from conceptry.registry import Requirement, Version, compare, connect, promote, register
+
+EXPLANATIONS = "explanations"  # folder among the artifacts of the champion's run
 
 
 @dataclass(frozen=True)
@@ -122,9 +125,13 @@ def _explain(tour: Tour, version: Version, files: list[Path], output: Path, cons
             found = presenter.records(predict, request, {})
         records += found if len(versions) == 1 else [record | {"version": title} for record in found]
     console.print(presenter.describe(records))
+    client = connect()
     for name, view in tour.figures:
         for file in presenter.save(records, output / name, view, {}):
+            client.log_artifact(version.run_id, str(file), EXPLANATIONS)
             console.print(f"picture: {file}", markup=False)
+    rows = [{k: r[k] for k in ("version",) if k in r} | row for r in records for row in presenter.rows(r)]
+    log_table(client, version.run_id, pd.DataFrame(rows), f"{EXPLANATIONS}/explanations.json")
     if tour.attribution:
         console.print(tour.attribution)
     console.print()
@@ -136,10 +143,8 @@ def _without_password(uri: str) -> str:
 
 def _say_what_next(requests: Mapping[str, str], console: Console) -> None:
     """Commands to paste. `requests`: for each registered model how to write a request to its champion's server."""
-    uri = mlflow.get_tracking_uri()
-    store = shlex.quote(_without_password(uri))
-    remote = uri.startswith(("http://", "https://"))
-    commands = {"open the UI": f"it is at {store}" if remote else f"mlflow ui --backend-store-uri {store} --port 5000"}
+    store = shlex.quote(_without_password(mlflow.get_tracking_uri()))
+    commands = {"open the UI": f"conceptry --tracking-uri {store} ui {next(iter(requests))}"}
     for name, request in requests.items():
         commands[f"serve the champion of {name}"] = (
             f"MLFLOW_TRACKING_URI={store} mlflow models serve -m models:/{name}@champion --env-manager local -p 5001"

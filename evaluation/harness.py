@@ -17,11 +17,13 @@ from typing import Any, Literal
 import mlflow
 import pandas as pd
 from matplotlib.figure import Figure
-from mlflow.artifacts import load_text
+from mlflow import MlflowClient
+from mlflow.artifacts import load_dict, load_text
 from mlflow.data.http_dataset_source import HTTPDatasetSource
 from mlflow.data.meta_dataset import MetaDataset
 from mlflow.entities import DatasetInput, InputTag
 from mlflow.exceptions import MlflowException
+from mlflow.utils.mlflow_tags import MLFLOW_LOGGED_ARTIFACTS
 from rich.console import RenderableType
 
 from conceptry.evaluation.data import EvaluationData
@@ -29,11 +31,12 @@ from conceptry.evaluation.isolation.client import Predict, VersionProcess
 from conceptry.models.errors import ConceptryError
 from conceptry.models.method import METHODS, Progress
 from conceptry.registry.comparison import Comparison
+from conceptry.registry.descriptions import describe_measured
 from conceptry.registry.store import connect
-from conceptry.registry.tags import EVALUATION
 from conceptry.registry.versions import Version, check_loggable, find_version
 
-ARTIFACTS = "evaluation"
+ARTIFACTS, RECORD = "evaluation", "record.json"
+HEADLINES = 3  # metrics in a description
 
 
 @dataclass(frozen=True)
@@ -43,6 +46,11 @@ class Metric:
     better: Literal["higher", "lower"] | None
     format: str
     meaning: str
+
+    @property
+    def arrow(self) -> str:
+        """The direction as tables show it."""
+        return {"higher": "↑", "lower": "↓", None: ""}[self.better]
 
 
 @dataclass
@@ -152,28 +160,48 @@ def log_report(version: Version, data: EvaluationData, report: Report) -> None:
         version.run_id,
         [DatasetInput(dataset._to_mlflow_entity(), [InputTag("mlflow.data.context", "evaluation")])],
     )
-    mlflow.log_metrics(report.metrics, run_id=version.run_id, model_id=version.model_id, dataset=dataset)
+    evaluation = evaluation_of(version.method)
+    # MLflow lists metrics in the order in which they came: those that people look for come first.
+    first = [name for name in evaluation.headline if name in report.metrics]
+    metrics = {name: report.metrics[name] for name in dict.fromkeys((*first, *report.metrics))}
+    mlflow.log_metrics(metrics, run_id=version.run_id, model_id=version.model_id, dataset=dataset)
     folder = _artifact_folder(data.name, data.logged_digest)
     for stem, table in report.tables.items():
-        client.log_text(version.run_id, table.to_csv(index=False), f"{folder}/{stem}.csv")
+        log_table(client, version.run_id, table, f"{folder}/{stem}.json")
     for stem, figure in report.figures.items():
         client.log_figure(version.run_id, figure, f"{folder}/{stem}.png")
+    scores = [
+        f"{name} {metrics[name]:{read.format}} {read.arrow}" for name in first if (read := evaluation.metric(name))
+    ]
+    describe_measured(client, version, ", ".join(scores[:HEADLINES]), f"{len(data)} {data.unit} of {data.name}")
     record = {
         "data": data.name,
         "digest": data.digest,
         "count": len(data),
         "unit": data.unit,
         "at": datetime.now(UTC).isoformat(timespec="seconds"),
-        "revision": evaluation_of(version.method).revision,
+        "revision": evaluation.revision,
         "notes": report.notes,
     }
-    client.set_model_version_tag(version.name, str(version.version), f"{EVALUATION}{_key(data)}", json.dumps(record))
+    client.log_dict(version.run_id, record, f"{folder}/{RECORD}")  # the last of all: it says that the rest is there
+
+
+def log_table(client: MlflowClient, run_id: str, table: pd.DataFrame, file: str) -> None:
+    """Log a table as MLflow's pages show it, in place of one that is there: MLflow itself would append to it."""
+    logged = json.loads(client.get_run(run_id).data.tags.get(MLFLOW_LOGGED_ARTIFACTS, "[]"))
+    if any(each["path"] == file for each in logged):
+        client.log_text(run_id, str(table.to_json(orient="split", index=False, date_format="iso")), file)
+    else:
+        client.log_table(run_id, table, file)
 
 
 def report_table(version: Version, data: str, digest: str, stem: str) -> pd.DataFrame | None:
     """Table `stem` that the evaluation of `version` on data left, None where there is none."""
+    folder = f"runs:/{version.run_id}/{_artifact_folder(data, digest)}"
     with suppress(MlflowException, OSError):
-        text = load_text(f"runs:/{version.run_id}/{_artifact_folder(data, digest)}/{stem}.csv")
+        return pd.DataFrame(**load_dict(f"{folder}/{stem}.json"))
+    with suppress(MlflowException, OSError):  # as it was logged by a former release
+        text = load_text(f"{folder}/{stem}.csv")
         return pd.read_csv(io.StringIO(text), dtype={"sample": str}, keep_default_na=False)
     return None
 
@@ -198,10 +226,21 @@ def _artifact_folder(data: str, digest: str) -> str:
 
 def is_evaluated(version: Version, data: EvaluationData) -> bool:
     """Whether this revision of the evaluation has measured `version` on the same data."""
-    with suppress(KeyError, ValueError):
-        return json.loads(version.evaluations[_key(data)])["revision"] == evaluation_of(version.method).revision
-    return False
+    record = _record(version, data.name, data.digest)
+    return record is not None and record["revision"] == evaluation_of(version.method).revision
 
 
-def _key(data: EvaluationData) -> str:
-    return data.digest[:16]
+def evaluation_records(version: Version) -> list[dict]:
+    """What was recorded of each evaluation of a version: data, digest, count, unit, time, revision, notes."""
+    records = [_record(version, m.data, m.digest) for m in version.measured if m.data and m.digest]
+    return [record for record in records if record is not None]
+
+
+def _record(version: Version, data: str, digest: str) -> dict | None:
+    """The record of the evaluation on data of that name and digest, of which the start is enough; None without one."""
+    record = None
+    if text := version.evaluations.get(digest[:16]):  # as it was logged by a former release
+        record = json.loads(text)
+    with suppress(MlflowException, OSError):
+        record = load_dict(f"runs:/{version.run_id}/{_artifact_folder(data, digest)}/{RECORD}")
+    return record if record and record["digest"].startswith(digest) else None

@@ -30,6 +30,7 @@ class Presenter:
         describe: records for the terminal.
         save: (records, output, view, style) -> files: draws records to `output`. view: one of `views`, None for the
             first; style: how they are drawn, by names among `styles`.
+        rows: a record as rows of a table, each with what was explained and one thing that was found of it.
         styles: names of the options of a figure.
         beside: whether `save` draws records of several versions, told apart by their key `version`.
         unprinted: keys of a record that are for drawing alone.
@@ -41,6 +42,7 @@ class Presenter:
     records: Callable[[Predict, Any, Mapping[str, Any]], list[dict]]
     describe: Callable[[Sequence[dict]], RenderableType]
     save: Callable[[Sequence[dict], Path, str | None, Mapping[str, Any]], list[Path]]
+    rows: Callable[[dict], list[dict]]
     styles: tuple[str, ...] = ()
     beside: bool = False
     unprinted: tuple[str, ...] = ()

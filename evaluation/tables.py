@@ -11,7 +11,7 @@ from rich.console import Console, Group, RenderableType
 from rich.markup import escape
 from rich.table import Table
 
-from conceptry.evaluation.harness import Evaluation, Metric, evaluation_of
+from conceptry.evaluation.harness import Evaluation, Metric, evaluation_of, evaluation_records
 from conceptry.models.errors import plural
 from conceptry.models.folders import writing
 from conceptry.registry.comparison import Comparison
@@ -19,7 +19,6 @@ from conceptry.registry.promotion import Promotion
 from conceptry.registry.versions import Version
 
 DATA_SUFFIXES = (".txt", ".csv", ".json")  # of files that hold what was found rather than a figure of it
-_ARROWS = {"higher": "↑", "lower": "↓", None: ""}
 
 
 def comparison_table(comparison: Comparison, everything: bool = False) -> Table:
@@ -37,9 +36,7 @@ def comparison_table(comparison: Comparison, everything: bool = False) -> Table:
     for name in _shown_metrics(comparison, everything):
         metric = _metric(first.method, name)
         values = [comparison.scores[comparison.key(version)].get(name) for version in comparison.versions]
-        table.add_row(
-            f"{escape(name)} {_ARROWS[metric.better]}".strip(), *_cells(values, metric, comparison.comparable)
-        )
+        table.add_row(f"{escape(name)} {metric.arrow}".strip(), *_cells(values, metric, comparison.comparable))
     if comparison.data:
         table.caption = f"measured on {escape(comparison.data)} (SHA-256 {(comparison.digest or '')[:8]})"
     elif not comparison.comparable:
@@ -108,7 +105,7 @@ def versions_table(versions: Sequence[Version]) -> Table:
     for heading in ("version", "method", "aliases", "registered", "evaluated", "what"):
         table.add_column(heading)
     for v in versions:
-        evaluated = len(v.evaluations)
+        evaluated = len({m.digest for m in v.measured if m.digest})
         what = ", ".join(f"{key}={value}" for key, value in list(v.params.items())[:4])
         table.add_row(
             escape(f"{v.name}/{v.version}"),
@@ -123,6 +120,7 @@ def versions_table(versions: Sequence[Version]) -> Table:
 
 def version_tables(version: Version, history: Sequence[Promotion]) -> list[Table]:
     """Tables of all that is known of one version: identity, hyperparameters, metrics, digests, promotions."""
+    recorded = version.recorded
     identity = {
         "uri": version.uri,
         "method": version.method,
@@ -138,7 +136,7 @@ def version_tables(version: Version, history: Sequence[Promotion]) -> list[Table
         metrics[name] = f"{value:{metric.format}}  {metric.meaning}"
     evaluations = {
         record["data"]: f"{record['count']} {record['unit']}, {record['at']}, SHA-256 {record['digest'][:16]}"
-        for record in (json.loads(text) for text in version.evaluations.values())
+        for record in evaluation_records(version)
     }
     promoted = {
         p.at: f"{p.alias}: {p.previous or 'none'} -> {p.version} by {p.by} ({p.rule}; data: {p.data or 'none'})"
@@ -150,11 +148,11 @@ def version_tables(version: Version, history: Sequence[Promotion]) -> list[Table
         "hyperparameters": version.params,
         "metrics": metrics,
         "evaluated on": evaluations,
-        "lineage": version.lineage,
+        "lineage": dict(recorded.lineage),
         "digests": {
-            "manifest": version.manifest_sha256,
-            "code": version.code_sha256 or "unknown",
-            **{f"sha256.{file}": digest for file, digest in version.file_digests.items()},
+            "manifest": recorded.manifest_sha256,
+            "code": recorded.code_sha256 or "unknown",
+            **{f"sha256.{file}": digest for file, digest in recorded.files.items()},
         },
         "promotions": promoted,
     }

@@ -65,7 +65,8 @@ def log_model(
 
     Args:
         explainer: a `Splice`, `Harsanyi`, `Perturbation` or `Milan`.
-        name: name of the logged model; by default that of its method.
+        name: name of the logged model; by default that of its method, for a registered version the registered name
+            with the start of its fingerprint.
         registered_model_name: the registered model that gets a new version. A version with equal artifacts,
             hyperparameters and code is not registered twice: its info is returned then.
         description: description of the version.
@@ -122,7 +123,7 @@ def load_model(uri: str | Path, device: str = "auto") -> Any:
             version = find_version(uri)
             warn_of_other_code(version)
             verify_version(version)
-            uri, manifest_sha256 = version.uri, version.manifest_sha256
+            uri, manifest_sha256 = version.uri, version.recorded.manifest_sha256
         try:
             folder = Path(download_artifacts(uri))
         except (MlflowException, OSError) as error:

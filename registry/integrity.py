@@ -6,6 +6,7 @@ the logged model, and whoever is about to run a version asks `verify` first.
 """
 
 import logging
+from collections.abc import Mapping
 from pathlib import Path
 
 from mlflow.exceptions import MlflowException
@@ -69,7 +70,7 @@ def _check(version: Version, folder: Path) -> int:
                 f"{version.uri}: {path.relative_to(folder)} is a link, and a version holds files alone"
             )
     count = len(files_in(folder))
-    recorded = version.artifact
+    recorded = version.recorded.artifact
     if recorded is None:
         logger.warning(
             "%s was registered before all of its files were recorded: its package alone is checked; register it again",
@@ -78,7 +79,7 @@ def _check(version: Version, folder: Path) -> int:
         return count
     present = digests_of(folder)
     if recorded.get("artifacts") != present.get("artifacts") and (folder / "artifacts" / PACKAGE).is_dir():
-        verify_package(folder / "artifacts" / PACKAGE, version.manifest_sha256)  # which names the very file
+        verify_package(folder / "artifacts" / PACKAGE, version.recorded.manifest_sha256)  # which names the very file
     for name in sorted(recorded.keys() | present.keys()):
         if recorded.get(name) != present.get(name):
             raise IntegrityError(
@@ -88,7 +89,7 @@ def _check(version: Version, folder: Path) -> int:
     return count
 
 
-def _difference(name: str, recorded: dict[str, str], present: dict[str, str], is_folder: bool) -> str:
+def _difference(name: str, recorded: Mapping[str, str], present: Mapping[str, str], is_folder: bool) -> str:
     if name not in present:
         return f"{name} is missing"
     if name not in recorded:

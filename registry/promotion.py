@@ -10,6 +10,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 
+from mlflow import MlflowClient
+
 from conceptry.models.errors import ConceptryError, InputError
 from conceptry.registry import tags as t
 from conceptry.registry.store import connect, name_lock
@@ -112,7 +114,17 @@ def promote(
         # The record comes first: an alias without one would be a promotion that nobody can account for.
         client.set_registered_model_tag(name, f"{t.PROMOTION}{now}", json.dumps(asdict(promotion)))
         client.set_registered_model_alias(name, alias, str(version))
+        _show_rule(client, promotion, name)
     return promotion
+
+
+def _show_rule(client: MlflowClient, promotion: Promotion, name: str) -> None:
+    """Have the version, and no other, say by a tag how it was chosen."""
+    tag = f"{t.RULE}{promotion.alias}"
+    client.set_model_version_tag(name, str(promotion.version), tag, promotion.rule)
+    for other in client.search_model_versions(f"name = '{name}'"):
+        if tag in other.tags and int(other.version) != promotion.version:
+            client.delete_model_version_tag(name, other.version, tag)
 
 
 def _user() -> str:

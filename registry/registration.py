@@ -5,7 +5,6 @@ the version with all of its tags in one call. A process killed on the way leaves
 """
 
 import io
-import json
 import re
 from collections.abc import Callable, Mapping
 from contextlib import redirect_stderr
@@ -24,8 +23,10 @@ from conceptry.models.errors import InputError
 from conceptry.models.manifest import PACKAGE
 from conceptry.models.method import Package, load_method, make_options
 from conceptry.registry import tags as t
+from conceptry.registry.descriptions import describe_version
 from conceptry.registry.integrity import digests_of, fetched
 from conceptry.registry.packaging import StagedPackage, pinned, stage_package
+from conceptry.registry.recorded import Recorded, log_recorded
 from conceptry.registry.store import connect, ensure_experiment, name_lock
 from conceptry.registry.versions import Version, find_version, list_versions
 
@@ -71,7 +72,7 @@ def register_package(
 ) -> Registration:
     """Register a staged package as the next version of `name`, or find the version that it equals.
 
-    logged_name: name of its logged model, by default that of the method.
+    logged_name: name of its logged model, by default `name` with the start of the version's fingerprint.
     """
     name = _checked_name(name)
     client = connect()
@@ -118,29 +119,37 @@ def _create(
     logged_name: str | None,
 ) -> Version:
     experiment = ensure_experiment(client, f"conceptry/{name}")
-    identity = {t.METHOD: package.method.name, t.FINGERPRINT: package.fingerprint}
-    lineage = t.lineage_tags(package.about.tags)
+    shown = {t.METHOD: package.method.name} | t.shown_tags(package.about.tags, package.about.params)
     run = client.create_run(
-        experiment.experiment_id, run_name=f"{name} {package.fingerprint[:8]}", tags=identity | lineage
+        experiment.experiment_id,
+        run_name=f"{name} {package.fingerprint[:8]}",
+        tags=shown | {t.FINGERPRINT: package.fingerprint},
     )
     run_id = run.info.run_id
     try:
         for key, value in package.about.params.items():
             client.log_param(run_id, key, value)
-        model_uri = _log_model(client, package, signature, run, logged_name)
-        digests = {f"{t.FILE}{path}": digest for path, digest in package.digests().items()}
-        artifact = json.dumps(digests_of(fetched(model_uri.removeprefix("models:/"))), sort_keys=True)
-        code = {t.MANIFEST: package.manifest_sha256, t.CODE: package.code_sha256, t.ARTIFACT: artifact}
+        model_uri = _log_model(client, package, signature, run, logged_name or f"{name}-{package.fingerprint[:8]}")
+        recorded = Recorded(
+            package.fingerprint,
+            package.manifest_sha256,
+            package.code_sha256,
+            artifact=digests_of(fetched(model_uri.removeprefix("models:/"))),
+            files=package.digests(),
+            lineage=dict(package.about.tags),
+        )
+        tags = shown | {t.RECORDED: log_recorded(client, run_id, recorded)}
         # MLflow prints what it did to standard error; the caller says it in its own words.
         with redirect_stderr(io.StringIO()):
-            created = mlflow.register_model(model_uri, name, tags=identity | code | lineage | digests)
-        if description:
-            client.update_model_version(name, created.version, description)
+            created = mlflow.register_model(model_uri, name, tags=tags)
+        version = find_version(f"models:/{name}/{created.version}")
+        client.update_run(run_id, name=f"{name} v{version.version}")
+        describe_version(client, version, package.about, description)
     except BaseException:
         client.set_terminated(run_id, "FAILED")
         raise
     client.set_terminated(run_id, "FINISHED")
-    return find_version(f"models:/{name}/{created.version}")
+    return version
 
 
 def _log_model(

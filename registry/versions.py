@@ -4,12 +4,13 @@ Only what `register` finished counts: a version carries all of its tags (tags.py
 versions of other makers, which lack them, are left out and refused.
 """
 
-import json
 import re
 import tempfile
 import warnings
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +22,7 @@ from mlflow.exceptions import MlflowException
 from conceptry.models.errors import InputError
 from conceptry.models.manifest import PACKAGE, read_json
 from conceptry.registry import tags as t
+from conceptry.registry.recorded import Recorded, read_recorded
 from conceptry.registry.store import check_active, connect
 
 if TYPE_CHECKING:
@@ -67,35 +69,19 @@ class Version:
     def uri(self) -> str:
         return f"models:/{self.name}/{self.version}"
 
+    @cached_property
+    def recorded(self) -> Recorded:
+        """Digests of its files and code. Raises IntegrityError where the file that holds them is not what it was."""
+        return read_recorded(self.uri, self.run_id, self.tags)
+
     @property
-    def lineage(self) -> dict[str, str]:
+    def lineage(self) -> Mapping[str, str]:
         """What the version was made of, by name: the explained model and its digest, the encoder, the describer."""
-        return t.read_lineage(self.tags)
-
-    @property
-    def manifest_sha256(self) -> str:
-        """SHA-256 of the manifest, which holds those of the files."""
-        return self.tags[t.MANIFEST]
-
-    @property
-    def code_sha256(self) -> str | None:
-        """SHA-256 of the code that the version carries; None where it was registered before this was recorded."""
-        return self.tags.get(t.CODE)
-
-    @property
-    def artifact(self) -> dict[str, str] | None:
-        """SHA-256 of each file and folder of the logged model; None for a version from before this was recorded."""
-        text = self.tags.get(t.ARTIFACT)
-        return None if text is None else json.loads(text)
-
-    @property
-    def file_digests(self) -> dict[str, str]:
-        """SHA-256 by file of the package."""
-        return t.read_family(self.tags, t.FILE)
+        return self.recorded.lineage
 
     @property
     def evaluations(self) -> dict[str, str]:
-        """Records of evaluations as JSON, by the start of the data set's digest."""
+        """Records of evaluations as JSON, by the start of the data set's digest, where a former release tagged them."""
         return t.read_family(self.tags, t.EVALUATION)
 
     @property
@@ -131,6 +117,15 @@ def list_versions(name: str | None = None, method: str | None = None) -> list[Ve
         except InputError as error:
             warnings.warn(f"left out: {error}", BrokenVersionWarning, stacklevel=2)
     return sorted(found, key=lambda v: (v.name, v.version))
+
+
+def versions_of(name: str) -> list[Version]:
+    """The versions of one registered model. Raises InputError, which names the models there are, where it has none."""
+    versions = list_versions(name)
+    if not versions:
+        known = ", ".join(registered_names()) or "none yet: conceptry register splice"
+        raise InputError(f"no version of {name!r} is registered; there is {known}")
+    return versions
 
 
 def registered_names() -> list[str]:
@@ -204,7 +199,7 @@ def warn_of_other_code(version: Version) -> None:
     """Warn the caller's caller where a version that is about to run here carries other code than conceptry's own."""
     from conceptry.registry.packaging import code_digest
 
-    if version.code_sha256 != code_digest():
+    if version.recorded.code_sha256 != code_digest():
         warnings.warn(
             f"{version.uri} was registered with other code than the conceptry installed here, which runs it now",
             CodeWarning,
@@ -213,8 +208,7 @@ def warn_of_other_code(version: Version) -> None:
 
 
 def _is_complete(version: ModelVersion) -> bool:
-    tagged = {t.METHOD, t.FINGERPRINT, t.MANIFEST} <= version.tags.keys()
-    return tagged and version.status == "READY" and bool(version.run_id and version.source)
+    return t.is_complete(version.tags) and version.status == "READY" and bool(version.run_id and version.source)
 
 
 def _version(client: MlflowClient, found: ModelVersion) -> Version:
@@ -238,7 +232,7 @@ def _version(client: MlflowClient, found: ModelVersion) -> Version:
         name=found.name,
         version=int(found.version),
         method=found.tags[t.METHOD],
-        fingerprint=found.tags[t.FINGERPRINT],
+        fingerprint=found.tags.get(t.FINGERPRINT) or run.data.tags[t.FINGERPRINT],
         aliases=tuple(sorted(_aliases(client, found))),
         params=dict(run.data.params),
         measured=measured,

@@ -12,7 +12,8 @@ HEAD = """# Command line
 
 Made from the commands themselves: `conceptry COMMAND --help` prints the same in a terminal.
 
-Every command is also an entry point of `MLproject`, whose parameters are the options:
+Every command but `ui`, which runs until it is stopped, is also an entry point of `MLproject`, whose parameters are the
+options:
 `mlflow run . -e register -P method=splice -P l1_penalty=0.2 --env-manager local`. A flag is given there as
 `-P quick=true`, and an argument that may be left out by its name.
 

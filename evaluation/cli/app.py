@@ -20,6 +20,7 @@ from conceptry.evaluation.cli.options import Flag, NamedArgument, check_folder, 
 from conceptry.evaluation.cli.registry import compare, list_command, promote, register, show, verify
 from conceptry.evaluation.cli.serve import serve
 from conceptry.evaluation.cli.train import convert, train
+from conceptry.evaluation.cli.ui import ui
 from conceptry.evaluation.isolation.launcher import ahead
 from conceptry.models.errors import ConceptryError, InputError
 from conceptry.models.memory import collect_rarely, keep_freed_memory
@@ -105,6 +106,7 @@ for _command in (
     analyse,
     edit,
     convert,
+    ui,
 ):
     cli.add_command(_command)
 

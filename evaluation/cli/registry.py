@@ -72,14 +72,10 @@ def promote(name: str, version: int, alias: str, require: tuple[str, ...], data:
 def list_command(name: str | None, as_json: bool) -> None:
     """List the registered versions of NAME, or of all models."""
     from conceptry.evaluation.tables import versions_table
-    from conceptry.registry import list_versions, registered_names
+    from conceptry.registry import list_versions
+    from conceptry.registry.versions import versions_of
 
-    versions = list_versions(name)
-    if name and not versions:
-        known = ", ".join(registered_names())
-        raise InputError(
-            f"no version of {name!r} is registered; there is {known or 'none yet: conceptry register splice'}"
-        )
+    versions = versions_of(name) if name else list_versions()
     if as_json:
         print(json.dumps([dataclasses.asdict(v) for v in versions], indent=2, default=str))
     elif versions:

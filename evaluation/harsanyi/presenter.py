@@ -72,6 +72,14 @@ def _pattern_lines(record: dict) -> RenderableType:
     return Group(title, *notes, table, "")
 
 
+def rows_of(record: dict) -> list[dict]:
+    """One row of a table for each pattern that is kept."""
+    return [
+        {"file": record["file"], "target": record["target"], "pattern": pattern_name(p), "effect": p["effect"]}
+        for p in record["patterns"]
+    ]
+
+
 PRESENTER = Presenter(
     views=VIEWS,
     suffixes=SUFFIXES,
@@ -79,5 +87,6 @@ PRESENTER = Presenter(
     records=explain_request,
     describe=describe,
     save=save_records,
+    rows=rows_of,
     styles=tuple(STYLES),
 )

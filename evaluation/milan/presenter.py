@@ -26,7 +26,7 @@ from conceptry.evaluation.milan.client import (
     record_of,
 )
 from conceptry.evaluation.milan.data import own_ranges
-from conceptry.evaluation.milan.plots import SUFFIXES, VIEWS, save_records, unit_name
+from conceptry.evaluation.milan.plots import COLUMNS, SUFFIXES, VIEWS, save_records, unit_name
 from conceptry.evaluation.presenter import Presenter
 from conceptry.models.errors import InputError, closest
 
@@ -172,6 +172,11 @@ def describe(records: Sequence[dict]) -> RenderableType:
     return Group(*parts, "")
 
 
+def rows_of(record: dict) -> list[dict]:
+    """One row of a table for the unit."""
+    return [{name: record[name] for name in COLUMNS}]
+
+
 PRESENTER = Presenter(
     views=VIEWS,
     suffixes=SUFFIXES,
@@ -179,5 +184,6 @@ PRESENTER = Presenter(
     records=explain_request,
     describe=describe,
     save=save_records,
+    rows=rows_of,
     beside=True,
 )

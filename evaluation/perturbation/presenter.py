@@ -152,6 +152,17 @@ def _add(table: Table, record: dict) -> None:
         name = before = ""
 
 
+def rows_of(record: dict) -> list[dict]:
+    """One row of a table for each perturbation."""
+    name = f"from {start_of(record)}" if record["probe"] else record["file"]
+    return [
+        {"file": name, "before": class_label(record["before"][0]), "toward": aim(side)}
+        | {"after": class_label(side["after"][0])}
+        | {key: side[key] for key in ("success", "changed", "l1", "l2", "loss", "steps")}
+        for side in (record, *record["other"])
+    ]
+
+
 def _is_stuck(side: dict) -> bool:
     return not side["success"] and bool(side.get("no_gradient"))
 
@@ -168,5 +179,6 @@ PRESENTER = Presenter(
     records=explain_request,
     describe=describe,
     save=save_records,
+    rows=rows_of,
     beside=True,
 )

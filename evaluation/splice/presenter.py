@@ -49,12 +49,12 @@ def save(records: Sequence[dict], output: Path, view: str | None, style: Mapping
     """Write all records to one file, as data or as a figure by its suffix; return it."""
     if output.suffix not in DATA_SUFFIXES:
         return save_records(records, output, view, style)
-    rows = [row for record in records for row in _rows(record)]
+    rows = [row for record in records for row in rows_of(record)]
     write_data(output, PRESENTER.to_json(records), rows, describe(records))
     return [output]
 
 
-def _rows(record: dict) -> list[dict]:
+def rows_of(record: dict) -> list[dict]:
     """One row of a table for each word; one without a word where there is none."""
     facts = {"input": _name(record), **{name: record[name] for name in ("l0", "cosine", "gap")}}
     return [facts | entry for entry in record["concepts"] or [{"concept": None, "weight": None}]]
@@ -87,5 +87,6 @@ PRESENTER = Presenter(
     records=explain_request,
     describe=describe,
     save=save,
+    rows=rows_of,
     unprinted=("image",),
 )

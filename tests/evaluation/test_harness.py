@@ -1,6 +1,5 @@
 """Versions are evaluated in processes of their own, and what is found lands where the UI shows it."""
 
-import json
 import os
 import signal
 from pathlib import Path
@@ -9,14 +8,23 @@ import mlflow
 import pandas as pd
 import pytest
 from mlflow import MlflowClient
+from mlflow.artifacts import load_dict
 from PIL import Image
 
-from conceptry.evaluation.harness import evaluate, evaluation_of, is_evaluated
+from conceptry.evaluation.harness import (
+    evaluate,
+    evaluation_of,
+    evaluation_records,
+    is_evaluated,
+    log_table,
+    report_table,
+)
 from conceptry.evaluation.isolation.client import InProcess, VersionProcess
 from conceptry.evaluation.splice.data import load_images
 from conceptry.models.errors import ConceptryError
 from conceptry.models.images import png_bytes
 from conceptry.registry import find_version, load, register
+from conceptry.registry.descriptions import describe_measured
 
 pytestmark = pytest.mark.usefixtures("store")
 
@@ -46,7 +54,8 @@ def test_metrics_land_on_the_run_and_on_the_logged_model(evaluated, data) -> Non
     [folder] = client.list_artifacts(version.run_id, "evaluation")
     assert folder.path == f"evaluation/zoo-emoji-scenes-{data.digest[:8]}"
     files = {a.path.removeprefix(f"{folder.path}/") for a in client.list_artifacts(version.run_id, folder.path)}
-    assert files == {"frontier.csv", "frontier.png"}
+    assert files == {"frontier.json", "frontier.png", "record.json"}
+    assert list(run.data.metrics)[:2] == ["l0", "cosine"]  # in the order in which the page lists them
     assert is_evaluated(version, data)
     assert not is_evaluated(version, load_images("zoo:emoji-scenes", size=26))
 
@@ -174,7 +183,31 @@ def test_data_that_says_nothing_of_a_method_logs_nothing(tiny_version, tmp_path:
 
 
 def test_the_record_of_an_evaluation(evaluated, data) -> None:
-    record = json.loads(evaluated.version.tags[f"conceptry.evaluation.{data.digest[:16]}"])
+    (record,) = evaluation_records(evaluated.version)
     assert record["data"] == "zoo:emoji-scenes"
     assert (record["count"], record["unit"]) == (24, "pictures")
     assert record["digest"] == data.digest
+
+
+def test_what_was_measured_stands_first_in_the_descriptions(evaluated, data) -> None:
+    client, version = MlflowClient(), evaluated.version
+    described = client.get_model_version(version.name, str(version.version)).description
+    head, _, rest = described.partition("\n\n")
+    l0, cosine = (evaluated.report.metrics[name] for name in ("l0", "cosine"))
+    assert head.startswith(f"l0 {l0:.2f} ↓, cosine {cosine:.3f} ↑, gap_max ")
+    assert head.endswith(" measured on 24 pictures of zoo:emoji-scenes (↑ higher, ↓ lower is better)")
+    assert "`conceptry explain evaluated/1 picture.png`" in rest
+    describe_measured(client, version, "l0 1.00 ↓", "other data")
+    again = client.get_model_version(version.name, str(version.version)).description
+    assert again == f"l0 1.00 ↓ measured on other data (↑ higher, ↓ lower is better)\n\n{rest}"
+    assert client.get_run(version.run_id).data.tags["mlflow.note.content"] == again
+    assert client.get_logged_model(version.model_id).tags["mlflow.note.content"] == again
+
+
+def test_tables_are_replaced_as_a_whole(evaluated, data) -> None:
+    client, version = MlflowClient(), evaluated.version
+    frontier = report_table(version, data.name, data.logged_digest, "frontier")
+    pd.testing.assert_frame_equal(frontier, evaluated.report.tables["frontier"], check_dtype=False, rtol=1e-6)
+    for sample in ("01", "NA"):
+        log_table(client, version.run_id, pd.DataFrame({"sample": [sample]}), "tables/one.json")
+    assert load_dict(f"runs:/{version.run_id}/tables/one.json") == {"columns": ["sample"], "data": [["NA"]]}

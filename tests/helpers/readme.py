@@ -107,7 +107,7 @@ class Folder:
 
     def run_block(self, block: Block) -> str:
         """Its standard output; a server is started and left running. Fails where the block does."""
-        if block.text.startswith(("mlflow ui", "mlflow models serve")):
+        if block.text.startswith(("conceptry ui", "mlflow models serve")):
             port = re.search(r"--port (\d+)", block.text)
             assert port
             self.start(block.text)

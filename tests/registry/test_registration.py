@@ -4,6 +4,7 @@ import json
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import mlflow
@@ -15,7 +16,8 @@ from PIL import Image
 
 from conceptry.models.errors import InputError, IntegrityError
 from conceptry.models.images import png_bytes
-from conceptry.registry import find_version, list_versions, load, register
+from conceptry.models.manifest import sha256_file
+from conceptry.registry import find_version, list_versions, load, register, verify
 from conceptry.registry.versions import BrokenVersionWarning, CodeWarning
 from support import ROOT, WORDS, environment
 
@@ -31,9 +33,7 @@ def test_a_version_says_what_it_consists_of(tiny_version, tiny_options) -> None:
     assert tiny_version.uri == "models:/tiny/1"
     assert tiny_version.params["encoder"] == tiny_options["encoder"]
     assert tiny_version.params["vocabulary_size"] == str(len(WORDS))
-    digests = {key for key in tiny_version.tags if key.startswith("conceptry.sha256.")}
-    assert "conceptry.sha256.vocabulary.txt" in digests
-    assert "conceptry.sha256.encoder/open_clip_model.safetensors" in digests
+    assert {"vocabulary.txt", "encoder/open_clip_model.safetensors"} <= tiny_version.recorded.files.keys()
     client = MlflowClient()
     assert client.get_run(tiny_version.run_id).info.status == "FINISHED"
     assert client.get_logged_model(tiny_version.model_id).source_run_id == tiny_version.run_id
@@ -239,9 +239,43 @@ def test_a_copied_version_is_the_same_model(tiny_version) -> None:
 
 def test_load_warns_where_the_version_carries_other_code(tiny_options) -> None:
     version = register("splice", tiny_options, name="older").version
-    MlflowClient().set_model_version_tag("older", "1", "conceptry.code_sha256", "0" * 64)
+    as_tagged_before(version, code_sha256="0" * 64)
     with pytest.warns(CodeWarning, match="models:/older/1 was registered with other code"):
         load(version.uri)
+    found = find_version("older/1")
+    assert (found.fingerprint, found.lineage) == (version.fingerprint, version.lineage)
+    assert found.recorded == replace(version.recorded, code_sha256="0" * 64)
+    assert verify(found) == verify(version)
+    assert not register("splice", tiny_options, name="older").created
+
+
+def as_tagged_before(version, code_sha256: str) -> None:
+    """Give a version the tags that it had before its digests were in a file."""
+    client, recorded = MlflowClient(), version.recorded
+    tags = {f"sha256.{file}": digest for file, digest in recorded.files.items()} | dict(recorded.lineage)
+    tags |= {"fingerprint": recorded.fingerprint, "manifest_sha256": recorded.manifest_sha256}
+    tags |= {"code_sha256": code_sha256, "artifact_sha256": json.dumps(recorded.artifact)}
+    for tag in ("recorded_sha256", "vocabulary"):
+        client.delete_model_version_tag(version.name, str(version.version), f"conceptry.{tag}")
+    for tag, value in tags.items():
+        client.set_model_version_tag(version.name, str(version.version), f"conceptry.{tag}", value)
+
+
+def test_tags_are_for_people_and_digests_in_a_file(tiny_version, tiny_options) -> None:
+    shown = {"method": "splice", "encoder": tiny_options["encoder"], "vocabulary": tiny_version.params["vocabulary"]}
+    file = Path(download_artifacts(run_id=tiny_version.run_id, artifact_path="registration/recorded.json"))
+    digest = {"recorded_sha256": sha256_file(file)}
+    assert tiny_version.tags == {f"conceptry.{tag}": value for tag, value in (shown | digest).items()}
+    client = MlflowClient()
+    assert client.get_run(tiny_version.run_id).info.run_name == "tiny v1"
+    assert client.get_logged_model(tiny_version.model_id).name == f"tiny-{tiny_version.fingerprint[:8]}"
+    assert "conceptry compare tiny" in str(client.get_registered_model("tiny").description)
+    content = file.read_text("utf-8")
+    client.log_text(tiny_version.run_id, content.replace("splice", "spliced"), "registration/recorded.json")
+    with pytest.raises(IntegrityError, match=r"registration/recorded\.json of its run .* has changed; do not run"):
+        find_version("tiny/1").lineage  # noqa: B018  # reading it is what is refused
+    client.log_text(tiny_version.run_id, content, "registration/recorded.json")
+    assert find_version("tiny/1").lineage == tiny_version.lineage
 
 
 def test_importing_the_method_does_not_import_mlflow() -> None:

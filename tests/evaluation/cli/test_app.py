@@ -18,6 +18,7 @@ COMMANDS = (
     "train",
     "benchmark",
     "demo",
+    "ui",
 )
 
 
@@ -49,6 +50,8 @@ def test_help_lists_every_command(conceptry, command_line) -> None:
         (("evaluate", "tiny/1", "--data", "imagenet"), 2, "unknown data 'imagenet'"),
         (("evaluate", "tiny/77"), 2, "no such version"),
         (("compare", "nobody"), 2, "no version of that name"),
+        (("ui", "nobody"), 2, "no version of 'nobody' is registered; there is "),
+        (("ui", "tiny/77"), 2, "no such version"),
         (("compare", "tiny", "--versions", "a"), 2, "--versions takes numbers"),
         (("promote", "tiny", "1", "--require", "cosine>=2"), 1, "has no metric 'cosine'"),
         (("promote", "tiny", "1", "--require", "cosine"), 2, "expected METRIC>=NUMBER"),

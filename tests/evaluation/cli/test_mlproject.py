@@ -17,6 +17,7 @@ from support import ROOT, environment
 
 PROJECT = load_project(ROOT)
 SUBCOMMANDS = {"register": "method", "train": "kind", "convert": "kind"}  # the parameter that picks one
+SERVERS = {"ui"}  # they run until they are stopped, which no run of a project does
 TEXT = "it's $HOME; two  words"
 
 
@@ -31,7 +32,7 @@ def leaves(command: click.Command, path: tuple[str, ...] = ()) -> Iterator[tuple
         yield from leaves(child, (*path, name))
 
 
-COMMANDS = dict(leaves(cli))
+COMMANDS = {path: command for path, command in leaves(cli) if path[0] not in SERVERS}
 OPTIONS = [
     (path, option)
     for path, command in COMMANDS.items()

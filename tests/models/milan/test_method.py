@@ -58,9 +58,9 @@ def test_a_version_says_what_it_consists_of(milan_version, milan_options) -> Non
     assert (params["model"], params["data"], params["k"]) == ("palette", "squares", "4")
     assert (params["layers"], params["clip_encoder"]) == ("7,first", milan_options["clip_encoder"])
     assert json.loads(params["units"]) == {"7": [[2, 2], [5, 5], [11, 11]], "first": [[0, 3]]}
-    assert "conceptry.describer_sha256" in milan_version.tags
-    assert "conceptry.explained_sha256" not in milan_version.tags  # nobody said which network it is
-    stored = {key.removeprefix("conceptry.sha256.") for key in milan_version.tags if ".sha256." in key}
+    assert "describer_sha256" in milan_version.lineage
+    assert "explained_sha256" not in milan_version.lineage  # nobody said which network it is
+    stored = milan_version.recorded.files.keys()
     assert {"units/units.safetensors", "describer/words.txt", "describer/encoder/encoder.safetensors"} <= stored
     assert not any(name.endswith((".pkl", ".pt", ".npy")) for name in stored)
 

@@ -23,7 +23,6 @@ from conceptry.models.images import decode_image, decode_mask, image_bytes
 from conceptry.models.milan import ArraySource, UnitDescriptions, load_describer, read_results
 from conceptry.models.milan.exemplars.records import LayerExemplars
 from conceptry.registry import find_version
-from conceptry.registry.tags import FINGERPRINT
 
 pytestmark = pytest.mark.usefixtures("store")  # of a registered version that others of this file are compared with
 
@@ -305,7 +304,7 @@ def test_a_describer_and_a_network_of_ones_own_are_registered(colour_describer: 
         assert answer | files == row
     with pytest.raises(InputError, match="was read from a version, which alone knows its network and data; log"):
         log_model(read, registered_model_name="own-eyes")
-    assert FINGERPRINT in version.tags
+    assert version.fingerprint == version.recorded.fingerprint
 
 
 def test_a_saved_explainer_ranks_by_its_encoder_again(milan: Milan, tmp_path: Path) -> None:
