@@ -152,12 +152,13 @@ def log_report(version: Version, data: EvaluationData, report: Report) -> None:
         version.run_id,
         [DatasetInput(dataset._to_mlflow_entity(), [InputTag("mlflow.data.context", "evaluation")])],
     )
-    mlflow.log_metrics(report.metrics, run_id=version.run_id, model_id=version.model_id, dataset=dataset)
     folder = _artifact_folder(data.name, data.logged_digest)
     for stem, table in report.tables.items():
         client.log_text(version.run_id, table.to_csv(index=False), f"{folder}/{stem}.csv")
     for stem, figure in report.figures.items():
         client.log_figure(version.run_id, figure, f"{folder}/{stem}.png")
+    # In one call, and after what they are read with: a version counts as measured once it has them.
+    mlflow.log_metrics(report.metrics, run_id=version.run_id, model_id=version.model_id, dataset=dataset)
     record = {
         "data": data.name,
         "digest": data.digest,

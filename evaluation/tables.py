@@ -108,7 +108,7 @@ def versions_table(versions: Sequence[Version]) -> Table:
     for heading in ("version", "method", "aliases", "registered", "evaluated", "what"):
         table.add_column(heading)
     for v in versions:
-        evaluated = len(v.evaluations)
+        evaluated = len(v.measured)
         what = ", ".join(f"{key}={value}" for key, value in list(v.params.items())[:4])
         table.add_row(
             escape(f"{v.name}/{v.version}"),
@@ -140,6 +140,8 @@ def version_tables(version: Version, history: Sequence[Promotion]) -> list[Table
         record["data"]: f"{record['count']} {record['unit']}, {record['at']}, SHA-256 {record['digest'][:16]}"
         for record in (json.loads(text) for text in version.evaluations.values())
     }
+    for measured in version.measured:  # the record of an evaluation comes last, after the metrics that make it count
+        evaluations.setdefault(measured.data or "unnamed data", f"{measured.at:%Y-%m-%dT%H:%M:%S+00:00}")
     promoted = {
         p.at: f"{p.alias}: {p.previous or 'none'} -> {p.version} by {p.by} ({p.rule}; data: {p.data or 'none'})"
         for p in history

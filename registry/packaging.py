@@ -5,13 +5,13 @@ import importlib.metadata
 import json
 import shutil
 import sys
-import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import conceptry.models
+from conceptry.models.folders import temporary_folder
 from conceptry.models.manifest import MANIFEST, digest_of_files, files_in, read_json, write_manifest
 from conceptry.models.method import Method, Package
 
@@ -41,9 +41,9 @@ class StagedPackage:
 @contextmanager
 def stage_package(method: Method, write: Callable[[Path], Package]) -> Iterator[StagedPackage]:
     """Have `write` write a package into a temporary folder, which is gone afterwards, and stage its code beside it."""
-    with tempfile.TemporaryDirectory(prefix="conceptry-") as folder:
-        directory, code = Path(folder) / "package", Path(folder) / "code"
-        entry = Path(folder) / f"{method.name}_explainer.py"
+    with temporary_folder("package") as folder:
+        directory, code = folder / "package", folder / "code"
+        entry = folder / f"{method.name}_explainer.py"
         directory.mkdir()
         about = write(directory)
         manifest_sha256 = write_manifest(directory)

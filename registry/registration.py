@@ -1,7 +1,8 @@
 """From options, or from an explainer object, to a registered version, once.
 
 Order of events: build in a temporary folder, look for the fingerprint, log everything to a run, and only then create
-the version with all of its tags in one call. A process killed on the way leaves at most an unfinished run.
+the version with all of its tags in one call. A process killed on the way leaves at most an unfinished run with its
+logged model, which bear the mark of their process; `remains` finds them.
 """
 
 import io
@@ -77,6 +78,7 @@ def register_package(
             if version.method != package.method.name:
                 raise InputError(f"{name} holds versions of the method {version.method}; choose another name")
             if version.fingerprint == package.fingerprint:
+                _complete(client, version, description)
                 return Registration(version, False, notes)
         version = _create(client, package, signature, name, description, logged_name)
         return Registration(version, True, notes)
@@ -116,7 +118,7 @@ def _create(
     identity = {t.METHOD: package.method.name, t.FINGERPRINT: package.fingerprint}
     lineage = t.lineage_tags(package.about.tags)
     run = client.create_run(
-        experiment.experiment_id, run_name=f"{name} {package.fingerprint[:8]}", tags=identity | lineage
+        experiment.experiment_id, run_name=f"{name} {package.fingerprint[:8]}", tags=identity | lineage | t.owner_tag()
     )
     run_id = run.info.run_id
     try:
@@ -138,6 +140,15 @@ def _create(
     return find_version(f"models:/{name}/{created.version}")
 
 
+def _complete(client: MlflowClient, version: Version, description: str | None) -> None:
+    """Do what a process did not come to that was killed when it had created the version."""
+    run = client.get_run(version.run_id)
+    if run.info.status == "RUNNING" and t.is_owner_alive(run.data.tags) is False:
+        client.set_terminated(version.run_id, "FINISHED")
+    if description and not client.get_model_version(version.name, str(version.version)).description:
+        client.update_model_version(version.name, str(version.version), description)
+
+
 def _log_model(
     client: MlflowClient, package: StagedPackage, signature: ModelSignature, run: Run, name: str | None
 ) -> str:
@@ -150,7 +161,7 @@ def _log_model(
         name=name,
         source_run_id=run.info.run_id,
         params={key: str(value) for key, value in package.about.params.items()},
-        tags={t.METHOD: package.method.name, t.FINGERPRINT: package.fingerprint},
+        tags={t.METHOD: package.method.name, t.FINGERPRINT: package.fingerprint} | t.owner_tag(),
     )
     Model.log(
         artifact_path=None,

@@ -17,7 +17,7 @@ from conceptry.evaluation.cli.evaluate import evaluate, summarise
 from conceptry.evaluation.cli.exemplars import exemplars
 from conceptry.evaluation.cli.explain import explain
 from conceptry.evaluation.cli.options import Flag, NamedArgument, check_folder, console, errors, group
-from conceptry.evaluation.cli.registry import compare, list_command, promote, register, show, verify
+from conceptry.evaluation.cli.registry import compare, gc, list_command, promote, register, show, verify
 from conceptry.evaluation.cli.train import convert, train
 from conceptry.evaluation.isolation.launcher import ahead
 from conceptry.models.errors import ConceptryError, InputError
@@ -54,7 +54,7 @@ def cli(tracking_uri: str | None) -> None:
 
 
 @cli.command()
-@click.argument("name", type=click.Choice((*METHODS, "startup")))
+@click.argument("name", type=click.Choice((*METHODS, "startup", "kills")))
 @click.option(
     "--dictionary",
     type=click.Path(path_type=Path),
@@ -62,13 +62,17 @@ def cli(tracking_uri: str | None) -> None:
 )
 @click.option("--json", "json_file", type=click.Path(path_type=Path), help="Also write records and targets as JSON.")
 @click.option("--quick", cls=Flag, help="Run fewer repeats and sizes.")
-def benchmark(name: str, dictionary: Path | None, json_file: Path | None, quick: bool) -> None:
-    """Measure the speed of a method beside other implementations, or how soon versions answer, in one run."""
+@click.option("--kills", type=click.IntRange(min=1), help="kills: number of commands to kill. [default: 100]")
+def benchmark(name: str, dictionary: Path | None, json_file: Path | None, quick: bool, kills: int | None) -> None:
+    """Measure the speed of a method beside other implementations, how soon versions answer, or what kills leave."""
     import importlib
 
     check_folder(json_file, "--json")
+    if kills and name != "kills":
+        raise InputError(f"--kills is for conceptry benchmark kills, got it for {name}")
+    how = {"kills": kills} if kills else {}
     module = importlib.import_module(f"conceptry.evaluation.benchmarks.{name}")
-    result = module.run(dictionary=dictionary, quick=quick, progress=lambda what: errors.print(what))
+    result = module.run(dictionary=dictionary, quick=quick, progress=lambda what: errors.print(what), **how)
     result.print(console)
     if json_file:
         json_file.write_text(result.to_json(), encoding="utf-8")
@@ -94,6 +98,7 @@ for _command in (
     list_command,
     show,
     verify,
+    gc,
     explain,
     summarise,
     train,
