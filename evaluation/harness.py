@@ -24,6 +24,7 @@ from mlflow.entities import DatasetInput, InputTag
 from mlflow.exceptions import MlflowException
 from rich.console import RenderableType
 
+from conceptry.evaluation.cells import csv_text, originals
 from conceptry.evaluation.data import EvaluationData
 from conceptry.evaluation.isolation.client import Predict, VersionProcess
 from conceptry.models.errors import ConceptryError
@@ -154,7 +155,7 @@ def log_report(version: Version, data: EvaluationData, report: Report) -> None:
     )
     folder = _artifact_folder(data.name, data.logged_digest)
     for stem, table in report.tables.items():
-        client.log_text(version.run_id, table.to_csv(index=False), f"{folder}/{stem}.csv")
+        client.log_text(version.run_id, csv_text(table), f"{folder}/{stem}.csv")
     for stem, figure in report.figures.items():
         client.log_figure(version.run_id, figure, f"{folder}/{stem}.png")
     # In one call, and after what they are read with: a version counts as measured once it has them.
@@ -175,7 +176,7 @@ def report_table(version: Version, data: str, digest: str, stem: str) -> pd.Data
     """Table `stem` that the evaluation of `version` on data left, None where there is none."""
     with suppress(MlflowException, OSError):
         text = load_text(f"runs:/{version.run_id}/{_artifact_folder(data, digest)}/{stem}.csv")
-        return pd.read_csv(io.StringIO(text), dtype={"sample": str}, keep_default_na=False)
+        return originals(pd.read_csv(io.StringIO(text), dtype={"sample": str}, keep_default_na=False))
     return None
 
 

@@ -7,11 +7,13 @@ from typing import Any
 
 import pandas as pd
 from rich.box import SIMPLE_HEAD
-from rich.console import Console, Group, RenderableType
+from rich.console import Group, RenderableType
 from rich.markup import escape
 from rich.table import Table
 
+from conceptry.evaluation.cells import csv_text
 from conceptry.evaluation.harness import Evaluation, Metric, evaluation_of
+from conceptry.evaluation.terminal import Terminal
 from conceptry.models.errors import plural
 from conceptry.models.folders import writing
 from conceptry.registry.comparison import Comparison
@@ -96,10 +98,10 @@ def write_data(output: Path, data: str, rows: Sequence[Mapping[str, Any]], text:
         if output.suffix == ".json":
             output.write_text(f"{data}\n", encoding="utf-8")
         elif output.suffix == ".csv":
-            pd.DataFrame(rows).to_csv(output, index=False)
+            output.write_text(csv_text(pd.DataFrame(rows)), encoding="utf-8", newline="\n")
         else:
             with output.open("w", encoding="utf-8") as stream:
-                Console(file=stream, width=130, emoji=False, highlight=False).print(text)
+                Terminal(file=stream, width=130, emoji=False, highlight=False).print(text)
 
 
 def versions_table(versions: Sequence[Version]) -> Table:

@@ -144,9 +144,8 @@ def plans(model: RegisteredModel) -> dict[str, bool]:
     found: dict[str, bool] = {}
     for at, record in records.items():
         if _PLANNED in record:
-            later = [
-                each["previous"] for time, each in records.items() if time > at and each["alias"] == record["alias"]
-            ]
+            after = (each for time, each in records.items() if time > at)
+            later = [each["previous"] for each in after if each["alias"] == record["alias"]]
             now = later[0] if later else model.aliases.get(record["alias"])
             found[at] = now is not None and int(now) == record["version"]
     return found

@@ -21,6 +21,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
 from conceptry.models.downloads import cache_directory
+from conceptry.models.errors import ConceptryError
 from conceptry.models.folders import left_folders, remove, system_temporary
 from conceptry.models.manifest import files_in
 from conceptry.registry import tags as t
@@ -93,7 +94,7 @@ def remains_on_disk(folders: Sequence[Path] = (), older_than: timedelta | None =
     places = [(system_temporary(), False), (cache_directory(), True)]
     places += [(folder, True) for folder in folders] or [(Path(), False)]
     found = {path: alive for place, below in places for path, alive in left_folders(place.resolve(), below)}
-    found |= {path: None for path in cache_directory().resolve().glob(_COMPILED)}
+    found |= dict.fromkeys(cache_directory().resolve().glob(_COMPILED))
     for path, marked_alive in found.items():
         with suppress(FileNotFoundError):  # gone since it was listed
             alive = _aged(marked_alive, path.stat().st_mtime, older_than)
@@ -173,19 +174,20 @@ def _remove_run(client: MlflowClient, run: Run) -> None:
     run_id = run.info.run_id
     used_runs, used_models = _used(client)  # it is some time since it was found
     if run_id in used_runs:
-        return
+        raise ConceptryError("a version uses it by now")
     for model in _models(client, [client.get_experiment(run.info.experiment_id)], f"source_run_id = '{run_id}'"):
         if model.model_id in used_models:
-            return
+            raise ConceptryError(f"a version uses its logged model {model.model_id} by now")
         _remove_model(client, model)
-    get_artifact_repository(run.info.artifact_uri).delete_artifacts()
+    get_artifact_repository(str(run.info.artifact_uri)).delete_artifacts()
     _forget(client, "run", run_id)
 
 
 def _remove_model(client: MlflowClient, model: LoggedModel) -> None:
-    if model.model_id not in _used(client)[1]:
-        get_artifact_repository(model.artifact_location).delete_artifacts()
-        _forget(client, "logged_model", model.model_id)
+    if model.model_id in _used(client)[1]:
+        raise ConceptryError("a version uses it by now")
+    get_artifact_repository(model.artifact_location).delete_artifacts()
+    _forget(client, "logged_model", model.model_id)
 
 
 def _forget(client: MlflowClient, kind: str, name: str) -> None:
@@ -219,7 +221,7 @@ def _unclaimed(client: MlflowClient, experiment: Experiment) -> Iterator[Remain]
     repository = get_artifact_repository(experiment.artifact_location)
     store = client._tracking_client.store
     can_see_deleted = hasattr(store, "_hard_delete_logged_model")  # else a model in the trash looks like none
-    places = [("", _RUN, client.get_run)]
+    places: list[tuple[str, re.Pattern, Callable[[str], object]]] = [("", _RUN, client.get_run)]
     if can_see_deleted:
         places.append(("models", _MODEL, lambda name: store.get_logged_model(name, allow_deleted=True)))
     for place, form, find in places:

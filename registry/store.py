@@ -4,7 +4,9 @@ Which store it is, is MLflow's affair: MLFLOW_TRACKING_URI, `mlflow.set_tracking
 folder.
 """
 
+import errno
 import hashlib
+import re
 from contextlib import suppress
 from pathlib import Path
 
@@ -69,3 +71,55 @@ def name_lock(name: str) -> FileLock:
     key = hashlib.sha256(f"{mlflow.get_registry_uri()}\n{name}".encode()).hexdigest()[:16]
     directory = made_directory(cache_directory() / "locks")
     return FileLock(directory / f"{key}.lock")
+
+
+def refusal(error: BaseException) -> str:
+    """What a store, its database, its server or the file system says against a request, in one sentence that helps."""
+    chain = [error]
+    while (inner := chain[-1].__cause__ or chain[-1].__context__) is not None and inner not in chain:
+        chain.append(inner)
+    for each in chain:
+        if isinstance(each, OSError) and (advice := _OF_SYSTEM.get(each.errno or 0)):
+            file = f"{each.filename}: " if each.filename else ""
+            return f"{file}{(each.strerror or str(each)).lower()}; {advice}"
+    text = " ".join(str(each) for each in chain)
+    for sign, sentence in _OF_STORE.items():
+        if re.search(sign, text, re.IGNORECASE):
+            return f"the MLflow store {_shown_uri()} {sentence}"
+    line = (str(error).strip().splitlines() or [""])[0]
+    return f"{type(error).__name__}: {line}"
+
+
+_WRITABLE = "nothing was registered or changed; name a folder or store that can be written, and run the command again"
+_SPACE = "nothing half done is listed; make room, run the command again, and let conceptry gc remove what it left"
+_OF_SYSTEM = {
+    errno.ENOSPC: _SPACE,
+    errno.EDQUOT: _SPACE,
+    errno.EFBIG: _SPACE,
+    errno.EROFS: _WRITABLE,
+    errno.EACCES: _WRITABLE,
+    errno.EPERM: _WRITABLE,
+}
+_OF_STORE = {
+    r"readonly database|read-only file system|unable to open database file": f"cannot be written: {_WRITABLE}",
+    r"database or disk is full|disk I/O error|no space left": f"has no room left: {_SPACE}",
+    r"database is locked": "is locked by another process that does not let go; run the command again",
+    r"database disk image is malformed|file is not a database": (
+        "is damaged, or no database of MLflow; restore it from a copy, or name another store by --tracking-uri"
+    ),
+    r"\b401\b|not authenticated|authentication": (
+        "asks for a name and a password, or refuses those that it gets; set MLFLOW_TRACKING_USERNAME and "
+        "MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN"
+    ),
+    r"\b403\b|permission denied|PERMISSION_DENIED": (
+        "does not let this user do that; ask who runs it for the permission, or log in as somebody else"
+    ),
+    r"connection refused|max retries exceeded|service not known|failed to resolve|timed out|connection aborted": (
+        "cannot be reached; check the address, and that the server is running"
+    ),
+}
+
+
+def _shown_uri() -> str:
+    """The address of the store in use, without the password that it may hold."""
+    return re.sub(r"(?<=://)[^/@]*@", "", mlflow.get_tracking_uri())

@@ -12,6 +12,7 @@ than into its imports.
 import atexit
 import contextlib
 import io
+import itertools
 import os
 import random
 import re
@@ -50,6 +51,12 @@ class Kind:
     half: list[str] = field(default_factory=list)
     failed: list[str] = field(default_factory=list)
 
+    @property
+    def counts(self) -> dict[str, int]:
+        """What the table shows: `over before` counts commands that had ended when they were to be killed."""
+        numbers = (self.killed, self.too_late, len(self.half), len(self.failed))
+        return dict(zip(("killed", "over before", "half", "not repeated"), numbers, strict=True))
+
 
 def run(
     dictionary: Path | None = None,
@@ -83,18 +90,11 @@ def run(
 def _result(
     kinds: Sequence[Kind], number: int, seed: int, found: str, removed: str, orphans: Sequence[str]
 ) -> Benchmark:
-    records = [
-        Record(kind.name, "undisturbed", kind.seconds, extra={
-            "killed": kind.killed, "over before": kind.too_late, "half": len(kind.half), "not repeated": len(kind.failed),
-        })
-        for kind in kinds
-    ]  # fmt: skip
+    records = [Record(kind.name, "undisturbed", kind.seconds, extra=kind.counts) for kind in kinds]
     half = [f"half done: {text}" for kind in kinds for text in kind.half]
     failed = [f"not repeated: {text}" for kind in kinds for text in kind.failed]
-    listed = len(re.findall(r"^left: ", found, re.MULTILINE))
-    notes = [
-        f"seed {seed}; gc listed {listed} things and removed {len(re.findall('^removed: ', removed, re.MULTILINE))}"
-    ]
+    listed, gone = (len(re.findall(f"^{word}: ", text, re.M)) for word, text in (("left", found), ("removed", removed)))
+    notes = [f"seed {seed}; gc listed {listed} things and removed {gone}"]
     notes += half + failed + [f"orphan: {text}" for text in orphans]
     targets = [
         Target(f"half done after {number} kills", len(half), 0, "max"),
@@ -272,7 +272,7 @@ def _half_versions() -> list[str]:
             for measured in version.measured
             if report_table(version, str(measured.data), str(measured.digest), "patterns") is None
         ]
-    if len({version.fingerprint for version in versions}) < len(versions):
+    if len({(version.name, version.fingerprint) for version in versions}) < len(versions):
         wrong.append("one explainer is registered twice")
     for name in registered_names():
         compare(name)
@@ -283,7 +283,7 @@ def _half_promotions() -> list[str]:
     from conceptry.registry import find_version, promotions
 
     history = promotions("base")
-    chained = all(after.previous == before.version for before, after in zip(history, history[1:], strict=False))
+    chained = all(after.previous == before.version for before, after in itertools.pairwise(history))
     try:
         champion = find_version("base@champion").version
     except ConceptryError:
@@ -336,9 +336,7 @@ def _orphans(place: Path) -> list[str]:
     used_models = {str(version.source).removeprefix("models:/") for version in versions}
     found += [f"logged model {name} has no version" for name in models - used_models]
     known = models | {run.info.run_id for run in runs}
-    folders = [
-        path for path in (place / "work" / "mlruns").glob("**/*") if re.fullmatch(r"(m-)?[0-9a-f]{32}", path.name)
-    ]
+    folders = [path for path in (place / "work" / "mlruns").rglob("*") if re.fullmatch("(m-)?[0-9a-f]{32}", path.name)]
     found += [f"artifacts of {path.name}" for path in folders if path.is_dir() and path.name not in known]
     found += [f"temporary {path.name}" for path in (place / "temporary").iterdir()]
     partial = re.compile(r".*(\.part|\.partial|\.tmp\.[0-9a-f]+|\.tmp)")

@@ -20,7 +20,9 @@ from conceptry.evaluation.cli.options import Flag, NamedArgument, check_folder, 
 from conceptry.evaluation.cli.registry import compare, gc, list_command, promote, register, show, verify
 from conceptry.evaluation.cli.train import convert, train
 from conceptry.evaluation.isolation.launcher import ahead
+from conceptry.evaluation.terminal import LogFormatter
 from conceptry.models.errors import ConceptryError, InputError
+from conceptry.models.folders import take_temporary_folder
 from conceptry.models.memory import collect_rarely, keep_freed_memory
 from conceptry.models.method import METHODS
 
@@ -121,13 +123,17 @@ def _quiet_libraries() -> None:
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     for name in ("alembic", "onnxscript", "onnx_ir", "torch.onnx", "root"):
         logging.getLogger(name).setLevel(logging.ERROR)
-    logging.basicConfig(level=logging.WARNING, format="%(message)s")
+    handler = logging.StreamHandler()
+    handler.setFormatter(LogFormatter("%(message)s"))
+    logging.basicConfig(level=logging.WARNING, handlers=[handler])
     warnings.showwarning = lambda message, *_, **__: errors.print(f"note: {message}", style="dim")
 
 
 def main(arguments: list[str] | None = None, command: Callable[..., Any] = cli) -> None:
     """Run the command line; exits with 0, 1 (refused) or 2 (misuse)."""
     _quiet_libraries()
+    if arguments is None:  # the process is this command's own
+        take_temporary_folder()
     keep_freed_memory()
     collect_rarely()
     try:
@@ -154,8 +160,9 @@ def main(arguments: list[str] | None = None, command: Callable[..., Any] = cli) 
     except Exception as error:  # the store is out of reach, the disk is full, or a bug: one line all the same
         if os.environ.get("CONCEPTRY_DEBUG"):
             raise
-        line = (str(error).strip().splitlines() or [""])[0]
-        errors.print(f"conceptry: {type(error).__name__}: {line} (CONCEPTRY_DEBUG=1 shows where)")
+        from conceptry.registry.store import refusal
+
+        errors.print(f"conceptry: {refusal(error)} (CONCEPTRY_DEBUG=1 shows where)")
         sys.exit(1)
 
 

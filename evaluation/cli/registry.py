@@ -146,31 +146,33 @@ def gc(folders: tuple[Path, ...], delete: bool, older_than: str | None, unclaime
     """
     from conceptry.models.errors import ConceptryError
     from conceptry.registry.remains import ARTIFACTS, remains_in_store, remains_on_disk
+    from conceptry.registry.store import refusal
 
     age = _age(older_than)
     if missing := [folder for folder in folders if not folder.is_dir()]:
         raise InputError(f"{missing[0]}: is no folder; name one in which commands have written")
     found = [*remains_in_store(age), *remains_on_disk(folders, age)]
-    left_alone = failed = 0
+    due = [remain for remain in found if not remain.doubtful or (unclaimed and remain.kind == ARTIFACTS)]
+    failed = 0
     for remain in found:
-        is_due = not remain.doubtful or (unclaimed and remain.kind == ARTIFACTS)
-        left_alone += not is_due
         what = f"{remain.kind} {remain.name}: {remain.reason}"
-        if delete and is_due:
+        if remain not in due:
+            say(f"left alone: {what}")
+        elif not delete:
+            say(f"left: {what}")
+        else:
             try:
                 remain.remove()
             except Exception as error:  # of a store or of a file system, of whatever kind: the others go on
                 failed += 1
-                say(f"cannot be removed: {what} ({reason_of(error)})")
-                continue
-        say(f"{('removed' if delete else 'left') if is_due else 'left alone'}: {what}")
-    due = len(found) - left_alone
-    say(
-        f"{plural(due - failed, 'thing')} {'removed' if delete else 'to remove: conceptry gc --delete'}"
-        if due
-        else "nothing to remove"
-    )
-    if left_alone:
+                say(f"cannot be removed: {what} ({refusal(error)})")
+            else:
+                say(f"removed: {what}")
+    if not due:
+        say("nothing to remove")
+    elif not delete:
+        say(f"{plural(len(due), 'thing')} to remove: conceptry gc --delete")
+    if len(due) < len(found):
         say("what is left alone may be somebody else's: --older-than AGE takes runs and files, --unclaimed artifacts")
     if failed:
         raise ConceptryError(f"{plural(failed, 'thing')} could not be removed")
@@ -184,12 +186,8 @@ def _age(text: str | None) -> timedelta | None:
     try:
         if not match or not text:
             raise ValueError
-        return timedelta(
-            **{
-                unit: float(n or 0)
-                for unit, n in zip(("days", "hours", "minutes", "seconds"), match.groups(), strict=True)
-            }
-        )
+        days, hours, minutes, seconds = (float(number or 0) for number in match.groups())
+        return timedelta(days=days, hours=hours, minutes=minutes, seconds=seconds)
     except (ValueError, OverflowError):
         raise InputError(f"--older-than takes an age such as 7d or 12h30m, got {text!r}") from None
 
