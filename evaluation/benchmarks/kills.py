@@ -140,7 +140,7 @@ def _kinds() -> list[Kind]:
         Kind(
             "describe",
             lambda k: ["describe", "--describer", "zoo:emoji-milan", "--exemplars",
-                       "exemplars-0/zoo_scenes/zoo_emoji-scenes", "--output", f"described-{k}", "--device", "cpu"],
+                       str(_results(Path("exemplars-0"))), "--output", f"described-{k}", "--device", "cpu"],
             lambda k: _in_child(lambda: _half_descriptions(Path(f"described-{k}"))),
         ),
         Kind(
@@ -292,14 +292,24 @@ def _half_promotions() -> list[str]:
     return [] if chained and champion == last else [f"champion is {champion}, the history says {history}"]
 
 
+def _results(folder: Path) -> Path:
+    """The folder of exemplars that the command writes below its output."""
+    from conceptry.models.milan.exemplars.records import results_directory
+
+    return results_directory(folder, "zoo:scenes", "zoo:emoji-scenes")
+
+
 def _half_exemplars(folder: Path) -> list[str]:
+    from conceptry.models.manifest import read_json
     from conceptry.models.milan.exemplars.checkpoint import RECORD
     from conceptry.models.milan.exemplars.records import read_results
 
-    results = folder / "zoo_scenes" / "zoo_emoji-scenes"
+    results = _results(folder)
     if not (results / RECORD).is_file():
         return []
-    return [] if len(read_results(results)["layer3"]) else ["layer3 has no units"]
+    recorded = read_json(results / RECORD)["layers"]
+    found = read_results(results) if recorded else {}
+    return [f"{layer} is recorded, and has no units" for layer in recorded if not len(found.get(layer, ()))]
 
 
 def _half_descriptions(folder: Path) -> list[str]:
