@@ -150,9 +150,8 @@ def left_folders(directory: Path, below: bool = False) -> Iterator[tuple[Path, b
         for name in (*folders, *files):
             match = _TEMPORARY.fullmatch(name) or _PARTIAL.fullmatch(name)
             path = Path(folder) / name
-            if match and not path.is_symlink() and _is_ours(path):
-                alive = is_alive(match["mark"])
-                if not alive and not (path.is_dir() and _is_used(path)):
+            if match and not (alive := is_alive(match["mark"])) and _is_ours(path):
+                if not (path.is_dir() and _is_used(path)):
                     yield path, alive
         folders[:] = [name for name in folders if below and not _TEMPORARY.fullmatch(name)]
 
@@ -190,8 +189,11 @@ def _started(pid: int) -> int | None:
 
 
 def _is_ours(path: Path) -> bool:
-    """Whether a file belongs to this user; on systems without owners, what can be seen does."""
-    return not hasattr(os, "getuid") or path.lstat().st_uid == os.getuid()
+    """Whether a file is there, is no link, and belongs to this user; on systems without owners, what is there does."""
+    try:
+        return not path.is_symlink() and (not hasattr(os, "getuid") or path.stat().st_uid == os.getuid())
+    except FileNotFoundError:
+        return False
 
 
 def _is_used(folder: Path) -> bool:

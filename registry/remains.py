@@ -18,6 +18,7 @@ from typing import TypeVar
 from mlflow import MlflowClient
 from mlflow.entities import Experiment, LoggedModel, LoggedModelStatus, Run, ViewType
 from mlflow.exceptions import MlflowException
+from mlflow.store.artifact.artifact_repo import ArtifactRepository
 from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
 from conceptry.models.downloads import cache_directory
@@ -179,15 +180,24 @@ def _remove_run(client: MlflowClient, run: Run) -> None:
         if model.model_id in used_models:
             raise ConceptryError(f"a version uses its logged model {model.model_id} by now")
         _remove_model(client, model)
-    get_artifact_repository(str(run.info.artifact_uri)).delete_artifacts()
+    _delete_artifacts(client, run.info.experiment_id, str(run.info.artifact_uri), run_id)
     _forget(client, "run", run_id)
 
 
 def _remove_model(client: MlflowClient, model: LoggedModel) -> None:
     if model.model_id in _used(client)[1]:
         raise ConceptryError("a version uses it by now")
-    get_artifact_repository(model.artifact_location).delete_artifacts()
+    _delete_artifacts(client, model.experiment_id, model.artifact_location, f"models/{model.model_id}")
     _forget(client, "logged_model", model.model_id)
+
+
+def _delete_artifacts(client: MlflowClient, experiment_id: str, location: str, place: str) -> None:
+    """Delete artifacts together with the folder that they have in their experiment, of which MLflow leaves a shell."""
+    root = str(client.get_experiment(experiment_id).artifact_location)
+    if location == f"{root}/{place}/artifacts":
+        get_artifact_repository(root).delete_artifacts(place)
+    else:
+        get_artifact_repository(location).delete_artifacts()
 
 
 def _forget(client: MlflowClient, kind: str, name: str) -> None:
@@ -227,10 +237,16 @@ def _unclaimed(client: MlflowClient, experiment: Experiment) -> Iterator[Remain]
     for place, form, find in places:
         for entry in repository.list_artifacts(place or None) or ():
             name = Path(entry.path).name
-            if entry.is_dir and form.fullmatch(name) and not _is_known(find, name):
+            if entry.is_dir and form.fullmatch(name) and not _is_known(find, name) and _is_full(repository, entry.path):
                 where = f"{experiment.artifact_location}/{entry.path}"
                 reason = "this store knows no such run or logged model; another one that shares the folder may"
                 yield Remain(ARTIFACTS, where, reason, partial(repository.delete_artifacts, entry.path), doubtful=True)
+
+
+def _is_full(repository: ArtifactRepository, place: str) -> bool:
+    """Whether there is a file: `mlflow gc` leaves empty folders."""
+    entries = repository.list_artifacts(place)
+    return any(not entry.is_dir or _is_full(repository, entry.path) for entry in entries)
 
 
 def _is_known(find: Callable[[str], object], name: str) -> bool:

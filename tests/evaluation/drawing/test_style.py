@@ -13,7 +13,7 @@ SHOWN = "$\\frac{ $x$ \\$ </text><script>\\x1b[31m\\u202e"
 
 @pytest.mark.parametrize("kind", ["svg", "png"])
 def test_texts_of_a_figure_are_literal(kind: str) -> None:
-    figure = new_figure(4, 3)
+    figure = new_figure(12, 8)
     axes = figure.subplots()
     axes.bar([0, 1], [1, 20])
     axes.set_xticks([0, 1], [HOSTILE, "$a$"])
