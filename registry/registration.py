@@ -9,7 +9,7 @@ import io
 import json
 import re
 from collections.abc import Callable, Mapping
-from contextlib import redirect_stderr
+from contextlib import redirect_stderr, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -134,7 +134,8 @@ def _create(
         if description:
             client.update_model_version(name, created.version, description)
     except BaseException:
-        client.set_terminated(run_id, "FAILED")
+        with suppress(Exception):  # where it is the store that fails, what comes first is what counts
+            client.set_terminated(run_id, "FAILED")
         raise
     client.set_terminated(run_id, "FINISHED")
     return find_version(f"models:/{name}/{created.version}")

@@ -123,6 +123,8 @@ def _quiet_libraries() -> None:
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     for name in ("alembic", "onnxscript", "onnx_ir", "torch.onnx", "root"):
         logging.getLogger(name).setLevel(logging.ERROR)
+    # It logs with a trace what it raises, which `main` puts in a sentence.
+    logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
     handler = logging.StreamHandler()
     handler.setFormatter(LogFormatter("%(message)s"))
     logging.basicConfig(level=logging.WARNING, handlers=[handler])
@@ -162,7 +164,9 @@ def main(arguments: list[str] | None = None, command: Callable[..., Any] = cli) 
             raise
         from conceptry.registry.store import refusal
 
-        errors.print(f"conceptry: {refusal(error)} (CONCEPTRY_DEBUG=1 shows where)")
+        line = (str(error).strip().splitlines() or [""])[0]
+        known = refusal(error) or f"{type(error).__name__}: {line} (CONCEPTRY_DEBUG=1 shows where)"
+        errors.print(f"conceptry: {known}")
         sys.exit(1)
 
 

@@ -165,7 +165,7 @@ def gc(folders: tuple[Path, ...], delete: bool, older_than: str | None, unclaime
                 remain.remove()
             except Exception as error:  # of a store or of a file system, of whatever kind: the others go on
                 failed += 1
-                say(f"cannot be removed: {what} ({refusal(error)})")
+                say(f"cannot be removed: {what} ({refusal(error) or error})")
             else:
                 say(f"removed: {what}")
     if not due:
