@@ -4,6 +4,7 @@ What is being made bears the mark of its process, so that it can be told later w
 """
 
 import atexit
+import errno
 import functools
 import hashlib
 import os
@@ -39,12 +40,18 @@ def new_folder(directory: Path) -> Iterator[Path]:
     A run that is killed leaves nothing under that name. Raises InputError where it exists.
     """
     directory = check_new(directory)
+    partial = directory.with_name(f".{directory.name}.{process_mark()}.partial")
     with writing(directory):
         directory.parent.mkdir(parents=True, exist_ok=True)
-    partial = directory.with_name(f".{directory.name}.{process_mark()}.partial")
+        partial.mkdir()  # where nothing can be written, it is said before the work rather than after it
+        partial.rmdir()
     try:
         yield partial
         partial.rename(directory)
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            raise
+        raise ConceptryError(f"{directory}: cannot be written: {error.strerror}; nothing of it was kept") from None
     finally:
         shutil.rmtree(partial, ignore_errors=True)
 
@@ -150,9 +157,9 @@ def left_folders(directory: Path, below: bool = False) -> Iterator[tuple[Path, b
         for name in (*folders, *files):
             match = _TEMPORARY.fullmatch(name) or _PARTIAL.fullmatch(name)
             path = Path(folder) / name
-            if match and not (alive := is_alive(match["mark"])) and _is_ours(path):
-                if not (path.is_dir() and _is_used(path)):
-                    yield path, alive
+            alive = is_alive(match["mark"]) if match else True
+            if not alive and _is_ours(path) and not (path.is_dir() and _is_used(path)):
+                yield path, alive
         folders[:] = [name for name in folders if below and not _TEMPORARY.fullmatch(name)]
 
 
