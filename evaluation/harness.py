@@ -160,16 +160,17 @@ def log_report(version: Version, data: EvaluationData, report: Report) -> None:
         version.run_id,
         [DatasetInput(dataset._to_mlflow_entity(), [InputTag("mlflow.data.context", "evaluation")])],
     )
-    evaluation = evaluation_of(version.method)
-    # MLflow lists metrics in the order in which they came: those that people look for come first.
-    first = [name for name in evaluation.headline if name in report.metrics]
-    metrics = {name: report.metrics[name] for name in dict.fromkeys((*first, *report.metrics))}
-    mlflow.log_metrics(metrics, run_id=version.run_id, model_id=version.model_id, dataset=dataset)
     folder = _artifact_folder(data.name, data.logged_digest)
     for stem, table in report.tables.items():
         log_table(client, version.run_id, table, f"{folder}/{stem}.json")
     for stem, figure in report.figures.items():
         client.log_figure(version.run_id, figure, f"{folder}/{stem}.png")
+    evaluation = evaluation_of(version.method)
+    # MLflow lists metrics in the order in which they came: those that people look for come first.
+    first = [name for name in evaluation.headline if name in report.metrics]
+    metrics = {name: report.metrics[name] for name in dict.fromkeys((*first, *report.metrics))}
+    # In one call, and after what they are read with: a version counts as measured once it has them.
+    mlflow.log_metrics(metrics, run_id=version.run_id, model_id=version.model_id, dataset=dataset)
     scores = [
         f"{name} {metrics[name]:{read.format}} {read.arrow}" for name in first if (read := evaluation.metric(name))
     ]

@@ -32,6 +32,7 @@ class ConceptryEvaluator(ModelEvaluator):
         from mlflow import MlflowClient
         from mlflow.exceptions import MlflowException
 
+        from conceptry.evaluation.cells import csv_text
         from conceptry.evaluation.harness import evaluation_of
         from conceptry.evaluation.isolation.client import InProcess
         from conceptry.models.errors import ConceptryError
@@ -52,7 +53,7 @@ class ConceptryEvaluator(ModelEvaluator):
             logger.warning(note)
         mlflow.log_metrics(report.metrics, run_id=run_id, model_id=kwargs.get("model_id"))
         for stem, table in report.tables.items():
-            MlflowClient().log_text(run_id, table.to_csv(index=False), f"evaluation/{stem}.csv")
+            MlflowClient().log_text(run_id, csv_text(table), f"evaluation/{stem}.csv")
         for stem, figure in report.figures.items():
             MlflowClient().log_figure(run_id, figure, f"evaluation/{stem}.png")
         return EvaluationResult(metrics=report.metrics, artifacts={})

@@ -3,8 +3,9 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+from conceptry.evaluation.terminal import Terminal
 
 
 @contextmanager
@@ -16,7 +17,7 @@ def bar(title: str) -> Iterator:
         TextColumn("{task.description}", markup=False),
         TimeElapsedColumn(),
     )
-    console = Console(stderr=True)
+    console = Terminal(stderr=True)
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
         task = progress.add_task("", total=1.0, title=title)
         yield lambda what, share: progress.update(task, description=what, completed=share)

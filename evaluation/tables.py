@@ -7,11 +7,13 @@ from typing import Any
 
 import pandas as pd
 from rich.box import SIMPLE_HEAD
-from rich.console import Console, Group, RenderableType
+from rich.console import Group, RenderableType
 from rich.markup import escape
 from rich.table import Table
 
+from conceptry.evaluation.cells import csv_text
 from conceptry.evaluation.harness import Evaluation, Metric, evaluation_of, evaluation_records
+from conceptry.evaluation.terminal import Terminal
 from conceptry.models.errors import plural
 from conceptry.models.folders import writing
 from conceptry.registry.comparison import Comparison
@@ -93,10 +95,10 @@ def write_data(output: Path, data: str, rows: Sequence[Mapping[str, Any]], text:
         if output.suffix == ".json":
             output.write_text(f"{data}\n", encoding="utf-8")
         elif output.suffix == ".csv":
-            pd.DataFrame(rows).to_csv(output, index=False)
+            output.write_text(csv_text(pd.DataFrame(rows)), encoding="utf-8", newline="\n")
         else:
             with output.open("w", encoding="utf-8") as stream:
-                Console(file=stream, width=130, emoji=False, highlight=False).print(text)
+                Terminal(file=stream, width=130, emoji=False, highlight=False).print(text)
 
 
 def versions_table(versions: Sequence[Version]) -> Table:
@@ -138,6 +140,8 @@ def version_tables(version: Version, history: Sequence[Promotion]) -> list[Table
         record["data"]: f"{record['count']} {record['unit']}, {record['at']}, SHA-256 {record['digest'][:16]}"
         for record in evaluation_records(version)
     }
+    for measured in version.measured:  # the record of an evaluation comes last, after the metrics that make it count
+        evaluations.setdefault(measured.data or "unnamed data", f"{measured.at:%Y-%m-%dT%H:%M:%S+00:00}")
     promoted = {
         p.at: f"{p.alias}: {p.previous or 'none'} -> {p.version} by {p.by} ({p.rule}; data: {p.data or 'none'})"
         for p in history

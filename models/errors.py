@@ -1,7 +1,10 @@
 """The errors a user can cause, each one sentence: what was wrong, where, and what was expected."""
 
 import difflib
+import re
 from collections.abc import Iterable
+
+_ACTING = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff\ud800-\udfff]")
 
 
 class ConceptryError(Exception):
@@ -28,6 +31,15 @@ def truncated_repr(value: object, length: int = 80) -> str:
 def closest(name: object, names: Iterable[object], n: int = 3, cutoff: float = 0.4) -> list[str]:
     """List up to `n` of `names` that are spelt like `name`, the nearest first; none where none is near."""
     return difflib.get_close_matches(str(name), [str(known) for known in names], n=n, cutoff=cutoff)
+
+
+def visible(text: str) -> str:
+    """Write text from outside so that it can do nothing but be read: what would act is shown as Python writes it.
+
+    That is what a terminal obeys, such as escape codes, what turns the direction of the text after it, what ends a line
+    besides a line feed, and halves of characters. Marks within words and pictures stay, such as joiners.
+    """
+    return _ACTING.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
 
 
 def plural(count: int, noun: str) -> str:

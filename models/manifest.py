@@ -7,6 +7,7 @@ manifest itself travels outside the folder (in the MLmodel file and as a tag), s
 import hashlib
 import json
 import os
+import re
 import uuid
 import warnings
 from collections.abc import Iterable, Iterator
@@ -15,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from conceptry.models.errors import InputError, IntegrityError, VocabularyWarning
+from conceptry.models.folders import left_folders, process_mark, remove
 
 if TYPE_CHECKING:  # slow to import
     from torch import Tensor
@@ -143,17 +145,20 @@ def write_lines(path: Path, lines: list[str]) -> None:
 
 def replace_atomically(path: Path, content: bytes) -> None:
     """Write a file so that readers see the old content or the new, never a part."""
-    with replacing(path, uuid.uuid4().hex) as partial:
+    with replacing(path) as partial:
         partial.write_bytes(content)
 
 
 @contextmanager
-def replacing(path: Path, writer: str = "") -> Iterator[Path]:
+def replacing(path: Path) -> Iterator[Path]:
     """A path beside `path` to write to; what is there at the end of the block takes the place of `path` as a whole.
 
-    writer: tells those apart that may write at once. Without it, the next one writes over what a killed one left.
+    What killed processes have left of theirs is removed.
     """
-    partial = path.with_name(f".{path.name}.{writer}.part" if writer else f".{path.name}.part")
+    for left, alive in left_folders(path.parent):
+        if alive is False and re.fullmatch(rf"\.{re.escape(path.name)}\.[0-9a-f-]+\.part", left.name):
+            remove(left)
+    partial = path.with_name(f".{path.name}.{process_mark()}-{uuid.uuid4().hex[:8]}.part")
     try:
         yield partial
         os.replace(partial, path)

@@ -10,7 +10,7 @@ from abc import ABC, abstractmethod
 from html import escape
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from conceptry.models.errors import ConceptryError
+from conceptry.models.errors import ConceptryError, visible
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -57,7 +57,7 @@ class Record(ABC):
         """A table for notebooks: a row for each explained input."""
         answers = self.answers()
         names = list(dict.fromkeys(name for answer in answers for name in answer))
-        head = "".join(f"<th>{escape(name)}</th>" for name in names)
+        head = "".join(f"<th>{escape(visible(name))}</th>" for name in names)
         cells = ("".join(f"<td>{_cell(answer.get(name))}</td>" for name in names) for answer in answers)
         rows = "".join(f"<tr>{row}</tr>" for row in cells)
         return f"<table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>"
@@ -84,4 +84,4 @@ def _cell(value: object, longest: int = 200) -> str:
     if value is None:
         return ""
     text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
-    return escape(text if len(text) <= longest else f"{text[: longest - 1]}…")
+    return escape(visible(text if len(text) <= longest else f"{text[: longest - 1]}…"))

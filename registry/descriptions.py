@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from mlflow import MlflowClient
 from mlflow.utils.mlflow_tags import MLFLOW_RUN_NOTE
 
+from conceptry.models.errors import visible
 from conceptry.models.method import Package, load_options
 from conceptry.registry.versions import Version
 
@@ -82,9 +83,9 @@ def _settings(params: Mapping[str, object]) -> str:
 
 def _code(text: str) -> str:
     """A name as code, where nothing else is markup."""
-    return f"`{' '.join(text.split()).replace('`', chr(39))}`"
+    return f"`{visible(' '.join(text.split())).replace('`', chr(39))}`"
 
 
 def _plain(text: str) -> str:
     """Text as one line, in which names are no markup."""
-    return re.sub(r"([*<>\[\]`])", r"\\\1", " ".join(text.split()))
+    return re.sub(r"([*<>\[\]`])", r"\\\1", visible(" ".join(text.split())))

@@ -90,7 +90,7 @@ def log_model(
             raise InputError("a description belongs to a registered version; give registered_model_name as well")
         connect()
         active = mlflow.active_run()
-        with nullcontext(active) if active else mlflow.start_run() as run:
+        with nullcontext(active) if active else mlflow.start_run(tags=t.owner_tag()) as run:
             return get_model_info(log_package(package, run, name))
 
 

@@ -5,7 +5,6 @@ import importlib.metadata
 import json
 import shutil
 import sys
-import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -13,6 +12,7 @@ from pathlib import Path
 
 import conceptry.models
 from conceptry.models.errors import InputError
+from conceptry.models.folders import temporary_folder
 from conceptry.models.manifest import MANIFEST, digest_of_files, files_in, read_json, write_manifest
 from conceptry.models.method import Method, Package
 
@@ -51,9 +51,9 @@ def stage_package(
     """
     if max_work is not None and max_work < 1:
         raise InputError(f"max_work must be at least 1, got {max_work}")
-    with tempfile.TemporaryDirectory(prefix="conceptry-") as folder:
-        directory, code = Path(folder) / "package", Path(folder) / "code"
-        entry = Path(folder) / f"{method.name}_explainer.py"
+    with temporary_folder("package") as folder:
+        directory, code = folder / "package", folder / "code"
+        entry = folder / f"{method.name}_explainer.py"
         directory.mkdir()
         about = write(directory)
         if max_work is not None:  # a hyperparameter as others are: versions can differ in it alone

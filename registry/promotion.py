@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 
 from mlflow import MlflowClient
+from mlflow.entities.model_registry import RegisteredModel
 
 from conceptry.models.errors import ConceptryError, InputError
 from conceptry.registry import tags as t
@@ -18,6 +19,7 @@ from conceptry.registry.store import connect, name_lock
 from conceptry.registry.versions import Measured, Version, find_version
 
 _OPERATORS = {">=": operator.ge, "<=": operator.le, ">": operator.gt, "<": operator.lt}
+_PLANNED = "planned"  # in a record until its alias is moved
 _REQUIREMENT = re.compile(r"^\s*([\w./-]+)\s*(>=|<=|>|<)\s*(\S+)\s*$")
 
 
@@ -98,6 +100,7 @@ def promote(
     client = connect()
     with name_lock(name):
         found = find_version(f"models:/{name}/{version}")
+        settle_plans(client, name)
         measured = found.measured_on(data) if data else found.latest
         if data and measured is None:
             known = ", ".join(dict.fromkeys(str(m.data) for m in found.measured)) or "nothing yet"
@@ -111,9 +114,12 @@ def promote(
         stated = rule or ", ".join(map(str, require)) or "by hand"
         now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
         promotion = Promotion(alias, version, previous, stated, measured.data if measured else None, _user(), now)
-        # The record comes first: an alias without one would be a promotion that nobody can account for.
-        client.set_registered_model_tag(name, f"{t.PROMOTION}{now}", json.dumps(asdict(promotion)))
+        # The record comes first: an alias without one would be a promotion that nobody can account for. Until the alias
+        # is moved it is a plan, which counts for nothing where the process ends in between.
+        key, record = f"{t.PROMOTION}{now}", asdict(promotion)
+        client.set_registered_model_tag(name, key, json.dumps(record | {_PLANNED: True}))
         client.set_registered_model_alias(name, alias, str(version))
+        client.set_registered_model_tag(name, key, json.dumps(record))
         _show_rule(client, promotion, name)
     return promotion
 
@@ -136,5 +142,38 @@ def _user() -> str:
 
 def promotions(name: str) -> list[Promotion]:
     """The recorded promotions of a registered model, oldest first."""
-    recorded = t.read_family(connect().get_registered_model(name).tags, t.PROMOTION)
-    return [Promotion(**json.loads(record)) for record in recorded.values()]
+    model = connect().get_registered_model(name)
+    records = t.read_family(model.tags, t.PROMOTION)
+    dropped = {at for at, was_done in plans(model).items() if not was_done}
+    return [_read(record) for at, record in records.items() if at not in dropped]
+
+
+def plans(model: RegisteredModel) -> dict[str, bool]:
+    """Promotions that were never said to be done, by time: whether the alias was moved before their process ended."""
+    records = {at: json.loads(text) for at, text in t.read_family(model.tags, t.PROMOTION).items()}
+    found: dict[str, bool] = {}
+    for at, record in records.items():
+        if _PLANNED in record:
+            after = (each for time, each in records.items() if time > at)
+            later = [each["previous"] for each in after if each["alias"] == record["alias"]]
+            now = later[0] if later else model.aliases.get(record["alias"])
+            found[at] = now is not None and int(now) == record["version"]
+    return found
+
+
+def settle_plans(client: MlflowClient, name: str) -> None:
+    """Keep the record of what was promoted by a process that ended just then, and remove that of what was not.
+
+    For the holder of the name's lock, since there nobody is in the middle of it.
+    """
+    model = client.get_registered_model(name)
+    for at, was_done in plans(model).items():
+        if was_done:
+            record = _read(model.tags[f"{t.PROMOTION}{at}"])
+            client.set_registered_model_tag(name, f"{t.PROMOTION}{at}", json.dumps(asdict(record)))
+        else:
+            client.delete_registered_model_tag(name, f"{t.PROMOTION}{at}")
+
+
+def _read(record: str) -> Promotion:
+    return Promotion(**{key: value for key, value in json.loads(record).items() if key != _PLANNED})

@@ -1,13 +1,14 @@
 """From options, or from an explainer object, to a registered version, once.
 
 Order of events: build in a temporary folder, look for the fingerprint, log everything to a run, and only then create
-the version with all of its tags in one call. A process killed on the way leaves at most an unfinished run.
+the version with all of its tags in one call. A process killed on the way leaves at most an unfinished run with its
+logged model, which bear the mark of their process; `remains` finds them.
 """
 
 import io
 import re
 from collections.abc import Callable, Mapping
-from contextlib import redirect_stderr
+from contextlib import redirect_stderr, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -83,6 +84,7 @@ def register_package(
             if version.method != package.method.name:
                 raise InputError(f"{name} holds versions of the method {version.method}; choose another name")
             if version.fingerprint == package.fingerprint:
+                _complete(client, version, package.about, description)
                 return Registration(version, False, notes)
         version = _create(client, package, signature, name, description, logged_name)
         return Registration(version, True, notes)
@@ -123,7 +125,7 @@ def _create(
     run = client.create_run(
         experiment.experiment_id,
         run_name=f"{name} {package.fingerprint[:8]}",
-        tags=shown | {t.FINGERPRINT: package.fingerprint},
+        tags=shown | {t.FINGERPRINT: package.fingerprint} | t.owner_tag(),
     )
     run_id = run.info.run_id
     try:
@@ -146,10 +148,20 @@ def _create(
         client.update_run(run_id, name=f"{name} v{version.version}")
         describe_version(client, version, package.about, description)
     except BaseException:
-        client.set_terminated(run_id, "FAILED")
+        with suppress(Exception):  # where it is the store that fails, what comes first is what counts
+            client.set_terminated(run_id, "FAILED")
         raise
     client.set_terminated(run_id, "FINISHED")
     return version
+
+
+def _complete(client: MlflowClient, version: Version, about: Package, description: str | None) -> None:
+    """Do what a process did not come to that was killed when it had created the version."""
+    run = client.get_run(version.run_id)
+    if run.info.status == "RUNNING" and t.is_owner_alive(run.data.tags) is False:
+        client.set_terminated(version.run_id, "FINISHED")
+    if not client.get_model_version(version.name, str(version.version)).description:
+        describe_version(client, version, about, description)
 
 
 def _log_model(
@@ -164,7 +176,7 @@ def _log_model(
         name=name,
         source_run_id=run.info.run_id,
         params={key: str(value) for key, value in package.about.params.items()},
-        tags={t.METHOD: package.method.name, t.FINGERPRINT: package.fingerprint},
+        tags={t.METHOD: package.method.name, t.FINGERPRINT: package.fingerprint} | t.owner_tag(),
     )
     Model.log(
         artifact_path=None,

@@ -5,7 +5,10 @@ rule that made it champion. Whatever else is known of a version is in files of i
 the digest of that file.
 """
 
+import socket
 from collections.abc import Mapping
+
+from conceptry.models.folders import is_alive, process_mark
 
 _PREFIX = "conceptry."
 METHOD = f"{_PREFIX}method"
@@ -19,10 +22,11 @@ MANIFEST = f"{_PREFIX}manifest_sha256"
 # Only on such versions.
 CODE = f"{_PREFIX}code_sha256"
 ARTIFACT = f"{_PREFIX}artifact_sha256"  # of everything at the top of the logged model, as JSON
+OWNER = f"{_PREFIX}owner"  # the process that writes a run or a logged model: its mark, @ and the name of its machine
 FILE = f"{_PREFIX}sha256."  # + path of a file of the package
 EVALUATION = f"{_PREFIX}evaluation."  # + start of a data set's digest
 
-_IDENTITY = (METHOD, FINGERPRINT, RECORDED, MANIFEST, CODE, ARTIFACT)
+_IDENTITY = (METHOD, FINGERPRINT, RECORDED, MANIFEST, CODE, ARTIFACT, OWNER)
 _FAMILIES = (FILE, EVALUATION, PROMOTION, RULE)
 _FOR_MACHINES = ("_sha256", "_id")  # ends of names in a lineage
 _SHOWN = ("vocabulary",)  # hyperparameters that say what a version is about
@@ -52,3 +56,14 @@ def read_lineage(tags: Mapping[str, str]) -> dict[str, str]:
 def read_family(tags: Mapping[str, str], family: str) -> dict[str, str]:
     """The values of the tags of one family, as `PROMOTION` or `RULE`, by what follows it, in order."""
     return {tag.removeprefix(family): tags[tag] for tag in sorted(tags) if tag.startswith(family)}
+
+
+def owner_tag() -> dict[str, str]:
+    """The tag that names this process, for what would be half done if it were killed now."""
+    return {OWNER: f"{process_mark()}@{socket.gethostname()}"}
+
+
+def is_owner_alive(tags: Mapping[str, str]) -> bool | None:
+    """Whether the process goes on that `owner_tag` named; None where this machine cannot tell, or there is no tag."""
+    mark, _, _ = tags.get(OWNER, "").partition("@")
+    return is_alive(mark) if mark else None

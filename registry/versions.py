@@ -5,7 +5,6 @@ versions of other makers, which lack them, are left out and refused.
 """
 
 import re
-import tempfile
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 
 from conceptry.models.errors import InputError
+from conceptry.models.folders import temporary_folder
 from conceptry.models.manifest import PACKAGE, read_json
 from conceptry.registry import tags as t
 from conceptry.registry.recorded import Recorded, read_recorded
@@ -187,9 +187,9 @@ def read_package_file(version: Version, file: str) -> dict[str, Any]:
     """A JSON file of a version's package, such as `explained/explained.json`; empty where there is none."""
     from mlflow.artifacts import download_artifacts
 
-    with tempfile.TemporaryDirectory(prefix="conceptry-") as folder:
+    with temporary_folder("file") as folder:
         try:
-            path = download_artifacts(f"{version.uri}/artifacts/{PACKAGE}/{file}", dst_path=folder)
+            path = download_artifacts(f"{version.uri}/artifacts/{PACKAGE}/{file}", dst_path=str(folder))
         except (MlflowException, OSError):
             return {}
         return read_json(Path(path))

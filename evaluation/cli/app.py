@@ -17,12 +17,14 @@ from conceptry.evaluation.cli.evaluate import evaluate, summarise
 from conceptry.evaluation.cli.exemplars import exemplars
 from conceptry.evaluation.cli.explain import explain
 from conceptry.evaluation.cli.options import Flag, NamedArgument, check_folder, console, errors, group
-from conceptry.evaluation.cli.registry import compare, list_command, promote, register, show, verify
+from conceptry.evaluation.cli.registry import compare, gc, list_command, promote, register, show, verify
 from conceptry.evaluation.cli.serve import serve
 from conceptry.evaluation.cli.train import convert, train
 from conceptry.evaluation.cli.ui import ui
 from conceptry.evaluation.isolation.launcher import ahead
+from conceptry.evaluation.terminal import LogFormatter
 from conceptry.models.errors import ConceptryError, InputError
+from conceptry.models.folders import take_temporary_folder
 from conceptry.models.memory import collect_rarely, keep_freed_memory
 from conceptry.models.method import METHODS
 
@@ -56,7 +58,7 @@ def cli(tracking_uri: str | None) -> None:
 
 
 @cli.command()
-@click.argument("name", type=click.Choice((*METHODS, "serving", "startup")))
+@click.argument("name", type=click.Choice((*METHODS, "serving", "startup", "kills")))
 @click.option(
     "--dictionary",
     type=click.Path(path_type=Path),
@@ -64,13 +66,17 @@ def cli(tracking_uri: str | None) -> None:
 )
 @click.option("--json", "json_file", type=click.Path(path_type=Path), help="Also write records and targets as JSON.")
 @click.option("--quick", cls=Flag, help="Run fewer repeats and sizes.")
-def benchmark(name: str, dictionary: Path | None, json_file: Path | None, quick: bool) -> None:
-    """Measure the speed of a method beside others, how soon versions answer, or what servers take, in one run."""
+@click.option("--kills", type=click.IntRange(min=1), help="kills: number of commands to kill. [default: 100]")
+def benchmark(name: str, dictionary: Path | None, json_file: Path | None, quick: bool, kills: int | None) -> None:
+    """Measure the speed of a method beside others, how soon versions answer, what servers take, or what kills leave."""
     import importlib
 
     check_folder(json_file, "--json")
+    if kills and name != "kills":
+        raise InputError(f"--kills is for conceptry benchmark kills, got it for {name}")
+    how = {"kills": kills} if kills else {}
     module = importlib.import_module(f"conceptry.evaluation.benchmarks.{name}")
-    result = module.run(dictionary=dictionary, quick=quick, progress=lambda what: errors.print(what))
+    result = module.run(dictionary=dictionary, quick=quick, progress=lambda what: errors.print(what), **how)
     result.print(console)
     if json_file:
         json_file.write_text(result.to_json(), encoding="utf-8")
@@ -97,6 +103,7 @@ for _command in (
     show,
     verify,
     serve,
+    gc,
     explain,
     summarise,
     train,
@@ -120,13 +127,19 @@ def _quiet_libraries() -> None:
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     for name in ("alembic", "onnxscript", "onnx_ir", "torch.onnx", "root"):
         logging.getLogger(name).setLevel(logging.ERROR)
-    logging.basicConfig(level=logging.WARNING, format="%(message)s")
+    # It logs with a trace what it raises, which `main` puts in a sentence.
+    logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
+    handler = logging.StreamHandler()
+    handler.setFormatter(LogFormatter("%(message)s"))
+    logging.basicConfig(level=logging.WARNING, handlers=[handler])
     warnings.showwarning = lambda message, *_, **__: errors.print(f"note: {message}", style="dim")
 
 
 def main(arguments: list[str] | None = None, command: Callable[..., Any] = cli) -> None:
     """Run the command line; exits with 0, 1 (refused) or 2 (misuse)."""
     _quiet_libraries()
+    if arguments is None:  # the process is this command's own
+        take_temporary_folder()
     keep_freed_memory()
     collect_rarely()
     try:
@@ -153,8 +166,11 @@ def main(arguments: list[str] | None = None, command: Callable[..., Any] = cli) 
     except Exception as error:  # the store is out of reach, the disk is full, or a bug: one line all the same
         if os.environ.get("CONCEPTRY_DEBUG"):
             raise
+        from conceptry.registry.store import refusal
+
         line = (str(error).strip().splitlines() or [""])[0]
-        errors.print(f"conceptry: {type(error).__name__}: {line} (CONCEPTRY_DEBUG=1 shows where)")
+        known = refusal(error) or f"{type(error).__name__}: {line} (CONCEPTRY_DEBUG=1 shows where)"
+        errors.print(f"conceptry: {known}")
         sys.exit(1)
 
 

@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import click
-from rich.console import Console
 
+from conceptry.evaluation.terminal import Terminal
 from conceptry.models.errors import InputError
 
 # Tables keep their columns in files and pipes, which have no width of their own.
-console = Console(emoji=False, highlight=False, width=None if sys.stdout.isatty() or "COLUMNS" in os.environ else 130)
-errors = Console(stderr=True, markup=False, emoji=False, highlight=False, soft_wrap=True)
+console = Terminal(emoji=False, highlight=False, width=None if sys.stdout.isatty() or "COLUMNS" in os.environ else 130)
+errors = Terminal(stderr=True, markup=False, emoji=False, highlight=False, soft_wrap=True)
 
 
 # Texts that a flag takes as its value where they follow it as an argument of their own.

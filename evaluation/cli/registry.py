@@ -5,6 +5,9 @@
 
 import dataclasses
 import json
+import re
+from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import click
@@ -117,6 +120,72 @@ def verify(uris: tuple[str, ...]) -> None:
             say(f"{version.uri}: all {count} files are as they were registered")
     if broken:
         raise ConceptryError(f"{broken} of {plural(len(versions), 'version')} must not be run")
+
+
+@command()
+@click.argument(
+    "folders", nargs=-1, metavar="[FOLDER]...", type=click.Path(path_type=Path), cls=NamedArgument, option="--folder"
+)
+@click.option("--delete", cls=Flag, help="Remove what is listed, instead of listing it alone.")
+@click.option(
+    "--older-than",
+    metavar="AGE",
+    help="What processes of other machines, or of unknown ones, began so long ago counts as left; e.g. 7d or 12h30m.",
+)
+@click.option("--unclaimed", cls=Flag, help="With --delete: artifact folders, too, of which the store knows nothing.")
+def gc(folders: tuple[Path, ...], delete: bool, older_than: str | None, unclaimed: bool) -> None:
+    """List what killed commands have left, and with --delete remove it.
+
+    That is runs and logged models of the store that were never finished, and what was being written: temporary folders,
+    the cache, and files beside results, in the current folder or in each FOLDER and below. Nothing is removed that
+    belongs to a process that goes on, to a version, or to other programs.
+    """
+    from conceptry.models.errors import ConceptryError
+    from conceptry.registry.remains import ARTIFACTS, remains_in_store, remains_on_disk
+    from conceptry.registry.store import refusal
+
+    age = _age(older_than)
+    if missing := [folder for folder in folders if not folder.is_dir()]:
+        raise InputError(f"{missing[0]}: is no folder; name one in which commands have written")
+    found = [*remains_in_store(age), *remains_on_disk(folders, age)]
+    due = [remain for remain in found if not remain.doubtful or (unclaimed and remain.kind == ARTIFACTS)]
+    failed = 0
+    for remain in found:
+        what = f"{remain.kind} {remain.name}: {remain.reason}"
+        if remain not in due:
+            say(f"left alone: {what}")
+        elif not delete:
+            say(f"left: {what}")
+        else:
+            try:
+                remain.remove()
+            except Exception as error:  # of a store or of a file system, of whatever kind: the others go on
+                failed += 1
+                say(f"cannot be removed: {what} ({refusal(error) or error})")
+            else:
+                say(f"removed: {what}")
+    if not due:
+        say("nothing to remove")
+    elif not delete:
+        say(f"{plural(len(due), 'thing')} to remove: conceptry gc --delete")
+    if len(due) < len(found):
+        say("what is left alone may be somebody else's: --older-than AGE takes runs and files, --unclaimed artifacts")
+    if failed:
+        raise ConceptryError(f"{plural(failed, 'thing')} could not be removed")
+
+
+def _age(text: str | None) -> timedelta | None:
+    """An age as `mlflow gc` takes it, such as 1d12h. Raises InputError for anything else."""
+    if text is None:
+        return None
+    match = re.fullmatch(r"(?:([\d.]+)d)?(?:([\d.]+)h)?(?:([\d.]+)m)?(?:([\d.]+)s)?", text)
+    try:
+        if not match or not text:
+            raise ValueError
+        days, hours, minutes, seconds = (float(number or 0) for number in match.groups())
+        return timedelta(days=days, hours=hours, minutes=minutes, seconds=seconds)
+    except (ValueError, OverflowError):
+        raise InputError(f"--older-than takes an age such as 7d or 12h30m, got {text!r}") from None
 
 
 def _numbers(text: str | None) -> list[int]:

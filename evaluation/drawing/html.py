@@ -13,6 +13,8 @@ from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
 
+from conceptry.models.errors import visible
+
 # In JSON these stand in strings alone, where their escapes mean the same.
 _ESCAPES = {ord(c): f"\\u{ord(c):04x}" for c in "<>&\u2028\u2029"}
 
@@ -33,17 +35,12 @@ def write(text: str, path: str | Path) -> None:
 
 def html_text(text: object) -> str:
     """Escape any text for HTML: no markup, and no mark that would turn the direction of what follows."""
-    return html.escape(printable(str(text)))
+    return html.escape(visible(str(text)))
 
 
 def script_json(json_text: str) -> str:
     """Escape JSON for a <script type="application/json">: no character of it can end the element."""
     return json_text.translate(_ESCAPES)
-
-
-def printable(text: str) -> str:
-    """Replace what cannot be printed, such as marks of direction, by a replacement character."""
-    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
 
 
 def _policy(template: str) -> str:

@@ -1,12 +1,16 @@
 """The look that all figures share: no display, one palette, quiet axes; and the check of how they are asked for."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
+from matplotlib.backend_bases import RendererBase
 from matplotlib.figure import Figure
+from matplotlib.text import Text
+from matplotlib.ticker import FuncFormatter
 
-from conceptry.models.errors import InputError
+from conceptry.models.errors import InputError, visible
 
 INK, MUTED, GRID = "#1f2933", "#6b7785", "#e4e8ec"
 ACCENT, SECOND = (
@@ -15,9 +19,41 @@ ACCENT, SECOND = (
 )  # apart in hue and in lightness, so also for colour-blind eyes and in grey
 
 
+class LiteralFigure(Figure):
+    """A figure whose texts stand as they are: $ begins no formula, and what would act in a file is shown.
+
+    Texts of axes come into being while a figure is drawn, so that is when they are looked at. Numbers along an axis are
+    matplotlib's own, and may be formulas.
+    """
+
+    def draw(self, renderer: RendererBase) -> None:
+        numbers: set[Artist] = set()
+        for axis in (axis for axes in self.axes for axis in (axes.xaxis, axes.yaxis)):
+            for is_minor, formatter in enumerate((axis.get_major_formatter(), axis.get_minor_formatter())):
+                if not isinstance(formatter, FuncFormatter):
+                    numbers.update(axis.get_ticklabels(minor=bool(is_minor)))
+                elif not isinstance(formatter.func, _LiteralLabels):
+                    formatter.func = _LiteralLabels(formatter.func)
+        for text in self.findobj(Text):
+            if isinstance(text, Text) and text not in numbers:
+                text.set_parse_math(False)
+                text.set_text(visible(text.get_text()))
+        super().draw(renderer)
+
+
+class _LiteralLabels:
+    """Labels that were given for places on an axis, made harmless."""
+
+    def __init__(self, label: Callable[..., str]) -> None:
+        self.label = label
+
+    def __call__(self, x: float, pos: int | None = None) -> str:
+        return visible(self.label(x, pos))
+
+
 def new_figure(width: float, height: float) -> Figure:
     """An empty figure of `width` x `height` inches; no pyplot, so threads and servers can draw."""
-    return Figure(figsize=(width, height), dpi=150, layout="constrained", facecolor="white")
+    return LiteralFigure(figsize=(width, height), dpi=150, layout="constrained", facecolor="white")
 
 
 def quiet(axes: Axes, grid: str = "y") -> Axes:

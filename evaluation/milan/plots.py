@@ -4,7 +4,6 @@ The scores say how often descriptions are right, by kind of unit, beside the bas
 Descriptions are also written as tables. Lengths are points, from the top left corner of the page.
 """
 
-import csv
 import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -15,6 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from PIL import Image, ImageOps
 
+from conceptry.evaluation.cells import write_rows
 from conceptry.evaluation.drawing.images import image_of
 from conceptry.evaluation.drawing.strips import shaded
 from conceptry.evaluation.drawing.style import ACCENT, GRID, INK, MUTED, SECOND, check_style, new_figure
@@ -216,10 +216,7 @@ def save_records(records: Sequence[dict], output: Path, view: str | None, style:
     """Draw all records, or write a .csv with a row for each, and the column version where there are several."""
     if output.suffix == ".csv":
         columns = ["version", *COLUMNS] if any("version" in record for record in records) else list(COLUMNS)
-        with output.open("w", newline="", encoding="utf-8") as stream:
-            writer = csv.DictWriter(stream, columns, extrasaction="ignore")
-            writer.writeheader()
-            writer.writerows(records)
+        write_rows(output, columns, ([record.get(name, "") for name in columns] for record in records))
     else:
         draw(records, view, **style).savefig(output, dpi=200)
     return [output]

@@ -5,7 +5,6 @@ import os
 import signal
 import socket
 import sys
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,6 +15,7 @@ from conceptry.evaluation.server.app import Metrics, application
 from conceptry.evaluation.server.limits import Limits
 from conceptry.evaluation.server.pool import Pool
 from conceptry.models.errors import InputError
+from conceptry.models.folders import temporary_folder
 from conceptry.registry import find_version
 from conceptry.registry.integrity import checked_copy
 
@@ -42,10 +42,10 @@ def serve(
     # As many threads in all as there are cores, so that processes do not wait for one another.
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // workers)))
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # so that the copy is removed
-    with _bound(host, port) as listener, tempfile.TemporaryDirectory(prefix="conceptry-") as folder:
+    with _bound(host, port) as listener, temporary_folder("serve") as folder:
         ahead()
         version = find_version(uri)
-        copy = checked_copy(version, Path(folder))
+        copy = checked_copy(version, folder)
         asyncio.run(_serve(version.uri, copy, listener, workers, device, limits, say))
 
 

@@ -58,10 +58,12 @@ class _MlflowLog(Log):
         from mlflow.entities import Param
 
         from conceptry.registry.store import connect, ensure_experiment
+        from conceptry.registry.tags import owner_tag
 
         self._client, self._last = connect(), 0
         experiment = ensure_experiment(self._client, EXPERIMENT)
-        self.run_id = self._client.create_run(experiment.experiment_id, run_name=name).info.run_id
+        run = self._client.create_run(experiment.experiment_id, run_name=name, tags=owner_tag())
+        self.run_id = run.info.run_id
         self._client.log_batch(self.run_id, params=[Param(k, str(v)) for k, v in settings.items()])
 
     def losses(self, step: int, values: dict[str, float]) -> None:

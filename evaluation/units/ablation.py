@@ -14,7 +14,6 @@ the surest description first. How many of them are silenced is chosen on images 
 accuracies reported are those of the others. The control silences as many units of the same layers, drawn at random.
 """
 
-import csv
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -22,6 +21,7 @@ from pathlib import Path
 
 import numpy as np
 
+from conceptry.evaluation.cells import write_rows
 from conceptry.evaluation.units.records import UnitDescription
 from conceptry.evaluation.units.sources import NamedUnits
 from conceptry.models.errors import InputError
@@ -263,12 +263,11 @@ def analyse_network(
 
 def write_curves(layers: Sequence[LayerAnalysis], by: str, path: Path) -> None:
     """A table of all accuracies: `COLUMNS`; order is `by`, or random with its number from 1."""
-    with path.open("w", encoding="utf-8", newline="") as stream:
-        writer = csv.writer(stream, lineterminator="\n")
-        writer.writerow(COLUMNS)
-        for each in layers:
-            for part in each.parts:
-                names = [by, *(f"random {k}" for k in range(1, len(part.random) + 1))]
-                for name, accuracies in zip(names, [part.described, *part.random], strict=True):
-                    for count, accuracy in zip(each.counts, accuracies, strict=True):
-                        writer.writerow([each.layer, part.part, name, count, f"{accuracy:.6g}"])
+    rows = []
+    for each in layers:
+        for part in each.parts:
+            names = [by, *(f"random {k}" for k in range(1, len(part.random) + 1))]
+            for name, accuracies in zip(names, [part.described, *part.random], strict=True):
+                for count, accuracy in zip(each.counts, accuracies, strict=True):
+                    rows.append([each.layer, part.part, name, count, f"{accuracy:.6g}"])
+    write_rows(path, COLUMNS, rows)

@@ -7,12 +7,12 @@
 | share | matches among all units of a layer, those that are never active included |
 """
 
-import csv
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from conceptry.evaluation.cells import write_rows
 from conceptry.evaluation.isolation.client import Predict
 from conceptry.evaluation.milan.client import describe_own_units
 from conceptry.evaluation.units.folder import read_folder
@@ -107,14 +107,13 @@ def unknown_words(audits: Sequence[Audit], words: Sequence[str]) -> dict[str, li
 
 def write_matches(audits: Sequence[Audit], path: Path) -> None:
     """Write a table of all matches: `COLUMNS`; the words are separated by "; "."""
-    with path.open("w", encoding="utf-8", newline="") as stream:
-        writer = csv.writer(stream, lineterminator="\n")
-        writer.writerow(COLUMNS)
-        for audit in audits:
-            for match in audit.matches:
-                unit = match.unit
-                scores = ["" if value is None else f"{value:.6g}" for value in (unit.score, unit.pmi)]
-                writer.writerow([audit.title, unit.layer, unit.unit, unit.description, *scores, "; ".join(match.words)])
+    rows = []
+    for audit in audits:
+        for match in audit.matches:
+            unit = match.unit
+            scores = ["" if value is None else f"{value:.6g}" for value in (unit.score, unit.pmi)]
+            rows.append([audit.title, unit.layer, unit.unit, unit.description, *scores, "; ".join(match.words)])
+    write_rows(path, COLUMNS, rows)
 
 
 def _audit(title: str, about: str, units: Sequence[UnitDescription], matches: Sequence[Match]) -> Audit:

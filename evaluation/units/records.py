@@ -13,6 +13,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from conceptry.evaluation.cells import original, write_rows
 from conceptry.evaluation.drawing.strips import Strip
 from conceptry.models.errors import InputError, plural
 from conceptry.models.manifest import replacing
@@ -88,14 +89,8 @@ def number(value: object) -> float | None:
 
 def write_descriptions(units: Iterable[UnitDescription], path: Path) -> None:
     """Write the table; a reader sees the old or the new one, never a part."""
-    with replacing(path) as partial, partial.open("w", encoding="utf-8", newline="") as stream:
-        writer = csv.writer(stream, lineterminator="\n")
-        writer.writerow(COLUMNS)
-        for unit in units:
-            alternatives = json.dumps([_rounded(each) for each in unit.alternatives], ensure_ascii=False)
-            scores = [_text(getattr(unit, name)) for name in (*SCORES, "activation")]
-            active = "true" if unit.active else "false"
-            writer.writerow([unit.layer, unit.unit, unit.description, *scores, active, alternatives])
+    with replacing(path) as partial:
+        write_rows(partial, COLUMNS, map(_row, units))
 
 
 def read_descriptions(path: Path) -> list[UnitDescription]:
@@ -141,6 +136,12 @@ def summary(units: Sequence[UnitDescription]) -> str:
     return text + (f", {dead:,} never active" if dead else "")
 
 
+def _row(unit: UnitDescription) -> list[object]:
+    alternatives = json.dumps([_rounded(each) for each in unit.alternatives], ensure_ascii=False)
+    scores = [_text(getattr(unit, name)) for name in (*SCORES, "activation")]
+    return [unit.layer, unit.unit, unit.description, *scores, "true" if unit.active else "false", alternatives]
+
+
 def _parsed(row: dict[str, str | None], where: str) -> UnitDescription:
     try:
         scores: dict[str, Any] = {name: number(row.get(name)) for name in (*SCORES, "activation")}
@@ -152,10 +153,10 @@ def _parsed(row: dict[str, str | None], where: str) -> UnitDescription:
         raise InputError(
             f"{where}: expected numbers for unit and scores, a JSON list for alternatives, got {row}"
         ) from None
-    description = row["description"] or ""
+    description = original(row["description"] or "")
     active = (row.get("active") or str(bool(description))).lower() == "true"
     known: dict[str, Any] = {"active": active, "alternatives": tuple(alternatives)}
-    return UnitDescription(row["layer"] or "", unit, description, **scores, **known)
+    return UnitDescription(original(row["layer"] or ""), unit, description, **scores, **known)
 
 
 def _text(value: float | None) -> str:

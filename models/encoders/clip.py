@@ -1,6 +1,5 @@
 """Any open_clip model as a dual encoder: by architecture and pretrained tag, by checkpoint, or from a folder."""
 
-import tempfile
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -22,6 +21,7 @@ from conceptry.models.encoders.processing import (
 )
 from conceptry.models.encoders.weights import build_model, read_weights
 from conceptry.models.errors import ConceptryError, InputError, closest
+from conceptry.models.folders import temporary_folder
 from conceptry.models.manifest import write_json
 
 WEIGHTS = "open_clip_model.safetensors"
@@ -229,9 +229,8 @@ def _preprocess_of(model: nn.Module) -> dict[str, Any]:
 
 def _stored_processing(config: dict, preprocess: dict[str, Any], tokenizer: Any) -> Processing:
     """The processing of a built-in architecture, by way of the files that will describe it in a version."""
-    with tempfile.TemporaryDirectory() as folder:
-        directory = Path(folder)
+    with temporary_folder("encoder") as directory:
         write_json(directory / CONFIG, {"model_cfg": config, "preprocess_cfg": preprocess})
         if tokenizer is not None:
-            tokenizer.tokenizer.save_pretrained(folder)
+            tokenizer.tokenizer.save_pretrained(str(directory))
         return read_processing(directory)

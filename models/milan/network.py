@@ -15,7 +15,6 @@ The first three are what the paper describes: its ResNet152, DINO and AlexNet.
 
 import re
 import shutil
-import tempfile
 import weakref
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -33,6 +32,7 @@ from conceptry.models.explained.hooks import find_layer, format_names, module_of
 from conceptry.models.explained.image_inputs import as_pixel_model, to_images
 from conceptry.models.explained.load import load_explained
 from conceptry.models.explained.protocol import PixelModel
+from conceptry.models.folders import new_temporary_folder
 from conceptry.models.manifest import read_json
 from conceptry.models.method import Progress
 from conceptry.models.milan.exemplars.checkpoint import RECORD, module_digest
@@ -212,7 +212,7 @@ def compute_network(
     """
     name = network_name(network, name)
     layers = layers or default_layers(_module(network), name)
-    folder = Path(tempfile.mkdtemp(prefix="conceptry-exemplars-") if directory is None else directory)
+    folder = new_temporary_folder("exemplars") if directory is None else Path(directory)
     try:
         found = compute_exemplars(network, data, layers, folder, settings, units=units, name=name, progress=progress)
         store = ComputedUnits(found)

@@ -29,7 +29,6 @@ Such files are read here alone, once; what is loaded and served holds no pickle.
 import io
 import pickle
 import re
-import tempfile
 import zipfile
 from collections import OrderedDict
 from collections.abc import Mapping
@@ -43,7 +42,7 @@ from torch import Tensor
 
 from conceptry.models.errors import InputError
 from conceptry.models.explained.checkpoints import fill
-from conceptry.models.folders import check_new, new_folder
+from conceptry.models.folders import check_new, new_folder, temporary_folder
 from conceptry.models.manifest import sha256_file
 from conceptry.models.milan.describer.decoder import Decoder
 from conceptry.models.milan.describer.describer import Describer
@@ -269,8 +268,8 @@ def _encoder(content: Any, state: Mapping[str, Tensor], path: Path) -> FeatureEn
             f"{path}: does not hold its feature encoder with the name of the architecture; name one by --encoder, "
             "as torchvision:resnet101@FILE"
         )
-    with tempfile.TemporaryDirectory() as folder:
-        file = Path(folder) / f"{path.stem}.safetensors"
+    with temporary_folder("convert") as folder:
+        file = folder / f"{path.stem}.safetensors"
         save_file(trunk, str(file))
         try:
             found = load_feature_encoder(f"torchvision:{architecture}@{file}", "cpu")

@@ -9,7 +9,7 @@ A single logit s of the second class is z = (0, s), whose softmax is its sigmoid
 """
 
 import numbers
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -107,11 +107,8 @@ def _as_text(value: object) -> str:
     if isinstance(value, str) and value.strip():
         return value.strip()
     # Tables hold whole numbers as floats where another row of the column is empty.
-    if (
-        isinstance(value, numbers.Real)
-        and not isinstance(value, bool | np.bool_)
-        and value == value // 1
-        and abs(value) < 2**63
-    ):
-        return str(int(value))
+    if isinstance(value, numbers.Real) and not isinstance(value, bool | np.bool_):
+        number = cast(Any, value)  # of a protocol whose operators type checkers do not know
+        if abs(number) < 2**63 and number == int(number):
+            return str(int(number))
     raise InputError(f"expected the name or the index of a class, got {truncated_repr(value)}")

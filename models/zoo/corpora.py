@@ -13,12 +13,12 @@ import io
 import subprocess
 import sys
 import tarfile
-import tempfile
 import zipfile
 from pathlib import Path
 
 from conceptry.models.downloads import cache_directory
 from conceptry.models.errors import ConceptryError, InputError, IntegrityError
+from conceptry.models.folders import temporary_folder
 from conceptry.models.manifest import sha256_file
 
 PACKAGE = "vaderSentiment==0.5"
@@ -74,13 +74,13 @@ def fetch_movie_reviews() -> Path:
     if target.is_file() and sha256_file(target) == ARCHIVE_SHA256:
         return target
     target.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=target.parent) as folder:
-        requirement = Path(folder) / "requirements.txt"
+    with temporary_folder("download", target.parent) as folder:
+        requirement = folder / "requirements.txt"
         requirement.write_text(f"{PACKAGE} --hash=sha256:{ARCHIVE_SHA256}\n", encoding="utf-8")
         options = ["--no-deps", "--no-binary", "vaderSentiment", "--require-hashes", "--disable-pip-version-check"]
-        command = [sys.executable, "-m", "pip", "download", *options, "--dest", folder, "-r", str(requirement)]
+        command = [sys.executable, "-m", "pip", "download", *options, "--dest", str(folder), "-r", str(requirement)]
         done = subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL)
-        downloaded = Path(folder) / ARCHIVE
+        downloaded = folder / ARCHIVE
         if done.returncode or not downloaded.is_file():
             reason = (done.stderr.strip().splitlines() or ["no file came"])[-1]
             raise ConceptryError(

@@ -1,6 +1,7 @@
 """Aliases move by stated rules, and who moved them is on record."""
 
 import getpass
+import json
 
 import mlflow
 import pytest
@@ -113,3 +114,26 @@ def test_metrics_of_different_data_are_never_mixed(tiny_options) -> None:
     promotion = promote("mixed", 2)
     assert promotion
     assert promotion.data == "first"
+
+
+def test_a_promotion_counts_once_its_alias_has_moved(pair) -> None:
+    """Its process may be killed between the record and the alias, and between the alias and its last word."""
+    client = mlflow.MlflowClient()
+
+    def planned(version: int, previous: int | None, at: str) -> None:
+        record = {"alias": "staged", "version": version, "previous": previous, "rule": "r", "data": None, "by": "b"}
+        text = json.dumps(record | {"at": at, "planned": True})
+        client.set_registered_model_tag("race", f"conceptry.promotion.{at}", text)
+
+    def staged() -> list[tuple[int, int | None]]:
+        return [(p.version, p.previous) for p in promotions("race") if p.alias == "staged"]
+
+    planned(1, None, "2020-01-01")
+    assert staged() == []
+    assert promote("race", 2, "staged")
+    assert staged() == [(2, None)]
+    planned(1, 2, "2999-01-01")
+    client.set_registered_model_alias("race", "staged", "1")
+    assert staged() == [(2, None), (1, 2)]
+    assert promote("race", 1, "staged") is None  # which settles the record
+    assert '"planned"' not in str(client.get_registered_model("race").tags)

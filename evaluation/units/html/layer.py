@@ -15,7 +15,7 @@ from conceptry.evaluation.drawing import html
 from conceptry.evaluation.drawing.html import html_text
 from conceptry.evaluation.units.html.unit import article, exemplars_in
 from conceptry.evaluation.units.records import UnitDescription, summary
-from conceptry.models.errors import plural
+from conceptry.models.errors import plural, visible
 from conceptry.models.milan.words import word_counts
 
 MOST_WORDS = 28
@@ -176,9 +176,9 @@ def index_page(title: str, about: str, entries: Sequence[LayerEntry], notes: Seq
     )
     found = [
         {
-            "name": entry.layer,
+            "name": visible(entry.layer),
             "file": quote(entry.file),
-            "units": [[unit.unit, unit.description] for unit in entry.units if unit.active],
+            "units": [[unit.unit, visible(unit.description)] for unit in entry.units if unit.active],
         }
         for entry in entries
     ]

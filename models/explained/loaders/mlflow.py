@@ -12,7 +12,6 @@ imports MLflow, and only when a model is loaded.
 """
 
 import logging
-import tempfile
 import weakref
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
@@ -45,6 +44,7 @@ from conceptry.models.explained.signature import (
     with_gaps,
 )
 from conceptry.models.explained.tables import reason_of, typed_frame
+from conceptry.models.folders import new_temporary_folder
 from conceptry.models.manifest import MLFLOW_META, digest_of_files, files_in
 
 
@@ -122,7 +122,7 @@ def load_mlflow(
     name: str, device: torch.device, statistics: str | Path | pd.DataFrame | None, outputs: str, allow_pickle: bool
 ) -> ModelBase:
     """The model at an MLflow URI; see `load_explained`."""
-    root = Path(tempfile.mkdtemp(prefix="conceptry-explained-"))
+    root = new_temporary_folder("explained")
     try:
         folder, name, lineage = _fetched(name, root)
         if not allow_pickle:

@@ -13,6 +13,7 @@ COMMANDS = (
     "promote",
     "list",
     "show",
+    "gc",
     "explain",
     "summarise",
     "train",
