@@ -17,7 +17,7 @@ from support import ROOT, environment
 
 PROJECT = load_project(ROOT)
 SUBCOMMANDS = {"register": "method", "train": "kind", "convert": "kind"}  # the parameter that picks one
-SERVERS = {"ui"}  # they run until they are stopped, which no run of a project does
+SERVERS = {"serve", "ui"}  # they run until they are stopped, which no run of a project does
 TEXT = "it's $HOME; two  words"
 
 
