@@ -111,7 +111,9 @@ def _what_is_malformed(error: Exception) -> str:
 
 def _own_sentence(message: str) -> str:
     """Of what MLflow says the reason alone: it quotes the request before it, or after it."""
-    sentence = " ".join(message.partition("\nInput:")[0].rpartition("Error: ")[2].split())
+    for quoted in ("\nInput:", mlflow_server.SCORING_PROTOCOL_CHANGE_INFO):
+        message = message.partition(quoted)[0]
+    sentence = " ".join(message.rpartition("Error: ")[2].split())
     return sentence if len(sentence) <= LONGEST_SENTENCE else f"{sentence[:LONGEST_SENTENCE]}..."
 
 

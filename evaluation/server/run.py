@@ -39,12 +39,12 @@ def serve(
         IntegrityError: where a file is not the one that was registered.
         ConceptryError: where the version cannot be loaded.
     """
-    # As many threads in all as there are cores, so that processes do not wait for one another.
-    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // workers)))
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # so that the copy is removed
     with _bound(host, port) as listener, temporary_folder("serve") as folder:
-        ahead()
         version = find_version(uri)
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # so that the copy is removed
+        # As many threads in all as there are cores, so that processes do not wait for one another.
+        os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // workers)))
+        ahead()
         copy = checked_copy(version, folder)
         asyncio.run(_serve(version.uri, copy, listener, workers, device, limits, say))
 
@@ -60,22 +60,27 @@ async def _serve(
 ) -> None:
     metrics = Metrics()
     async with Pool(copy, device, workers, metrics.restarts.inc) as pool:
-        config = uvicorn.Config(
-            application(pool, limits, metrics, title),
-            http="h11",  # the one that is always there, so that every installation refuses the same
-            lifespan="off",
-            access_log=False,
-            server_header=False,
-            log_level="warning",
-            timeout_graceful_shutdown=int(limits.seconds) + 1,
-        )
         (device_in_use,) = {worker.device for worker in pool.workers}
         host, port = listener.getsockname()[:2]
         say(f"serving {title} on http://{f'[{host}]' if ':' in host else host}:{port} ({device_in_use})")
         # uvicorn ends in order at these, and raises them again afterwards, when there is nothing left to end.
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, lambda *_: None)
-        await uvicorn.Server(config).serve(sockets=[listener])
+        await http_server(pool, limits, metrics, title).serve(sockets=[listener])
+
+
+def http_server(pool: Pool, limits: Limits, metrics: Metrics, title: str) -> uvicorn.Server:
+    """The server in front of a running pool."""
+    config = uvicorn.Config(
+        application(pool, limits, metrics, title),
+        http="h11",  # the one that is always there, so that every installation refuses the same
+        lifespan="off",
+        access_log=False,
+        server_header=False,
+        log_level="warning",
+        timeout_graceful_shutdown=int(limits.seconds) + 1,
+    )
+    return uvicorn.Server(config)
 
 
 def _bound(host: str, port: int) -> socket.socket:
@@ -87,7 +92,5 @@ def _bound(host: str, port: int) -> socket.socket:
     except (OSError, OverflowError) as error:
         listener.close()
         reason = getattr(error, "strerror", None) or str(error)
-        raise InputError(
-            f"{host} port {port} cannot be served on ({reason}); choose another --host or --port"
-        ) from None
+        raise InputError(f"--host {host} --port {port}: nothing can listen there ({reason}); choose others") from None
     return listener

@@ -176,3 +176,8 @@ def test_two_hundred_requests_at_once_get_their_own_answers(server) -> None:
         for worker, answers in enumerate(pool.map(ask, range(40))):
             for i, answer in enumerate(answers):
                 assert json.dumps(answer) == json.dumps(alone[(worker + i) % 5])
+
+
+def test_too_much_work_is_refused(server) -> None:
+    rows = [{"layer": "squares", "unit": 0}] * 40
+    check_refused(server.rows(*rows, strategy="beam", beam_size=5000), "3,000,000 tokens of hypotheses")

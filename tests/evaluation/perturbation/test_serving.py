@@ -161,3 +161,10 @@ def test_many_threads_get_their_own_answers(server, picture) -> None:
 
     with ThreadPoolExecutor(12) as pool:
         assert list(pool.map(ask, range(12))) == alone * 3
+
+
+def test_too_much_work_is_refused(server, picture) -> None:
+    rows = [{"image": text_of(picture)}] * 3
+    check_refused(
+        server.rows(*rows, steps=10_000), "30,000 gradient steps, rows x steps x restarts, and it takes 20,000"
+    )

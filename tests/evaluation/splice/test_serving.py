@@ -146,3 +146,9 @@ def test_many_threads_get_their_own_answers(server, base64_picture) -> None:
 
     with ThreadPoolExecutor(4) as pool:
         assert all(pool.map(ask, range(4)))
+
+
+def test_too_much_work_is_refused(server) -> None:
+    """A penalty a hundredth of the registered one finds more words by far, and a server is shared."""
+    check_refused(server.rows({"text": "a dog"}, l1_penalty=1e-12), "is too much work for a server")
+    assert server.rows({"text": "a dog"}, l1_penalty=0.01)[0] == 200
