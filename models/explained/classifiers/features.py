@@ -87,10 +87,9 @@ def _numeric(values: Any, column: Column) -> np.ndarray:
     with np.errstate(over="ignore"):
         features = (x - column.mean) / (column.std or 1.0)
     if not (within := np.abs(features) <= np.finfo(np.float32).max).all():
-        row = int(np.argmin(within))
-        raise InputError(
-            f"row {row}, column {column.name!r}: {values.iloc[row]!r} is beyond what the network's float32 holds"
-        )
+        # Of which row is known to whoever masked one: the rows here are its masked copies.
+        value = values.iloc[int(np.argmin(within))]
+        raise InputError(f"column {column.name!r}: {value!r} is beyond what the network's float32 holds")
     return features[:, None]
 
 
