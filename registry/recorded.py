@@ -5,7 +5,6 @@ neither the file nor anything that it covers can change unnoticed. Versions of e
 """
 
 import json
-import tempfile
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -14,6 +13,7 @@ from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
 from conceptry.models.errors import IntegrityError
+from conceptry.models.folders import temporary_folder
 from conceptry.models.manifest import read_json, sha256_file, write_json
 from conceptry.registry import tags as t
 
@@ -39,8 +39,8 @@ class Recorded:
 
 def log_recorded(client: MlflowClient, run_id: str, recorded: Recorded) -> str:
     """Write the file to the run; returns its SHA-256."""
-    with tempfile.TemporaryDirectory(prefix="conceptry-") as folder:
-        path = Path(folder) / FILE
+    with temporary_folder("record") as folder:
+        path = folder / FILE
         write_json(path, asdict(recorded))
         client.log_artifact(run_id, str(path), FOLDER)
         return sha256_file(path)
@@ -61,9 +61,9 @@ def read_recorded(uri: str, run_id: str, tags: Mapping[str, str]) -> Recorded:
     from mlflow.artifacts import download_artifacts
 
     where = f"{uri}: {FOLDER}/{FILE} of its run {run_id}, which holds its digests,"
-    with tempfile.TemporaryDirectory(prefix="conceptry-") as folder:
+    with temporary_folder("record") as folder:
         try:
-            path = Path(download_artifacts(run_id=run_id, artifact_path=f"{FOLDER}/{FILE}", dst_path=folder))
+            path = Path(download_artifacts(run_id=run_id, artifact_path=f"{FOLDER}/{FILE}", dst_path=str(folder)))
         except (MlflowException, OSError):
             raise IntegrityError(
                 f"{where} cannot be fetched from the MLflow store; delete the version, and register it again"
