@@ -77,17 +77,28 @@ def register_package(
     """
     name = _checked_name(name)
     client = connect()
-    signature = _check_example(package)
     notes = tuple(package.about.notes)
-    with name_lock(name):
-        for version in list_versions(name):
-            if version.method != package.method.name:
-                raise InputError(f"{name} holds versions of the method {version.method}; choose another name")
-            if version.fingerprint == package.fingerprint:
-                _complete(client, version, package.about, description)
-                return Registration(version, False, notes)
-        version = _create(client, package, signature, name, description, logged_name)
-        return Registration(version, True, notes)
+    equal = _equal_version(package, name)
+    if equal is None:
+        signature = _check_example(package)  # takes seconds, in which another process may register the same
+        with name_lock(name):
+            equal = _equal_version(package, name)
+            if equal is None:
+                created = _create(client, package, signature, name, description, logged_name)
+                return Registration(created, True, notes)
+    with name_lock(name):  # whoever creates it just now has done so by then
+        _complete(client, equal, package.about, description)
+    return Registration(equal, False, notes)
+
+
+def _equal_version(package: StagedPackage, name: str) -> Version | None:
+    """The version of `name` that equals the package. Raises InputError where the versions are of another method."""
+    for version in list_versions(name):
+        if version.method != package.method.name:
+            raise InputError(f"{name} holds versions of the method {version.method}; choose another name")
+        if version.fingerprint == package.fingerprint:
+            return version
+    return None
 
 
 def log_package(package: StagedPackage, run: Run, name: str | None = None) -> str:

@@ -164,7 +164,9 @@ def test_the_evaluator_leaves_other_models_alone() -> None:
     x = pd.DataFrame({"a": [0.0, 1.0, 2.0, 3.0], "b": [1.0, 0.0, 1.0, 0.0]})
     y = [0, 0, 1, 1]
     with mlflow.start_run(experiment_id=MlflowClient().create_experiment("foreign")):
-        logged = mlflow.sklearn.log_model(LogisticRegression().fit(x, y), name="foreign")
+        logged = mlflow.sklearn.log_model(
+            LogisticRegression().fit(x, y), name="foreign", pip_requirements=["scikit-learn"]
+        )
         result = mlflow.models.evaluate(
             logged.model_uri, x.assign(y=y), targets="y", model_type="classifier", evaluators=["conceptry"]
         )

@@ -25,6 +25,9 @@ from pathlib import Path
 from typing import Any
 
 LIBRARIES = ("mlflow.pyfunc", "mlflow.store.tracking.sqlalchemy_store", "pandas", "torch")
+# What a process that answers for a version does without.
+UNNEEDED = {"matplotlib", "networkx", "onnx", "onnxruntime", "open_clip", "skimage", "sklearn", "timm", "torchvision"}
+UNNEEDED |= {"conceptry.evaluation", "conceptry.registry"}
 PROGRAMS = ("python", "conceptry", "mlflow")
 CLIENT = """\
 #!{python} -IS
@@ -54,7 +57,7 @@ class Preloaded:
     """The commands, in `folder`, and the process behind them, which ends with this object or its owner."""
 
     def __init__(self, folder: Path, environ: dict[str, str]) -> None:
-        self.folder = folder
+        self.folder, self._environ = folder, environ
         address = str(folder / "socket")
         for program in PROGRAMS:
             command = folder / program
@@ -66,6 +69,13 @@ class Preloaded:
         theirs.close()
         if not self._alive.recv(1):
             raise RuntimeError("the process that holds the libraries has not started")
+
+    def imported(self, program: str, *arguments: str) -> set[str]:
+        """The modules that a program has imported at its end, those that are held here among them."""
+        command = [self.folder / "python", "-c", f"{program}\nimport sys\nprint(*sys.modules)", *arguments]
+        done = subprocess.run(command, env=self._environ, capture_output=True, text=True, timeout=300)
+        assert done.returncode == 0, done.stderr[-2000:]
+        return set(done.stdout.splitlines()[-1].split())
 
     def close(self) -> None:
         self._alive.close()

@@ -1,6 +1,8 @@
 """Exported towers: equal to torch, free of traces of the machine, and strict about a named device."""
 
+import json
 import logging
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -8,12 +10,14 @@ import onnx
 import pytest
 import torch
 from PIL import Image
+from preloaded import UNNEEDED, Preloaded
 from torch.nn.functional import cosine_similarity
 
 from conceptry.models.encoders.clip import OpenClipEncoder
 from conceptry.models.encoders.load import load_encoder, read_encoder, save_encoder
 from conceptry.models.encoders.onnx_runtime import TOWERS, OnnxEncoder, export_onnx
 from conceptry.models.encoders.protocol import encode_images, encode_texts
+from conceptry.models.encoders.tokens import END, START
 from conceptry.models.errors import ConceptryError
 
 
@@ -51,6 +55,22 @@ def test_an_onnx_encoder_is_copied_as_it_is_and_loads_by_name(exported: Path, tm
     save_encoder(encoder, tmp_path / "copy", "onnx")
     for tower in TOWERS:
         assert (tmp_path / "copy" / tower).read_bytes() == (exported / tower).read_bytes()
+
+
+ENCODE = """
+import sys, torch
+from pathlib import Path
+from PIL import Image
+from conceptry.models.encoders.load import read_encoder
+encoder = read_encoder(Path(sys.argv[1]), torch.device("cpu"))
+assert encoder.encode_image(encoder.preprocess(Image.new("RGB", (80, 50), "red"))[None]).shape == (1, 64)
+"""
+
+
+def test_an_onnx_encoder_embeds_images_without_open_clip(exported: Path, preloaded: Preloaded, tmp_path: Path) -> None:
+    shutil.copytree(exported, tmp_path / "encoder")
+    (tmp_path / "encoder" / "tokens.json").write_text(json.dumps({"bpe_ids": [START, END], "context_length": 16}))
+    assert not preloaded.imported(ENCODE, str(tmp_path / "encoder")) & UNNEEDED - {"onnxruntime"}
 
 
 def test_the_files_say_nothing_about_the_machine_and_are_reproducible(
