@@ -25,8 +25,8 @@ def test_block(folder: Folder, block: Block) -> None:
 def quadratic(folder: Folder, output: str) -> None:
     """The kept patterns of a quadratic model have two columns at most."""
     assert "agreement of the kept patterns" in output
-    first, _ = sorted(folder.path.glob("mlruns/**/evaluation/*/patterns.csv"), key=lambda file: file.stat().st_mtime)
-    patterns = pd.read_csv(first)
+    first, _ = sorted(folder.path.glob("mlruns/**/evaluation/*/patterns.json"), key=lambda file: file.stat().st_mtime)
+    patterns = pd.DataFrame(**json.loads(first.read_text(encoding="utf-8")))
     names = patterns["players"][patterns["effect"].abs() > 1e-6]
     assert len(names)
     assert names.str.count(" & ").max() <= 1
