@@ -63,13 +63,13 @@ def verify(directory: Path, manifest_sha256: str) -> None:
     """
     manifest = directory / MANIFEST
     if not manifest.is_file():
-        raise IntegrityError(f"{MANIFEST}: missing from the package; register the version again")
+        raise IntegrityError(f"{MANIFEST}: missing from the package; delete the version, and register it again")
     if sha256_file(manifest) != manifest_sha256:
         raise IntegrityError(f"{MANIFEST}: does not have the SHA-256 recorded at registration ({manifest_sha256})")
     recorded = read_json(manifest)["files"]
     present = {path.relative_to(directory).as_posix() for path in files_in(directory)} - {MANIFEST}
     if missing := sorted(recorded.keys() - present):
-        raise IntegrityError(f"{missing[0]}: missing from the package; register the version again")
+        raise IntegrityError(f"{missing[0]}: missing from the package; delete the version, and register it again")
     if extra := sorted(present - recorded.keys()):
         raise IntegrityError(f"{extra[0]}: not part of the package as it was registered")
     for name, entry in recorded.items():

@@ -83,8 +83,8 @@ def _check(version: Version, folder: Path) -> int:
     for name in sorted(recorded.keys() | present.keys()):
         if recorded.get(name) != present.get(name):
             raise IntegrityError(
-                f"{version.uri}: {_difference(name, recorded, present, (folder / name).is_dir())}; do not run it, and "
-                "register the version again"
+                f"{version.uri}: {_difference(name, recorded, present, (folder / name).is_dir())}; do not run it: "
+                "delete the version, and register it again"
             )
     return count
 
