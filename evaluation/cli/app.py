@@ -119,12 +119,15 @@ for _command in (
 
 
 def _quiet_libraries() -> None:
-    """Keep other libraries' progress notes off the terminal; their warnings and errors stay.
+    """Keep other libraries' progress notes off the terminal, and MLflow's usage data on this machine.
+
+    Warnings and errors stay.
 
     MLflow reads these variables when it is imported, which happens after this.
     """
     os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # nothing leaves the machine that nobody asked for
     for name in ("alembic", "onnxscript", "onnx_ir", "torch.onnx", "root"):
         logging.getLogger(name).setLevel(logging.ERROR)
     # It logs with a trace what it raises, which `main` puts in a sentence.

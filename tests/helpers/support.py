@@ -16,4 +16,4 @@ def environment(**extra: str) -> dict[str, str]:
     kept = {k: v for k, v in os.environ.items() if not k.startswith(("MLFLOW_", "PYTEST_"))}
     path = os.pathsep.join([str(Path(sys.executable).parent), kept.get("PATH", "")])
     # The suite's "warnings are errors" must not reach other programs through their own environment.
-    return kept | {"PATH": path, "COLUMNS": "120"} | extra
+    return kept | {"PATH": path, "COLUMNS": "120", "MLFLOW_DISABLE_TELEMETRY": "true"} | extra
