@@ -89,7 +89,7 @@ def _numeric(values: Any, column: Column) -> np.ndarray:
     if not (within := np.abs(features) <= np.finfo(np.float32).max).all():
         # Of which row is known to whoever masked one: the rows here are its masked copies.
         value = values.iloc[int(np.argmin(within))]
-        raise InputError(f"column {column.name!r}: {value!r} is beyond what the network's float32 holds")
+        raise InputError(f"column {column.name!r}: {float(value):g} is beyond what the network's float32 holds")
     return features[:, None]
 
 
