@@ -78,7 +78,7 @@ class Folder:
     def run(self, language: str, block: str, **extra: str) -> subprocess.CompletedProcess[str]:
         command = ["python", "-c", block] if language == "python" else ["bash", "-euo", "pipefail", "-c", block]
         env = self.environment | extra
-        return subprocess.run(command, cwd=self.path, env=env, capture_output=True, text=True, timeout=600)
+        return subprocess.run(command, cwd=self.path, env=env, capture_output=True, text=True, timeout=1200)
 
     def start(self, block: str) -> None:
         self.stop()
