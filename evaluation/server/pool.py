@@ -3,6 +3,7 @@
 import asyncio
 import json
 import logging
+import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -58,6 +59,15 @@ class Worker:
         except (EOFError, OSError):
             raise Stopped from None
 
+    @property
+    def has_ended(self) -> bool:
+        """Whether the process is gone, killed for lack of memory for example."""
+        try:
+            self._child.wait(timeout=0)
+        except subprocess.TimeoutExpired:
+            return False
+        return True
+
     def stop(self) -> None:
         """End the process, whatever it does."""
         with suppress(OSError):
@@ -103,7 +113,8 @@ class Pool:
 
         Raises Stopped where the worker's process ends meanwhile, for lack of memory for example.
         """
-        worker = await self._idle.get()
+        while (worker := await self._idle.get()).has_ended:  # while it had nothing to do
+            self._replace(worker)
         try:
             answer = await self._in_thread(worker.ask, body, content_type, max_rows)
         except BaseException:  # cancelled: it works on, and has to be ended; stopped: it has ended
