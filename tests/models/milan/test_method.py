@@ -131,7 +131,7 @@ def test_a_checkpoint_is_asked_for_its_preprocessing(checkpoint: Path) -> None:
     for asks in (lambda: Milan(name, data="zoo:emoji-scenes"), lambda: load_network(name, "cpu", mean=HALF, std=HALF)):
         with pytest.raises(InputError, match=sentence):
             asks()
-    said = {"input_size": 48, "mean": HALF, "std": HALF}
+    said: dict[str, Any] = {"input_size": 48, "mean": HALF, "std": HALF}
     with pytest.raises(InputError, match="are of a network that is given by name"):
         Milan(torch.nn.Conv2d(3, 2, 1), data=np.zeros((2, 8, 8, 3), np.uint8), layers=[""], **said)
     with pytest.raises(InputError, match="mean is of exemplars to compute, and there holds them; leave it out"):
@@ -153,7 +153,12 @@ def test_units_see_what_the_own_transform_of_a_network_gives(checkpoint: Path, d
         (tmp_path / "images").mkdir(exist_ok=True)
         Image.fromarray(image).save(tmp_path / "images" / f"{i}.png")
     (tmp_path / "names.json").write_text('["cat", "dog", "owl"]')
-    said = {"input_size": "48", "mean": ".5,.5,.5", "std": ".5,.5,.5", "classes": str(tmp_path / "names.json")}
+    said: dict[str, Any] = {
+        "input_size": "48",
+        "mean": ".5,.5,.5",
+        "std": ".5,.5,.5",
+        "classes": str(tmp_path / "names.json"),
+    }
     options = MilanOptions(model=f"torchvision:squeezenet1_1@{checkpoint}", **said)
     network, data = prepared_network(str(options.model), "cpu", options.preparation()), f"folder:{tmp_path / 'images'}"
     assert network.classes == ("cat", "dog", "owl")
