@@ -104,7 +104,7 @@ def pinned(distributions: Sequence[str]) -> list[str]:
 
 
 def _onnxruntime() -> str:
-    """The distribution installed here: onnxruntime-gpu, or the one without CUDA that macOS has and others may choose."""
+    """The distribution installed here: onnxruntime-gpu, or the one without CUDA, as on macOS and where it was chosen."""
     try:
         importlib.metadata.version("onnxruntime-gpu")
     except importlib.metadata.PackageNotFoundError:
