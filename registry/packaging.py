@@ -104,7 +104,7 @@ def pinned(distributions: Sequence[str]) -> list[str]:
 
 
 def _onnxruntime() -> str:
-    """The distribution installed here: onnxruntime-gpu, or the one without CUDA, as on macOS and where it was chosen."""
+    """The distribution installed here: onnxruntime-gpu, or the one without CUDA, as macOS has it."""
     try:
         importlib.metadata.version("onnxruntime-gpu")
     except importlib.metadata.PackageNotFoundError:
