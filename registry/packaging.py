@@ -4,7 +4,6 @@ import hashlib
 import importlib.metadata
 import json
 import shutil
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -99,6 +98,15 @@ def pinned(distributions: Sequence[str]) -> list[str]:
     requirements = []
     for name in ("mlflow", *distributions):
         if name == "onnxruntime":
-            name = "onnxruntime" if sys.platform == "darwin" else "onnxruntime-gpu"
+            name = _onnxruntime()
         requirements.append(f"{name}=={importlib.metadata.version(name).split('+')[0]}")
     return requirements
+
+
+def _onnxruntime() -> str:
+    """The distribution installed here: onnxruntime-gpu, or the one without CUDA, as macOS has it."""
+    try:
+        importlib.metadata.version("onnxruntime-gpu")
+    except importlib.metadata.PackageNotFoundError:
+        return "onnxruntime"
+    return "onnxruntime-gpu"

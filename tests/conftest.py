@@ -37,6 +37,17 @@ def words_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The weights of an untrained SqueezeNet of three classes: `torchvision:squeezenet1_1@` and this path."""
+    from torchvision.models import squeezenet1_1
+
+    torch.manual_seed(0)
+    path = tmp_path_factory.mktemp("checkpoint") / "mine.pth"
+    torch.save(squeezenet1_1(num_classes=3).state_dict(), path)
+    return path
+
+
+@pytest.fixture(scope="session")
 def tiny_encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An untrained open_clip model with the full token table, in the local-dir layout, with an image mean."""
     from open_clip.model import CLIP

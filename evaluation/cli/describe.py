@@ -17,6 +17,7 @@ from conceptry.evaluation.cli.options import (
     command,
     device_option,
     errors,
+    network_options,
     only_layers_option,
     say,
     say_device,
@@ -25,6 +26,7 @@ from conceptry.evaluation.cli.options import (
 )
 from conceptry.evaluation.isolation.launcher import ahead
 from conceptry.models.errors import InputError
+from conceptry.models.explained.source import OwnPreparation
 
 if TYPE_CHECKING:
     from conceptry.evaluation.units.sources import NamedUnits
@@ -91,6 +93,7 @@ class UnitsAsked:
 
     uri: a version, or the path of descriptions, whose network `model` names. layers: [] for all. params: parameters
     of the search. orders: number of random orders to compare with. size: images of each part. seed: seed of each draw.
+    said: of the network.
     """
 
     uri: str
@@ -101,12 +104,13 @@ class UnitsAsked:
     size: int
     seed: int
     device: str
+    said: OwnPreparation
 
     def units(self, progress: Any) -> "NamedUnits":
         """Open the units with their descriptions, and their network."""
         from conceptry.evaluation.units.sources import named_units
 
-        return named_units(self.uri, self.params, self.device, self.model, progress).of(self.layers)
+        return named_units(self.uri, self.params, self.device, self.model, progress, self.said).of(self.layers)
 
 
 def described_units(orders: int, size: int) -> Callable[[Callable[..., None]], Callable[..., None]]:
@@ -116,6 +120,7 @@ def described_units(orders: int, size: int) -> Callable[[Callable[..., None]], C
         only_layers_option,
         click.option("--orders", default=orders, type=int, help="Number of random orders to compare with."),
         click.option("--model", help="The network, if URI is a folder or a table."),
+        network_options,
         search_params_option,
         click.option("--size", type=int, default=size, help="Maximum number of images of each part of the data."),
         seed_option,

@@ -10,12 +10,14 @@ from conceptry.evaluation.cli.options import (
     device_option,
     errors,
     layers_option,
+    network_options,
     say,
     say_device,
     seed_option,
     size_option,
 )
 from conceptry.models.errors import InputError
+from conceptry.models.explained.source import OwnPreparation
 from conceptry.models.method import whole_number
 from conceptry.models.milan.settings import CHANNELS
 
@@ -41,7 +43,8 @@ from conceptry.models.milan.settings import CHANNELS
 @click.option(
     "--image-size",
     type=int,
-    help="Side of the stored images in pixels; 224 in the original. [default: as the network takes them]",
+    help="Side of the stored images in pixels, not of what the network takes, which is --input-size; 224 in the "
+    "original. [default: as the network takes them]",
 )
 @click.option("--batch-size", type=int, help="Images per forward pass. [default: chosen by device and image size]")
 @click.option(
@@ -49,6 +52,7 @@ from conceptry.models.milan.settings import CHANNELS
     type=click.Choice(CHANNELS),
     help="Axis of the units in the maps of a layer: last in Swin and ConvNeXt blocks. [default: by the layer]",
 )
+@network_options
 @click.option("--restart", cls=Flag, help="Start over instead of continuing what the folder holds.")
 @size_option
 @seed_option
@@ -64,6 +68,7 @@ def exemplars(
     image_size: int | None,
     batch_size: int | None,
     channels: str | None,
+    said: OwnPreparation,
     restart: bool,
     size: int | None,
     seed: int,
@@ -82,7 +87,7 @@ def exemplars(
     from conceptry.models.milan.exemplars.compute import compute_exemplars
     from conceptry.models.milan.exemplars.records import results_directory
     from conceptry.models.milan.exemplars.sources import open_source
-    from conceptry.models.milan.network import default_layers, load_network
+    from conceptry.models.milan.network import default_layers, prepared_network
     from conceptry.models.milan.settings import ExemplarSettings
 
     settings = ExemplarSettings(k, quantile, image_size, batch_size, channels)
@@ -92,7 +97,7 @@ def exemplars(
     say_device(str(place))
     with bar(model) as progress:
         progress("loading", 0.0)
-        network = load_network(model, place)
+        network = prepared_network(model, place, said)
         source = open_source(data, size, seed)
         named = layers or list(chosen) or default_layers(network.module, model)
         found = compute_exemplars(

@@ -12,6 +12,9 @@ import click
 
 from conceptry.evaluation.terminal import Terminal
 from conceptry.models.errors import InputError
+from conceptry.models.explained.protocol import IMAGENET
+from conceptry.models.explained.source import HELP, OwnPreparation
+from conceptry.models.milan.settings import INPUT_SIZE
 
 # Tables keep their columns in files and pipes, which have no width of their own.
 console = Terminal(emoji=False, highlight=False, width=None if sys.stdout.isatty() or "COLUMNS" in os.environ else 130)
@@ -126,6 +129,21 @@ def layers_option(help: str) -> Callable[[Callable[..., Any]], Callable[..., Any
         callback=lambda _, __, names: list(names),
         help=help,
     )
+
+
+def network_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Declare what a user says of a network over images, as `register milan` does; it reaches the command as `said`."""
+    names = {"classes": "classes", "size": INPUT_SIZE, "mean": "mean", "std": "std", "preprocessing": "preprocessing"}
+
+    @functools.wraps(command)
+    def run(**values: Any) -> Any:
+        texts = {name: values.pop(option) for name, option in names.items()}
+        return command(said=OwnPreparation.of_texts(**texts, size_option=INPUT_SIZE), **values)
+
+    for name, option in reversed(names.items()):
+        kind = click.Choice([IMAGENET]) if name == "preprocessing" else None
+        run = click.option(f"--{option.replace('_', '-')}", type=kind, help=HELP[name])(run)
+    return run
 
 
 only_layers_option = layers_option("Restrict to this layer; may be repeated. [default: all layers]")

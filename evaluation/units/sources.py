@@ -6,6 +6,7 @@ by their descriptions.
 
 import dataclasses
 import hashlib
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,7 @@ from conceptry.evaluation.cli.options import check_params
 from conceptry.evaluation.isolation.client import Predict, VersionProcess
 from conceptry.evaluation.milan.client import OWN_ROWS, describe_own_units
 from conceptry.evaluation.units.describe import Source
+from conceptry.evaluation.units.folder import read_folder
 from conceptry.evaluation.units.records import (
     SCORES,
     UnitDescription,
@@ -28,11 +30,13 @@ from conceptry.evaluation.units.records import (
 from conceptry.models.errors import InputError, truncated_repr
 from conceptry.models.explained.hooks import format_names
 from conceptry.models.explained.protocol import PixelModel
+from conceptry.models.explained.source import UNSAID, OwnPreparation
 from conceptry.models.manifest import digest_of_files, files_in, read_json
 from conceptry.models.milan.exemplars.checkpoint import module_digest
 from conceptry.models.milan.exemplars.records import LayerExemplars, UnitExemplars
-from conceptry.models.milan.network import lineage_of, load_network
-from conceptry.registry.versions import Version, find_version
+from conceptry.models.milan.network import lineage_of, prepared_network
+from conceptry.models.milan.package import NETWORK, preparation_of
+from conceptry.registry.versions import Version, find_version, read_package_file
 
 
 def version_source(predict: Predict, version: Version, params: Mapping[str, Any]) -> Source:
@@ -41,6 +45,8 @@ def version_source(predict: Predict, version: Version, params: Mapping[str, Any]
     known = {**version.params, **params}
     about = f"{known['model']}, exemplars of {known['data']}, described by {known['describer']} ({version.uri})"
     identity = {"version": version.uri, "model_id": version.model_id, "params": dict(params)}
+    said = preparation_of(version.params, read_package_file(version, NETWORK))
+    identity |= _of_network(said)
 
     def describe(layer: str) -> Iterator[UnitDescription]:
         return describe_own_units(predict, [(layer, unit) for unit in units[layer]], params, exemplars=True)
@@ -105,8 +111,14 @@ def exemplars_source(directory: Path, describer: str, params: Mapping[str, Any],
     name = "/".join(directory.resolve().parts[-2:])
     about = f"exemplars in {name}, described by {describer}"
     record = read_json(directory / RECORD) if (directory / RECORD).is_file() else {}
+    identity |= _of_network(OwnPreparation.of_record(record))
     notes = _notes(known, describer, record.get("data", "zoo:unknown"))
     return Source(f"Units in {name}", about, notes, identity, counts, describe)
+
+
+def _of_network(said: OwnPreparation) -> dict[str, Any]:
+    """What folders of descriptions keep of the preparation of images, for commands that load the network again."""
+    return {"network": said.to_record()} if said != UNSAID else {}
 
 
 def _notes(known: Mapping[str, Any], describer: str, data: str) -> list[str]:
@@ -186,22 +198,30 @@ class NamedUnits:
 
 
 def named_units(
-    uri: str, params: Mapping[str, Any], device: str, network: str | None = None, progress: Any = None
+    uri: str,
+    params: Mapping[str, Any],
+    device: str,
+    network: str | None = None,
+    progress: Any = None,
+    said: OwnPreparation = UNSAID,
 ) -> NamedUnits:
     """Ask a version of milan for its units, or read a folder or table of descriptions, and load the network.
 
     uri: of a version; or the path of what `conceptry describe` wrote, or of a table of layer, unit, description.
-    network: its name; a version knows it. Raises InputError where the network is not known, or where the version is of
-    other weights.
+    network: its name; a version knows it. said: of that network; a version knows what was said when its exemplars were
+    computed. Raises InputError where the network is not known, or where the version is of other weights, or of
+    exemplars for which images were prepared otherwise.
     """
     if Path(uri).exists():
-        return _from_table(Path(uri), params, device, network)
+        return _from_table(Path(uri), params, device, network, said)
     expect_version(uri)
     version = find_version(uri)
     check_params(version.uri, dict(params))
     layers = registered_units(version)
     name = network or version.params["model"]
-    model = load_network(name, device)
+    known = preparation_of(version.params, read_package_file(version, NETWORK))
+    said = _joined(said, known, version.uri)
+    model = prepared_network(name, device, said)
     _check_weights(version, model, name)
     wanted = [(layer, number) for layer, numbers in layers.items() for number in numbers]
     with VersionProcess(version.uri, device) as predict:
@@ -211,11 +231,31 @@ def named_units(
     return NamedUnits(version.uri.removeprefix("models:/"), units, model)
 
 
-def _from_table(path: Path, params: Mapping[str, Any], device: str, network: str | None) -> NamedUnits:
+def _from_table(
+    path: Path, params: Mapping[str, Any], device: str, network: str | None, said: OwnPreparation
+) -> NamedUnits:
     table = table_at(path, params)
     if not network:
         raise InputError(f"{path}: holds descriptions alone; name the network with --model, as zoo:scenes")
-    return NamedUnits(path.resolve().name, read_descriptions(table), load_network(network, device))
+    folder = read_folder(path)
+    known = OwnPreparation.of_record(folder.identity.get("network", {}) if folder else {})
+    model = prepared_network(network, device, _joined(said, known, str(path)))
+    return NamedUnits(path.resolve().name, read_descriptions(table), model)
+
+
+def _joined(said: OwnPreparation, known: OwnPreparation, of: str) -> OwnPreparation:
+    """What is said of a network now, and what was said of it when the exemplars of `of` were computed.
+
+    Classes may have other names now. Raises InputError where images would be prepared otherwise.
+    """
+    joined = said.over(known)
+    before, now = (each.to_record()["preparation"] for each in (known, joined))
+    if before and now != before:
+        raise InputError(
+            f"{of}: its exemplars were computed with {json.dumps(before)}, which is taken again; leave input_size, "
+            "mean, std and preprocessing out"
+        )
+    return joined
 
 
 def _check_weights(version: Version, model: PixelModel, name: str) -> None:

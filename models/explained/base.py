@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from copy import copy
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Protocol, Self
+from typing import TYPE_CHECKING, Any, Protocol, Self
 
 import numpy as np
 import pandas as pd
@@ -14,6 +14,9 @@ from conceptry.models.errors import ConceptryError, InputError
 from conceptry.models.explained.protocol import FORMS, Column
 from conceptry.models.explained.tables import columns_from_json, columns_to_json, reason_of
 from conceptry.models.manifest import write_json
+
+if TYPE_CHECKING:  # options, of which a model needs none
+    from conceptry.models.explained.source import OwnPreparation
 
 EXPLAINED = "explained.json"
 OUTPUTS = ("auto", *FORMS)
@@ -89,7 +92,12 @@ class Source(Protocol):
 
 
 class ModelBase(ABC):
-    """Base of the explained models: the attributes of `PackagedModel` from a description, `save` from a source."""
+    """Base of the explained models: the attributes of `PackagedModel` from a description, `save` from a source.
+
+    own_preparation: what the user has said of a network over images, see `OwnPreparation`; None where nothing.
+    """
+
+    own_preparation: "OwnPreparation | None" = None
 
     def __init__(self, description: Description, source: Source) -> None:
         self.description = description

@@ -136,20 +136,20 @@ def adjust_images(
     return TorchImages(description, model.source, model.module, model.device, preparation)
 
 
-def published(model: Any, imagenet: bool) -> Any:
+def published(model: Any, imagenet: bool, size_option: str = "image_size") -> Any:
     """`model`, whose preprocessing is known: from its file, as it was given, or with `imagenet` as published.
 
     A checkpoint of an architecture does not say how images were prepared for it. With `imagenet` they are prepared as
     for the published weights of that architecture; a logged module over images of any size, or of 224 x 224 pixels,
-    gets ImageNet's usual one.
+    gets ImageNet's usual one. size_option: what the sentence calls the option of the size.
 
     Raises InputError where it is not known, and where `imagenet` is asked for and the model brings its own.
     """
     assumed = [note for note in getattr(model, "notes", ()) if note.startswith(ASSUMED)]
     if assumed and not imagenet:
         raise InputError(
-            f"{model.name}: {assumed[0].replace('is taken', 'would be taken')}; give image_size, mean and std as they "
-            f"were in its training, or preprocessing={IMAGENET} for these"
+            f"{model.name}: {assumed[0].replace('is taken', 'would be taken')}; give {size_option}, mean and std as "
+            f"they were in its training, or preprocessing={IMAGENET} for these"
         )
     if not imagenet or assumed:
         return model

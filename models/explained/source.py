@@ -1,10 +1,16 @@
-"""Which model is explained, as options of a method's registration."""
+"""Which model is explained, as options of a method's registration.
+
+What a user says of a network over images that its file does not say, the names of its classes and how images are
+prepared for it, is the same for all methods: `OwnPreparation`.
+"""
 
 import json
 import re
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from copy import copy
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Self
 
 from conceptry.models.errors import InputError
 from conceptry.models.explained.protocol import FORMS, IMAGENET
@@ -14,6 +20,88 @@ if TYPE_CHECKING:
     import torch
 
     from conceptry.models.explained.protocol import PackagedModel
+
+SIZE = "image_size"  # the option that a size is given by; a method in which that means another size has its own
+HELP = {
+    "classes": "Names of the outputs: a text file with one a line, a JSON list, or a folder with one folder a class.",
+    "size": "Pixels that a network over images takes, SIDE or HEIGHTxWIDTH; images are scaled and cropped to it.",
+    "mean": "Means of the channels that pixels in [0, 1] are normalised by, e.g. .5,.5,.5.",
+    "std": "Standard deviations of the channels, as --mean.",
+    "preprocessing": "Prepare images as for ImageNet's published weights, where the file of a network does not say.",
+}
+
+
+@dataclass(frozen=True)
+class OwnPreparation:
+    """What a user says of a network over images; None where nothing is said.
+
+    classes: names of the outputs. size: (height, width) that the network takes, or one number for both. mean, std: of
+    the channels of pixels in [0, 1]. preprocessing: "imagenet" where the file does not say how images are prepared.
+    """
+
+    classes: Sequence[str] | None = None
+    size: int | Sequence[int] | None = None
+    mean: Sequence[float] | None = None
+    std: Sequence[float] | None = None
+    preprocessing: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.preprocessing not in (None, IMAGENET):
+            raise InputError(f"preprocessing must be {IMAGENET}, got {self.preprocessing!r}")
+
+    @classmethod
+    def of_texts(
+        cls,
+        classes: str | None,
+        size: str | None,
+        mean: str | None,
+        std: str | None,
+        preprocessing: str | None,
+        size_option: str = SIZE,
+    ) -> Self:
+        """What options say, in texts; classes: a path. size_option: what sentences call the option of the size."""
+        return cls(
+            None if classes is None else read_classes(Path(classes)),
+            None if size is None else _size(size, size_option),
+            None if mean is None else _numbers("mean", mean),
+            None if std is None else _numbers("std", std),
+            preprocessing,
+        )
+
+    @classmethod
+    def of_record(cls, record: Mapping[str, Any]) -> Self:
+        """What `to_record` wrote among other entries; nothing is said by a record without them."""
+        return cls(classes=record.get("classes"), **(record.get("preparation") or {}))
+
+    def to_record(self) -> dict[str, Any]:
+        """JSON values: `preparation`, on which depends what the network sees, and `classes`; None where not said."""
+        said: dict[str, Any] = {"preprocessing": self.preprocessing} if self.preprocessing else {}
+        if self.size is not None:
+            said["size"] = [self.size, self.size] if isinstance(self.size, int) else [int(side) for side in self.size]
+        said |= {n: [float(v) for v in values] for n in ("mean", "std") if (values := getattr(self, n)) is not None}
+        return {"preparation": said or None, "classes": None if self.classes is None else [*map(str, self.classes)]}
+
+    def over(self, other: "OwnPreparation") -> Self:
+        """What is said here, and where nothing is, by `other`."""
+        mine, theirs = asdict(self), asdict(other)
+        return type(self)(**{name: theirs[name] if value is None else value for name, value in mine.items()})
+
+    def applied(self, model: Any, size_option: str = SIZE) -> Any:
+        """`model` with these classes and images prepared so; it keeps as `own_preparation` what was said.
+
+        Raises InputError where the model brings its own, and where its preprocessing is not known.
+        """
+        from conceptry.models.explained.preprocessing import adjust_images, published
+
+        model = adjust_images(model, classes=self.classes, size=self.size, mean=self.mean, std=self.std)
+        model = published(model, self.preprocessing is not None, size_option)
+        if self != UNSAID:
+            model = copy(model)
+            model.own_preparation = self
+        return model
+
+
+UNSAID = OwnPreparation()
 
 
 @dataclass(frozen=True)
@@ -30,25 +118,15 @@ class ExplainedSource:
         None, "CSV of background rows, e.g. the training data, for a table model that comes without statistics."
     )
     allow_pickle: bool = option(False, "Also load a model that is stored as a pickle, which runs code from its file.")
-    classes: str | None = option(
-        None,
-        "Names of the outputs: a text file with one a line, a JSON list, or a folder with one folder a class.",
-    )
-    image_size: str | None = option(
-        None, "Pixels that a network over images takes, SIDE or HEIGHTxWIDTH; images are scaled and cropped to it."
-    )
-    mean: str | None = option(None, "Means of the channels that pixels in [0, 1] are normalised by, e.g. .5,.5,.5.")
-    std: str | None = option(None, "Standard deviations of the channels, as --mean.")
-    preprocessing: str | None = option(
-        None,
-        "Prepare images as for ImageNet's published weights, where the file of a network does not say.",
-        (IMAGENET,),
-    )
+    classes: str | None = option(None, HELP["classes"])
+    image_size: str | None = option(None, HELP["size"])
+    mean: str | None = option(None, HELP["mean"])
+    std: str | None = option(None, HELP["std"])
+    preprocessing: str | None = option(None, HELP["preprocessing"], (IMAGENET,))
 
     def load(self, device: "torch.device") -> "PackagedModel":
         """The model. Raises InputError where it cannot be found or loaded, and where its preprocessing is not known."""
         from conceptry.models.explained.load import load_explained
-        from conceptry.models.explained.preprocessing import adjust_images, published
 
         model = load_explained(
             self.model,
@@ -57,13 +135,8 @@ class ExplainedSource:
             outputs=self.outputs,
             allow_pickle=self.allow_pickle,
         )
-        given = {
-            "classes": None if self.classes is None else read_classes(Path(self.classes)),
-            "size": None if self.image_size is None else _size(self.image_size),
-            "mean": None if self.mean is None else _numbers("mean", self.mean),
-            "std": None if self.std is None else _numbers("std", self.std),
-        }
-        return published(adjust_images(model, **given), self.preprocessing is not None)
+        said = OwnPreparation.of_texts(self.classes, self.image_size, self.mean, self.std, self.preprocessing)
+        return said.applied(model)
 
 
 def read_classes(path: Path) -> list[str]:
@@ -95,10 +168,10 @@ def _names(value: object) -> list[str]:
     return value
 
 
-def _size(text: str) -> tuple[int, int]:
+def _size(text: str, name: str) -> tuple[int, int]:
     match = re.fullmatch(r"(\d{1,5})(?:x(\d{1,5}))?", text.strip())
     if match is None:
-        raise InputError(f"image_size must be SIDE or HEIGHTxWIDTH, such as 224 or 224x192, got {text!r}")
+        raise InputError(f"{name} must be SIDE or HEIGHTxWIDTH, such as 224 or 224x192, got {text!r}")
     return int(match[1]), int(match[2] or match[1])
 
 

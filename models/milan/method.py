@@ -10,6 +10,7 @@ from conceptry.models.milan.settings import MODEL, MilanOptions
 
 def explainer_of(options: MilanOptions) -> Milan:
     """The explainer of the given options; by default that of the zoo's scenes."""
+    said = options.preparation()
     return Milan(
         options.model or (MODEL if options.exemplars is None else None),
         options.describer,
@@ -21,6 +22,11 @@ def explainer_of(options: MilanOptions) -> Milan:
         quantile=options.quantile,
         image_size=options.image_size,
         channels=options.channels,
+        classes=said.classes,
+        input_size=said.size,
+        mean=said.mean,
+        std=said.std,
+        preprocessing=said.preprocessing,
         words=options.words,
         clip_encoder=options.clip_encoder,
         **asdict(options.settings_of_search()),

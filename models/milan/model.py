@@ -24,6 +24,7 @@ from conceptry.models.devices import resolve_device
 from conceptry.models.encoders.load import read_encoder
 from conceptry.models.encoders.protocol import PackagedEncoder
 from conceptry.models.errors import InputError
+from conceptry.models.explained.source import OwnPreparation
 from conceptry.models.manifest import read_json
 from conceptry.models.method import Package, Progress, check_options
 from conceptry.models.milan.baselines import clip_dissect
@@ -93,6 +94,7 @@ class Milan:
             data set, or a source such as `TorchSource`. By default `zoo:emoji-scenes` for a network given by name.
         size: at most so many images of data that are given by name.
         k, quantile, image_size, channels: see `ExemplarSettings`.
+        classes, input_size, mean, std, preprocessing: of a network given by name, see `load_network`.
         units: the units of a layer that exemplars are computed of, {layer: numbers}; by default all.
         words: of `clip-dissect`: a text file, one entry a line, or the words themselves.
         clip_encoder: what `clip` ranks by and `clip-dissect` names by: the name of a dual encoder, a loaded one, or
@@ -133,6 +135,11 @@ class Milan:
         quantile: float | None = None,
         image_size: int | None = None,
         channels: str | None = None,
+        classes: Sequence[str] | None = None,
+        input_size: int | Sequence[int] | None = None,
+        mean: Sequence[float] | None = None,
+        std: Sequence[float] | None = None,
+        preprocessing: str | None = None,
         units: Mapping[str, Sequence[int]] | None = None,
         words: str | Path | Sequence[str] | None = None,
         clip_encoder: str | PackagedEncoder | None = None,
@@ -183,6 +190,7 @@ class Milan:
                 size=size,
                 name=name,
                 device=place,
+                preparation=OwnPreparation(classes, input_size, mean, std, preprocessing),
                 units=units,
                 directory=directory,
                 progress=progress,

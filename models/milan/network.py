@@ -32,15 +32,16 @@ from conceptry.models.explained.hooks import find_layer, format_names, module_of
 from conceptry.models.explained.image_inputs import as_pixel_model, to_images
 from conceptry.models.explained.load import load_explained
 from conceptry.models.explained.protocol import PixelModel
+from conceptry.models.explained.source import UNSAID, OwnPreparation
 from conceptry.models.folders import new_temporary_folder
 from conceptry.models.manifest import read_json
 from conceptry.models.method import Progress
-from conceptry.models.milan.exemplars.checkpoint import RECORD, module_digest
+from conceptry.models.milan.exemplars.checkpoint import RECORD, module_digest, said_of
 from conceptry.models.milan.exemplars.compute import compute_exemplars
 from conceptry.models.milan.exemplars.records import LayerExemplars, read_results
 from conceptry.models.milan.exemplars.sources import Source, source_of
 from conceptry.models.milan.exemplars.unit_store import ComputedUnits
-from conceptry.models.milan.settings import DATA, ExemplarSettings
+from conceptry.models.milan.settings import DATA, INPUT_SIZE, ExemplarSettings
 
 _BLOCKS = re.compile(r"blocks\.\d+\.mlp\.fc1|encoder\.layers\.\w+\.mlp\.0|transformer\.resblocks\.\d+\.mlp\.c_fc")
 _WRAPPERS = ("trunk", "backbone", "model", "module", "network")
@@ -129,21 +130,48 @@ class ImageTower:
         return torch.full(self.encode(inputs).shape[1:], -1, device=self.device)
 
 
-def load_network(name: str, device: str | torch.device = "auto") -> PixelModel:
+def load_network(
+    name: str,
+    device: str | torch.device = "auto",
+    *,
+    classes: Sequence[str] | None = None,
+    input_size: int | Sequence[int] | None = None,
+    mean: Sequence[float] | None = None,
+    std: Sequence[float] | None = None,
+    preprocessing: str | None = None,
+) -> PixelModel:
     """The network over pictures called `name`: any that `load_explained` knows, or the image half of an encoder,
     `zoo:emoji-clip`, `open_clip:...` or `clip:...`.
 
-    Raises InputError for unknown names and for models of anything else.
+    Args:
+        name: of the network.
+        device: auto, cpu, cuda or cuda:INDEX.
+        classes: names of its outputs.
+        input_size: (height, width) that it takes, or one number for both: pictures are resized and cropped to it.
+        mean, std: of the channels of pixels in [0, 1], by which these are normalised.
+        preprocessing: "imagenet" for that of the published weights of its architecture.
+
+    Raises:
+        InputError: for unknown names and for models of anything else, and where neither the file of a network nor the
+            user says how pictures are prepared for it.
     """
+    return prepared_network(name, device, OwnPreparation(classes, input_size, mean, std, preprocessing))
+
+
+def prepared_network(name: str, device: str | torch.device, preparation: OwnPreparation) -> PixelModel:
+    """See `load_network`."""
+    return as_pixel_model(preparation.applied(_named_network(name, device), INPUT_SIZE))
+
+
+def _named_network(name: str, device: str | torch.device) -> Any:
+    """The network, whose preprocessing may be a guess."""
     from conceptry.models.shipped import shipped_names
 
     scheme, _, rest = name.partition(":")
     if scheme in ("open_clip", "clip") or (scheme == "zoo" and rest in shipped_names("encoder")):
         from conceptry.models.encoders.load import load_encoder
 
-        tower = ImageTower(load_encoder(name, device))
-        assert isinstance(tower, PixelModel)
-        return tower
+        return ImageTower(load_encoder(name, device))
     return as_pixel_model(load_explained(name, device))
 
 
@@ -152,6 +180,7 @@ class NetworkExemplars:
     """Exemplars of a network, and where they come from: hyperparameters and lineage of a version.
 
     model, data: names of the network and of the images. params: size, k and quantile, as far as they are known.
+    preparation: what the user has said of the network.
     """
 
     store: ComputedUnits
@@ -159,6 +188,7 @@ class NetworkExemplars:
     data: str
     params: Mapping[str, Any] = field(default_factory=dict)
     lineage: Mapping[str, str] = field(default_factory=dict)
+    preparation: OwnPreparation = UNSAID
 
     @property
     def layers(self) -> Mapping[str, LayerExemplars]:
@@ -176,12 +206,18 @@ def gather_exemplars(
     size: int | None = None,
     name: str | None = None,
     device: str | torch.device = "auto",
+    preparation: OwnPreparation = UNSAID,
     **how: Any,
 ) -> NetworkExemplars:
     """The exemplars that `Milan` is given, or those of the network that it is given; see there.
 
-    how: keywords of `compute_network`.
+    preparation: of a network that is given by name. how: keywords of `compute_network`.
     """
+    if preparation != UNSAID and not (isinstance(network, str) and exemplars is None):
+        raise InputError(
+            "classes, input_size, mean, std and preprocessing are of a network that is given by name; a module takes "
+            "its pictures as they are, and exemplars were computed already: leave them out"
+        )
     if exemplars is not None:
         named = data if data is None or isinstance(data, str) else source_of(data).name
         return read_network(exemplars, network, layers=layers, model=name, data=named)
@@ -190,7 +226,7 @@ def gather_exemplars(
             f"{network_name(network)}: the exemplars of one's own network need data to choose from: a torch data set, "
             "uint8 images (n, H, W, 3), or a name such as zoo:emoji-scenes or folder:PATH"
         )
-    model = load_network(network, device) if isinstance(network, str) else network
+    model = prepared_network(network, device, preparation) if isinstance(network, str) else network
     return compute_network(model, name, source_of(DATA if data is None else data, size), layers, settings, **how)
 
 
@@ -224,7 +260,7 @@ def compute_network(
         weakref.finalize(store, shutil.rmtree, folder, ignore_errors=True)
     params = {"size": len(data), "k": settings.k, "quantile": settings.quantile, "channels": settings.channels}
     lineage = lineage_of(network, name) | {"data_sha256": data.digest}
-    return NetworkExemplars(store, name, data.name, params, lineage)
+    return NetworkExemplars(store, name, data.name, params, lineage, said_of(network))
 
 
 def read_network(
@@ -258,7 +294,8 @@ def read_network(
     params["k"] = counts[0] if len(counts) == 1 else ",".join(map(str, counts))
     folders = (folder.absolute().parent.name, folder.absolute().name) if folder else ("network", "images")
     name = lineage.get("explained_model") or model or record.get("model") or folders[0]
-    return NetworkExemplars(ComputedUnits(chosen), name, data or record.get("data") or folders[1], params, lineage)
+    of_data, said = data or record.get("data") or folders[1], OwnPreparation.of_record(record)
+    return NetworkExemplars(ComputedUnits(chosen), name, of_data, params, lineage, said)
 
 
 def lineage_of(network: Any, name: str | None = None) -> dict[str, str]:
@@ -282,7 +319,8 @@ def _lineage(
     Raises InputError where the given network is not that of the exemplars.
     """
     if network is not None:
-        found = load_network(network, "cpu") if isinstance(network, str) else network
+        # Weights and lineage are asked for, which do not depend on how pictures are prepared.
+        found = _named_network(network, "cpu") if isinstance(network, str) else network
         given = network if isinstance(network, str) else network_name(network, name)
         module = _module(found)
         for layer in layers:
@@ -294,7 +332,7 @@ def _lineage(
         return {}
     known = {"explained_model": record["model"], "explained_sha256": record["model_sha256"]}
     try:
-        model = load_network(record["model"], "cpu")
+        model = _named_network(record["model"], "cpu")
     except ConceptryError:
         return known  # a module of the user's own, which no name leads to
     return lineage_of(model) if module_digest(model.module) == record["model_sha256"] else known

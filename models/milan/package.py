@@ -6,6 +6,7 @@
 | describer/ | a describer of `read_describer`, or one of `read_clip_dissect`: whichever file of theirs is there |
 | units/ | the exemplars of the network's units, see `unit_store` |
 | clip/ | the dual encoder that `clip` ranks by; absent where there is none |
+| network.json | names of the network's classes, where the user has given them |
 
 The network itself is not part of it: its exemplars say all that a description is made of.
 """
@@ -22,6 +23,7 @@ import torch
 from conceptry.models.encoders.load import load_encoder, save_encoder
 from conceptry.models.encoders.protocol import PackagedEncoder
 from conceptry.models.errors import InputError, truncated_repr
+from conceptry.models.explained.source import OwnPreparation
 from conceptry.models.manifest import digest_of_files, files_in, write_json
 from conceptry.models.method import Package
 from conceptry.models.milan.baselines.clip_dissect import ClipDissect
@@ -44,7 +46,7 @@ from conceptry.models.milan.settings import (
 if TYPE_CHECKING:  # it loads networks, which a server does without
     from conceptry.models.milan.network import NetworkExemplars
 
-CONFIG, DESCRIBER, UNITS, CLIP = "config.json", "describer", "units", "clip"
+CONFIG, DESCRIBER, UNITS, CLIP, NETWORK = "config.json", "describer", "units", "clip", "network.json"
 _LONGEST = 6000  # characters of a hyperparameter in MLflow
 REQUIREMENTS = ("numpy", "open_clip_torch", "pandas", "pillow", "safetensors", "torch", "torchvision")
 
@@ -68,13 +70,21 @@ def write_package(
 
 
 def describe_package(options: MilanOptions, found: "NetworkExemplars", directory: Path) -> Package:
-    """What the registry is to know of the package in `directory`: hyperparameters, lineage, an example, notes."""
+    """What the registry is to know of the package in `directory`: hyperparameters, lineage, an example, notes.
+
+    What the user has said of the network goes with it, so that a command that loads the network again prepares images
+    as for the exemplars. Names of classes, of which there may be more than a hyperparameter holds, go into a file.
+    """
+    said = found.preparation.to_record()
+    if said["classes"]:
+        write_json(directory / NETWORK, {"classes": said["classes"]})
     units = NetworkUnits(directory / UNITS)
     # What versions differ in most comes first: a list of them has no room for more.
     params: dict[str, Any] = {"model": found.model, "describer": options.describer}
     params |= {name: getattr(options, name) for name in _used(options)}
     params |= {"clip_encoder": options.encoder_name, "words": options.words, "layers": ",".join(units.layers)}
     params |= {"data": found.data, **found.params, "units": units_param(units)}
+    params["preparation"] = said["preparation"] and json.dumps(said["preparation"])
     tags = dict(found.lineage)
     folder = directory / DESCRIBER
     tags |= {"describer": options.describer, "describer_sha256": digest_of_files(folder, files_in(folder))}
@@ -88,6 +98,12 @@ def describe_package(options: MilanOptions, found: "NetworkExemplars", directory
         notes.append(warning)
     example = {"layer": [layer], "unit": [unit]}
     return Package({n: v for n, v in params.items() if v is not None}, tags, example, REQUIREMENTS, notes)
+
+
+def preparation_of(params: Mapping[str, str], file: Mapping[str, Any]) -> OwnPreparation:
+    """What the user had said of the network of a version, by its hyperparameters and the content of `network.json`."""
+    known = json.loads(params.get("preparation", "null"))
+    return OwnPreparation.of_record({"preparation": known, "classes": file.get("classes")})
 
 
 def out_of_its_world(describer: str, data: str) -> str | None:

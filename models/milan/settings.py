@@ -21,6 +21,8 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from conceptry.models.errors import InputError, truncated_repr
+from conceptry.models.explained.protocol import IMAGENET
+from conceptry.models.explained.source import HELP, OwnPreparation
 from conceptry.models.method import Work, keep_plain_numbers, option
 
 GREEDY, SAMPLE, BEAM, MI, RERANK = "greedy", "sample", "beam", "mi", "rerank"
@@ -34,6 +36,9 @@ CLIP_DISSECT = "clip-dissect"
 OF_WORDS = ("alternatives",)  # settings that say something to a describer of single words
 NONE = "none"
 CHANNELS = ("first", "last")  # which axis of maps the units are
+# The other methods say image_size for what the network takes; here that has been the size of the stored exemplars from
+# the start, and a script that stores small ones must not come to feed the network small pictures.
+INPUT_SIZE = "input_size"
 
 
 @dataclass(frozen=True)
@@ -154,19 +159,29 @@ class ExemplarSource:
     exemplars: str | None = option(None, "Results folder of `conceptry exemplars`, OUTPUT/MODEL/DATA, to use instead.")
     k: int | None = option(None, "Number of exemplars per unit. [default: 15]")
     quantile: float | None = option(None, "Share of a unit's activations that its masks leave out. [default: .99]")
-    image_size: int | None = option(None, "Side of the stored images in pixels. [default: as the network takes them]")
+    image_size: int | None = option(
+        None,
+        "Side of the stored images in pixels, not of what the network takes, which is --input-size. "
+        "[default: as the network takes them]",
+    )
     channels: str | None = option(
         None,
         "Axis of the units in the maps of a layer: last in Swin and ConvNeXt blocks. [default: by the layer]",
         CHANNELS,
     )
+    classes: str | None = option(None, HELP["classes"])
+    input_size: str | None = option(None, HELP["size"])
+    mean: str | None = option(None, HELP["mean"])
+    std: str | None = option(None, HELP["std"])
+    preprocessing: str | None = option(None, HELP["preprocessing"], (IMAGENET,))
 
     def __post_init__(self) -> None:
         keep_plain_numbers(self)
         if self.exemplars is None:
             self.settings()
             return
-        for name in ("size", "k", "quantile", "image_size", "channels"):
+        of_network = ("classes", INPUT_SIZE, "mean", "std", "preprocessing")
+        for name in ("size", "k", "quantile", "image_size", "channels", *of_network):
             if getattr(self, name) is not None:
                 raise InputError(f"{name} is of exemplars to compute, and {self.exemplars} holds them; leave it out")
 
@@ -174,6 +189,12 @@ class ExemplarSource:
         """Raises InputError for values outside their range."""
         given = {name: getattr(self, name) for name in ("k", "quantile", "image_size", "channels")}
         return ExemplarSettings(**{name: value for name, value in given.items() if value is not None})
+
+    def preparation(self) -> OwnPreparation:
+        """What is said of the network's images. Raises InputError for texts that say nothing of the kind."""
+        return OwnPreparation.of_texts(
+            self.classes, self.input_size, self.mean, self.std, self.preprocessing, INPUT_SIZE
+        )
 
     def layer_names(self) -> tuple[str, ...]:
         """Those that were named. Raises InputError for a layer that is named twice."""

@@ -18,6 +18,7 @@ from conceptry.models.errors import InputError, IntegrityError
 from conceptry.models.images import png_bytes
 from conceptry.models.manifest import sha256_file
 from conceptry.registry import find_version, list_versions, load, register, verify
+from conceptry.registry.packaging import pinned
 from conceptry.registry.versions import BrokenVersionWarning, CodeWarning
 from support import ROOT, WORDS, environment
 
@@ -45,6 +46,21 @@ def test_a_version_says_what_it_consists_of(tiny_version, tiny_options) -> None:
 def fetched(version) -> Path:
     target = Path("fetched") / version.fingerprint[:8]
     return Path(download_artifacts(version.uri, dst_path=str(target)))
+
+
+@pytest.mark.parametrize("installed", ["onnxruntime-gpu", "onnxruntime"])
+def test_a_version_requires_the_onnxruntime_that_is_installed(monkeypatch: pytest.MonkeyPatch, installed: str) -> None:
+    from importlib import metadata
+
+    versions = {installed: "1.31.1", "mlflow": "3.17.2", "torch": "2.13.0+cpu"}
+
+    def version(name: str) -> str:
+        if name not in versions:
+            raise metadata.PackageNotFoundError(name)
+        return versions[name]
+
+    monkeypatch.setattr(metadata, "version", version)
+    assert pinned(["onnxruntime", "torch"]) == ["mlflow==3.17.2", f"{installed}==1.31.1", "torch==2.13.0"]
 
 
 def test_a_version_carries_all_code_but_that_of_training(tiny_version) -> None:

@@ -25,6 +25,8 @@ import torch
 from torch import Tensor, nn
 
 from conceptry.models.errors import InputError
+from conceptry.models.explained.hooks import module_of
+from conceptry.models.explained.source import UNSAID, OwnPreparation
 from conceptry.models.folders import writing
 from conceptry.models.manifest import read_json, replace_atomically, replacing
 from conceptry.models.milan.settings import ExemplarSettings
@@ -38,6 +40,7 @@ _SAYS = {
     "batch_size": "batch_size",
     "channels": "channels",
     "hooks": "hooks",
+    "preparation": "preprocessing of the network",
     "model_sha256": "weights of the network",
     "data_sha256": "data",
     "size": "number of pictures",
@@ -47,16 +50,22 @@ _SAYS = {
 
 def run_record(
     name: str,
-    module: nn.Module,
+    network: Any,
     data: Any,
     layers: dict[str, list[int] | None],
     settings: ExemplarSettings,
     hooks: Sequence[Any],
 ) -> dict[str, Any]:
-    """All that the results of a run depend on, as JSON. layers: with the units asked for, None for all."""
+    """All that the results of a run depend on, as JSON, and the names of classes that the user has given.
+
+    network: a torch module or a `PixelModel`. layers: with the units asked for, None for all.
+    """
+    module = module_of(network)
+    assert module is not None  # a feed has seen to it
     return {
         "model": name,
         "model_sha256": module_digest(module),
+        **said_of(network).to_record(),
         "data": data.name,
         "data_sha256": data.digest,
         "size": len(data),
@@ -68,6 +77,12 @@ def run_record(
         "hooks": [None if hook is None else getattr(hook, "__qualname__", type(hook).__name__) for hook in hooks],
         "layers": layers,
     }
+
+
+def said_of(network: Any) -> OwnPreparation:
+    """What the user has said of a network when it was loaded by name."""
+    own = None if isinstance(network, nn.Module) else getattr(network, "own_preparation", None)
+    return own or UNSAID
 
 
 def module_digest(module: nn.Module) -> str:

@@ -259,7 +259,7 @@ def compute_exemplars(
             return {layer: _record(layer, found[layer], results[layer]) for layer in layers}
         wanted = {layer: asked.get(layer) for layer in layers}
         hooks = (transform_inputs, transform_hiddens, transform_outputs)
-        record = run_record(name, feed.module, data, wanted, settings, hooks)
+        record = run_record(name, model, data, wanted, settings, hooks)
         with locked(Path(directory), "exemplars"):
             _write(Path(directory), feed, recorder, settings, record, resume, tell)
     return {layer: read_layer(Path(directory), layer) for layer in layers}

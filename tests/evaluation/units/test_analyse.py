@@ -13,13 +13,16 @@ from click.testing import CliRunner
 from conceptry.evaluation.cli.app import cli
 from conceptry.evaluation.units.ablation import analyse_network, units_in_order, write_curves
 from conceptry.evaluation.units.datasets import load_parts
+from conceptry.evaluation.units.folder import DescriptionFolder
 from conceptry.evaluation.units.plots import draw_analysis
-from conceptry.evaluation.units.records import UnitDescription, write_descriptions
-from conceptry.evaluation.units.sources import NamedUnits
+from conceptry.evaluation.units.records import FILE, UnitDescription, write_descriptions
+from conceptry.evaluation.units.sources import NamedUnits, named_units
 from conceptry.models.errors import InputError
 from conceptry.models.explained.image_inputs import as_pixel_model
 from conceptry.models.explained.load import load_explained
+from conceptry.models.explained.source import OwnPreparation
 from conceptry.models.milan.ablation import accuracy
+from conceptry.models.milan.exemplars.checkpoint import said_of
 
 UNITS = [
     UnitDescription("4", 0, "a red dog on grass", pmi=1.0),
@@ -34,6 +37,23 @@ UNITS = [
 @pytest.fixture(scope="module")
 def named() -> NamedUnits:
     return NamedUnits("units/1", UNITS, as_pixel_model(load_explained("zoo:digits", "cpu")))
+
+
+def test_the_network_of_a_table_is_prepared_as_for_its_exemplars(checkpoint: Path, tmp_path: Path):
+    name, half = f"torchvision:squeezenet1_1@{checkpoint}", (0.5, 0.5, 0.5)
+    write_descriptions([UnitDescription("features.3", 0, "red")], tmp_path / FILE)
+    with pytest.raises(InputError, match="give input_size, mean and std as they were in its training"):
+        named_units(str(tmp_path), {}, "cpu", name)
+    said = OwnPreparation(("cat", "dog", "owl"), 48, half, half)
+    model = named_units(str(tmp_path), {}, "cpu", name, said=said).model
+    assert (model.size, model.classes) == ((48, 48), ("cat", "dog", "owl"))
+
+    identity = {"network": {**said.to_record(), "classes": None}}  # as descriptions of exemplars keep it
+    DescriptionFolder(tmp_path, identity, {}).save()
+    model = named_units(str(tmp_path), {}, "cpu", name, said=OwnPreparation(["a", "b", "c"], 48)).model
+    assert (model.size, model.classes, said_of(model).mean) == ((48, 48), ("a", "b", "c"), [0.5] * 3)
+    with pytest.raises(InputError, match=r"its exemplars were computed with .*; leave input_size, mean, std and"):
+        named_units(str(tmp_path), {}, "cpu", name, said=OwnPreparation(size=64))
 
 
 def test_orders():

@@ -16,15 +16,6 @@ HALF = "0.5,0.5,0.5"
 IMAGE = np.random.default_rng(0).integers(0, 256, (1, 48, 48, 3), np.uint8)
 
 
-@pytest.fixture(scope="module")
-def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    torchvision = pytest.importorskip("torchvision")
-    torch.manual_seed(0)
-    path = tmp_path_factory.mktemp("checkpoint") / "mine.pth"
-    torch.save(torchvision.models.squeezenet1_1(num_classes=3).state_dict(), path)
-    return path
-
-
 def source(checkpoint: Path, **options: str) -> ExplainedSource:
     return ExplainedSource(f"torchvision:squeezenet1_1@{checkpoint}", **options)
 

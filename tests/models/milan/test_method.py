@@ -12,19 +12,21 @@ from mlflow.artifacts import download_artifacts
 
 import colours
 from conceptry.models.errors import InputError, IntegrityError, VocabularyWarning
+from conceptry.models.manifest import read_json
 from conceptry.models.milan.describer.describer import Describer
 from conceptry.models.milan.exemplars.compute import compute_exemplars
 from conceptry.models.milan.exemplars.records import LayerExemplars, write_layer
 from conceptry.models.milan.exemplars.sources import open_source, source_of
 from conceptry.models.milan.exemplars.unit_store import NetworkUnits, write_units
 from conceptry.models.milan.method import METHOD, build
-from conceptry.models.milan.model import read_package
+from conceptry.models.milan.model import Milan, read_package
 from conceptry.models.milan.network import (
     compute_network,
     load_network,
+    prepared_network,
     read_network,
 )
-from conceptry.models.milan.package import out_of_its_world, units_param
+from conceptry.models.milan.package import NETWORK, out_of_its_world, preparation_of, units_param
 from conceptry.models.milan.settings import DecodingSettings, ExemplarSettings, ExemplarSource, MilanOptions
 from conceptry.registry import load, register
 
@@ -118,6 +120,70 @@ def test_layers_by_default_are_the_stages(tmp_path: Path) -> None:
     found = compute_network(network, None, data, (), source.settings(), directory=tmp_path)
     assert list(found.layers) == ["layer1", "layer2", "layer3", "layer4"]
     assert found.layers["layer1"].images.shape[1:] == (3, 3, 8, 8)
+
+
+HALF = (0.5, 0.5, 0.5)
+
+
+def test_a_checkpoint_is_asked_for_its_preprocessing(checkpoint: Path) -> None:
+    name = f"torchvision:squeezenet1_1@{checkpoint}"
+    sentence = r"mine\.pth: the file says nothing of preprocessing: .*; give input_size, mean and std as they were in"
+    for asks in (lambda: Milan(name, data="zoo:emoji-scenes"), lambda: load_network(name, "cpu", mean=HALF, std=HALF)):
+        with pytest.raises(InputError, match=sentence):
+            asks()
+    said: dict[str, Any] = {"input_size": 48, "mean": HALF, "std": HALF}
+    with pytest.raises(InputError, match="are of a network that is given by name"):
+        Milan(torch.nn.Conv2d(3, 2, 1), data=np.zeros((2, 8, 8, 3), np.uint8), layers=[""], **said)
+    with pytest.raises(InputError, match="mean is of exemplars to compute, and there holds them; leave it out"):
+        MilanOptions(exemplars="there", mean=".5,.5,.5", std=".5,.5,.5")
+    with pytest.raises(InputError, match="input_size must be SIDE or HEIGHTxWIDTH, such as 224 or 224x192, got 'big'"):
+        MilanOptions(input_size="big").preparation()
+    with pytest.raises(InputError, match=r"zoo:scenes: brings its own std; leave it out"):
+        load_network("zoo:scenes", "cpu", mean=HALF, std=HALF)
+
+
+def test_units_see_what_the_own_transform_of_a_network_gives(checkpoint: Path, describer: str, tmp_path: Path) -> None:
+    from PIL import Image
+    from torchvision import transforms
+    from torchvision.models import squeezenet1_1
+
+    rng = np.random.default_rng(0)
+    images = [rng.integers(0, 256, (*size, 3), np.uint8) for size in ((48, 48), (48, 60), (60, 96), (99, 48))]
+    for i, image in enumerate(images):
+        (tmp_path / "images").mkdir(exist_ok=True)
+        Image.fromarray(image).save(tmp_path / "images" / f"{i}.png")
+    (tmp_path / "names.json").write_text('["cat", "dog", "owl"]')
+    said: dict[str, Any] = {
+        "input_size": "48",
+        "mean": ".5,.5,.5",
+        "std": ".5,.5,.5",
+        "classes": str(tmp_path / "names.json"),
+    }
+    options = MilanOptions(model=f"torchvision:squeezenet1_1@{checkpoint}", **said)
+    network, data = prepared_network(str(options.model), "cpu", options.preparation()), f"folder:{tmp_path / 'images'}"
+    assert network.classes == ("cat", "dog", "owl")
+    settings, folder = ExemplarSettings(k=4), tmp_path / "results"
+    found = compute_exemplars(network, open_source(data), ["features.3"], folder, settings)["features.3"]
+
+    theirs = squeezenet1_1(num_classes=3).eval()
+    theirs.load_state_dict(torch.load(checkpoint, weights_only=True))
+    tensor, half = transforms.ToTensor(), transforms.Normalize(HALF, HALF)
+    own = transforms.Compose([tensor, transforms.Resize(48, antialias=True), transforms.CenterCrop(48), half])
+    with torch.no_grad():
+        strongest = [theirs.features[:4](own(image)[None])[0].amax((1, 2)).numpy() for image in images]
+    ids, activations = found.ids, found.activations
+    assert activations is not None
+    np.testing.assert_allclose(activations, np.take_along_axis(np.array(strongest).T, ids, 1), rtol=1e-4, atol=1e-4)
+
+    kept = {"size": [48, 48], "mean": [0.5] * 3, "std": [0.5] * 3}
+    record = json.loads((folder / "exemplars.json").read_text())
+    assert (record["preparation"], record["classes"]) == (kept, ["cat", "dog", "owl"])
+    other = load_network(str(options.model), "cpu", preprocessing="imagenet")
+    with pytest.raises(InputError, match="holds exemplars of a run with other preprocessing of the network"):
+        compute_exemplars(other, open_source(data), ["features.3"], folder, settings)
+    package = made({"describer": describer, "exemplars": str(folder), "layers": "features.3"}, tmp_path / "package")
+    again = preparation_of({n: str(v) for n, v in package.params.items()}, read_json(tmp_path / "package" / NETWORK))
+    assert again.to_record() == {"preparation": kept, "classes": ["cat", "dog", "owl"]}
 
 
 def test_exemplars_of_a_network_that_no_name_leads_to(computed: Path, describer, tmp_path: Path) -> None:
