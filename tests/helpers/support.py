@@ -17,3 +17,12 @@ def environment(**extra: str) -> dict[str, str]:
     path = os.pathsep.join([str(Path(sys.executable).parent), kept.get("PATH", "")])
     # The suite's "warnings are errors" must not reach other programs through their own environment.
     return kept | {"PATH": path, "COLUMNS": "120", "MLFLOW_DISABLE_TELEMETRY": "true"} | extra
+
+
+def is_running(pid: int) -> bool:
+    """Whether there is a process of that number."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True

@@ -1,4 +1,3 @@
-import os
 import signal
 import subprocess
 import sys
@@ -10,7 +9,7 @@ import pytest
 from conceptry.evaluation.isolation import launcher
 from conceptry.evaluation.isolation.client import VersionProcess
 from conceptry.models.errors import ConceptryError
-from support import environment
+from support import environment, is_running
 
 linux = pytest.mark.skipif(sys.platform != "linux", reason="versions are forked on Linux only")
 SCRIPT = """
@@ -34,14 +33,6 @@ while not has_torch() and time.monotonic() < until:
     time.sleep(0.05)
 print(pid, has_torch())
 """
-
-
-def _is_running(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    return True
 
 
 @linux
@@ -91,14 +82,14 @@ def test_libraries_are_imported_before_a_version_is_asked_for() -> None:
     done = subprocess.run(command, env=environment(), capture_output=True, text=True, timeout=120, check=True)
     pid, torch_there = done.stdout.split()
     assert torch_there == "True"
-    assert not _is_running(int(pid))  # it ended with the process that started it
+    assert not is_running(int(pid))  # it ended with the process that started it
 
 
 def test_closing_ends_the_process_of_the_version(tiny_version) -> None:
     with VersionProcess(tiny_version.uri, "cpu") as predict:
-        assert _is_running(predict._child.pid)
+        assert is_running(predict._child.pid)
     assert predict._child.wait() == 0
-    assert not _is_running(predict._child.pid)
+    assert not is_running(predict._child.pid)
 
 
 @linux
@@ -113,7 +104,7 @@ def test_nothing_outlives_the_process_that_asked(tiny_version, store: str) -> No
     pids = [int(pid) for pid in done.stdout.split()]
     assert len(pids) == 2
     for _ in range(100):
-        if not any(map(_is_running, pids)):
+        if not any(map(is_running, pids)):
             return
         time.sleep(0.1)
-    raise AssertionError(f"still running: {[pid for pid in pids if _is_running(pid)]}")
+    raise AssertionError(f"still running: {[pid for pid in pids if is_running(pid)]}")

@@ -27,6 +27,7 @@ from conceptry.evaluation.server.pool import Pool
 from conceptry.evaluation.server.run import http_server
 from conceptry.registry import load, register
 from serving import Server, check_refused
+from support import is_running
 
 LIMITS = Limits(rows=4, bytes=2000, requests=2, seconds=2.0, abandoned_seconds=0.2)
 SLEEPER = """
@@ -110,14 +111,6 @@ def sleeping(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sleeping]:
     server = Sleeping(folder / "model")
     yield server
     server.close()
-
-
-def is_running(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    return True
 
 
 @pytest.mark.parametrize(
