@@ -29,10 +29,10 @@ class Request(NamedTuple):
     body: bytes
     headers: Mapping[str, str]
 
-    @staticmethod
-    def rows_of(example: Any) -> list[dict[str, Any]]:
-        """The rows of a version's example as JSON has them: pictures in base64."""
-        return json.loads(example.map(_in_base64).to_json(orient="records"))
+
+def json_rows(example: Any) -> list[dict[str, Any]]:
+    """The rows of a version's example as JSON has them: pictures in base64."""
+    return json.loads(example.map(_in_base64).to_json(orient="records"))
 
 
 def _in_base64(cell: Any) -> Any:
@@ -42,7 +42,7 @@ def _in_base64(cell: Any) -> Any:
 def fuzzed(example: Any, params: Sequence[str], count: int, seed: int = 0) -> Iterator[Request]:
     """`count` requests to a version, given its example (a table) and the names of its parameters."""
     rng = random.Random(seed)
-    row = Request.rows_of(example)[0]
+    row = json_rows(example)[0]
     for _ in range(count):
         rows = [dict(row) for _ in range(rng.choice((1, 1, 1, 2, 5)))]
         content: dict[str, Any] = {"dataframe_records": rows}
@@ -51,11 +51,9 @@ def fuzzed(example: Any, params: Sequence[str], count: int, seed: int = 0) -> It
         yield rng.choice(MUTATIONS)(rng, content)
 
 
-def violation(status: int, text: str) -> str | None:
-    """What is wrong with an answer that a server gives to garbage: "5xx", "traces", or nothing."""
-    if _TRACE.search(text) and status != 200:
-        return "traces"
-    return None
+def has_trace(status: int, text: str) -> bool:
+    """Whether a refusal shows a client a stack trace, or a path of the server."""
+    return status != 200 and _TRACE.search(text) is not None
 
 
 def _right(rng: random.Random, content: dict[str, Any]) -> Request:

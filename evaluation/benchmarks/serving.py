@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from conceptry.evaluation.benchmarks.fuzzing import Request, fuzzed, violation
+from conceptry.evaluation.benchmarks.fuzzing import Request, fuzzed, has_trace, json_rows
 from conceptry.evaluation.benchmarks.measure import Benchmark, Record, Target
 from conceptry.evaluation.benchmarks.servers import (
     CONCEPTRY,
@@ -82,8 +82,7 @@ def send_fuzzed(client: Client, requests: Iterator[Request]) -> dict[str, Any]:
             found["lost"] += 1
             continue
         found[f"{status // 100}xx" if status != 503 else "503"] += 1
-        if reason := violation(status, text):
-            found[reason] += 1
+        found["traces"] += has_trace(status, text)
     return {name: found[name] for name in ("2xx", "4xx", "503", "5xx", "traces", "lost")}
 
 
@@ -155,7 +154,7 @@ def _share_kib(pid: int) -> int:
 
 def variants(method: str, example: Any, count: int = 16) -> list[bytes]:
     """Bodies of different requests, made of the version's own example."""
-    (row,) = Request.rows_of(example)
+    (row,) = json_rows(example)
     rows = [dict(row) for _ in range(count)]
     for i, one in enumerate(rows):
         if method == "splice" and i % 2:

@@ -76,11 +76,12 @@ class Refusal(Exception):  # noqa: N818  # not always a fault
 
 def application(pool: Pool, limits: Limits, metrics: Metrics, title: str) -> Starlette:
     """The application that serves the version `title` of a running pool."""
+    slots = asyncio.Semaphore(limits.requests)
 
     async def invocations(request: Request) -> Response:
         with metrics.in_flight.track_inprogress():
             start = time.perf_counter()
-            answer, retry_after = await _answer(request, pool, limits, in_flight=metrics.in_flight)
+            answer, retry_after = await _answer(request, pool, limits, slots)
             metrics.seconds.observe(time.perf_counter() - start)
         metrics.requests.labels(answer.status).inc()
         if answer.kind == "ok":
@@ -120,14 +121,15 @@ def application(pool: Pool, limits: Limits, metrics: Metrics, title: str) -> Sta
     return Starlette(routes=routes, exception_handlers={HTTPException: refused})
 
 
-async def _answer(request: Request, pool: Pool, limits: Limits, in_flight: Gauge) -> tuple[Answer, int | None]:
+async def _answer(request: Request, pool: Pool, limits: Limits, slots: asyncio.Semaphore) -> tuple[Answer, int | None]:
     """The answer, or what the client is told instead, and after how many seconds it may try again."""
     try:
-        if _value(in_flight) > limits.requests:
+        if slots.locked():
             raise Refusal(429, "busy", f"the server works on {limits.requests} requests; try again in a second", 1)
-        deadline = time.monotonic() + limits.seconds
-        body = await _body(request, limits)
-        return await _asked(request, pool, limits, body, deadline - time.monotonic()), None
+        async with slots:
+            deadline = time.monotonic() + limits.seconds
+            body = await _body(request, limits)
+            return await _asked(request, pool, limits, body, deadline - time.monotonic()), None
     except Refusal as refusal:
         return Answer(refusal.status, refusal.kind, 0, refusal.sentence), refusal.retry_after
 
@@ -189,11 +191,6 @@ async def _watched(request: Request) -> AsyncIterator[asyncio.Task]:
         yield task
     finally:
         task.cancel()
-
-
-def _value(gauge: Gauge) -> float:
-    (family,) = gauge.collect()
-    return family.samples[0].value
 
 
 def _error(status: int, sentence: str, retry_after: int | None = None, headers: object = None) -> Response:
