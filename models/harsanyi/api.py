@@ -27,6 +27,7 @@ from conceptry.models.harsanyi.interactions.moebius import (
     subset_sizes,
 )
 from conceptry.models.harsanyi.interactions.record import Explanations, Interactions
+from conceptry.models.harsanyi.interactions.terms import Terms
 from conceptry.models.harsanyi.maskers.images import ImageMasker, grid_segments, image_baseline, slic_segments
 from conceptry.models.harsanyi.maskers.points import PointMasker, cluster_points
 from conceptry.models.harsanyi.maskers.tabular import TabularMasker, tabular_baseline
@@ -54,6 +55,7 @@ __all__ = [
     "Sparsified",
     "TabularMasker",
     "TensorMasker",
+    "Terms",
     "TextMasker",
     "aggregate",
     "build_graph",
