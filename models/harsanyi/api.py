@@ -35,6 +35,7 @@ from conceptry.models.harsanyi.maskers.tensors import TensorMasker
 from conceptry.models.harsanyi.maskers.text import TextMasker, group_words, split_words
 from conceptry.models.harsanyi.model import Harsanyi
 from conceptry.models.harsanyi.settings import Settings
+from conceptry.models.harsanyi.trees.interactions import TreeInteractions, tree_interactions
 
 __all__ = [
     "MAX_PLAYERS",
@@ -57,6 +58,7 @@ __all__ = [
     "TensorMasker",
     "Terms",
     "TextMasker",
+    "TreeInteractions",
     "aggregate",
     "build_graph",
     "cluster_points",
@@ -85,5 +87,6 @@ __all__ = [
     "subset_masks",
     "subset_sizes",
     "tabular_baseline",
+    "tree_interactions",
     "truncate",
 ]

@@ -31,14 +31,14 @@ class Masker(Protocol):
         ...
 
 
-def check_players(names: Iterable[str]) -> tuple[str, ...]:
-    """The names as a tuple. Raises InputError unless they are 1 to MAX_PLAYERS different ones."""
+def check_players(names: Iterable[str], most: int | None = MAX_PLAYERS) -> tuple[str, ...]:
+    """The names as a tuple. Raises InputError unless they are 1 to `most` different ones; None is any number."""
     players = tuple(names)
     if not players:
         raise InputError("there are no players; expected at least one part of the input outside the background")
-    if len(players) > MAX_PLAYERS:
+    if most is not None and len(players) > most:
         raise InputError(
-            f"there are {len(players)} players, and the limit of exact interactions is {MAX_PLAYERS}; "
+            f"there are {len(players)} players, and the limit of exact interactions is {most}; "
             "group players, so that several parts of the input count as one"
         )
     if len(set(players)) < len(players):

@@ -1,0 +1,1 @@
+"""Interactions of tree ensembles, exactly and of any number of players."""

@@ -1,0 +1,250 @@
+"""The compiled inner part of the interactions of trees; `interactions.py` derives it.
+
+| symbol | meaning | shape |
+|---|---|---|
+| n | number of players | scalar |
+| E, R | players that must be present, and absent, for a leaf to be reached; codes p and n + p | sets |
+| w | value of a leaf; sum of the values of all leaves with the same E and R | scalar |
+| h | hash of a set: keys of its codes under exclusive or, so that one player more or less is one operation | uint64 |
+| slots | open addressing by h: number of a set, or -1; at most half of them are taken | (2^k,) |
+| present | which codes are in the set at hand; two sets of one h are compared by it, so no collision goes unseen | (2 n,) |
+"""
+
+import numpy as np
+
+from conceptry.models.jit import compiled, helper
+
+
+@helper
+def _find(h, size, present, slots, hashes, offsets, members):
+    """The slot of the set at hand, or the free one where it belongs."""
+    mask = len(slots) - 1
+    slot = np.int64(h & np.uint64(mask))
+    while slots[slot] >= 0:
+        k = slots[slot]
+        if hashes[k] == h and offsets[k + 1] - offsets[k] == size:
+            same = True
+            for place in range(offsets[k], offsets[k + 1]):
+                if not present[members[place]]:
+                    same = False
+                    break
+            if same:
+                return slot
+        slot = (slot + 1) & mask
+    return slot
+
+
+@helper
+def _longer(array, needed):
+    """The array, or a copy twice as long as needed where it is too short."""
+    if needed <= len(array):
+        return array
+    copy = np.empty(2 * needed, array.dtype)
+    copy[: len(array)] = array
+    return copy
+
+
+@helper
+def _roomy(slots, hashes, count):
+    """The slots, or four times as many where more than half would be taken by one more set."""
+    if 2 * (count + 1) <= len(slots):
+        return slots
+    more = np.full(4 * len(slots), -1, np.int64)
+    mask = len(more) - 1
+    for k in range(count):
+        slot = np.int64(hashes[k] & np.uint64(mask))
+        while more[slot] >= 0:
+            slot = (slot + 1) & mask
+        more[slot] = k
+    return more
+
+
+@helper
+def _sort(members, start, stop):
+    """Sort a few numbers in place."""
+    for i in range(start + 1, stop):
+        code = members[i]
+        j = i
+        while j > start and members[j - 1] > code:
+            members[j] = members[j - 1]
+            j -= 1
+        members[j] = code
+
+
+@compiled
+def reached_leaves(left, right, player, value, roots, x_left, b_left, keys, n):
+    """All (E, R) under which some leaf is reached, with the sum w of its leaves.
+
+    left, right, player, value, x_left, b_left: of each node: its children, left -1 at leaves; the player whose column
+    it splits on, -1 where the column keeps the sample's value; value of a leaf; whether sample and baseline go left.
+
+    Returns codes, offsets and w of the sets.
+    """
+    slots = np.full(1024, -1, np.int64)
+    hashes, offsets, weights = np.empty(512, np.uint64), np.zeros(513, np.int64), np.empty(512)
+    members = np.empty(4096, np.int32)
+    count = 0
+    present = np.zeros(2 * n, np.bool_)
+    branch_node, branch_player = np.empty(n, np.int64), np.empty(n, np.int64)
+    h = np.uint64(0)
+    for root in roots:
+        node, depth = np.int64(root), 0
+        while True:
+            while left[node] >= 0:
+                goes_left = x_left[node]
+                p = player[node]
+                if goes_left != b_left[node] and p >= 0 and not present[p]:
+                    if present[n + p]:
+                        goes_left = b_left[node]
+                    else:
+                        branch_node[depth], branch_player[depth] = node, p
+                        depth += 1
+                        present[p] = True
+                        h ^= keys[p]
+                node = np.int64(left[node] if goes_left else right[node])
+            if value[node] != 0.0:
+                slots = _roomy(slots, hashes, count)
+                slot = _find(h, depth, present, slots, hashes, offsets, members)
+                k = slots[slot]
+                if k >= 0:
+                    weights[k] += value[node]
+                else:
+                    start = offsets[count]
+                    members = _longer(members, start + depth)
+                    hashes, weights = _longer(hashes, count + 1), _longer(weights, count + 1)
+                    offsets = _longer(offsets, count + 2)
+                    for i in range(depth):
+                        p = branch_player[i]
+                        members[start + i] = p if present[p] else n + p
+                    slots[slot], hashes[count], weights[count] = count, h, value[node]
+                    offsets[count + 1] = start + depth
+                    count += 1
+            while depth > 0 and present[n + branch_player[depth - 1]]:  # both ways have been taken
+                depth -= 1
+                p = branch_player[depth]
+                present[n + p] = False
+                h ^= keys[n + p]
+            if depth == 0:
+                break
+            p, node = branch_player[depth - 1], branch_node[depth - 1]
+            present[p], present[n + p] = False, True
+            h ^= keys[p] ^ keys[n + p]
+            node = np.int64(left[node] if b_left[node] else right[node])
+    return members[: offsets[count]].copy(), offsets[: count + 1].copy(), weights[:count].copy()
+
+
+@compiled
+def expanded(codes, starts, weights, keys, n, most):
+    """Moebius terms of leaves: I(E + T) += (-1)^|T| w for every T in R, which are visited in the order of a Gray code.
+
+    codes, starts, weights: from `reached_leaves`.
+    most: terms to be kept at once.
+
+    Returns players, ascending in each term, offsets, effects, and sums of the |w| that were added up; no term at all
+    where there are more than `most`.
+    """
+    slots = np.full(1024, -1, np.int64)
+    hashes, offsets = np.empty(512, np.uint64), np.zeros(513, np.int64)
+    effects, masses = np.empty(512), np.empty(512)
+    members = np.empty(4096, np.int32)
+    count = 0
+    present = np.zeros(2 * n, np.bool_)
+    absent, joint = np.empty(n, np.int32), np.empty(n, np.int32)
+    for leaf in range(len(weights)):
+        n_absent = size = 0
+        h = np.uint64(0)
+        for place in range(starts[leaf], starts[leaf + 1]):
+            code = codes[place]
+            if code < n:
+                present[code] = True
+                h ^= keys[code]
+                joint[size] = code
+                size += 1
+            else:
+                absent[n_absent] = code - n
+                n_absent += 1
+        n_joint = size
+        w = weights[leaf]
+        for step in range(1, (1 << n_absent) + 1):
+            slots = _roomy(slots, hashes, count)
+            slot = _find(h, size, present, slots, hashes, offsets, members)
+            k = slots[slot]
+            if k >= 0:
+                effects[k] += w
+                masses[k] += abs(w)
+            elif count >= most:
+                return members[:0].copy(), offsets[:1].copy(), effects[:0].copy(), masses[:0].copy()
+            else:
+                start = offsets[count]
+                members = _longer(members, start + size)
+                hashes, effects = _longer(hashes, count + 1), _longer(effects, count + 1)
+                masses, offsets = _longer(masses, count + 1), _longer(offsets, count + 2)
+                place = start
+                for i in range(n_joint):
+                    members[place] = joint[i]
+                    place += 1
+                for i in range(n_absent):
+                    if present[absent[i]]:
+                        members[place] = absent[i]
+                        place += 1
+                _sort(members, start, place)
+                slots[slot], hashes[count], effects[count], masses[count] = count, h, w, abs(w)
+                offsets[count + 1] = place
+                count += 1
+            bit = 0
+            while step >> bit & 1 == 0:
+                bit += 1
+            if bit < n_absent:
+                p = absent[bit]
+                present[p] = not present[p]
+                size += 1 if present[p] else -1
+                h ^= keys[p]
+                w = -w
+        for i in range(n_joint):
+            present[joint[i]] = False
+        for i in range(n_absent):
+            present[absent[i]] = False
+    return (members[: offsets[count]].copy(), offsets[: count + 1].copy(), effects[:count].copy(), masses[:count].copy())
+
+
+@compiled
+def averaged(table, count, members, starts, effects, keys, n, step):
+    """Take the terms of one more baseline into mean and sum of squared deviations of each term.
+
+    table: slots, hashes, offsets, members, means, deviations and numbers of baselines taken in, of `count` terms.
+    step: number of baselines before this one. A term that some of them lack was 0 there: of m zeros beside k values of
+        mean u, the mean is u k / (k + m) and the squared deviations grow by u^2 k m / (k + m).
+
+    Returns the table and the number of its terms.
+    """
+    slots, hashes, offsets, kept, means, deviations, taken = table
+    present = np.zeros(2 * n, np.bool_)
+    for term in range(len(effects)):
+        h = np.uint64(0)
+        start, stop = starts[term], starts[term + 1]
+        for place in range(start, stop):
+            present[members[place]] = True
+            h ^= keys[members[place]]
+        slots = _roomy(slots, hashes, count)
+        slot = _find(h, stop - start, present, slots, hashes, offsets, kept)
+        k = slots[slot]
+        if k < 0:
+            k = count
+            begin = offsets[k]
+            kept, hashes, offsets = _longer(kept, begin + stop - start), _longer(hashes, k + 1), _longer(offsets, k + 2)
+            means, deviations, taken = _longer(means, k + 1), _longer(deviations, k + 1), _longer(taken, k + 1)
+            kept[begin : begin + stop - start] = members[start:stop]
+            slots[slot], hashes[k], offsets[k + 1] = k, h, begin + stop - start
+            means[k], deviations[k], taken[k] = 0.0, 0.0, step
+            count += 1
+        if taken[k] < step:
+            before, zeros, mean = taken[k], step - taken[k], means[k]
+            means[k] = mean * before / step
+            deviations[k] += mean * mean * before * zeros / step
+        away = effects[term] - means[k]
+        means[k] += away / (step + 1)
+        deviations[k] += away * (effects[term] - means[k])
+        taken[k] = step + 1
+        for place in range(start, stop):
+            present[members[place]] = False
+    return (slots, hashes, offsets, kept, means, deviations, taken), count

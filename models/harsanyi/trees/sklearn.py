@@ -1,0 +1,209 @@
+"""Trees of scikit-learn's estimators.
+
+Decision trees and forests compare samples in single precision with thresholds in double precision; what a leaf says is
+the probability of each class, or the value. Gradient boosting adds up margins from a constant on. Hist gradient
+boosting compares in double precision; its categorical columns become numbers, and come first.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from sklearn import ensemble, tree
+from sklearn.dummy import DummyClassifier, DummyRegressor
+
+from conceptry.models.errors import InputError
+from conceptry.models.harsanyi.trees.ensemble import Ensemble, Tree
+from conceptry.models.harsanyi.trees.model import (
+    EXACT,
+    MARGIN,
+    PROBABILITY,
+    VALUE,
+    TreeModel,
+    dense,
+    outputs_of,
+    the_output,
+)
+
+_SINGLE_TREES = (tree.DecisionTreeClassifier, tree.DecisionTreeRegressor)  # extra trees are among them
+_FORESTS = (
+    ensemble.RandomForestClassifier,
+    ensemble.RandomForestRegressor,
+    ensemble.ExtraTreesClassifier,
+    ensemble.ExtraTreesRegressor,
+)
+_BOOSTED = (ensemble.GradientBoostingClassifier, ensemble.GradientBoostingRegressor)
+_HIST = (ensemble.HistGradientBoostingClassifier, ensemble.HistGradientBoostingRegressor)
+
+
+def reader_of(estimator: Any) -> Callable[[Any, str | None], TreeModel] | None:
+    """The reader of an estimator, None where it is none of the trees."""
+    for kinds, reader in (
+        (_SINGLE_TREES, _read_forest),
+        (_FORESTS, _read_forest),
+        (_BOOSTED, _read_boosted),
+        (_HIST, _read_hist),
+    ):
+        if isinstance(estimator, kinds):
+            return reader
+    return None
+
+
+def columns_of(estimator: Any) -> tuple[tuple[str, ...], bool]:
+    """Names of the columns of an estimator, and whether they are its own."""
+    names = getattr(estimator, "feature_names_in_", None)
+    if names is None:
+        return tuple(f"x{k}" for k in range(estimator.n_features_in_)), False
+    return tuple(map(str, names)), True
+
+
+def giver(named: bool) -> Callable[[pd.DataFrame], Any]:
+    """Tables for estimators that were fitted to one, arrays for the others."""
+    return (lambda table: table) if named else (lambda table: table.to_numpy())
+
+
+def classes_of(estimator: Any) -> tuple[Any, ...] | None:
+    """Classes of a classifier, as Python's own objects."""
+    classes = getattr(estimator, "classes_", None)
+    return None if classes is None else tuple(np.asarray(classes).tolist())
+
+
+def _single(x: Any) -> np.ndarray:
+    return np.asarray(dense(x), np.float32).astype(np.float64)
+
+
+def _model(
+    estimator: Any,
+    output: str,
+    n_outputs: int,
+    of_output: Callable[[int], Ensemble],
+    predict: Callable[[Any], Any],
+    encode: Callable[[Any], np.ndarray] = _single,
+    feature_owners: Callable[[np.ndarray], np.ndarray] = lambda owner: owner,
+) -> TreeModel:
+    columns, named = columns_of(estimator)
+    return TreeModel(
+        type(estimator).__name__,
+        columns,
+        named,
+        classes_of(estimator),
+        output,
+        n_outputs,
+        EXACT,
+        of_output,
+        giver(named),
+        encode,
+        feature_owners,
+        lambda x: outputs_of(predict(x)),
+    )
+
+
+def _tree(fitted: Any, value: np.ndarray) -> Tree:
+    missing = getattr(fitted, "missing_go_to_left", None)
+    return Tree(
+        fitted.feature,
+        fitted.threshold,
+        fitted.children_left,
+        fitted.children_right,
+        value,
+        None if missing is None else np.asarray(missing, bool),
+    )
+
+
+def _read_forest(estimator: Any, output: str | None) -> TreeModel:
+    kind = type(estimator).__name__
+    if estimator.n_outputs_ != 1:
+        raise InputError(f"{kind} has {estimator.n_outputs_} outputs; expected one: fit an estimator for each output")
+    trees = estimator.estimators_ if isinstance(estimator, _FORESTS) else [estimator]
+    classes = classes_of(estimator)
+
+    def of_output(k: int) -> Ensemble:
+        read = []
+        for fitted in trees:
+            value = fitted.tree_.value[:, 0, :]
+            share = value[:, k] / len(trees)
+            if classes is not None:  # versions before 1.3 held weights in place of shares
+                total = value.sum(axis=1)
+                share = share / np.where(total == 0, 1, total)
+            read.append(_tree(fitted.tree_, share))
+        return Ensemble.of(read, 0.0, estimator.n_features_in_)
+
+    if classes is None:
+        return _model(estimator, the_output(kind, output, VALUE), 1, of_output, estimator.predict)
+    output = the_output(kind, output, PROBABILITY)
+    return _model(estimator, output, len(classes), of_output, estimator.predict_proba)
+
+
+def _read_boosted(estimator: Any, output: str | None) -> TreeModel:
+    kind, init = type(estimator).__name__, estimator.init_
+    if init != "zero" and not isinstance(init, (DummyClassifier, DummyRegressor)):
+        raise InputError(
+            f"{kind} starts from a {type(init).__name__}, which is not one constant for all samples; expected "
+            "init='zero' or the default, or use the sampled engine"
+        )
+    if getattr(init, "strategy", "") in ("stratified", "uniform"):
+        raise InputError(f"{kind} starts from random outputs (init with strategy={init.strategy!r}); expected constants")
+    stages = estimator.estimators_  # (stages, outputs)
+    start = estimator._raw_predict_init(np.zeros((1, estimator.n_features_in_), np.float32))[0]
+
+    def of_output(k: int) -> Ensemble:
+        rate = estimator.learning_rate
+        read = [_tree(fitted.tree_, rate * fitted.tree_.value[:, 0, 0]) for fitted in stages[:, k]]
+        return Ensemble.of(read, start[k], estimator.n_features_in_)
+
+    if classes_of(estimator) is None:
+        return _model(estimator, the_output(kind, output, VALUE), 1, of_output, estimator.predict)
+    output = the_output(kind, output, MARGIN)
+    return _model(estimator, output, stages.shape[1], of_output, estimator.decision_function)
+
+
+_LOGARITHMIC = ("poisson", "gamma")
+
+
+def _read_hist(estimator: Any, output: str | None) -> TreeModel:
+    kind = type(estimator).__name__
+    stages: Sequence[Sequence[Any]] = estimator._predictors
+    start = np.ravel(estimator._baseline_prediction)
+
+    def of_output(k: int) -> Ensemble:
+        return Ensemble.of([_hist_tree(stage[k]) for stage in stages], start[k], estimator.n_features_in_)
+
+    def encode(x: Any) -> np.ndarray:
+        prepared = x if estimator._preprocessor is None else estimator._preprocessor.transform(x)
+        return np.asarray(prepared, np.float64)
+
+    def feature_owners(owner: np.ndarray) -> np.ndarray:
+        categorical = estimator.is_categorical_
+        if categorical is None:
+            return owner
+        return np.concatenate([owner[categorical], owner[~categorical]])  # the preprocessor takes them apart
+
+    n_outputs = len(start)
+    if classes_of(estimator) is not None:
+        exact, predict = MARGIN, estimator.decision_function
+    elif estimator.loss in _LOGARITHMIC:
+        exact, predict = MARGIN, lambda x: np.log(estimator.predict(x))
+    else:
+        exact, predict = VALUE, estimator.predict
+    output = the_output(kind, output, exact)
+    return _model(estimator, output, n_outputs, of_output, predict, encode, feature_owners)
+
+
+def _hist_tree(predictor: Any) -> Tree:
+    nodes = predictor.nodes
+    leaf = nodes["is_leaf"].astype(bool)
+    sets = predictor.raw_left_cat_bitsets
+    categories = {
+        int(node): np.flatnonzero(np.unpackbits(sets[nodes["bitset_idx"][node]].view(np.uint8), bitorder="little"))
+        for node in np.flatnonzero(nodes["is_categorical"].astype(bool) & ~leaf)
+    }
+    return Tree(
+        nodes["feature_idx"],
+        nodes["num_threshold"],
+        np.where(leaf, -1, nodes["left"].astype(np.int64)),
+        np.where(leaf, -1, nodes["right"].astype(np.int64)),
+        nodes["value"],
+        nodes["missing_go_to_left"].astype(bool),
+        categories=categories,
+    )

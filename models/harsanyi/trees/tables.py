@@ -1,0 +1,98 @@
+"""Samples and baselines, in whatever form users have them, as one table of an estimator's columns."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from conceptry.models.errors import InputError, truncated_repr
+
+
+def joint_table(
+    sample: Any, baseline: Any, columns: Sequence[str], named: bool
+) -> tuple[pd.DataFrame, tuple[str, ...]]:
+    """The sample and, below it, the rows of the baseline, with the names of the columns to be shown.
+
+    columns: of the estimator. named: whether they are its own names, by which tables are read; columns of other tables
+        go by position, and their names are shown.
+
+    Raises InputError where there is not one row of a sample, or no row of a baseline; for a column that is missing or
+    unknown; where a column has categories in one of them that the other does not know.
+    """
+    first, names = _rows("sample", sample, columns, named)
+    if len(first) != 1:
+        raise InputError(f"the sample has {len(first)} rows; expected one")
+    others, _ = _rows("baseline", baseline, columns, named)
+    if not len(others):
+        raise InputError("the baseline has no row; expected one or more")
+    if isinstance(first, np.ndarray) and isinstance(others, np.ndarray):
+        return pd.DataFrame(np.concatenate([first, others]), columns=list(columns)), names
+    first, others = (
+        part if isinstance(part, pd.DataFrame) else pd.DataFrame(part, columns=list(columns)) for part in (first, others)
+    )
+    joint = {}
+    for name in columns:
+        pair = _of_one_type(name, first[name], others[name])
+        joint[name] = pd.concat(pair, ignore_index=True)
+    return pd.DataFrame(joint), names
+
+
+def _rows(
+    what: str, given: Any, columns: Sequence[str], named: bool
+) -> tuple[np.ndarray | pd.DataFrame, tuple[str, ...]]:
+    """The rows in the order of the columns, and the names of these."""
+    if isinstance(given, pd.Series):
+        given = given.to_dict()
+    if isinstance(given, Mapping):
+        given = pd.DataFrame([dict(given)])
+    if isinstance(given, pd.DataFrame):
+        return _of_table(what, given, columns, named)
+    if isinstance(given, (list, tuple)) and given and isinstance(given[0], (Mapping, pd.Series)):
+        return _of_table(what, pd.DataFrame([dict(row) for row in given]), columns, named)
+    try:
+        values = np.asarray(given.toarray() if hasattr(given, "toarray") else given)
+        values = np.asarray(given, object) if values.dtype.kind in "US" else values
+    except ValueError:  # rows of different lengths
+        values = np.empty(0)
+    if values.ndim == 1:
+        values = values[None]
+    if values.ndim != 2 or values.shape[1] != len(columns):
+        got = f"shape {values.shape}" if values.size else truncated_repr(given)
+        raise InputError(f"the {what} is no row of {len(columns)} values, one for each column of the estimator: {got}")
+    return values, tuple(columns)
+
+
+def _of_table(
+    what: str, table: pd.DataFrame, columns: Sequence[str], named: bool
+) -> tuple[pd.DataFrame, tuple[str, ...]]:
+    names = tuple(map(str, table.columns))
+    if len(set(names)) < len(names):
+        raise InputError(f"the {what} has two columns of one name; expected different names")
+    table = table.set_axis(list(names), axis=1)
+    if set(names) == set(columns):
+        return table[list(columns)], tuple(columns)
+    if named:
+        missing = [name for name in columns if name not in names]
+        unknown = [name for name in names if name not in columns]
+        fault = f"has no column {missing[0]!r}" if missing else f"has a column {unknown[0]!r} that the estimator lacks"
+        raise InputError(f"the {what} {fault}; expected the columns {truncated_repr(', '.join(columns), 200)}")
+    if len(names) != len(columns):
+        raise InputError(f"the {what} has {len(names)} columns; expected the {len(columns)} of the estimator")
+    return table.set_axis(list(columns), axis=1), names
+
+
+def _of_one_type(name: str, first: pd.Series, others: pd.Series) -> list[pd.Series]:
+    """Both columns in the categories of the one that has some, for categories are what libraries number."""
+    kinds = [column.dtype for column in (first, others) if isinstance(column.dtype, pd.CategoricalDtype)]
+    if not kinds:
+        return [first, others]
+    if kinds[-1] != kinds[0]:
+        raise InputError(f"column {name!r} has other categories in the baseline than in the sample; expected one type")
+    both = []
+    for what, column in (("sample", first), ("baseline", others)):
+        cast = column.astype(kinds[0])
+        if (lost := cast.isna() & column.notna()).any():
+            raise InputError(f"the {what} has {column[lost].iloc[0]!r} in column {name!r}, which is none of its categories")
+        both.append(cast)
+    return both
