@@ -120,8 +120,8 @@ class Ensemble:
         )
 
     @classmethod
-    def joined(cls, parts: Sequence["Ensemble"], weights: Sequence[float]) -> "Ensemble":
-        """The weighted sum of ensembles; the features of each follow those of the one before."""
+    def joined(cls, parts: Sequence["Ensemble"]) -> "Ensemble":
+        """The sum of ensembles; the features of each follow those of the one before."""
         nodes = np.append(0, np.cumsum([len(part.left) for part in parts]))
         features = np.append(0, np.cumsum([part.n_features for part in parts]))
         words = np.append(0, np.cumsum([len(part.words) for part in parts]))
@@ -140,7 +140,7 @@ class Ensemble:
             plain("threshold"),
             shifted("left", nodes),
             shifted("right", nodes),
-            np.concatenate([part.value * weight for part, weight in zip(parts, weights, strict=True)]),
+            plain("value"),
             plain("missing_left"),
             plain("zero_missing"),
             shifted("word", words),
@@ -148,7 +148,7 @@ class Ensemble:
             plain("words"),
             plain("listed_left"),
             shifted("roots", nodes),
-            sum(part.base * weight for part, weight in zip(parts, weights, strict=True)),
+            sum(part.base for part in parts),
             int(features[-1]),
         )
 

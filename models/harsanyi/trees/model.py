@@ -60,6 +60,11 @@ def the_output(kind: str, asked: str | None, exact: str) -> str:
     )
 
 
+def not_fitted(kind: str) -> InputError:
+    """The refusal of an estimator that has no trees yet."""
+    return InputError(f"{kind} is not fitted; fit it first")
+
+
 def dense(x: Any) -> np.ndarray:
     """Samples as an array, sparse or not."""
     return x.toarray() if hasattr(x, "toarray") else np.asarray(x)

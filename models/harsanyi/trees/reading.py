@@ -3,7 +3,7 @@
 from typing import Any
 
 from conceptry.models.errors import InputError
-from conceptry.models.harsanyi.trees.model import TreeModel
+from conceptry.models.harsanyi.trees.model import TreeModel, not_fitted
 
 EXPECTED = (
     "expected decision trees, forests, extra trees, gradient or hist gradient boosting of scikit-learn, averages of "
@@ -22,18 +22,33 @@ def read(estimator: Any, output: str | None = None) -> TreeModel:
         InputError: for other estimators, for one that is not fitted, and for an output that is not linear in the leaves.
     """
     library = _library(estimator)
+    if library == "xgboost":
+        from conceptry.models.harsanyi.trees.xgboost import read_xgboost
+
+        return read_xgboost(estimator, output)
+    if library == "lightgbm":
+        from conceptry.models.harsanyi.trees.lightgbm import read_lightgbm
+
+        return read_lightgbm(estimator, output)
+    if library == "catboost":
+        from conceptry.models.harsanyi.trees.catboost import read_catboost
+
+        return read_catboost(estimator, output)
     if library == "sklearn":
         from sklearn.exceptions import NotFittedError
         from sklearn.utils.validation import check_is_fitted
 
+        from conceptry.models.harsanyi.trees.combined import combined_reader_of
         from conceptry.models.harsanyi.trees.sklearn import reader_of
 
         try:
             check_is_fitted(estimator)
         except (NotFittedError, TypeError):
-            raise InputError(f"{type(estimator).__name__} is not fitted; fit it first") from None
+            raise not_fitted(type(estimator).__name__) from None
         if reader := reader_of(estimator):
             return reader(estimator, output)
+        if combine := combined_reader_of(estimator):
+            return combine(estimator, output, read)
     raise InputError(f"there is no reader for the trees of {type(estimator).__name__}; {EXPECTED}")
 
 

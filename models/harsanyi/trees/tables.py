@@ -27,9 +27,10 @@ def joint_table(
     if not len(others):
         raise InputError("the baseline has no row; expected one or more")
     if isinstance(first, np.ndarray) and isinstance(others, np.ndarray):
-        return pd.DataFrame(np.concatenate([first, others]), columns=list(columns)), names
+        return pd.DataFrame(np.concatenate([first, others]), columns=list(columns)).infer_objects(), names
     first, others = (
-        part if isinstance(part, pd.DataFrame) else pd.DataFrame(part, columns=list(columns)) for part in (first, others)
+        part if isinstance(part, pd.DataFrame) else pd.DataFrame(part, columns=list(columns)).infer_objects()
+        for part in (first, others)
     )
     joint = {}
     for name in columns:
@@ -89,10 +90,17 @@ def _of_one_type(name: str, first: pd.Series, others: pd.Series) -> list[pd.Seri
         return [first, others]
     if kinds[-1] != kinds[0]:
         raise InputError(f"column {name!r} has other categories in the baseline than in the sample; expected one type")
-    both = []
-    for what, column in (("sample", first), ("baseline", others)):
-        cast = column.astype(kinds[0])
-        if (lost := cast.isna() & column.notna()).any():
-            raise InputError(f"the {what} has {column[lost].iloc[0]!r} in column {name!r}, which is none of its categories")
-        both.append(cast)
-    return both
+    return [_as_category(column, kinds[0]) for column in (first, others)]
+
+
+def with_categories(table: pd.DataFrame, name: str, categories: Sequence[Any]) -> pd.DataFrame:
+    """The table with one of its columns in given categories. Raises InputError for a value that is none of them."""
+    return table.assign(**{name: _as_category(table[name], pd.CategoricalDtype(categories))})
+
+
+def _as_category(column: pd.Series, dtype: pd.CategoricalDtype) -> pd.Series:
+    known = column.isna() | column.isin(dtype.categories)
+    if not known.all():
+        listed = truncated_repr(dtype.categories.tolist())
+        raise InputError(f"column {column.name!r} has {column[~known].iloc[0]!r}; expected one of its categories {listed}")
+    return column.astype(dtype)

@@ -1,0 +1,205 @@
+"""Trees of CatBoost, from the JSON that a model writes.
+
+Numeric columns are compared in single precision: a sample goes right where x > border; what NaN does, the column says.
+A split on categories, by one of them or by a statistic of the target, is asked of the model itself: in a symmetric
+tree bit k of the number of a sample's leaf is what it does at split k. It is a feature of its own, 0 or 1, and belongs
+to whom its columns belong to.
+"""
+
+import json
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from conceptry.models.errors import InputError
+from conceptry.models.harsanyi.trees.ensemble import Ensemble, Tree
+from conceptry.models.harsanyi.trees.model import EXACT, MARGIN, VALUE, TreeModel, dense, not_fitted, outputs_of, the_output
+
+_LOGARITHMIC = ("Poisson", "Tweedie")
+_UNCLASSED = ("Logloss", "CrossEntropy")  # objectives that a CatBoost of no class of its own may have
+
+
+def read_catboost(estimator: Any, output: str | None) -> TreeModel:
+    """Read a CatBoost, CatBoostClassifier, CatBoostRegressor or CatBoostRanker."""
+    kind = type(estimator).__name__
+    if not estimator.is_fitted():
+        raise not_fitted(kind)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "model.json"
+        estimator.save_model(str(path), format="json")
+        written = json.loads(path.read_text("utf-8"))
+    scale, biases = written["scale_and_bias"]
+    splits = _Splits(kind, written)
+    n_outputs = len(biases)
+    columns = tuple(map(str, estimator.feature_names_))
+    named = columns != tuple(map(str, range(len(columns))))
+    classes = tuple(np.asarray(estimator.classes_).tolist()) or None
+    symmetric = written.get("oblivious_trees")
+    if symmetric is None:
+        branches = [_branches(tree, splits) for tree in written["trees"]]
+    else:
+        branches = [_levels(tree, splits) for tree in symmetric]
+    objective = _objective(written)
+    if objective.startswith("MultiRMSE") or (n_outputs > 1 and classes is None):
+        raise InputError(f"{kind} has several outputs; expected one: fit an estimator for each output")
+
+    def of_output(k: int) -> Ensemble:
+        trees = [Tree(f, t, left, right, v[:, k], nan) for f, t, left, right, v, nan in branches]
+        return replace(Ensemble.of(trees, 0.0, len(columns) + len(splits.asked)).scaled(scale), base=float(biases[k]))
+
+    def encode(x: Any) -> np.ndarray:
+        return np.concatenate([splits.numbers(x), splits.answers(estimator, x, symmetric)], axis=1)
+
+    def given(table: pd.DataFrame) -> Any:
+        return table if named or splits.categorical else table.to_numpy()
+
+    linked = classes is not None or objective in (*_LOGARITHMIC, *_UNCLASSED)
+    return TreeModel(
+        kind,
+        columns,
+        named,
+        classes,
+        the_output(kind, output, MARGIN if linked else VALUE),
+        n_outputs,
+        EXACT,
+        of_output,
+        given,
+        encode,
+        splits.owners,
+        lambda x: outputs_of(estimator.predict(x, prediction_type="RawFormulaVal") if linked else estimator.predict(x)),
+    )
+
+
+def _objective(written: dict) -> str:
+    parameters = written["model_info"].get("params", {})
+    if isinstance(parameters, str):
+        parameters = json.loads(parameters)
+    return str(parameters.get("loss_function", {}).get("type", ""))
+
+
+class _Splits:
+    """Features of a model: a number for each column, then one for each split that is asked of the model."""
+
+    def __init__(self, kind: str, written: dict):
+        info = written["features_info"]
+        if info.get("text_features") or info.get("embedding_features"):
+            raise InputError(f"{kind} has columns of texts or embeddings, which cannot be read; use the sampled engine")
+        floats, categorical = info.get("float_features", []), info.get("categorical_features", [])
+        self.kind = kind
+        self.column = [feature["flat_feature_index"] for feature in floats]
+        self.right = [feature.get("nan_value_treatment") == "AsTrue" for feature in floats]
+        self.categorical = [feature["flat_feature_index"] for feature in categorical]
+        self.n_columns = len(floats) + len(categorical)
+        self.asked: dict[int, int] = {}  # features of splits by their numbers
+        self.of_feature: list[list[int]] = []  # columns of each of them
+        # Splits are numbered by the borders of numeric columns, then the single categories, then the statistics.
+        number = sum(len(feature.get("borders") or ()) for feature in floats)
+        number += sum(len(feature.get("values") or ()) for feature in categorical)
+        self.statistics: list[list[int]] = [[]] * number
+        for statistic in info.get("ctrs") or ():
+            columns = sorted({self._column(element) for element in statistic["elements"]})
+            self.statistics += [columns] * len(statistic["borders"])
+
+    def _column(self, of: dict) -> int:
+        if "cat_feature_index" in of:
+            return self.categorical[of["cat_feature_index"]]
+        return self.column[of["float_feature_index"]]
+
+    def read(self, split: dict, symmetric: bool) -> tuple[int, float, bool]:
+        """Feature, border, and whether NaN goes left."""
+        if split["split_type"] == "FloatFeature":
+            k = split["float_feature_index"]
+            return self.column[k], split["border"], not self.right[k]
+        if not symmetric:
+            raise InputError(
+                f"{self.kind} splits on categories in trees that are not symmetric, which cannot be read; fit it with "
+                "grow_policy='SymmetricTree', or use the sampled engine"
+            )
+        number = split["split_index"]
+        if number not in self.asked:
+            self.asked[number] = self.n_columns + len(self.asked)
+            single = split["split_type"] == "OneHotFeature"
+            self.of_feature.append([self._column(split)] if single else self.statistics[number])
+        return self.asked[number], 0.5, True
+
+    def owners(self, owner: np.ndarray) -> np.ndarray:
+        for columns in self.of_feature:
+            if len({int(owner[column]) for column in columns}) > 1:
+                raise InputError(
+                    f"{self.kind} splits on a statistic of columns {columns} together (a combination of categories); "
+                    "put them into one group of players, fit it with max_ctr_complexity=1, or use the sampled engine"
+                )
+        return np.append(owner, [owner[columns[0]] for columns in self.of_feature]).astype(owner.dtype)
+
+    def numbers(self, x: Any) -> np.ndarray:
+        """Numeric columns in single precision; 0 for those of categories."""
+        rows = np.zeros((len(x) if hasattr(x, "iloc") else x.shape[0], self.n_columns))
+        for k in self.column:
+            values = x.iloc[:, k].to_numpy(np.float64, na_value=np.nan) if hasattr(x, "iloc") else dense(x)[:, k]
+            rows[:, k] = np.asarray(values, np.float64).astype(np.float32)
+        return rows
+
+    def answers(self, estimator: Any, x: Any, symmetric: Any) -> np.ndarray:
+        """What samples do at the splits that are asked of the model, 0 or 1."""
+        rows = np.zeros((x.shape[0], len(self.asked)))
+        if self.asked:
+            leaves = np.asarray(estimator.calc_leaf_indexes(x)).astype(np.int64)
+            for t, tree in enumerate(symmetric):
+                for bit, split in enumerate(tree["splits"] or ()):
+                    if (feature := self.asked.get(split["split_index"])) is not None:
+                        rows[:, feature - self.n_columns] = leaves[:, t] >> bit & 1
+        return rows
+
+
+def _levels(tree: dict, splits: _Splits) -> tuple[np.ndarray, ...]:
+    """A symmetric tree: nodes of a heap, whose level d asks the split d from the end."""
+    listed = [splits.read(split, symmetric=True) for split in tree["splits"] or ()]
+    depth = len(listed)
+    level = np.repeat(np.arange(depth), 1 << np.arange(depth)) if depth else np.empty(0, np.int64)
+    feature, border, nan = (np.array([listed[depth - 1 - d][part] for d in level]) for part in range(3))
+    n_inner = (1 << depth) - 1
+    values = np.reshape(tree["leaf_values"], (1 << depth, -1)).astype(np.float64)
+    leaves = np.full(1 << depth, -1)
+    inner = np.arange(n_inner)
+    return (
+        np.append(feature, np.zeros(1 << depth)).astype(np.int64),
+        np.append(border, np.zeros(1 << depth)).astype(np.float64),
+        np.append(2 * inner + 1, leaves).astype(np.int64),
+        np.append(2 * inner + 2, leaves).astype(np.int64),
+        np.concatenate([np.zeros((n_inner, values.shape[1])), values]),
+        np.append(nan, np.zeros(1 << depth)).astype(bool),
+    )
+
+
+def _branches(tree: dict, splits: _Splits) -> tuple[np.ndarray, ...]:
+    """A tree of any other form, from nested branches."""
+    rows: list[tuple[int, float, bool, Any]] = []
+    waiting = [(tree, -1, 0)]
+    children: list[list[int]] = []
+    while waiting:
+        node, parent, side = waiting.pop()
+        place = len(rows)
+        if parent >= 0:
+            children[parent][side] = place
+        children.append([-1, -1])
+        if "split" in node:
+            feature, border, nan = splits.read(node["split"], symmetric=False)
+            rows.append((feature, border, nan, None))
+            waiting += [(node["left"], place, 0), (node["right"], place, 1)]
+        else:
+            rows.append((0, 0.0, False, np.atleast_1d(node["value"])))
+    n_outputs = max(len(row[3]) for row in rows if row[3] is not None)
+    values = np.array([np.zeros(n_outputs) if row[3] is None else row[3] for row in rows], np.float64)
+    left, right = np.array(children).T
+    return (
+        np.array([row[0] for row in rows]),
+        np.array([row[1] for row in rows]),
+        left,
+        right,
+        values,
+        np.array([row[2] for row in rows]),
+    )
