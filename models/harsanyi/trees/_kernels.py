@@ -7,7 +7,7 @@
 | w | value of a leaf; sum of the values of all leaves with the same E and R | scalar |
 | h | hash of a set: keys of its codes under exclusive or, so that one player more or less is one operation | uint64 |
 | slots | open addressing by h: number of a set, or -1; at most half of them are taken | (2^k,) |
-| present | which codes are in the set at hand; two sets of one h are compared by it, so no collision goes unseen | (2 n,) |
+| present | codes in the set at hand; sets of one h are compared by it, so that no collision goes unseen | (2 n,) |
 """
 
 import numpy as np
@@ -204,7 +204,12 @@ def expanded(codes, starts, weights, keys, n, most):
             present[joint[i]] = False
         for i in range(n_absent):
             present[absent[i]] = False
-    return (members[: offsets[count]].copy(), offsets[: count + 1].copy(), effects[:count].copy(), masses[:count].copy())
+    return (
+        members[: offsets[count]].copy(),
+        offsets[: count + 1].copy(),
+        effects[:count].copy(),
+        masses[:count].copy(),
+    )
 
 
 @compiled

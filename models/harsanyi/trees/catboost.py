@@ -8,7 +8,6 @@ to whom its columns belong to.
 
 import json
 import tempfile
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +15,17 @@ import numpy as np
 import pandas as pd
 
 from conceptry.models.errors import InputError
-from conceptry.models.harsanyi.trees.ensemble import Ensemble, Tree
-from conceptry.models.harsanyi.trees.model import EXACT, MARGIN, VALUE, TreeModel, dense, not_fitted, outputs_of, the_output
+from conceptry.models.harsanyi.trees.ensemble import Ensemble, stacked
+from conceptry.models.harsanyi.trees.model import (
+    EXACT,
+    MARGIN,
+    VALUE,
+    TreeModel,
+    dense,
+    not_fitted,
+    outputs_of,
+    the_output,
+)
 
 _LOGARITHMIC = ("Poisson", "Tweedie")
 _UNCLASSED = ("Logloss", "CrossEntropy")  # objectives that a CatBoost of no class of its own may have
@@ -40,16 +48,27 @@ def read_catboost(estimator: Any, output: str | None) -> TreeModel:
     classes = tuple(np.asarray(estimator.classes_).tolist()) or None
     symmetric = written.get("oblivious_trees")
     if symmetric is None:
-        branches = [_branches(tree, splits) for tree in written["trees"]]
+        trees = [_branches(tree, splits) for tree in written["trees"]]
     else:
-        branches = [_levels(tree, splits) for tree in symmetric]
+        trees = [_levels(tree, splits) for tree in symmetric]
+    roots, shift = stacked([len(tree["left"]) for tree in trees])
+    nodes = {name: np.concatenate([tree[name] for tree in trees]) for name in trees[0]}
     objective = _objective(written)
     if objective.startswith("MultiRMSE") or (n_outputs > 1 and classes is None):
         raise InputError(f"{kind} has several outputs; expected one: fit an estimator for each output")
 
     def of_output(k: int) -> Ensemble:
-        trees = [Tree(f, t, left, right, v[:, k], nan) for f, t, left, right, v, nan in branches]
-        return replace(Ensemble.of(trees, 0.0, len(columns) + len(splits.asked)).scaled(scale), base=float(biases[k]))
+        return Ensemble.of(
+            nodes["feature"],
+            nodes["border"],
+            np.where(nodes["left"] < 0, -1, nodes["left"] + shift),
+            np.where(nodes["left"] < 0, -1, nodes["right"] + shift),
+            scale * nodes["values"][:, k],
+            roots,
+            base=biases[k],
+            n_features=len(columns) + len(splits.asked),
+            missing_left=nodes["nan_left"],
+        )
 
     def encode(x: Any) -> np.ndarray:
         return np.concatenate([splits.numbers(x), splits.answers(estimator, x, symmetric)], axis=1)
@@ -155,7 +174,7 @@ class _Splits:
         return rows
 
 
-def _levels(tree: dict, splits: _Splits) -> tuple[np.ndarray, ...]:
+def _levels(tree: dict, splits: _Splits) -> dict[str, np.ndarray]:
     """A symmetric tree: nodes of a heap, whose level d asks the split d from the end."""
     listed = [splits.read(split, symmetric=True) for split in tree["splits"] or ()]
     depth = len(listed)
@@ -165,17 +184,17 @@ def _levels(tree: dict, splits: _Splits) -> tuple[np.ndarray, ...]:
     values = np.reshape(tree["leaf_values"], (1 << depth, -1)).astype(np.float64)
     leaves = np.full(1 << depth, -1)
     inner = np.arange(n_inner)
-    return (
-        np.append(feature, np.zeros(1 << depth)).astype(np.int64),
-        np.append(border, np.zeros(1 << depth)).astype(np.float64),
-        np.append(2 * inner + 1, leaves).astype(np.int64),
-        np.append(2 * inner + 2, leaves).astype(np.int64),
-        np.concatenate([np.zeros((n_inner, values.shape[1])), values]),
-        np.append(nan, np.zeros(1 << depth)).astype(bool),
-    )
+    return {
+        "feature": np.append(feature, np.zeros(1 << depth)).astype(np.int64),
+        "border": np.append(border, np.zeros(1 << depth)).astype(np.float64),
+        "left": np.append(2 * inner + 1, leaves).astype(np.int64),
+        "right": np.append(2 * inner + 2, leaves).astype(np.int64),
+        "values": np.concatenate([np.zeros((n_inner, values.shape[1])), values]),
+        "nan_left": np.append(nan, np.zeros(1 << depth)).astype(bool),
+    }
 
 
-def _branches(tree: dict, splits: _Splits) -> tuple[np.ndarray, ...]:
+def _branches(tree: dict, splits: _Splits) -> dict[str, np.ndarray]:
     """A tree of any other form, from nested branches."""
     rows: list[tuple[int, float, bool, Any]] = []
     waiting = [(tree, -1, 0)]
@@ -195,11 +214,12 @@ def _branches(tree: dict, splits: _Splits) -> tuple[np.ndarray, ...]:
     n_outputs = max(len(row[3]) for row in rows if row[3] is not None)
     values = np.array([np.zeros(n_outputs) if row[3] is None else row[3] for row in rows], np.float64)
     left, right = np.array(children).T
-    return (
-        np.array([row[0] for row in rows]),
-        np.array([row[1] for row in rows]),
-        left,
-        right,
-        values,
-        np.array([row[2] for row in rows]),
-    )
+    feature, border, nan_left = (np.array([row[part] for row in rows]) for part in range(3))
+    return {
+        "feature": feature,
+        "border": border,
+        "left": left,
+        "right": right,
+        "values": values,
+        "nan_left": nan_left,
+    }

@@ -6,13 +6,13 @@ where samples become features.
 
 | symbol | meaning | shape |
 |---|---|---|
-| nodes | nodes of all trees, one tree after another | scalar |
-| roots | the first node of each tree | (trees,) |
+| nodes | nodes of all trees, in any order | scalar |
+| roots | the node that each tree begins with | (trees,) |
 | f(x) | base + sum over trees of the value of the leaf that x reaches | scalar |
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -24,39 +24,16 @@ _LARGEST_CATEGORY = 2.0**31
 
 
 @dataclass(frozen=True, eq=False)
-class Tree:
-    """One tree; children are numbers of its own nodes, node 0 is the root, -1 in place of a child marks a leaf.
-
-    Attributes:
-        feature, threshold, left, right, value: (nodes,); the value of inner nodes is not read.
-        missing_left: (nodes,) bool, whether NaN goes left.
-        zero_missing: (nodes,) bool, whether 0 goes the way of NaN.
-        categories: of nodes that split by categories, those that go left, or right where `listed_left` is False. A
-            number that is not listed goes the other way, NaN as `missing_left` says.
-    """
-
-    feature: np.ndarray
-    threshold: np.ndarray
-    left: np.ndarray
-    right: np.ndarray
-    value: np.ndarray
-    missing_left: np.ndarray | None = None
-    zero_missing: np.ndarray | None = None
-    categories: dict[int, np.ndarray] = field(default_factory=dict)
-    listed_left: bool = True
-
-
-@dataclass(frozen=True, eq=False)
 class Ensemble:
     """A sum of trees with one output.
 
     Attributes:
         feature: (nodes,) int32. left, right: (nodes,) int32, numbers of nodes of the ensemble, -1 at leaves.
         threshold: (nodes,) float64. value: (nodes,) float64, 0 at inner nodes.
-        missing_left, zero_missing: (nodes,) bool, as in `Tree`.
+        missing_left: (nodes,) bool, whether NaN goes left. zero_missing: (nodes,) bool, whether 0 goes the way of NaN.
         word: (nodes,) int64, where the categories of a node begin in `words`, -1 where it splits by threshold.
         n_words: (nodes,) int64, how many there are. words: uint32, category c is bit c % 32 of word c // 32.
-        listed_left: (nodes,) bool, as in `Tree`.
+        listed_left: (nodes,) bool, whether categories that are listed go left, and all others right; or the reverse.
         roots: (trees,) int32.
         base: what is added to the leaves.
         n_features: number of features of a sample.
@@ -78,43 +55,47 @@ class Ensemble:
     n_features: int
 
     @classmethod
-    def of(cls, trees: Sequence[Tree], base: float, n_features: int) -> "Ensemble":
-        """The sum of trees."""
-        counts = [len(tree.left) for tree in trees]
-        roots = np.append(0, np.cumsum(counts)).astype(np.int64)
-        words: list[np.ndarray] = []
-        word, n_words = np.full(roots[-1], -1, np.int64), np.zeros(roots[-1], np.int64)
-        for root, tree in zip(roots, trees, strict=False):
-            for node, categories in tree.categories.items():
-                bits = _bits(categories)
-                word[root + node], n_words[root + node] = sum(map(len, words)), len(bits)
-                words.append(bits)
+    def of(
+        cls,
+        feature: np.ndarray,
+        threshold: np.ndarray,
+        left: np.ndarray,
+        right: np.ndarray,
+        value: np.ndarray,
+        roots: np.ndarray,
+        *,
+        base: float,
+        n_features: int,
+        missing_left: np.ndarray | None = None,
+        zero_missing: np.ndarray | None = None,
+        categories: Mapping[int, np.ndarray] | None = None,
+        listed_left: bool = True,
+    ) -> "Ensemble":
+        """An ensemble of arrays (nodes,), where -1 in place of a left child marks a leaf.
 
-        def joined(name: str, dtype: type) -> np.ndarray:
-            parts = [getattr(tree, name) for tree in trees]
-            return np.concatenate(
-                [
-                    np.empty(0, dtype),
-                    *(np.zeros(n, dtype) if part is None else part for part, n in zip(parts, counts, strict=True)),
-                ]
-            ).astype(dtype)
-
-        shift = np.repeat(roots[:-1], counts)
-        left, right, value = joined("left", np.int64), joined("right", np.int64), joined("value", np.float64)
+        value: that of inner nodes is not read. categories: those that a node lists, of nodes that split by categories.
+        """
+        n = len(left)
         leaf = left < 0
+        word, n_words, words = np.full(n, -1, np.int64), np.zeros(n, np.int64), [np.empty(0, np.uint32)]
+        begin = 0
+        for node, listed in (categories or {}).items():
+            words.append(_bits(listed))
+            word[node], n_words[node] = begin, len(words[-1])
+            begin += len(words[-1])
         return cls(
-            np.where(leaf, 0, joined("feature", np.int32)).astype(np.int32),
-            joined("threshold", np.float64),
-            np.where(leaf, -1, left + shift).astype(np.int32),
-            np.where(leaf, -1, right + shift).astype(np.int32),
+            np.where(leaf, 0, feature).astype(np.int32),
+            np.asarray(threshold, np.float64),
+            np.where(leaf, -1, left).astype(np.int32),
+            np.where(leaf, -1, right).astype(np.int32),
             np.where(leaf, value, 0.0),
-            joined("missing_left", np.bool_),
-            joined("zero_missing", np.bool_),
+            np.zeros(n, bool) if missing_left is None else np.asarray(missing_left, bool),
+            np.zeros(n, bool) if zero_missing is None else np.asarray(zero_missing, bool),
             word,
             n_words,
-            np.concatenate([np.empty(0, np.uint32), *words]),
-            np.repeat(np.array([tree.listed_left for tree in trees], bool), counts),
-            roots[:-1].astype(np.int32),
+            np.concatenate(words),
+            np.full(n, listed_left),
+            np.asarray(roots, np.int32),
             float(base),
             n_features,
         )
@@ -200,6 +181,12 @@ class Ensemble:
     def scale(self, rows: np.ndarray) -> float:
         """The size of the numbers that are added up for one of the rows, in absolute value, at most."""
         return float(abs(self.base) + np.abs(self.value[self.leaves(rows)]).sum(axis=1).max(initial=0.0))
+
+
+def stacked(sizes: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
+    """The first nodes of trees of `sizes` nodes that lie one after another, and for each node that of its tree."""
+    edges = np.append(0, np.cumsum(sizes)).astype(np.int64)
+    return edges[:-1], np.repeat(edges[:-1], sizes)
 
 
 def _bits(categories: np.ndarray) -> np.ndarray:

@@ -30,7 +30,7 @@ from conceptry.models.harsanyi.interactions.terms import Terms
 from conceptry.models.harsanyi.maskers.base import check_players, distinct, owners, partition
 from conceptry.models.harsanyi.trees._kernels import averaged, expanded, reached_leaves
 from conceptry.models.harsanyi.trees.ensemble import Ensemble
-from conceptry.models.harsanyi.trees.model import MARGIN, TreeModel
+from conceptry.models.harsanyi.trees.model import TreeModel
 from conceptry.models.harsanyi.trees.reading import read
 from conceptry.models.harsanyi.trees.tables import joint_table
 
@@ -185,8 +185,8 @@ def _of_one(ensemble, player, x_left, b_left, keys, n) -> tuple[np.ndarray, np.n
     codes, starts, weights = reached_leaves(
         ensemble.left, ensemble.right, player, ensemble.value, ensemble.roots, x_left, b_left, keys, n
     )
-    absent = np.add.reduceat(np.append(codes >= n, False).astype(np.int64), starts[:-1]) if len(weights) else starts
-    absent = np.where(np.diff(starts) == 0, 0, absent) if len(weights) else np.zeros(0, np.int64)
+    before = np.append(0, np.cumsum(codes >= n))  # codes of absent players, up to each place
+    absent = before[starts[1:]] - before[starts[:-1]]
     if (most := int(absent.max(initial=0))) > MOST_ABSENT:
         raise InputError(f"a leaf hangs on the absence of {most} players, and the limit is {MOST_ABSENT}; {_WAY_OUT}")
     if (steps := int((1 << absent).sum())) > MOST_STEPS:

@@ -2,18 +2,28 @@
 
 Everything is in double precision: a sample goes left where x <= t. `decision_type` says in bit 0 whether a node lists
 categories (which go left), in bit 1 whether missing values go left, in bits 2 and 3 what is missing: nothing (NaN is
-taken as 0), 0 and NaN, or NaN. Columns of categories of a table become their numbers in the lists that the booster keeps.
+taken as 0), 0 and NaN, or NaN. Columns of categories of a table become their numbers in lists that the booster keeps.
 """
 
 import re
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from conceptry.models.errors import InputError
-from conceptry.models.harsanyi.trees.ensemble import Ensemble, Tree
-from conceptry.models.harsanyi.trees.model import EXACT, MARGIN, VALUE, TreeModel, dense, not_fitted, outputs_of, the_output
+from conceptry.models.harsanyi.trees.ensemble import Ensemble
+from conceptry.models.harsanyi.trees.model import (
+    EXACT,
+    MARGIN,
+    VALUE,
+    TreeModel,
+    dense,
+    not_fitted,
+    outputs_of,
+    the_output,
+)
 from conceptry.models.harsanyi.trees.sklearn import classes_of, giver
 from conceptry.models.harsanyi.trees.tables import with_categories
 
@@ -30,7 +40,12 @@ def read_lightgbm(estimator: Any, output: str | None) -> TreeModel:
     booster = estimator.booster_ if hasattr(type(estimator), "booster_") else estimator
     head, *blocks = booster.model_to_string().partition("\nend of trees")[0].split("\nTree=")
     header = _entries(head)
-    trees = [_tree(kind, _entries(block)) for block in blocks]
+    trees = [_entries(block) for block in blocks]
+    if any(tree.get("is_linear", "0") != "0" for tree in trees):
+        raise InputError(
+            f"{kind} has linear functions in its leaves (linear_tree=True), which have no exact interactions from the "
+            "trees alone; use the sampled engine"
+        )
     n_outputs = int(header["num_tree_per_iteration"])
     factor = n_outputs / max(len(trees), 1) if "average_output" in header else 1.0
     columns, n = tuple(booster.feature_name()), booster.num_feature()
@@ -72,11 +87,11 @@ def read_lightgbm(estimator: Any, output: str | None) -> TreeModel:
         the_output(kind, output, MARGIN if linked else VALUE),
         n_outputs,
         EXACT,
-        lambda k: Ensemble.of(trees[k::n_outputs], 0.0, n).scaled(factor),
+        lambda k: _sum(trees[k::n_outputs], n).scaled(factor),
         given,
         encode,
         lambda owner: owner,
-        lambda x: factor * outputs_of(estimator.predict(x, raw_score=True)) if linked else outputs_of(estimator.predict(x)),
+        lambda x: outputs_of(estimator.predict(x, raw_score=linked)) * (factor if linked else 1.0),
     )
 
 
@@ -85,46 +100,52 @@ def _entries(block: str) -> dict[str, str]:
     return {name: value for name, _, value in (line.partition("=") for line in block.splitlines())}
 
 
-def _tree(kind: str, entries: dict[str, str]) -> Tree:
-    """A tree, its inner nodes first, as they are numbered there; a leaf is written as -1 - its number."""
-    if int(entries.get("is_linear", 0)):
-        raise InputError(
-            f"{kind} has linear functions in its leaves (linear_tree=True), which have no exact interactions from the "
-            "trees alone; use the sampled engine"
-        )
+def _sum(trees: Sequence[Mapping[str, str]], n_features: int) -> Ensemble:
+    """The sum of trees. Inner nodes come first, those of all trees; the text has leaf k of a tree as child -1 - k."""
+    n_leaves = np.array([int(tree["num_leaves"]) for tree in trees], np.int64)
+    n_inner = n_leaves - 1
+    inner, total = np.cumsum(n_inner) - n_inner, int(n_inner.sum())
+    leaf = total + np.cumsum(n_leaves) - n_leaves
 
-    def numbers(name: str, dtype: type) -> np.ndarray:
-        return np.array(entries.get(name, "").split(), dtype)
+    def numbers(name: str, dtype: type, trees: Sequence[Mapping[str, str]] = trees) -> np.ndarray:
+        return np.fromstring(" ".join(tree.get(name, "") for tree in trees), dtype, sep=" ")
 
-    values = numbers("leaf_value", np.float64)
-    n_inner = len(values) - 1
-    decision = numbers("decision_type", np.int64)[:n_inner]
-    threshold = numbers("threshold", np.float64)[:n_inner]
-    left, right = (numbers(f"{side}_child", np.int64)[:n_inner] for side in ("left", "right"))
+    split = [tree for tree in trees if tree["num_leaves"] != "1"]  # what a tree of one leaf says of nodes is filler
+    threshold, decision = numbers("threshold", np.float64, split), numbers("decision_type", np.int64, split)
     listed, what = (decision & 1) == 1, decision >> 2 & 3
     missing_left = np.where(what == 0, threshold >= 0, (decision & 2) > 0) & ~listed
-    words, bounds = numbers("cat_threshold", np.uint32), numbers("cat_boundaries", np.int64)
-    categories = {}
-    for node in np.flatnonzero(listed):
-        place = int(threshold[node])
-        bits = words[bounds[place] : bounds[place + 1]].view(np.uint8)
-        categories[int(node)] = np.flatnonzero(np.unpackbits(bits, bitorder="little"))
 
-    def with_leaves(inner: np.ndarray, leaf: Any) -> np.ndarray:
-        return np.append(inner, np.full(len(values), leaf, inner.dtype))
+    def with_leaves(of_inner: np.ndarray, of_leaf: Any = 0) -> np.ndarray:
+        return np.append(of_inner, np.full(int(n_leaves.sum()), of_leaf, of_inner.dtype))
 
-    def child(side: np.ndarray) -> np.ndarray:
-        return with_leaves(np.where(side < 0, n_inner - 1 - side, side), -1)
+    def children(side: str) -> np.ndarray:
+        child = numbers(f"{side}_child", np.int64, split)
+        return with_leaves(
+            np.where(child < 0, np.repeat(leaf, n_inner) - 1 - child, np.repeat(inner, n_inner) + child), -1
+        )
 
-    if not n_inner:
-        left = right = what = np.empty(0, np.int64)
-    return Tree(
-        with_leaves(numbers("split_feature", np.int64)[:n_inner], 0),
-        with_leaves(threshold, 0.0),
-        child(left),
-        child(right),
-        np.append(np.zeros(n_inner), values),
-        with_leaves(missing_left, False),
-        with_leaves((what == 1) & ~listed, False),
-        categories,
+    return Ensemble.of(
+        with_leaves(numbers("split_feature", np.int64, split)),
+        with_leaves(threshold),
+        children("left"),
+        children("right"),
+        np.append(np.zeros(total), numbers("leaf_value", np.float64)),
+        np.where(n_inner > 0, inner, leaf),
+        base=0.0,
+        n_features=n_features,
+        missing_left=with_leaves(missing_left),
+        zero_missing=with_leaves((what == 1) & ~listed),
+        categories={k: v for tree, first in zip(trees, inner.tolist(), strict=True) for k, v in _listed(tree, first)},
     )
+
+
+def _listed(tree: Mapping[str, str], first: int) -> Iterator[tuple[int, np.ndarray]]:
+    """Nodes of a tree that list categories, numbered from `first` on, and what they list."""
+    if tree.get("num_cat", "0") == "0":
+        return
+    words = np.array(tree["cat_threshold"].split(), np.uint32)
+    bounds = np.array(tree["cat_boundaries"].split(), np.int64)
+    for node, (kind, place) in enumerate(zip(tree["decision_type"].split(), tree["threshold"].split(), strict=True)):
+        if int(kind) & 1:
+            start, stop = bounds[int(float(place)) : int(float(place)) + 2]
+            yield first + node, np.flatnonzero(np.unpackbits(words[start:stop].view(np.uint8), bitorder="little"))

@@ -1,7 +1,7 @@
 """What a reader makes of an estimator: its trees, how its columns become their features, and its own outputs."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -26,7 +26,7 @@ class TreeModel:
         output: "probability", "margin" (the raw score: log-odds, or whatever the link takes) or "value".
         n_outputs: 1, or the number of classes; a margin of two classes is one output, of the second class.
         tolerance: of `predict` from the reading, as a share of the numbers that are added up.
-        ensemble: the trees of an output.
+        trees: reads the trees of an output.
         given: a table of the columns in the form that the estimator takes.
         encode: features of the trees, float64 (rows, features), of samples in that form.
         feature_owners: owner of each feature, from the owner (a number) of each column. Raises InputError where a
@@ -41,11 +41,18 @@ class TreeModel:
     output: str
     n_outputs: int
     tolerance: float
-    ensemble: Callable[[int], Ensemble]
+    trees: Callable[[int], Ensemble]
     given: Callable[[pd.DataFrame], Any]
     encode: Callable[[Any], np.ndarray]
     feature_owners: Callable[[np.ndarray], np.ndarray]
     predict: Callable[[Any], np.ndarray]
+    _read: dict[int, Ensemble] = field(default_factory=dict, repr=False)
+
+    def ensemble(self, k: int) -> Ensemble:
+        """The trees of output k, read once."""
+        if k not in self._read:
+            self._read[k] = self.trees(k)
+        return self._read[k]
 
 
 def the_output(kind: str, asked: str | None, exact: str) -> str:

@@ -98,7 +98,7 @@ def _of_parts(step: compose.ColumnTransformer, owner: np.ndarray, width: int) ->
     return result
 
 
-def _places(step: compose.ColumnTransformer, columns: Any) -> np.ndarray:
+def _places(step: Any, columns: Any) -> np.ndarray:
     """Numbers of columns that are given by name, number, slice or mask."""
     every = pd.Series(np.arange(step.n_features_in_), index=getattr(step, "feature_names_in_", None))
     if isinstance(columns, slice):

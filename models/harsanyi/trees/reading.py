@@ -19,7 +19,7 @@ def read(estimator: Any, output: str | None = None) -> TreeModel:
         output: "probability", "margin" or "value"; by default the one that is linear in the leaves.
 
     Raises:
-        InputError: for other estimators, for one that is not fitted, and for an output that is not linear in the leaves.
+        InputError: for other estimators, one that is not fitted, and an output that is not linear in the leaves.
     """
     library = _library(estimator)
     if library == "xgboost":

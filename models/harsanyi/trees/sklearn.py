@@ -14,7 +14,7 @@ from sklearn import ensemble, tree
 from sklearn.dummy import DummyClassifier, DummyRegressor
 
 from conceptry.models.errors import InputError
-from conceptry.models.harsanyi.trees.ensemble import Ensemble, Tree
+from conceptry.models.harsanyi.trees.ensemble import Ensemble, stacked
 from conceptry.models.harsanyi.trees.model import (
     EXACT,
     MARGIN,
@@ -99,15 +99,24 @@ def _model(
     )
 
 
-def _tree(fitted: Any, value: np.ndarray) -> Tree:
-    missing = getattr(fitted, "missing_go_to_left", None)
-    return Tree(
-        fitted.feature,
-        fitted.threshold,
-        fitted.children_left,
-        fitted.children_right,
-        value,
-        None if missing is None else np.asarray(missing, bool),
+def _sum(fitted: Sequence[Any], values: Sequence[np.ndarray], base: float, n_features: int) -> Ensemble:
+    """The sum of fitted trees whose nodes have `values`."""
+    roots, shift = stacked([len(value) for value in values])
+
+    def nodes(name: str) -> np.ndarray:
+        return np.concatenate([np.empty(0, np.int64), *(getattr(tree_, name) for tree_ in fitted)])
+
+    leaf = nodes("children_left") < 0
+    return Ensemble.of(
+        nodes("feature"),
+        nodes("threshold"),
+        np.where(leaf, -1, nodes("children_left") + shift),
+        np.where(leaf, -1, nodes("children_right") + shift),
+        np.concatenate([np.empty(0), *values]),
+        roots,
+        base=base,
+        n_features=n_features,
+        missing_left=nodes("missing_go_to_left"),
     )
 
 
@@ -115,19 +124,12 @@ def _read_forest(estimator: Any, output: str | None) -> TreeModel:
     kind = type(estimator).__name__
     if estimator.n_outputs_ != 1:
         raise InputError(f"{kind} has {estimator.n_outputs_} outputs; expected one: fit an estimator for each output")
-    trees = estimator.estimators_ if isinstance(estimator, _FORESTS) else [estimator]
+    trees = getattr(estimator, "estimators_", [estimator])
     classes = classes_of(estimator)
 
     def of_output(k: int) -> Ensemble:
-        read = []
-        for fitted in trees:
-            value = fitted.tree_.value[:, 0, :]
-            share = value[:, k] / len(trees)
-            if classes is not None:  # versions before 1.3 held weights in place of shares
-                total = value.sum(axis=1)
-                share = share / np.where(total == 0, 1, total)
-            read.append(_tree(fitted.tree_, share))
-        return Ensemble.of(read, 0.0, estimator.n_features_in_)
+        share = [fitted.tree_.value[:, 0, k] / len(trees) for fitted in trees]
+        return _sum([fitted.tree_ for fitted in trees], share, 0.0, estimator.n_features_in_)
 
     if classes is None:
         return _model(estimator, the_output(kind, output, VALUE), 1, of_output, estimator.predict)
@@ -136,21 +138,25 @@ def _read_forest(estimator: Any, output: str | None) -> TreeModel:
 
 
 def _read_boosted(estimator: Any, output: str | None) -> TreeModel:
-    kind, init = type(estimator).__name__, estimator.init_
+    kind = type(estimator).__name__
+    init: Any = estimator.init_
     if init != "zero" and not isinstance(init, (DummyClassifier, DummyRegressor)):
         raise InputError(
             f"{kind} starts from a {type(init).__name__}, which is not one constant for all samples; expected "
             "init='zero' or the default, or use the sampled engine"
         )
-    if getattr(init, "strategy", "") in ("stratified", "uniform"):
-        raise InputError(f"{kind} starts from random outputs (init with strategy={init.strategy!r}); expected constants")
+    strategy = getattr(init, "strategy", "")
+    if strategy in ("stratified", "uniform"):
+        raise InputError(
+            f"{kind} starts from random outputs (init with strategy={init.strategy!r}); expected constants"
+        )
     stages = estimator.estimators_  # (stages, outputs)
     start = estimator._raw_predict_init(np.zeros((1, estimator.n_features_in_), np.float32))[0]
 
     def of_output(k: int) -> Ensemble:
         rate = estimator.learning_rate
-        read = [_tree(fitted.tree_, rate * fitted.tree_.value[:, 0, 0]) for fitted in stages[:, k]]
-        return Ensemble.of(read, start[k], estimator.n_features_in_)
+        trees = [fitted.tree_ for fitted in stages[:, k]]
+        return _sum(trees, [rate * tree_.value[:, 0, 0] for tree_ in trees], start[k], estimator.n_features_in_)
 
     if classes_of(estimator) is None:
         return _model(estimator, the_output(kind, output, VALUE), 1, of_output, estimator.predict)
@@ -167,7 +173,7 @@ def _read_hist(estimator: Any, output: str | None) -> TreeModel:
     start = np.ravel(estimator._baseline_prediction)
 
     def of_output(k: int) -> Ensemble:
-        return Ensemble.of([_hist_tree(stage[k]) for stage in stages], start[k], estimator.n_features_in_)
+        return _hist_sum([stage[k] for stage in stages], start[k], estimator.n_features_in_)
 
     def encode(x: Any) -> np.ndarray:
         prepared = x if estimator._preprocessor is None else estimator._preprocessor.transform(x)
@@ -190,20 +196,24 @@ def _read_hist(estimator: Any, output: str | None) -> TreeModel:
     return _model(estimator, output, n_outputs, of_output, predict, encode, feature_owners)
 
 
-def _hist_tree(predictor: Any) -> Tree:
-    nodes = predictor.nodes
+def _hist_sum(predictors: Sequence[Any], base: float, n_features: int) -> Ensemble:
+    nodes = np.concatenate([predictor.nodes for predictor in predictors])
+    roots, shift = stacked([len(predictor.nodes) for predictor in predictors])
     leaf = nodes["is_leaf"].astype(bool)
-    sets = predictor.raw_left_cat_bitsets
-    categories = {
-        int(node): np.flatnonzero(np.unpackbits(sets[nodes["bitset_idx"][node]].view(np.uint8), bitorder="little"))
-        for node in np.flatnonzero(nodes["is_categorical"].astype(bool) & ~leaf)
-    }
-    return Tree(
+    categories = {}
+    for node in np.flatnonzero(nodes["is_categorical"].astype(bool) & ~leaf):
+        sets = predictors[int(np.searchsorted(roots, node, side="right")) - 1].raw_left_cat_bitsets
+        bits = np.unpackbits(sets[nodes["bitset_idx"][node]].view(np.uint8), bitorder="little")
+        categories[int(node)] = np.flatnonzero(bits)
+    return Ensemble.of(
         nodes["feature_idx"],
         nodes["num_threshold"],
-        np.where(leaf, -1, nodes["left"].astype(np.int64)),
-        np.where(leaf, -1, nodes["right"].astype(np.int64)),
+        np.where(leaf, -1, nodes["left"] + shift),
+        np.where(leaf, -1, nodes["right"] + shift),
         nodes["value"],
-        nodes["missing_go_to_left"].astype(bool),
+        roots,
+        base=base,
+        n_features=n_features,
+        missing_left=nodes["missing_go_to_left"],
         categories=categories,
     )

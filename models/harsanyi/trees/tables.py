@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 
 from conceptry.models.errors import InputError, truncated_repr
+from conceptry.models.harsanyi.trees.model import dense
 
 
 def joint_table(
@@ -52,7 +53,7 @@ def _rows(
     if isinstance(given, (list, tuple)) and given and isinstance(given[0], (Mapping, pd.Series)):
         return _of_table(what, pd.DataFrame([dict(row) for row in given]), columns, named)
     try:
-        values = np.asarray(given.toarray() if hasattr(given, "toarray") else given)
+        values: Any = dense(given)
         values = np.asarray(given, object) if values.dtype.kind in "US" else values
     except ValueError:  # rows of different lengths
         values = np.empty(0)
@@ -64,9 +65,7 @@ def _rows(
     return values, tuple(columns)
 
 
-def _of_table(
-    what: str, table: pd.DataFrame, columns: Sequence[str], named: bool
-) -> tuple[pd.DataFrame, tuple[str, ...]]:
+def _of_table(what: str, table: Any, columns: Sequence[str], named: bool) -> tuple[pd.DataFrame, tuple[str, ...]]:
     names = tuple(map(str, table.columns))
     if len(set(names)) < len(names):
         raise InputError(f"the {what} has two columns of one name; expected different names")
@@ -83,7 +82,7 @@ def _of_table(
     return table.set_axis(list(columns), axis=1), names
 
 
-def _of_one_type(name: str, first: pd.Series, others: pd.Series) -> list[pd.Series]:
+def _of_one_type(name: str, first: Any, others: Any) -> list[pd.Series]:
     """Both columns in the categories of the one that has some, for categories are what libraries number."""
     kinds = [column.dtype for column in (first, others) if isinstance(column.dtype, pd.CategoricalDtype)]
     if not kinds:
@@ -98,9 +97,11 @@ def with_categories(table: pd.DataFrame, name: str, categories: Sequence[Any]) -
     return table.assign(**{name: _as_category(table[name], pd.CategoricalDtype(categories))})
 
 
-def _as_category(column: pd.Series, dtype: pd.CategoricalDtype) -> pd.Series:
+def _as_category(column: Any, dtype: pd.CategoricalDtype) -> pd.Series:
     known = column.isna() | column.isin(dtype.categories)
     if not known.all():
         listed = truncated_repr(dtype.categories.tolist())
-        raise InputError(f"column {column.name!r} has {column[~known].iloc[0]!r}; expected one of its categories {listed}")
+        raise InputError(
+            f"column {column.name!r} has {column[~known].iloc[0]!r}; expected one of its categories {listed}"
+        )
     return column.astype(dtype)

@@ -7,13 +7,14 @@ values go the default way; categories that a node lists go right. The base score
 import json
 import math
 from collections.abc import Sequence
+from itertools import chain, pairwise
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from conceptry.models.errors import InputError
-from conceptry.models.harsanyi.trees.ensemble import Ensemble, Tree
+from conceptry.models.harsanyi.trees.ensemble import Ensemble, stacked
 from conceptry.models.harsanyi.trees.model import MARGIN, SINGLE, VALUE, TreeModel, not_fitted, outputs_of, the_output
 from conceptry.models.harsanyi.trees.sklearn import classes_of, giver
 from conceptry.models.harsanyi.trees.tables import with_categories
@@ -47,7 +48,7 @@ def read_xgboost(estimator: Any, output: str | None) -> TreeModel:
 
     def of_output(k: int) -> Ensemble:
         chosen = [t for t in range(len(trees)) if info[t] == k]
-        return Ensemble.of([_tree(trees[t], weights[t]) for t in chosen], bases[k], n)
+        return _sum([trees[t] for t in chosen], [weights[t] for t in chosen], bases[k], n)
 
     def encode(x: Any) -> np.ndarray:
         rows = _numbers(x, categories)
@@ -123,7 +124,7 @@ def _categories(encoding: dict) -> list[Any] | None:
     if offsets is None:
         return values
     content = bytes(value % 256 for value in values)
-    return [content[a:b].decode() for a, b in zip(offsets, offsets[1:], strict=False)]
+    return [content[a:b].decode() for a, b in pairwise(offsets)]
 
 
 def _bases(learner: dict, objective: str, n_outputs: int) -> list[float]:
@@ -137,24 +138,30 @@ def _bases(learner: dict, objective: str, n_outputs: int) -> list[float]:
     return scores * n_outputs if len(scores) == 1 else scores
 
 
-def _tree(tree: dict, weight: float) -> Tree:
-    left = np.array(tree["left_children"])
-    condition = np.array(tree["split_conditions"], np.float32)
-    listed = tree["categories"]
-    sets = {
-        node: np.array(listed[start : start + size], np.int64)
-        for node, start, size in zip(
-            tree["categories_nodes"], tree["categories_segments"], tree["categories_sizes"], strict=True
-        )
-    }
-    return Tree(
-        np.array(tree["split_indices"]),
+def _sum(trees: Sequence[dict], weights: Sequence[float], base: float, n_features: int) -> Ensemble:
+    """The weighted sum of trees."""
+    sizes = [len(tree["left_children"]) for tree in trees]
+    roots, shift = stacked(sizes)
+
+    def nodes(name: str, dtype: type) -> np.ndarray:
+        return np.fromiter(chain.from_iterable(tree[name] for tree in trees), dtype, sum(sizes))
+
+    left, condition = nodes("left_children", np.int64), nodes("split_conditions", np.float32)
+    categories = {}
+    for root, tree in zip(roots.tolist(), trees, strict=True):
+        places = zip(tree["categories_nodes"], tree["categories_segments"], tree["categories_sizes"], strict=True)
+        categories |= {root + node: np.array(tree["categories"][k : k + size]) for node, k, size in places}
+    return Ensemble.of(
+        nodes("split_indices", np.int64),
         np.nextafter(condition, np.float32(-np.inf)),
-        left,
-        np.array(tree["right_children"]),
-        np.where(left < 0, condition.astype(np.float64) * weight, 0.0),
-        np.array(tree["default_left"]).astype(bool),
-        categories=sets,
+        np.where(left < 0, -1, left + shift),
+        np.where(left < 0, -1, nodes("right_children", np.int64) + shift),
+        condition.astype(np.float64) * np.repeat(weights, sizes),
+        roots,
+        base=base,
+        n_features=n_features,
+        missing_left=nodes("default_left", np.int64),
+        categories=categories,
         listed_left=False,
     )
 
