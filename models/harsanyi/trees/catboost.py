@@ -8,6 +8,7 @@ to whom its columns belong to.
 
 import json
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -41,9 +42,9 @@ def read_catboost(estimator: Any, output: str | None) -> TreeModel:
         estimator.save_model(str(path), format="json")
         written = json.loads(path.read_text("utf-8"))
     scale, biases = written["scale_and_bias"]
-    splits = _Splits(kind, written)
     n_outputs = len(biases)
     columns = tuple(map(str, estimator.feature_names_))
+    splits = _Splits(kind, columns, written)
     named = columns != tuple(map(str, range(len(columns))))
     classes = tuple(np.asarray(estimator.classes_).tolist()) or None
     symmetric = written.get("oblivious_trees")
@@ -103,30 +104,43 @@ def _objective(written: dict) -> str:
 class _Splits:
     """Features of a model: a number for each column, then one for each split that is asked of the model."""
 
-    def __init__(self, kind: str, written: dict):
+    def __init__(self, kind: str, names: Sequence[str], written: dict):
         info = written["features_info"]
         if info.get("text_features") or info.get("embedding_features"):
             raise InputError(f"{kind} has columns of texts or embeddings, which cannot be read; use the sampled engine")
         floats, categorical = info.get("float_features", []), info.get("categorical_features", [])
-        self.kind = kind
+        self.kind, self.names = kind, names
         self.column = [feature["flat_feature_index"] for feature in floats]
         self.right = [feature.get("nan_value_treatment") == "AsTrue" for feature in floats]
         self.categorical = [feature["flat_feature_index"] for feature in categorical]
-        self.n_columns = len(floats) + len(categorical)
+        self.n_columns = len(names)
         self.asked: dict[int, int] = {}  # features of splits by their numbers
         self.of_feature: list[list[int]] = []  # columns of each of them
         # Splits are numbered by the borders of numeric columns, then the single categories, then the statistics.
         number = sum(len(feature.get("borders") or ()) for feature in floats)
         number += sum(len(feature.get("values") or ()) for feature in categorical)
-        self.statistics: list[list[int]] = [[]] * number
+        self.statistics: dict[int, tuple[float, list[int]]] = {}  # border and columns
         for statistic in info.get("ctrs") or ():
             columns = sorted({self._column(element) for element in statistic["elements"]})
-            self.statistics += [columns] * len(statistic["borders"])
+            for border in statistic["borders"]:
+                self.statistics[number + len(self.statistics)] = border, columns
 
     def _column(self, of: dict) -> int:
         if "cat_feature_index" in of:
             return self.categorical[of["cat_feature_index"]]
         return self.column[of["float_feature_index"]]
+
+    def _columns(self, split: dict) -> list[int]:
+        """Columns that a split on categories asks."""
+        if split["split_type"] == "OneHotFeature":
+            return [self._column(split)]
+        border, columns = self.statistics.get(split["split_index"], (None, []))
+        if border != split["border"]:
+            raise InputError(
+                f"{self.kind} has splits that are numbered in an unknown way, so that their columns cannot be told; "
+                "fit it with a one_hot_max_size above its numbers of categories, or use the sampled engine"
+            )
+        return columns
 
     def read(self, split: dict, symmetric: bool) -> tuple[int, float, bool]:
         """Feature, border, and whether NaN goes left."""
@@ -141,15 +155,15 @@ class _Splits:
         number = split["split_index"]
         if number not in self.asked:
             self.asked[number] = self.n_columns + len(self.asked)
-            single = split["split_type"] == "OneHotFeature"
-            self.of_feature.append([self._column(split)] if single else self.statistics[number])
+            self.of_feature.append(self._columns(split))
         return self.asked[number], 0.5, True
 
     def owners(self, owner: np.ndarray) -> np.ndarray:
         for columns in self.of_feature:
             if len({int(owner[column]) for column in columns}) > 1:
+                listed = ", ".join(self.names[column] for column in columns)
                 raise InputError(
-                    f"{self.kind} splits on a statistic of columns {columns} together (a combination of categories); "
+                    f"{self.kind} splits on a statistic of columns {listed} together; "
                     "put them into one group of players, fit it with max_ctr_complexity=1, or use the sampled engine"
                 )
         return np.append(owner, [owner[columns[0]] for columns in self.of_feature]).astype(owner.dtype)

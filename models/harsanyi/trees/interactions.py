@@ -185,7 +185,7 @@ def _of_one(ensemble, player, x_left, b_left, keys, n) -> tuple[np.ndarray, np.n
     codes, starts, weights = reached_leaves(
         ensemble.left, ensemble.right, player, ensemble.value, ensemble.roots, x_left, b_left, keys, n
     )
-    before = np.append(0, np.cumsum(codes >= n))  # codes of absent players, up to each place
+    before: Any = np.append(0, np.cumsum(codes >= n))  # codes of absent players, up to each place
     absent = before[starts[1:]] - before[starts[:-1]]
     if (most := int(absent.max(initial=0))) > MOST_ABSENT:
         raise InputError(f"a leaf hangs on the absence of {most} players, and the limit is {MOST_ABSENT}; {_WAY_OUT}")

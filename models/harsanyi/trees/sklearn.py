@@ -145,10 +145,10 @@ def _read_boosted(estimator: Any, output: str | None) -> TreeModel:
             f"{kind} starts from a {type(init).__name__}, which is not one constant for all samples; expected "
             "init='zero' or the default, or use the sampled engine"
         )
-    strategy = getattr(init, "strategy", "")
-    if strategy in ("stratified", "uniform"):
+    if (strategy := getattr(init, "strategy", "")) in ("stratified", "uniform"):
         raise InputError(
-            f"{kind} starts from random outputs (init with strategy={init.strategy!r}); expected constants"
+            f"{kind} starts from outputs drawn at random (strategy={strategy!r}), which are no constant; expected "
+            "init='zero' or the default, or use the sampled engine"
         )
     stages = estimator.estimators_  # (stages, outputs)
     start = estimator._raw_predict_init(np.zeros((1, estimator.n_features_in_), np.float32))[0]
