@@ -28,7 +28,6 @@ import numpy as np
 from conceptry.models.errors import InputError
 from conceptry.models.harsanyi.interactions.terms import Terms
 from conceptry.models.harsanyi.maskers.base import check_players, distinct, owners, partition
-from conceptry.models.harsanyi.trees._kernels import averaged, expanded, reached_leaves
 from conceptry.models.harsanyi.trees.ensemble import Ensemble
 from conceptry.models.harsanyi.trees.model import TreeModel
 from conceptry.models.harsanyi.trees.reading import read
@@ -182,6 +181,8 @@ def terms_of(
 
 
 def _of_one(ensemble, player, x_left, b_left, keys, n) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    from conceptry.models.harsanyi.trees._kernels import expanded, reached_leaves  # numba is slow to import
+
     codes, starts, weights = reached_leaves(
         ensemble.left, ensemble.right, player, ensemble.value, ensemble.roots, x_left, b_left, keys, n
     )
@@ -201,6 +202,8 @@ def _of_one(ensemble, player, x_left, b_left, keys, n) -> tuple[np.ndarray, np.n
 
 
 def _average(singles, keys, n, n_baselines) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    from conceptry.models.harsanyi.trees._kernels import averaged
+
     table = (
         np.full(1024, -1, np.int64),
         np.empty(512, np.uint64),
@@ -242,7 +245,8 @@ def _players(players: Players, columns: Sequence[str]) -> tuple[tuple[str, ...],
     members = partition(columns, groups)
     name_of = {min(group): name for name, group in named.items()}
     names = [name_of.get(items[0], columns[items[0]]) for items in members]
-    return check_players(names if isinstance(players, Mapping) else distinct(names), most=None), members
+    made_up = players is not None and not isinstance(players, Mapping)  # names of groups, which may be those of columns
+    return check_players(distinct(names) if made_up else names, most=None), members
 
 
 def _target(model: TreeModel, target: Any, outputs: np.ndarray) -> tuple[int, Any]:

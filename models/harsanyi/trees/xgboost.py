@@ -6,6 +6,7 @@ values go the default way; categories that a node lists go right. The base score
 
 import json
 import math
+import re
 from collections.abc import Sequence
 from itertools import chain, pairwise
 from typing import Any
@@ -21,6 +22,7 @@ from conceptry.models.harsanyi.trees.tables import with_categories
 
 _LOGISTIC = ("binary:logistic", "binary:logitraw", "reg:logistic")
 _LOGARITHMIC = ("count:poisson", "reg:gamma", "reg:tweedie", "survival:cox", "survival:aft")
+_UNREAD = re.compile(rb'"(?:base_weights|loss_changes|parents|sum_hessian)":\[[^\]]*\],')  # half of what is written
 _MARGINS = ("binary:", "multi:")  # objectives of classifiers
 
 
@@ -30,7 +32,7 @@ def read_xgboost(estimator: Any, output: str | None) -> TreeModel:
     if hasattr(estimator, "get_booster") and not estimator.__sklearn_is_fitted__():
         raise not_fitted(kind)
     booster = estimator.get_booster() if hasattr(estimator, "get_booster") else estimator
-    learner = json.loads(bytes(booster.save_raw("json")))["learner"]
+    learner = json.loads(_UNREAD.sub(b"", bytes(booster.save_raw("json"))))["learner"]
     trees, info, weights, categories = _trees(kind, learner, _last_iteration(estimator))
     objective, n = learner["objective"]["name"], int(learner["learner_model_param"]["num_feature"])
     n_outputs = max(int(learner["learner_model_param"]["num_class"]), 1)
