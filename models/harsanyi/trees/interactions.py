@@ -124,7 +124,7 @@ def tree_interactions(
         [1.5, 1.5]
     """
     model = estimator if isinstance(estimator, TreeModel) else read(estimator, output)
-    table, columns = joint_table(sample, baseline, model.columns, model.named)
+    table, columns = joint_table(sample, baseline, model)
     names, members = _players(players, columns)
     owner = model.feature_owners(owners(members, len(columns)))
     try:

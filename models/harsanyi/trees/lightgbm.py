@@ -92,6 +92,7 @@ def read_lightgbm(estimator: Any, output: str | None) -> TreeModel:
         encode,
         lambda owner: owner,
         lambda x: outputs_of(estimator.predict(x, raw_score=linked)) * (factor if linked else 1.0),
+        written=lambda name: name.replace(" ", "_"),
     )
 
 

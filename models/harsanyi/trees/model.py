@@ -32,6 +32,7 @@ class TreeModel:
         feature_owners: owner of each feature, from the owner (a number) of each column. Raises InputError where a
             feature is made of columns of two owners.
         predict: the estimator's own output, (rows, n_outputs), of samples in that form.
+        written: how the estimator writes the name that a column had in training.
     """
 
     kind: str
@@ -46,6 +47,7 @@ class TreeModel:
     encode: Callable[[Any], np.ndarray]
     feature_owners: Callable[[np.ndarray], np.ndarray]
     predict: Callable[[Any], np.ndarray]
+    written: Callable[[str], str] = str
     _read: dict[int, Ensemble] = field(default_factory=dict, repr=False)
 
     def ensemble(self, k: int) -> Ensemble:

@@ -7,24 +7,23 @@ import numpy as np
 import pandas as pd
 
 from conceptry.models.errors import InputError, truncated_repr
-from conceptry.models.harsanyi.trees.model import dense
+from conceptry.models.harsanyi.trees.model import TreeModel, dense
 
 
-def joint_table(
-    sample: Any, baseline: Any, columns: Sequence[str], named: bool
-) -> tuple[pd.DataFrame, tuple[str, ...]]:
+def joint_table(sample: Any, baseline: Any, model: TreeModel) -> tuple[pd.DataFrame, tuple[str, ...]]:
     """The sample and, below it, the rows of the baseline, with the names of the columns to be shown.
 
-    columns: of the estimator. named: whether they are its own names, by which tables are read; columns of other tables
-        go by position, and their names are shown.
+    Tables are read by the names of the columns where these are the estimator's own; other tables by position, and their
+    names are shown.
 
     Raises InputError where there is not one row of a sample, or no row of a baseline; for a column that is missing or
     unknown; where a column has categories in one of them that the other does not know.
     """
-    first, names = _rows("sample", sample, columns, named)
+    columns = model.columns
+    first, names = _rows("sample", sample, model)
     if len(first) != 1:
         raise InputError(f"the sample has {len(first)} rows; expected one")
-    others, _ = _rows("baseline", baseline, columns, named)
+    others, _ = _rows("baseline", baseline, model)
     if not len(others):
         raise InputError("the baseline has no row; expected one or more")
     if isinstance(first, np.ndarray) and isinstance(others, np.ndarray):
@@ -40,18 +39,16 @@ def joint_table(
     return pd.DataFrame(joint), names
 
 
-def _rows(
-    what: str, given: Any, columns: Sequence[str], named: bool
-) -> tuple[np.ndarray | pd.DataFrame, tuple[str, ...]]:
+def _rows(what: str, given: Any, model: TreeModel) -> tuple[np.ndarray | pd.DataFrame, tuple[str, ...]]:
     """The rows in the order of the columns, and the names of these."""
     if isinstance(given, pd.Series):
         given = given.to_dict()
     if isinstance(given, Mapping):
         given = pd.DataFrame([dict(given)])
     if isinstance(given, pd.DataFrame):
-        return _of_table(what, given, columns, named)
+        return _of_table(what, given, model)
     if isinstance(given, (list, tuple)) and given and isinstance(given[0], (Mapping, pd.Series)):
-        return _of_table(what, pd.DataFrame([dict(row) for row in given]), columns, named)
+        return _of_table(what, pd.DataFrame([dict(row) for row in given]), model)
     try:
         values: Any = dense(given)
         values = np.asarray(given, object) if values.dtype.kind in "US" else values
@@ -59,22 +56,25 @@ def _rows(
         values = np.empty(0)
     if values.ndim == 1:
         values = values[None]
+    columns = model.columns
     if values.ndim != 2 or values.shape[1] != len(columns):
         got = f"shape {values.shape}" if values.size else truncated_repr(given)
         raise InputError(f"the {what} is no row of {len(columns)} values, one for each column of the estimator: {got}")
     return values, tuple(columns)
 
 
-def _of_table(what: str, table: Any, columns: Sequence[str], named: bool) -> tuple[pd.DataFrame, tuple[str, ...]]:
+def _of_table(what: str, table: Any, model: TreeModel) -> tuple[pd.DataFrame, tuple[str, ...]]:
     names = tuple(map(str, table.columns))
     if len(set(names)) < len(names):
         raise InputError(f"the {what} has two columns of one name; expected different names")
     table = table.set_axis(list(names), axis=1)
-    if set(names) == set(columns):
-        return table[list(columns)], tuple(columns)
-    if named:
-        missing = [name for name in columns if name not in names]
-        unknown = [name for name in names if name not in columns]
+    columns, written = model.columns, {model.written(name): name for name in names}
+    if set(written) == set(columns) and len(written) == len(names):
+        shown = tuple(written[name] for name in columns)
+        return table[list(shown)].set_axis(list(columns), axis=1), shown
+    if model.named:
+        missing = [name for name in columns if name not in written]
+        unknown = [name for name in names if model.written(name) not in columns]
         fault = f"has no column {missing[0]!r}" if missing else f"has a column {unknown[0]!r} that the estimator lacks"
         raise InputError(f"the {what} {fault}; expected the columns {truncated_repr(', '.join(columns), 200)}")
     if len(names) != len(columns):

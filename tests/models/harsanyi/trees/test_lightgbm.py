@@ -1,6 +1,7 @@
 """LightGBM's trees against all subsets."""
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from conceptry.models.errors import InputError
@@ -75,6 +76,16 @@ def test_categories(explained, mixed, classes, most_to_onehot):
     assert tree_interactions(model, *as_texts, target=1).terms == found.terms
     with pytest.raises(InputError, match="column 'c' has 'mauve'; expected one of its categories"):
         tree_interactions(model, as_texts[0] | {"c": "mauve"}, as_texts[1])
+
+
+def test_names_with_blanks_are_those_of_the_table(numbers, classes):
+    table = pd.DataFrame(numbers, columns=[f"column {k}" for k in range(8)])
+    model = lightgbm.LGBMRegressor(**OPTIONS).fit(table, classes)
+    found = tree_interactions(model, table.iloc[[0]], table[table.columns[::-1]].iloc[[1]])
+    assert found.players == tuple(table.columns)
+    assert found.terms == tree_interactions(model.booster_, numbers[0], numbers[1]).terms
+    with pytest.raises(InputError, match="the sample has no column 'column_0'; expected the columns"):
+        tree_interactions(model, {"column 1": 1.0}, numbers[1])
 
 
 def test_a_tree_of_one_leaf(explained, numbers):
