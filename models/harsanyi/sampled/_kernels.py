@@ -4,7 +4,7 @@
 |---|---|---|
 | F | 1 where a player is present in a mask | (m, n) float32 |
 | r | residual: rewards less the trees so far | (m,) |
-| split | player of each inner node, -1 where a node is not split; node k has the children 2 k + 1 and 2 k + 2 | (trees, 2^depth - 1) |
+| split | player of each inner node k, whose children are 2 k + 1 and 2 k + 2; -1: not split | (trees, 2^depth - 1) |
 | leaf | shrunken value of each leaf; absent goes to the first child, present to the second | (trees, 2^depth) |
 | g, c | sum of r, and number of rows, by node of a level and player present | (2^level, n) |
 

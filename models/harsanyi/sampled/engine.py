@@ -12,7 +12,7 @@ Where the budget covers all 2^n subsets they are all asked, and the interactions
 """
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,7 @@ from conceptry.models.harsanyi.interactions.moebius import MAX_PLAYERS, moebius,
 from conceptry.models.harsanyi.interactions.terms import Terms
 from conceptry.models.harsanyi.sampled.fit import fit_terms
 from conceptry.models.harsanyi.sampled.ledger import Ledger
-from conceptry.models.harsanyi.sampled.masks import DENSITIES, MaskSource, packed, split_budget
+from conceptry.models.harsanyi.sampled.masks import DENSE_SHARE, DENSITIES, MaskSource, held_out_count, packed
 from conceptry.models.harsanyi.sampled.record import SampledInteractions, r2_of
 from conceptry.models.method import Progress
 
@@ -110,16 +110,16 @@ def _exact(ledger: Ledger, n: int, or_terms: bool, min_r2: float) -> SampledInte
     else:
         tables = moebius(v), np.zeros(1)
     least = _NEGLIGIBLE * float(np.abs(v).max())
-    ands, ors = (
-        {tuple(np.flatnonzero(masks[k]).tolist()): float(table[k]) for k in np.flatnonzero(np.abs(table) > least)}
-        for table in tables
-    )
-    sparse = Terms.of(n, ands, ors)
-    r2, interval = r2_of(v, sparse.values(masks))
+
+    def named(table: np.ndarray) -> dict[Sequence[int], float]:
+        rows = np.flatnonzero(np.abs(table) > least)
+        return {tuple(np.flatnonzero(masks[k]).tolist()): float(table[k]) for k in rows}
+
+    sparse = Terms.of(n, *map(named, tables))
+    nothing = np.zeros(len(v), bool)
     return SampledInteractions(
-        sparse, r2, interval if r2 < 1 else (1.0, 1.0), min_r2, float(v[-1]), float(v[0]), True, packed(masks), v,
-        np.zeros(len(v), bool),
-    )  # fmt: skip
+        sparse, 1.0, (1.0, 1.0), min_r2, float(v[-1]), float(v[0]), True, packed(masks), v, nothing
+    )
 
 
 def _sampled(
@@ -127,9 +127,8 @@ def _sampled(
 ) -> SampledInteractions:
     source = MaskSource(n, seed)
     corners = source.corners(budget)  # v(N) and v(empty) are asked in any case
-    n_held_out, *n_dense = split_budget(budget, n)
-    held_out = source.uniform(n_held_out)
-    dense = np.concatenate([source.drawn(count, density) for count, density in zip(n_dense, DENSITIES, strict=True)])
+    held_out = source.uniform(held_out_count(budget))
+    dense = np.concatenate([source.drawn(int(budget * DENSE_SHARE), density) for density in DENSITIES])
     uniform = source.uniform(budget - len(corners) - len(held_out) - len(dense))
     masks = np.concatenate([corners, dense, uniform, held_out])
     is_uniform = np.arange(len(masks)) >= len(corners) + len(dense)

@@ -14,7 +14,10 @@ from conceptry.models.harsanyi.sampled import proxy
 from conceptry.models.harsanyi.sampled.pursuit import Term, pursue, refit
 
 GAIN = 0.02
+_LUCK = 2.0  # standard deviations of a variance: an error that is less by so little is chance, and no term is kept
+_TAIL, _TAIL_MASKS = 0.02, 1024  # of the error, the variance of the terms that are dropped; masks that show it
 _EXACT = 1e-14  # of the variance: the pursuit has found everything
+_ROUNDING = 1e-13  # of the largest |v|: rewards that differ by less are one
 _ROWS_PER_SINGLE = 6  # masks for each player from which on all single players are terms at the start
 
 
@@ -26,6 +29,8 @@ def fit_terms(
     Only uniform masks judge, for R2 is over such masks. `told` hears the share that is done.
     """
     m, n = Z.shape
+    if np.ptp(v) <= _ROUNDING * np.abs(v).max():
+        return Terms.of(n, {(): float(v.mean())})
     fold = np.full(m, -1)
     fold[uniform] = np.arange(uniform.sum()) % proxy.FOLDS
     pursued = pursue(Z, v, fold == 0, or_terms, singles=n * _ROWS_PER_SINGLE <= m)
@@ -34,6 +39,7 @@ def fit_terms(
     sparse = _terms(n, terms, effects)
     if pursued.error <= _EXACT * float(v.var()):
         return sparse
+    constant = Terms.of(n, {(): float(v[uniform].mean())})
     F = Z.astype(np.float32)
     judged = _terms(n, pursued.terms, pursued.effects).values(Z)
     starts = [(True, v - judged), (False, v - v[fold != 0].mean())]
@@ -44,15 +50,35 @@ def fit_terms(
     ]
     told(0.6)
     error, on_rest, depth = min(trials)
+    without = float(v[fold == 0].var())
+    if min(error, pursued.error) > (1 - _LUCK * (2 / max(int((fold == 0).sum()), 1)) ** 0.5) * without:
+        return constant
     if error > (1 - GAIN) * pursued.error:
         return sparse
-    base = sparse if on_rest else Terms.of(n, {(): float(v.mean())})
+    base = sparse if on_rest else constant
     rest = v - base.values(Z)
     ensembles = []
     for k in range(proxy.FOLDS):
         ensembles.append(proxy.boosted(F, rest, fold == k, depth, seed + k))
         told(0.6 + 0.4 * (k + 1) / proxy.FOLDS)
-    return added(base, proxy.ensemble_terms(ensembles, n, or_terms))
+    trees = proxy.ensemble_terms(ensembles, n, or_terms)
+    return added(base, _without_tail(trees, Z[fold >= 0][:_TAIL_MASKS], _TAIL * error))
+
+
+def _without_tail(terms: Terms, masks: np.ndarray, least: float) -> Terms:
+    """The strongest of the terms: the others together, less their mean, vary by no more than `least` on the masks."""
+    share = np.where(terms.is_or, 1 - 0.5**terms.sizes, 0.5**terms.sizes)  # of all masks, those a term is present in
+    strength = np.abs(terms.effects) * np.sqrt(share * (1 - share))
+    strength[terms.sizes == 0] = np.inf
+    order = np.argsort(-strength, kind="stable")
+    tail, dropped, kept = np.zeros(len(masks)), 0.0, len(order)
+    while kept > 1:
+        half = max(kept * 3 // 4, 1)
+        longer = tail + terms.chosen(order[half:kept]).values(masks)
+        if longer.var() > least:
+            break
+        tail, dropped, kept = longer, float(longer.mean()), half
+    return added(terms.chosen(np.sort(order[:kept])), Terms.of(terms.n, {(): dropped}))
 
 
 def _terms(n: int, terms: list[Term], effects: np.ndarray) -> Terms:

@@ -3,7 +3,7 @@
 | part | masks | why |
 |---|---|---|
 | held out | uniform over all subsets | nothing is fitted to them or chosen by them; R2 is over these |
-| corners | all present, none present, one absent, one present | v(N) and v(empty), and what a single player does there |
+| corners | all present, none present, one absent, one present | v(N) and v(empty), and what one player does there |
 | dense | each player present with probability .7 or .9 | conjunctions of many players are seen |
 | uniform | uniform over all subsets, most of the budget | what is fitted is judged on such masks |
 """
@@ -12,9 +12,9 @@ import math
 
 import numpy as np
 
-HELD_OUT_SHARE, LEAST_HELD_OUT, MOST_HELD_OUT = 1 / 8, 24, 1024
+HELD_OUT_SHARE, LEAST_HELD_OUT, MOST_HELD_OUT = 1 / 8, 32, 1024
 DENSITIES = (0.7, 0.9)
-_DENSE_SHARE = 1 / 8  # of the budget, for each density
+DENSE_SHARE = 1 / 16  # of the budget, for each density
 _CORNER_SHARE = 1 / 8  # of the budget, at most, for the masks with one player absent, and for those with one present
 _LISTED = 20  # players up to which all subsets can be listed
 
@@ -79,7 +79,6 @@ class MaskSource:
         return masks[fresh]
 
 
-def split_budget(budget: int, n: int) -> tuple[int, int, int]:
-    """How many masks are held out, and at most of each density; the rest, after the corners, is uniform."""
-    held_out = min(max(LEAST_HELD_OUT, math.floor(budget * HELD_OUT_SHARE)), MOST_HELD_OUT)
-    return held_out, *(math.floor(budget * _DENSE_SHARE) for _ in DENSITIES)
+def held_out_count(budget: int) -> int:
+    """How many masks of a budget are held out."""
+    return min(max(LEAST_HELD_OUT, math.floor(budget * HELD_OUT_SHARE)), MOST_HELD_OUT)

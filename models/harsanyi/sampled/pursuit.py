@@ -26,9 +26,10 @@ from dataclasses import dataclass, field
 import numpy as np
 
 BEAM = 48
-MOST_PLAYERS = 8  # of a term
+MOST_PLAYERS = 6  # of a term
 MOST_TERMS = 400  # besides the single players
-_AT_ONCE = 6
+_AT_ONCE = 6  # terms taken in a step
+_SINGLY, _MOST_ENTRIES = 80, 2**21  # terms taken one by one where that is not enough, unless Z has more entries
 _NEAR_BEST = 0.3  # of the best s: terms below it wait for the next step
 _ALIKE = 0.5  # correlation above which two candidates may stand for one term
 _PATIENCE = 48  # terms without a gain
@@ -145,10 +146,16 @@ def pursue(Z: np.ndarray, v: np.ndarray, validation: np.ndarray, or_terms: bool,
     singles: take all single players at the start; where masks are few they join as they are found.
     """
     search = _Search(Z, v, validation, or_terms)
-    best = search.run([((), False), *(((i,), False) for i in range(Z.shape[1]) if singles)])
+    start: list[Term] = [((), False), *(((i,), False) for i in range(Z.shape[1]) if singles)]
+    best = search.run(start, _AT_ONCE, MOST_TERMS)
+    if best.error > search.exact and Z.size <= _MOST_ENTRIES:
+        best = min(search.run(start, 1, _SINGLY), best, key=lambda pursued: pursued.error)
     for _ in range(_PASSES):
+        if best.error <= search.exact:
+            break
         kept, _ = refit(Z[~validation], v[~validation], best.terms)
-        again = search.run(kept)
+        at_once = 1 if len(kept) <= _SINGLY and Z.size <= _MOST_ENTRIES else _AT_ONCE
+        again = search.run(kept, at_once, MOST_TERMS)
         if again.error > _WORTH * best.error:
             break
         best = again
@@ -168,12 +175,13 @@ class _Search:
         if or_terms:
             self.beams.append((True, Beam(1 - fitted[: self.searched])))
         self.scale = max(float(v.var()), np.finfo(np.float64).tiny)
+        self.exact = _EXACT * self.scale
 
-    def run(self, start: list[Term]) -> Pursued:
-        """Take terms, after those of the start, until the error has not fallen for long."""
+    def run(self, start: list[Term], at_once: int, most: int) -> Pursued:
+        """Take `most` terms at most, after those of the start, until the error has not fallen for long."""
         least, judged = Least(self.y), np.empty((len(self.y_judged), 0))
         terms, new = [], start
-        most = min(len(self.y) // 3, len(start) + MOST_TERMS)
+        most = min(len(self.y) // 3, len(start) + most)
         best = Pursued([], np.empty(0), np.inf)
         while True:
             terms = terms + new
@@ -184,14 +192,14 @@ class _Search:
             error = float(((self.y_judged - judged @ w) ** 2).mean())
             if error < 0.999 * best.error:
                 best = Pursued(terms, w, error)
-            finished = max(error, float((r * r).mean())) <= _EXACT * self.scale
+            finished = max(error, float((r * r).mean())) <= self.exact
             if finished or len(terms) >= most or len(terms) - len(best.terms) >= _PATIENCE:
                 return best
             r = (r[: self.searched] / np.sqrt(self.scale)).astype(np.float32)
             found = _candidates(self.beams, r, set(terms))
             if not found:
                 return best
-            new = _unlike(found, self.rows[:, : self.searched])
+            new = _unlike(found, self.rows[:, : self.searched], at_once)
 
 
 def _columns(rows: np.ndarray, terms: list[Term]) -> np.ndarray:
@@ -208,12 +216,12 @@ def _candidates(beams: list[tuple[bool, Beam]], r: np.ndarray, taken: set[Term])
     return sorted(found, key=lambda pair: (-pair[0], pair[1]))
 
 
-def _unlike(found: list[tuple[float, Term]], rows: np.ndarray) -> list[Term]:
-    """The best candidates, no two of which are much alike."""
+def _unlike(found: list[tuple[float, Term]], rows: np.ndarray, at_most: int) -> list[Term]:
+    """The best candidates, `at_most`, no two of which are much alike."""
     chosen: list[Term] = []
     columns: list[np.ndarray] = []
     for score, term in found:
-        if score < _NEAR_BEST * found[0][0] or len(chosen) == _AT_ONCE:
+        if score < _NEAR_BEST * found[0][0] or len(chosen) == at_most:
             break
         x = column(rows, term)
         x = x - x.mean()

@@ -5,7 +5,7 @@
 The held-out masks are a sample of these subsets. The interval is that of  L = log(1 - R2),  whose estimate from h masks
 varies, by the delta method, with the standard deviation of  e_i^2 / mean e^2 - d_i^2 / mean d^2,  over sqrt(h), where e
 is v - f and d is v - mean v. It is made wider than normal by `WIDTH`, for squared errors have long tails, of which few
-masks show little.
+masks show little, and by WIDTH^2 / h for what the mean of v itself varies, which is all there is where f is constant.
 """
 
 from dataclasses import dataclass
@@ -26,7 +26,7 @@ class SampledInteractions:
     Attributes:
         sparse: the terms, with what follows from them in closed form (`Terms`).
         r2: share of the variance of v over uniformly drawn masks that the terms explain, from masks that nothing was
-            fitted to or chosen by. 1 where all subsets were asked.
+            fitted to or chosen by. 1 where all subsets were asked, for the terms are then v itself.
         r2_interval: (low, high), where the r2 of all subsets lies, with a confidence of 95 %.
         min_r2: the least r2 that is to be believed.
         calls: number of masks that v was asked for, held-out ones included.
@@ -97,4 +97,5 @@ def r2_of(v: np.ndarray, f: np.ndarray) -> tuple[float, tuple[float, float]]:
         return 1.0, (1.0, 1.0)
     log = np.log(e.mean() / d.mean())
     spread = WIDTH * float(np.std(e / e.mean() - d / d.mean(), ddof=1)) / np.sqrt(len(v))
+    spread += WIDTH**2 / len(v)
     return float(1 - np.exp(log)), (float(1 - np.exp(log + spread)), float(1 - np.exp(log - spread)))
