@@ -31,6 +31,7 @@ from conceptry.models.method import Progress
 
 MOST_SAMPLED_PLAYERS = 1000
 LEAST_BUDGET, MOST_BUDGET = 128, 2**20
+MOST_ENTRIES = 2**27  # of masks, budget x n: some 2 GiB of working memory
 KINDS = ("and", "and-or")
 _NEGLIGIBLE = 1e-12  # of the largest |v|: an exact interaction that is rounding
 
@@ -92,6 +93,11 @@ def sampled_interactions(
     if not everything and budget < LEAST_BUDGET:
         raise InputError(
             f"budget must be at least {min(LEAST_BUDGET, 2 ** min(n, MAX_PLAYERS))} for {n} players, got {budget}"
+        )
+    if not everything and budget * n > MOST_ENTRIES:
+        raise InputError(
+            f"a budget of {budget} for {n} players is more than memory is meant for; "
+            f"expected a budget of at most {MOST_ENTRIES // n}"
         )
     path = None if resume is None else Path(resume)
     owner = {"budget": int(budget), "seed": int(seed)}

@@ -16,6 +16,7 @@ import numpy as np
 from conceptry.models.errors import InputError, plural
 from conceptry.models.harsanyi.interactions._checks import array_of
 from conceptry.models.harsanyi.sampled.masks import packed
+from conceptry.models.manifest import replace_atomically
 from conceptry.models.method import Progress
 
 FORMAT = "sampled rewards 1"
@@ -62,8 +63,12 @@ class Ledger:
         return np.array([self._rewards[key] for key in keys])
 
     def _open(self, path: Path) -> None:
+        if not path.parent.is_dir():
+            raise InputError(f"there is no folder {path.parent} for the rewards; make it, or name a file in another")
+        if path.is_dir():
+            raise InputError(f"{path} is a folder; name a file for the rewards")
         if not path.exists():
-            path.write_bytes(json.dumps(self._header, sort_keys=True).encode() + b"\n")
+            replace_atomically(path, json.dumps(self._header, sort_keys=True).encode() + b"\n")
             return
         line, _, body = path.read_bytes().partition(b"\n")
         try:

@@ -32,6 +32,7 @@ _AT_ONCE = 6  # terms taken in a step
 _SINGLY, _MOST_ENTRIES = 80, 2**21  # terms taken one by one where that is not enough, unless Z has more entries
 _NEAR_BEST = 0.3  # of the best s: terms below it wait for the next step
 _ALIKE = 0.5  # correlation above which two candidates may stand for one term
+_NOT_SPARSE = 120  # terms besides the start from which on a better search is not worth its time
 _PATIENCE = 48  # terms without a gain
 _PASSES, _WORTH = 3, 0.98  # how often to begin anew at most, and the error of the last that is worth another
 _LEAST_SEEN = 5  # masks on which a term is present, and on which it is not
@@ -140,7 +141,7 @@ class Pursued:
 def pursue(Z: np.ndarray, v: np.ndarray, validation: np.ndarray, or_terms: bool, singles: bool) -> Pursued:
     """The pursuit on masks Z (m, n) bool with rewards v (m,), of which `validation` (m,) bool choose the number.
 
-    It begins anew, with those of its terms that could not be chance, as long as that lessens the error: terms that
+    Unless the game has turned out not to be sparse, it begins anew, with those of its terms that could not be chance, as long as that lessens the error: terms that
     stood for others are in the way of the search no more.
 
     singles: take all single players at the start; where masks are few they join as they are found.
@@ -148,6 +149,8 @@ def pursue(Z: np.ndarray, v: np.ndarray, validation: np.ndarray, or_terms: bool,
     search = _Search(Z, v, validation, or_terms)
     start: list[Term] = [((), False), *(((i,), False) for i in range(Z.shape[1]) if singles)]
     best = search.run(start, _AT_ONCE, MOST_TERMS)
+    if len(best.terms) - len(start) > _NOT_SPARSE:
+        return best
     if best.error > search.exact and Z.size <= _MOST_ENTRIES:
         best = min(search.run(start, 1, _SINGLY), best, key=lambda pursued: pursued.error)
     for _ in range(_PASSES):
