@@ -141,8 +141,8 @@ class Pursued:
 def pursue(Z: np.ndarray, v: np.ndarray, validation: np.ndarray, or_terms: bool, singles: bool) -> Pursued:
     """The pursuit on masks Z (m, n) bool with rewards v (m,), of which `validation` (m,) bool choose the number.
 
-    Unless the game has turned out not to be sparse, it begins anew, with those of its terms that could not be chance, as long as that lessens the error: terms that
-    stood for others are in the way of the search no more.
+    Unless the game has turned out not to be sparse, it begins anew, with those of its terms that could not be chance,
+    as long as that lessens the error: terms that stood for others are in the way of the search no more.
 
     singles: take all single players at the start; where masks are few they join as they are found.
     """
