@@ -34,6 +34,8 @@ from conceptry.models.harsanyi.maskers.tabular import TabularMasker, tabular_bas
 from conceptry.models.harsanyi.maskers.tensors import TensorMasker
 from conceptry.models.harsanyi.maskers.text import TextMasker, group_words, split_words
 from conceptry.models.harsanyi.model import Harsanyi
+from conceptry.models.harsanyi.sampled.engine import sampled_interactions
+from conceptry.models.harsanyi.sampled.record import SampledInteractions
 from conceptry.models.harsanyi.settings import Settings
 from conceptry.models.harsanyi.trees.interactions import TreeInteractions, tree_interactions
 
@@ -52,6 +54,7 @@ __all__ = [
     "Pattern",
     "PointMasker",
     "Reward",
+    "SampledInteractions",
     "Settings",
     "Sparsified",
     "TabularMasker",
@@ -76,6 +79,7 @@ __all__ = [
     "rewards_of",
     "row_masks",
     "salient",
+    "sampled_interactions",
     "shapley_interactions",
     "shapley_values",
     "slic_segments",
