@@ -58,7 +58,7 @@ def cli(tracking_uri: str | None) -> None:
 
 
 @cli.command()
-@click.argument("name", type=click.Choice((*METHODS, "serving", "startup", "kills")))
+@click.argument("name", type=click.Choice((*METHODS, "encoders", "serving", "startup", "kills")))
 @click.option(
     "--dictionary",
     type=click.Path(path_type=Path),
@@ -68,7 +68,8 @@ def cli(tracking_uri: str | None) -> None:
 @click.option("--quick", cls=Flag, help="Run fewer repeats and sizes.")
 @click.option("--kills", type=click.IntRange(min=1), help="kills: number of commands to kill. [default: 100]")
 def benchmark(name: str, dictionary: Path | None, json_file: Path | None, quick: bool, kills: int | None) -> None:
-    """Measure the speed of a method beside others, how soon versions answer, what servers take, or what kills leave."""
+    """Measure the speed of a method beside others, how soon versions answer, what servers take, what kills leave, or
+    which architectures of open_clip work."""
     import importlib
 
     check_folder(json_file, "--json")

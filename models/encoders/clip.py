@@ -97,7 +97,7 @@ def load_open_clip(identifier: str, device: torch.device, download_root: str | P
         return read_open_clip(Path(identifier.removeprefix("local-dir:")), f"open_clip:{identifier}", device)
     architecture, _, pretrained = identifier.partition("@")
     architecture = architecture.replace("/", "-")
-    config = _architecture_config(architecture)
+    config = architecture_config(architecture)
     _check_pretrained(architecture, pretrained)
     tokenizer = _tokenizer(architecture, config)  # before gigabytes of weights are downloaded
     name = f"open_clip:{architecture}@{pretrained}"
@@ -170,7 +170,7 @@ def wrap_open_clip(model: nn.Module, architecture: str, name: str | None = None)
     import open_clip
 
     architecture = architecture.replace("/", "-")
-    config = _architecture_config(architecture)
+    config = architecture_config(architecture)
     tokenizer = _tokenizer(architecture, config)
     if not isinstance(model, (open_clip.CLIP, open_clip.CustomTextCLIP)):
         raise InputError(
@@ -191,7 +191,7 @@ def wrap_open_clip(model: nn.Module, architecture: str, name: str | None = None)
     )
 
 
-def _architecture_config(architecture: str) -> dict[str, Any]:
+def architecture_config(architecture: str) -> dict[str, Any]:
     """The configuration of one of open_clip's architectures. Raises InputError for what it or conceptry lacks."""
     import open_clip
 

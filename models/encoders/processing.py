@@ -132,7 +132,7 @@ def read_processing(directory: Path) -> Processing:
 
         stored = json.loads(files[TOKENS])
         return Processing(preprocess, CompactTokenizer(stored["bpe_ids"], stored["context_length"]), files)
-    if config["model_cfg"]["text_cfg"].get("hf_tokenizer_name"):
+    if _is_of_hugging_face(config["model_cfg"]["text_cfg"]):
         return Processing(preprocess, hugging_face_tokenizer(f"local-dir:{directory}", str(directory)), files)
     import open_clip  # slow to import
 
@@ -173,11 +173,21 @@ def check_texts(text_cfg: Mapping[str, Any], name: str) -> None:
     """Raise InputError for a text tower that conceptry lacks, and for a tokeniser whose package is not installed."""
     if "hf_model_name" in text_cfg:
         raise InputError(f"{name} has a Hugging Face text tower, which is not supported")
-    if text_cfg.get("hf_tokenizer_name") and importlib.util.find_spec("transformers") is None:
+    if _is_of_hugging_face(text_cfg) and importlib.util.find_spec("transformers") is None:
         raise InputError(
             f"{name} has a tokeniser of Hugging Face, which needs the package transformers: "
             "pip install 'conceptry[huggingface]'"
         )
+
+
+def requirements_of(directory: Path) -> tuple[str, ...]:
+    """The packages that the tokenisers of encoders below a folder need besides open_clip's own."""
+    configs = [read_config(path.parent) for path in sorted(directory.rglob(CONFIG))]
+    return ("transformers",) if any(_is_of_hugging_face(each["model_cfg"]["text_cfg"]) for each in configs) else ()
+
+
+def _is_of_hugging_face(text_cfg: Mapping[str, Any]) -> bool:
+    return bool(text_cfg.get("hf_tokenizer_name"))
 
 
 def hugging_face_tokenizer(source: str, name: str) -> Any:

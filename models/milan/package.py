@@ -21,6 +21,7 @@ import numpy as np
 import torch
 
 from conceptry.models.encoders.load import load_encoder, save_encoder
+from conceptry.models.encoders.processing import requirements_of
 from conceptry.models.encoders.protocol import PackagedEncoder
 from conceptry.models.errors import InputError, truncated_repr
 from conceptry.models.explained.source import OwnPreparation
@@ -97,7 +98,8 @@ def describe_package(options: MilanOptions, found: "NetworkExemplars", directory
     if warning := out_of_its_world(options.describer, found.data):
         notes.append(warning)
     example = {"layer": [layer], "unit": [unit]}
-    return Package({n: v for n, v in params.items() if v is not None}, tags, example, REQUIREMENTS, notes)
+    requirements = (*REQUIREMENTS, *requirements_of(directory))
+    return Package({n: v for n, v in params.items() if v is not None}, tags, example, requirements, notes)
 
 
 def preparation_of(params: Mapping[str, str], file: Mapping[str, Any]) -> OwnPreparation:

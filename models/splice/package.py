@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from conceptry.models.encoders.load import read_encoder, save_encoder
+from conceptry.models.encoders.processing import requirements_of
 from conceptry.models.encoders.protocol import PackagedEncoder
 from conceptry.models.errors import InputError
 from conceptry.models.images import example_picture
@@ -40,7 +41,8 @@ def write_package(splice: Splice, directory: Path, runtime: str | None = None) -
     save_encoder(encoder, directory / ENCODER, runtime)
     write_lines(directory / VOCABULARY, splice.vocabulary)
     tensors = {"dictionary": splice.dictionary, "image_mean": splice.image_mean, "text_mean": splice.text_mean}
-    known = {name: tensor.contiguous().cpu() for name, tensor in tensors.items() if tensor is not None}
+    # Clones: one tensor may be the mean of both, and safetensors stores no tensor twice.
+    known = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items() if tensor is not None}
     save_file(known, str(directory / TENSORS))
     config = {"l1_penalty": splice.l1_penalty, "solver": splice.solver, "tolerance": splice.tolerance}
     write_json(directory / CONFIG, config)
@@ -58,7 +60,7 @@ def write_package(splice: Splice, directory: Path, runtime: str | None = None) -
         "embedding_dim": splice.dictionary.shape[1],
     }
     tags = {"encoder": encoder.name, "encoder_sha256": _encoder_digest(directory / ENCODER)}
-    requirements = [*REQUIREMENTS]
+    requirements = [*REQUIREMENTS, *requirements_of(directory)]
     if runtime == "onnx":
         requirements.append("onnxruntime")
     if splice.solver == "sklearn":

@@ -55,6 +55,15 @@ def own_model(tiny_encoder: Path, tmp_path_factory: pytest.TempPathFactory) -> s
     return conceptry.Splice(wrap_open_clip(model, "tiny-own"), words, image_mean=mean, l1_penalty=0.06)
 
 
+def test_one_tensor_can_be_the_mean_of_images_and_texts(own_model, tmp_path: Path) -> None:
+    mean = torch.full((64,), 0.02)
+    model = conceptry.Splice(own_model.encoder, own_model.vocabulary, own_model.dictionary, mean, mean)
+    model.to_package(tmp_path / "package")
+    again = read_package(tmp_path / "package", torch.device("cpu"))
+    assert torch.equal(again.image_mean, mean)
+    assert torch.equal(again.text_mean, mean)
+
+
 def test_an_object_made_in_python_becomes_a_version_and_comes_back(store: str, own_model, picture: Image.Image) -> None:
     logged = conceptry.log_model(own_model, registered_model_name="own-words")
     again = conceptry.log_model(own_model, registered_model_name="own-words")
