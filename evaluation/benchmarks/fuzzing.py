@@ -1,6 +1,7 @@
 """Requests to a server that are wrong in some way, mostly: made of a right one, by a seeded draw."""
 
 import base64
+import copy
 import json
 import random
 import re
@@ -71,13 +72,13 @@ def _node(rng: random.Random, content: dict[str, Any]) -> Request:
         break
     action = rng.randrange(4)
     if action == 0:
-        place[key] = rng.choice(JUNK)
+        place[key] = copy.deepcopy(rng.choice(JUNK))  # a later step may change what it has put in
     elif action == 1:
         del place[key]
     elif action == 2:
         place[key] = [place[key]]
     elif isinstance(place, dict):
-        place[rng.choice(("", "x", "text", "image", "inputs", "instances", "0", "\u00b2"))] = rng.choice(JUNK)
+        place[rng.choice(("", "x", "text", "image", "inputs", "instances", "0", "\u00b2"))] = copy.deepcopy(rng.choice(JUNK))
     return _request(content)
 
 
