@@ -78,7 +78,9 @@ def _node(rng: random.Random, content: dict[str, Any]) -> Request:
     elif action == 2:
         place[key] = [place[key]]
     elif isinstance(place, dict):
-        place[rng.choice(("", "x", "text", "image", "inputs", "instances", "0", "\u00b2"))] = copy.deepcopy(rng.choice(JUNK))
+        place[rng.choice(("", "x", "text", "image", "inputs", "instances", "0", "\u00b2"))] = copy.deepcopy(
+            rng.choice(JUNK)
+        )
     return _request(content)
 
 

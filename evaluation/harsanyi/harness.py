@@ -35,6 +35,8 @@ METRICS = {
         for k in ERROR_AT
     },
     "residual_max": Metric("lower", ".1e", "error of v as the sum of the interactions, over the largest |v|, largest"),
+    "r2_masks": Metric("higher", ".3f", "R2 of sampled terms on held-out masks, mean"),
+    "believable": Metric("higher", ".2f", "share of samples whose R2 is high enough to be believed"),
     "gap_max": Metric("lower", ".1e", "relative duality gap of the AND-OR split, largest"),
     "l1": Metric("lower", ".2f", "sum of all |I|, in units of the reward, mean"),
     "l1_start": Metric(None, ".2f", "the same at the baseline that learning started from"),
@@ -57,6 +59,7 @@ HEADLINE = (
     "l1_ratio",
     "total_effect",
     "residual_max",
+    "r2_masks",
     "graph_nodes",
     "graph_edges",
     "model_calls",
@@ -68,7 +71,7 @@ def evaluate(predict: Predict, data: SampleData, progress: Progress) -> Report:
     """Measure a version on samples."""
     explain_samples(predict, data.samples[:1])  # what happens once only is not timed
     explained = explain_samples(predict, data.samples, lambda share: progress("explaining samples", share))
-    curves = [m.error_curve(e.v, e.i, CURVE) for e in explained]
+    curves = [e.error_curve(CURVE) for e in explained]
     errors, ratios = (np.mean([curve[k] for curve in curves], axis=0) for k in (0, 1))
     report = Report(_measured(explained, errors))
     curve = pd.DataFrame({"kept": np.arange(CURVE + 1), "error": errors, "ratio": ratios})
@@ -108,7 +111,7 @@ def _measured(explained: Sequence[SampleExplanation], errors: np.ndarray) -> dic
 
     orders = np.zeros((len(explained), MAX_ORDER + 2))
     for row, e in enumerate(explained):
-        by_order = m.salient_by_order(e.i, e.n)
+        by_order = m.salient_by_order(e.i, e.sizes, e.n)
         orders[row, : len(by_order)] = by_order[: MAX_ORDER + 2]
         orders[row, MAX_ORDER + 1] = by_order[MAX_ORDER + 1 :].sum()
     found = {f"salient_order_{k}": mean(orders[:, k]) for k in range(1, MAX_ORDER + 1)}
@@ -116,17 +119,20 @@ def _measured(explained: Sequence[SampleExplanation], errors: np.ndarray) -> dic
     answers = [e.answer for e in explained]
     found |= {name: mean([a[name] for a in answers]) for name in ("explain_ratio", "square_error", "l1", "model_calls")}
     found |= {f"error_at_{k}": float(errors[k]) for k in ERROR_AT}
-    if any(len(a["or_interactions"]) for a in answers):
+    if any(len(a["or_interactions"]) for a in answers):  # of the engine exact, which splits v
         found["gap_max"] = max(a["gap"] for a in answers)
     if any(len(a["learning"]) for a in answers):
         found["l1_start"] = mean([a["l1_start"] for a in answers])
         learning = [np.asarray(a["learning"], dtype=np.float64) for a in answers]
         found["l1_ratio"] = mean([steps.min() / (steps[0] or 1.0) for steps in learning])
+    if any(a.get("engine") == "sampled" for a in answers):
+        found["r2_masks"] = mean([a["r2"] for a in answers])
+        found["believable"] = mean([float(a["believable"]) for a in answers])
     return found | {
         "kept": mean([a["n_kept"] for a in answers]),
         "players": mean([e.n for e in explained]),
-        "total_effect": mean([abs(e.v[-1] - e.v[0]) for e in explained]),
-        "residual_max": max(m.residual(e.v, e.i) for e in explained),
+        "total_effect": mean([abs(a["v_full"] - a["v_empty"]) for a in answers]),
+        "residual_max": max(e.residual for e in explained),
         "graph_nodes": mean([e.graph.n_nodes for e in explained]),
         "graph_edges": mean([e.graph.n_edges for e in explained]),
         "seconds": float(np.median([e.seconds for e in explained])),
@@ -159,8 +165,8 @@ def _order_sums(explained: Sequence[SampleExplanation]) -> dict[str, np.ndarray]
     sums = {name: np.zeros(most + 1) for name in ("counts", "strengths", "or_counts", "or_strengths")}
     for e in explained:
         rows = m.salient(e.i)
-        orders = np.bitwise_count(rows % 2**e.n)
-        for prefix, chosen in (("", rows < 2**e.n), ("or_", rows >= 2**e.n)):
+        orders, is_or = e.sizes[rows], e.is_or[rows]
+        for prefix, chosen in (("", ~is_or), ("or_", is_or)):
             strength = m.strengths(e.i)[rows[chosen]]
             sums[f"{prefix}counts"] += np.bincount(orders[chosen], minlength=most + 1)
             sums[f"{prefix}strengths"] += np.bincount(orders[chosen], strength, minlength=most + 1)
@@ -172,7 +178,7 @@ def _order_table(sums: Mapping[str, np.ndarray]) -> pd.DataFrame:
 
 
 def _draw_orders(explained: Sequence[SampleExplanation], sums: Mapping[str, np.ndarray]) -> Figure:
-    split = any(len(e.answer["or_interactions"]) for e in explained)
+    split = any(e.is_or.any() for e in explained)
     return plots.draw_orders(**{name: values for name, values in sums.items() if split or not name.startswith("or_")})
 
 

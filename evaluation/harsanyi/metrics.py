@@ -11,8 +11,9 @@ from collections.abc import Collection, Hashable, Sequence
 import numpy as np
 
 from conceptry.models.harsanyi.interactions.indices import salient, strengths
-from conceptry.models.harsanyi.interactions.moebius import subset_sizes
 from conceptry.models.harsanyi.interactions.record import residual
+from conceptry.models.harsanyi.interactions.sparse import judging_masks
+from conceptry.models.harsanyi.interactions.terms import Terms
 
 __all__ = [
     "error_curve",
@@ -21,13 +22,14 @@ __all__ = [
     "residual",
     "salient",
     "salient_by_order",
+    "sparse_error_curve",
     "strengths",
 ]
 
 
-def salient_by_order(i: np.ndarray, n: int) -> np.ndarray:
-    """Count the salient interactions that have 0, 1, ..., n players: (n + 1,)."""
-    return np.bincount(subset_sizes(n)[salient(i) % 2**n], minlength=n + 1)
+def salient_by_order(i: np.ndarray, sizes: np.ndarray, n: int) -> np.ndarray:
+    """Count the salient interactions that have 0, 1, ..., n players: (n + 1,). sizes: players of each row of i."""
+    return np.bincount(sizes[salient(i)], minlength=n + 1)
 
 
 def error_curve(v: np.ndarray, i: np.ndarray, most: int) -> tuple[np.ndarray, np.ndarray]:
@@ -52,8 +54,28 @@ def error_curve(v: np.ndarray, i: np.ndarray, most: int) -> tuple[np.ndarray, np
         errors.append(float(left @ left) / scale)
         removed -= float(i[row])
         ratios.append(kept / ((kept + abs(removed)) or 1.0))
-    padding = [errors[-1]] * (most + 1 - len(errors)), [ratios[-1]] * (most + 1 - len(ratios))
-    return np.array(errors + padding[0]), np.array(ratios + padding[1])
+    return _padded(errors, most + 1), _padded(ratios, most + 1)
+
+
+def sparse_error_curve(terms: Terms, most: int) -> tuple[np.ndarray, np.ndarray]:
+    """As `error_curve`, of terms of which that of the empty set is the first, over the masks of `judging_masks`."""
+    masks, effects = judging_masks(terms.n), terms.effects
+    order = np.argsort(-strengths(effects), kind="stable")
+    order = order[order != 0][:most]
+    v = terms.values(masks)
+    left = v - effects[0]
+    scale = float(v @ v) or 1.0
+    errors, ratios, kept, removed = [float(left @ left) / scale], [0.0], 0.0, float(effects[1:].sum())
+    for row, present in zip(order, terms.chosen(order).present(masks), strict=True):
+        left = left - effects[row] * present
+        kept, removed = kept + abs(float(effects[row])), removed - float(effects[row])
+        errors.append(float(left @ left) / scale)
+        ratios.append(kept / ((kept + abs(removed)) or 1.0))
+    return _padded(errors, most + 1), _padded(ratios, most + 1)
+
+
+def _padded(values: list[float], count: int) -> np.ndarray:
+    return np.array(values + [values[-1]] * (count - len(values)))
 
 
 def jaccard(first: Collection[Hashable], second: Collection[Hashable]) -> float:

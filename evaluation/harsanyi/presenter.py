@@ -65,11 +65,21 @@ def _pattern_lines(record: dict) -> RenderableType:
         table.add_row(f"{pattern['effect']:+.3f}", escape(pattern_name(pattern)))
     if len(patterns) > LISTED:
         table.add_row("", f"and {len(patterns) - LISTED} more", style="dim")
-    notes = [
+    notes = [*trust_of(record)] + [
         escape(f"  {name} = {value!r} is in no background row; the model took it")
         for name, value in record.get("unseen", {}).items()
     ]
     return Group(title, *notes, table, "")
+
+
+def trust_of(record: Mapping[str, Any]) -> list[str]:
+    """What is said of how far a sampled answer is to be believed, a line of its own; nothing of an exact one."""
+    if record["engine"] != "sampled":
+        return []
+    line = f"  R2 {record['r2']:.3f} ({record['r2_low']:.3f} to {record['r2_high']:.3f}) on subsets that were held out"
+    if record["believable"]:
+        return [line]
+    return [line, "  [bold]this should not be believed[/bold]: a larger --budget, or fewer players, may help"]
 
 
 def rows_of(record: dict) -> list[dict]:

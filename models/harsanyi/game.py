@@ -45,7 +45,7 @@ from torch import Tensor
 
 from conceptry.models.errors import InputError, closest, truncated_repr
 from conceptry.models.explained.protocol import FORMS
-from conceptry.models.harsanyi.interactions.moebius import subset_masks
+from conceptry.models.harsanyi.interactions.moebius import MAX_PLAYERS, subset_masks
 from conceptry.models.harsanyi.maskers.base import Masker, check_players
 from conceptry.models.harsanyi.settings import PREDICTED, REWARDS
 from conceptry.models.method import Progress, whole_number
@@ -222,15 +222,30 @@ def rewards_of(
     if batch_size < 1:
         raise InputError(f"batch_size must be at least 1, got {batch_size}")
     n = len(check_players(masker.players))
+    if n > MAX_PLAYERS:
+        raise InputError(
+            f"there are {n} players, and the limit of all subsets is {MAX_PLAYERS}; group players, so that several "
+            "parts of the input count as one, or take the engine sampled, which asks a budget of subsets"
+        )
+    ask = rewards_by_mask(model, masker, reward, target)
     v = np.empty(2**n)
-    with torch.no_grad():  # not inference_mode: tensors that a model caches then would spoil later gradients
-        for start in range(0, 2**n, batch_size):
-            stop = min(start + batch_size, 2**n)
-            outputs = _outputs(model, masker.masked(subset_masks(n, start, stop)), stop - start)
-            v[start:stop] = reward(outputs, model.form, target).cpu().numpy()
-            if progress is not None:
-                progress("rewards", stop / 2**n)
+    for start in range(0, 2**n, batch_size):
+        stop = min(start + batch_size, 2**n)
+        v[start:stop] = ask(subset_masks(n, start, stop))
+        if progress is not None:
+            progress("rewards", stop / 2**n)
     return v
+
+
+def rewards_by_mask(model: Model, masker: Masker, reward: Reward, target: int) -> Callable[[np.ndarray], np.ndarray]:
+    """The game as a function: masks (batch, n) bool to rewards (batch,) float64, in one call of the model."""
+
+    def ask(masks: np.ndarray) -> np.ndarray:
+        with torch.no_grad():  # not inference_mode: tensors that a model caches then would spoil later gradients
+            outputs = _outputs(model, masker.masked(masks), len(masks))
+            return reward(outputs, model.form, target).cpu().numpy()
+
+    return ask
 
 
 def _outputs(model: Any, inputs: Any, count: int) -> Tensor:

@@ -22,17 +22,14 @@ from torch import Tensor
 from conceptry.models.errors import InputError
 from conceptry.models.explained.base import Description
 from conceptry.models.explained.protocol import DifferentiableModel, ExplainedModel
+from conceptry.models.harsanyi import game as g
 from conceptry.models.harsanyi import problem as p
 from conceptry.models.harsanyi.baseline import Sparsified, sparsify
-from conceptry.models.harsanyi.game import Reward, TensorFunction, output_index, predicted_output, rewards_of
+from conceptry.models.harsanyi.engines import Engines, sampled_record, samples_by_default
+from conceptry.models.harsanyi.game import Reward, output_index
 from conceptry.models.harsanyi.inputs import columns_named, read_samples, settings_with_files
-from conceptry.models.harsanyi.interactions.record import (
-    AnswerOptions,
-    Explanations,
-    Interactions,
-    check_listed,
-    record_of,
-)
+from conceptry.models.harsanyi.interactions.answer import AnswerOptions, SampleRecord
+from conceptry.models.harsanyi.interactions.record import Explanations, check_listed, record_of
 from conceptry.models.harsanyi.maskers.base import Masker
 from conceptry.models.harsanyi.maskers.tensors import tensor_masker
 from conceptry.models.harsanyi.settings import PREDICTED, Settings, changed_settings
@@ -46,7 +43,7 @@ MAX_BATCH_NUMBERS = 2**22
 _PARAMS = ("target", "top_k", "denoise", "details")
 # Settings that mean something where the masker is given, or made of a tensor.
 _TENSOR_SETTINGS = (
-    *("temperature", "subtract_empty", "split_tolerance", "batch_size"),
+    *("temperature", "subtract_empty", "split_tolerance", "batch_size", "engine", "budget", "seed", "min_r2"),
     *("min_patterns", "max_patterns", "n_greedy", "thres_square_error", "thres_explain_ratio"),
 )
 
@@ -128,11 +125,10 @@ class Harsanyi:
         self.settings = settings.for_model(model)
         self.groups, self.baseline_row = groups, baseline_row
         self._reward = Reward(str(self.settings.reward), self.settings.temperature)
+        self.engines = Engines(self.model, self.settings, self._reward)
         if self.settings.learns_baseline and not isinstance(model, DifferentiableModel):
-            raise InputError(
-                f"a learned baseline needs a differentiable (torch) model, {model.name} is none; "
-                "choose another baseline"
-            )
+            need = f"a differentiable (torch) model, {model.name} is none"
+            raise InputError(f"a learned baseline needs {need}; choose another baseline")
         if model.modality == "text" and self.settings.baseline != "delete":
             p.mask_token(model, self.settings)
         if self.settings.target != PREDICTED:
@@ -149,7 +145,7 @@ class Harsanyi:
         return make(self.model, self.settings, sample)
 
     @overload
-    def explain(self, samples: "Mapping[str, Any] | pd.Series | str", **params: Any) -> Interactions: ...
+    def explain(self, samples: "Mapping[str, Any] | pd.Series | str", **params: Any) -> SampleRecord: ...
 
     @overload
     def explain(self, samples: pd.DataFrame, **params: Any) -> Explanations: ...
@@ -181,7 +177,8 @@ class Harsanyi:
             details: whether the answer has all rewards and interactions, too.
 
         Returns:
-            `Interactions` of a single sample, else `Explanations`, which hold one for each.
+            `Interactions` of a single sample (`SparseInteractions` by the engines trees and sampled), else
+            `Explanations`, which hold one for each.
 
         Raises:
             InputError: where a sample cannot be used or has too many players, and for unknown targets and parameters;
@@ -231,8 +228,8 @@ class Harsanyi:
         details: bool = False,
         progress: Progress | None = None,
         **options: Any,
-    ) -> Interactions:
-        """Find all interactions of one sample of a plain function.
+    ) -> SampleRecord:
+        """Find the interactions of one sample of a plain function: of up to 20 players all, of more by sampling.
 
         Args:
             function: from a batch (batch, *features), tensors or arrays as x is, to (batch,) or (batch, outputs).
@@ -251,7 +248,8 @@ class Harsanyi:
             classes: names of the outputs.
             interactions: "and", or "and-or": v split into an AND and an OR part.
             top_k, denoise, details, progress: see `explain`.
-            **options: temperature, subtract_empty, split_tolerance, batch_size, and the settings of denoising.
+            **options: temperature, subtract_empty, split_tolerance, batch_size, engine ("exact" or "sampled"), budget,
+                seed, min_r2, and the settings of denoising.
 
         Raises:
             InputError: for shapes that do not fit, and for unknown targets and settings.
@@ -267,7 +265,7 @@ class Harsanyi:
         form = outputs or ("values" if reward in (None, "output") else "logits")
         kind = reward or ("output" if form == "values" else "log_odds")
         settings = changed_settings(Settings(), {"reward": kind, "interactions": interactions, **options})
-        model = TensorFunction(function, form, arrays=not isinstance(x, Tensor))
+        model = g.TensorFunction(function, form, arrays=not isinstance(x, Tensor))
         description: dict[str, Any] = {"modality": "table", "sample": {}, "groups": {}}
         if masker is None:
             masker = tensor_masker(x, baseline, segments, players)
@@ -285,27 +283,31 @@ class Harsanyi:
         index = output_index(
             PREDICTED if target is None else str(target), about, outputs_of_x[0].double().cpu().numpy()
         )
-        v = rewards_of(model, masker, game_reward, index, settings.batch_size, progress)
-        options_of_answer = AnswerOptions(top_k, denoise, details, settings)
-        return record_of(
-            v, settings, tuple(masker.players), about.classes[index], None, len(v), description, options_of_answer
-        )
+        players, answer = tuple(masker.players), AnswerOptions(top_k, denoise, details, settings)
+        ask, name = g.rewards_by_mask(model, masker, game_reward, index), about.classes[index]
+        if samples_by_default(settings, len(players)):
+            return sampled_record(ask, players, name, description, answer, settings.batch_size, None, progress)
+        v = g.rewards_of(model, masker, game_reward, index, settings.batch_size, progress)
+        return record_of(v, settings, players, name, None, len(v), description, answer)
 
     def _explain(
         self, sample: Any, target: str | None, options: AnswerOptions, progress: Progress | None
-    ) -> Interactions:
+    ) -> SampleRecord:
         problem = self.problem(sample)
+        image = sample if self.model.modality == "image" else None
+        index = self._target(problem, target or self.settings.target)
+        batch_size = self._batch_size(np.size(problem.sample))
+        found = self.engines.sparse(problem, index, batch_size, options, image, progress)
+        if found is not None:
+            return found
         if not options.denoise and options.top_k is None:
             check_listed(len(problem.players))
-        index = self._target(problem, target or self.settings.target)
         if self.settings.learns_baseline:
             learned = self._learn(problem, index, progress)
             v, calls = learned.v, learned.calls
         else:
-            batch_size = self._batch_size(np.size(problem.sample))
-            v = rewards_of(self.model, problem.masker, self._reward, index, batch_size, progress)
+            v = g.rewards_of(self.model, problem.masker, self._reward, index, batch_size, progress)
             learned, calls = None, len(v)
-        image = sample if self.model.modality == "image" else None
         return record_of(
             v, self.settings, problem.players, self.model.classes[index], learned, calls, problem.description, options,
             image,
@@ -315,7 +317,7 @@ class Harsanyi:
         if target != PREDICTED:
             return output_index(target, self.model, None)
         (outputs,) = self.model(problem.sample)
-        return predicted_output(outputs, self.model)
+        return g.predicted_output(outputs, self.model)
 
     def _batch_size(self, numbers: int) -> int:
         """Masked inputs of one call, where each holds so many numbers."""

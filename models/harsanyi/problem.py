@@ -33,7 +33,7 @@ from conceptry.models.harsanyi.maskers.images import (
 from conceptry.models.harsanyi.maskers.points import PointMasker, cluster_points
 from conceptry.models.harsanyi.maskers.tabular import TabularMasker, tabular_baseline
 from conceptry.models.harsanyi.maskers.text import TextMasker, group_words, split_words
-from conceptry.models.harsanyi.settings import LEARNED, ROW, Settings
+from conceptry.models.harsanyi.settings import EXACT, LEARNED, MAX_SAMPLED, ROW, SAMPLED, Settings
 from conceptry.models.method import whole_number
 
 POINTS_SEED = 0
@@ -183,10 +183,14 @@ def mask_token(model: ExplainedModel, settings: Settings) -> str:
 
 def _check_count(n: int, settings: Settings, modality: str) -> None:
     """Raise InputError for too many players, before anything is done for each of them."""
-    if n > (most := settings.max_players):
+    most = settings.most_players
+    if most is not None and n > most:
         way = _WAY_OUT[modality].replace("%d", str(most))
-        raise_it = f", or raise max_players (up to {MAX_PLAYERS})" if n <= MAX_PLAYERS else ""
-        raise InputError(f"{n} players, and at most {most} are accepted; {way}{raise_it}")
+        if settings.engine != SAMPLED and n <= MAX_PLAYERS:
+            way += f", or raise max_players (up to {MAX_PLAYERS})"
+        if settings.engine == EXACT and n <= MAX_SAMPLED:
+            way += ", or take the engine sampled"
+        raise InputError(f"{n} players, and at most {most} are accepted; {way}")
 
 
 def _words(model: ExplainedModel, text: str) -> list[str]:

@@ -18,8 +18,12 @@ row. The answer has for each row
 | shapley | list of {player, value} |
 | graph | the And-Or graph as JSON |
 | model_calls | masked inputs that the explained model was asked |
+| engine | what has found the interactions: exact, trees or sampled |
+| r2, r2_low, r2_high | R2 of a sampled answer on held-out masks, with its interval of 95 %; else 1 |
+| believable | whether that interval lies at or above min_r2 |
 
-and with `details` also `players`, `rewards`, `interactions`, `or_interactions`, `learning` and `sample`.
+and with `details` also `players`, `rewards`, `interactions`, `or_interactions`, `terms`, `learning` and `sample`:
+tables over all subsets by the engine exact, `terms` as JSON by the others.
 """
 
 from collections.abc import Mapping
@@ -65,6 +69,9 @@ _OUTPUTS = Schema(
         ColSpec(Array(_SHARE), "shapley"),
         ColSpec(DataType.string, "graph"),
         ColSpec(DataType.long, "model_calls"),
+        ColSpec(DataType.string, "engine"),
+        *(ColSpec(DataType.double, name) for name in ("r2", "r2_low", "r2_high")),
+        ColSpec(DataType.boolean, "believable"),
     ]
 )
 _PARAMS = ParamSchema(
@@ -92,10 +99,7 @@ class HarsanyiExplainer(Explainer):
         Interactions(("x", "y"), "", np.zeros(4), np.zeros(4), i_or, 0.0, None, 0, {}).denoised()
 
     def explain(self, rows: pd.DataFrame, params: Mapping[str, Any]) -> pd.DataFrame:
-        model, players = self.harsanyi.model, self.harsanyi.settings.max_players
-        if model.modality == "table":
-            players = min(players, len(model.columns))
-        self.check_work(len(rows) * 2**players)
+        self.check_work(len(rows) * self.harsanyi.engines.calls)
         samples = [self._sample(row, values) for row, values in enumerate(rows.to_dict("records"))]
         denoise = params.get("denoise")
         explanations = self.harsanyi.explain(

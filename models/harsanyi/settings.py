@@ -15,6 +15,8 @@ from conceptry.models.method import Work, check_options, keep_plain_numbers, opt
 MAX_PLAYERS = 20  # of a table over all subsets
 REWARDS = ("log_odds", "log_odds_eps", "logit", "probability", "output")  # see `game`
 INTERACTIONS = ("and", "and-or")
+ENGINES = AUTO, EXACT, TREES, SAMPLED = ("auto", "exact", "trees", "sampled")
+MAX_SAMPLED, LEAST_BUDGET, MOST_BUDGET = 1000, 128, 2**20  # players of a sampled game, and the rewards it may ask
 LEARNED, ROW, TOKEN = "learned", "row", "token"
 PREDICTED = "predicted"
 _DEFAULT_PLAYERS = {"table": "columns", "text": "words", "image": "grid:3x3", "points": "clusters:10"}
@@ -48,6 +50,16 @@ class Settings:
     temperature: float = option(1.0, "Temperature that divides the logits.")
     subtract_empty: bool = option(False, "Subtract v(empty), so that the empty pattern has no effect.")
     interactions: str = option("and", "Kind of interactions; and-or splits v into an AND and an OR part.", INTERACTIONS)
+    engine: str = option(
+        "auto",
+        "How interactions are found. exact: of all subsets of players; trees: of the trees of an ensemble, exactly, at "
+        "any width; sampled: of a budget of subsets, with R2 on others. auto: trees where the reward is a sum over "
+        "trees, else exact up to max_players and sampled beyond.",
+        ENGINES,
+    )
+    budget: int = option(4096, "Masked inputs that the engine sampled asks the model at the most.")
+    min_r2: float = option(0.8, "R2 on held-out masks below which an answer says that it should not be believed.")
+    seed: int = option(0, "Seed of the engine sampled.")
     split_tolerance: float = option(1e-3, "Relative duality gap at which an AND-OR split has converged.")
     baseline: str | None = option(
         None,
@@ -63,7 +75,9 @@ class Settings:
     background: str = option(
         "", 'Comma-separated columns that are always present, or a JSON list of them, as ["distance, km", "c"].'
     )
-    max_players: int = option(13, f"Maximum number of players, up to {MAX_PLAYERS}; each one doubles the model calls.")
+    max_players: int = option(
+        13, f"Maximum number of players of the engine exact, up to {MAX_PLAYERS}; each one doubles the model calls."
+    )
     learning_steps: int = option(50, "Gradient steps of a learned baseline.")
     learning_rate: float = option(0.04, "Initial step size of a learned baseline, in units of the features' spread.")
     learning_range: float = option(0.2, "Largest distance of a learned baseline from its start, in the same units.")
@@ -87,6 +101,12 @@ class Settings:
                 raise InputError(f"{name} must be at least 1, got {getattr(self, name)}")
         if self.min_patterns > self.max_patterns:
             raise InputError(f"min_patterns ({self.min_patterns}) must not exceed max_patterns ({self.max_patterns})")
+        if not LEAST_BUDGET <= self.budget <= MOST_BUDGET:
+            raise InputError(f"budget must be {LEAST_BUDGET} to {MOST_BUDGET:,}, got {self.budget}")
+        if not (math.isfinite(self.min_r2) and self.min_r2 <= 1):
+            raise InputError(f"min_r2 must be a number of at most 1, got {self.min_r2}")
+        if not 0 <= self.seed < 2**32:
+            raise InputError(f"seed must be 0 to 2^32 - 1, got {self.seed}")
         if not 1 <= self.max_players <= MAX_PLAYERS:
             raise InputError(f"max_players must be 1 to {MAX_PLAYERS}, got {self.max_players}; group players instead")
 
@@ -103,6 +123,10 @@ class Settings:
         if kind not in _BASELINES[modality] or (colon and kind != TOKEN):
             expected = ", ".join(_BASELINES[modality])
             raise InputError(f"a {modality} model has no baseline {baseline!r}; expected one of {expected}")
+        if baseline == LEARNED and self.engine in (TREES, SAMPLED):
+            raise InputError(f"a learned baseline asks all subsets; expected engine exact or auto, got {self.engine}")
+        if self.engine == TREES and modality != "table":
+            raise InputError(f"engine trees explains tree ensembles over a table; this is a {modality} model")
         if self.background and modality != "table":
             raise InputError(f"background names columns of a table; this is a {modality} model")
         return dataclasses.replace(
@@ -115,6 +139,13 @@ class Settings:
     @property
     def learns_baseline(self) -> bool:
         return self.baseline == LEARNED
+
+    @property
+    def most_players(self) -> int | None:
+        """How many players are accepted before anything is asked of the model; None is any number."""
+        if self.engine == EXACT or self.learns_baseline:
+            return self.max_players
+        return MAX_SAMPLED if self.engine == SAMPLED else None
 
     def background_columns(self, columns: Sequence[str]) -> tuple[str, ...]:
         """The names in `background`, of a table of `columns`: one name, names with commas between them, or a JSON list.
@@ -162,7 +193,7 @@ def default_reward(model: ExplainedModel) -> str:
 
 
 OPTIONS = HarsanyiOptions
-WORK = Work(2**22, "masked inputs, 2^players a row", "fewer players")
+WORK = Work(2**22, "masked inputs: 2^players a row, or the budget of the engine sampled", "fewer players")
 SUMMARY = "Register a harsanyi explainer: finds the groups of inputs that a model uses together."
 
 

@@ -29,8 +29,8 @@ Margins = Callable[[pd.DataFrame], np.ndarray]
 class BoosterRegressor:
     """A native booster whose predictions are values."""
 
-    def __init__(self, predict: Margins, names: list[str]) -> None:
-        self.predict = predict
+    def __init__(self, booster: Any, predict: Margins, names: list[str]) -> None:
+        self.booster, self.predict = booster, predict
         if names:
             self.feature_names_in_ = np.array(names, dtype=object)
 
@@ -38,8 +38,8 @@ class BoosterRegressor:
 class BoosterClassifier:
     """A native booster of classes 0 to k - 1, by its margins: (rows,) of class 1, or (rows, k)."""
 
-    def __init__(self, margins: Margins, names: list[str]) -> None:
-        self.decision_function = margins
+    def __init__(self, booster: Any, margins: Margins, names: list[str]) -> None:
+        self.booster, self.decision_function = booster, margins
         if names:
             self.feature_names_in_ = np.array(names, dtype=object)
 
@@ -67,8 +67,9 @@ def _of_lightgbm(booster: Any, name: str) -> Any:
     # "binary sigmoid:1", "multiclass num_class:3", "regression"
     objective = str(booster.dump_model(num_iteration=1).get("objective", "")).partition(" ")[0]
     return _seen(
-        objective, lambda rows: booster.predict(rows, raw_score=True), booster.predict, booster.feature_name(), name
-    )
+        booster, objective, lambda rows: booster.predict(rows, raw_score=True), booster.predict,
+        booster.feature_name(), name,
+    )  # fmt: skip
 
 
 def _of_xgboost(booster: Any, name: str) -> Any:
@@ -79,12 +80,13 @@ def _of_xgboost(booster: Any, name: str) -> Any:
     def predict(rows: pd.DataFrame, margin: bool = False) -> np.ndarray:
         return booster.predict(DMatrix(rows, enable_categorical=True), output_margin=margin)
 
-    return _seen(objective, lambda rows: predict(rows, True), predict, booster.feature_names or [], name)
+    return _seen(booster, objective, lambda rows: predict(rows, True), predict, booster.feature_names or [], name)
 
 
 def _of_catboost(model: Any, name: str) -> Any:
     objective = str(model.get_all_params().get("loss_function", "")).partition(":")[0]
     return _seen(
+        model,
         objective,
         lambda rows: model.predict(rows, prediction_type="RawFormulaVal"),
         model.predict,
@@ -93,15 +95,15 @@ def _of_catboost(model: Any, name: str) -> Any:
     )
 
 
-def _seen(objective: str, margins: Margins, predict: Margins, names: list[str], name: str) -> Any:
+def _seen(booster: Any, objective: str, margins: Margins, predict: Margins, names: list[str], name: str) -> Any:
     """A native booster by its objective, with the names of its columns."""
     if all(str(each).removeprefix("Column_").isdigit() for each in names):  # given by the library: an array was fitted
         names = []
     if objective in (*_BINARY, *_MULTICLASS):
-        return BoosterClassifier(margins, names)
+        return BoosterClassifier(booster, margins, names)
     if "class" in objective.lower() or objective.startswith(("multi", "binary", "Multi", "Cross")):
         raise InputError(
             f"{name}: the objective {objective} is of a classifier that is not known here; log it as an estimator with "
             "predict_proba, such as LGBMClassifier, XGBClassifier or CatBoostClassifier"
         )
-    return BoosterRegressor(predict, names)
+    return BoosterRegressor(booster, predict, names)

@@ -69,6 +69,54 @@ class Denoised:
     errors: np.ndarray
 
 
+@dataclass(frozen=True)
+class Limits:
+    """How far patterns are removed; see `denoise`. Raises InputError naming the argument that is out of range."""
+
+    min_patterns: int = 15
+    max_patterns: int = 80
+    n_greedy: int = 20
+    thres_square_error: float = 0.1
+    thres_explain_ratio: float = 0.95
+
+    def __post_init__(self) -> None:
+        for name in ("min_patterns", "max_patterns", "n_greedy"):
+            whole_number(name, getattr(self, name), least=1)
+        if self.min_patterns > self.max_patterns:
+            raise InputError(f"min_patterns is {self.min_patterns}, which is above max_patterns, {self.max_patterns}")
+        for name in ("thres_square_error", "thres_explain_ratio"):
+            finite_number(name, getattr(self, name))
+
+    def choose(
+        self,
+        order: np.ndarray,
+        removed: np.ndarray,
+        errors: np.ndarray,
+        squared_norm: float,
+        effects: np.ndarray,
+        before: np.ndarray | None = None,
+    ) -> Denoised:
+        """The last good state on the way from all patterns of `order` to those without `removed`.
+
+        errors: (len(removed) + 1,) squared errors of the states. effects: of all rows, row 0 that of the empty set.
+        before: rows that are in no state.
+        """
+        signed = effects.copy()
+        signed[0] = 0.0
+        never = signed[np.empty(0, np.int64) if before is None else before]
+        kept_strength = np.abs(signed).sum() - np.abs(never).sum()
+        kept_strength = kept_strength - np.append(0.0, np.cumsum(np.abs(signed[removed])))
+        kept_strength = np.maximum(kept_strength, 0.0)  # a difference of sums can end below
+        removed_effect = never.sum() + np.append(0.0, np.cumsum(signed[removed]))
+        ratios = kept_strength / (kept_strength + np.abs(removed_effect) + _OFFSET)
+        errors = errors / (squared_norm + _OFFSET)
+        good = np.flatnonzero((ratios > self.thres_explain_ratio) & (errors < self.thres_square_error))
+        state = max(int(good[-1]) if len(good) else 0, len(order) - self.max_patterns)
+        kept = np.setdiff1d(order, removed[:state])
+        counts = len(order) - np.arange(len(errors))
+        return Denoised(kept, float(ratios[state]), float(errors[state]), counts, ratios, errors)
+
+
 def denoise(
     v: Any,
     interactions: Any,
@@ -113,12 +161,7 @@ def denoise(
         residual -= inverse_or(or_effects)
         effects = np.concatenate([effects, or_effects])
         patterns = np.concatenate([patterns, 2**n + np.flatnonzero(sizes >= 2)])
-    for name, value in (("min_patterns", min_patterns), ("max_patterns", max_patterns), ("n_greedy", n_greedy)):
-        whole_number(name, value, least=1)
-    if min_patterns > max_patterns:
-        raise InputError(f"min_patterns is {min_patterns}, which is above max_patterns, {max_patterns}")
-    for name, value in (("thres_square_error", thres_square_error), ("thres_explain_ratio", thres_explain_ratio)):
-        finite_number(name, value)
+    limits = Limits(min_patterns, max_patterns, n_greedy, thres_square_error, thres_explain_ratio)
 
     order = patterns[np.argsort(np.abs(effects[patterns]), kind="stable")]
     removed = np.empty(max(0, len(order) - min_patterns), np.int64)
@@ -127,15 +170,4 @@ def denoise(
     resolution = RESOLUTION * squared_norm**0.5
     remove_greedily(residual, effects, order, sizes, n, min(n_greedy, len(order)), resolution, removed, errors)
 
-    signed = effects.copy()
-    signed[0] = 0.0
-    kept_strength = np.abs(signed).sum() - np.append(0.0, np.cumsum(np.abs(signed[removed])))
-    kept_strength = np.maximum(kept_strength, 0.0)  # a difference of sums can end below
-    removed_effect = np.append(0.0, np.cumsum(signed[removed]))
-    ratios = kept_strength / (kept_strength + np.abs(removed_effect) + _OFFSET)
-    errors /= squared_norm + _OFFSET
-    good = np.flatnonzero((ratios > thres_explain_ratio) & (errors < thres_square_error))
-    state = max(int(good[-1]) if len(good) else 0, len(order) - max_patterns)
-    kept = np.setdiff1d(order, removed[:state])
-    counts = len(order) - np.arange(len(errors))
-    return Denoised(kept, float(ratios[state]), float(errors[state]), counts, ratios, errors)
+    return limits.choose(order, removed, errors, squared_norm, effects)

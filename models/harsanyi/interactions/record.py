@@ -8,26 +8,23 @@
 """
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
-from html import escape
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
-from PIL import Image
 
 from conceptry.models.errors import InputError
 from conceptry.models.harsanyi.baseline import Sparsified
-from conceptry.models.harsanyi.graph import AndOrGraph, build_graph
 from conceptry.models.harsanyi.interactions.and_or import inverse_or, split
+from conceptry.models.harsanyi.interactions.answer import AnswerOptions, SampleRecord
 from conceptry.models.harsanyi.interactions.denoise import Denoised, denoise
-from conceptry.models.harsanyi.interactions.indices import salient, shapley_values
+from conceptry.models.harsanyi.interactions.indices import shapley_values
 from conceptry.models.harsanyi.interactions.moebius import inverse_moebius, moebius, row_masks
 from conceptry.models.harsanyi.settings import Settings
 from conceptry.models.record import Record
 
-SHOWN = 12  # patterns in a notebook
 MAX_LISTED = 2**16  # patterns of an answer that is not denoised
 
 
@@ -39,21 +36,8 @@ def residual(v: np.ndarray, effects: np.ndarray) -> float:
     return float(np.abs(recomposed - v).max() / (np.abs(v).max() or 1.0))
 
 
-@dataclass(frozen=True)
-class AnswerOptions:
-    """What an answer holds. top_k: patterns at the most; denoise: the kept ones alone; details: every number besides.
-
-    settings: how denoising works, and how many patterns a graph has at the most.
-    """
-
-    top_k: int | None = None
-    denoise: bool = True
-    details: bool = False
-    settings: Settings = field(default_factory=Settings)
-
-
 @dataclass(frozen=True, eq=False, repr=False)
-class Interactions(Record):
+class Interactions(SampleRecord):
     """All interactions of one sample.
 
     Attributes:
@@ -79,7 +63,7 @@ class Interactions(Record):
         7
     """
 
-    method = "harsanyi"
+    engine: ClassVar[str] = "exact"  # type: ignore[misc]  # one value for all
 
     players: tuple[str, ...]
     target: str
@@ -107,19 +91,9 @@ class Interactions(Record):
         return self.i_and if self.i_or is None else np.concatenate([self.i_and, self.i_or])
 
     @property
-    def l1(self) -> float:
-        """The sum of all |I|."""
-        return float(np.abs(self.effects).sum())
-
-    @property
     def residual(self) -> float:
         """See `residual`."""
         return residual(self.v, self.effects)
-
-    @property
-    def salient(self) -> np.ndarray:
-        """Rows of `effects` above 5 % of the largest, the empty set left out."""
-        return salient(self.effects)
 
     @cached_property
     def shapley(self) -> np.ndarray:
@@ -130,12 +104,6 @@ class Interactions(Record):
         """The patterns that are kept; see `denoise`."""
         return denoise(self.v, self.i_and, self.i_or, **options)
 
-    def strongest(self, rows: np.ndarray | None = None, top_k: int | None = None) -> np.ndarray:
-        """`rows` (default: all) of `effects` by descending strength, without the empty set and without zeros."""
-        rows = np.arange(len(self.effects)) if rows is None else rows
-        rows = rows[(rows != 0) & (self.effects[rows] != 0)]
-        return rows[np.argsort(-np.abs(self.effects[rows]), kind="stable")][:top_k]
-
     def masks(self, rows: np.ndarray) -> np.ndarray:
         """The players of rows of `effects`, bool (rows, n)."""
         return row_masks(rows, len(self.players))
@@ -144,122 +112,37 @@ class Interactions(Record):
         """ "and" or "or" for each of the rows."""
         return ["and" if row < len(self.v) else "or" for row in rows]
 
-    @cached_property
-    def kept(self) -> Denoised:
-        """The patterns that denoising keeps by the settings of the explanation."""
-        return self.denoised(**self.options.settings.denoising())
-
-    @cached_property
-    def answer_rows(self) -> np.ndarray:
-        """Rows of the patterns in the answer, by descending strength."""
-        return self.strongest(self.kept.kept if self.options.denoise else None, self.options.top_k)
-
-    def patterns(self, rows: np.ndarray | None = None) -> list[dict[str, Any]]:
-        """{players, effect, kind} of rows of `effects`, by default of those in the answer."""
-        rows = self.answer_rows if rows is None else rows
-        parts = zip(self.masks(rows), self.effects[rows].tolist(), self.kinds(rows), strict=True)
-        return [
-            {"players": [self.players[k] for k in np.flatnonzero(mask)], "effect": effect, "kind": kind}
-            for mask, effect, kind in parts
-        ]
-
-    def answers(self) -> list[dict[str, Any]]:
-        """The one answer: target, patterns, rewards, ratios, Shapley values and the And-Or graph, JSON-ready."""
-        answer = {
-            "target": self.target,
-            "patterns": self.patterns(),
-            "v_full": self.v_full,
-            "v_empty": self.v_empty,
-            "explain_ratio": float(self.kept.explain_ratio),
-            "square_error": float(self.kept.square_error),
-            "residual": self.residual,
-            "gap": self.gap,
-            "n_salient": len(self.salient),
-            "n_kept": len(self.strongest(self.kept.kept)),
-            "l1": self.l1,
-            "l1_start": self.learned.initial_l1 if self.learned else self.l1,
-            "shapley": [
-                {"player": player, "value": value}
-                for player, value in zip(self.players, self.shapley.tolist(), strict=True)
-            ],
-            "graph": self.graph().to_json(),
-            "model_calls": self.calls,
-        }
-        return [answer | (self._details() if self.options.details else {})]
-
     def _details(self) -> dict[str, Any]:
         return {
             "players": list(self.players),
             "rewards": self.v.tolist(),
             "interactions": self.i_and.tolist(),
             "or_interactions": [] if self.i_or is None else self.i_or.tolist(),
+            "terms": "",
             "learning": [] if self.learned is None else np.asarray(self.learned.l1).tolist(),
             "sample": json.dumps(self.description),
         }
 
-    def drawable(self) -> list[dict[str, Any]]:
-        """The answer with the sample and its players, and with the image where one was explained."""
-        image = {} if self.image is None else {"picture": Image.fromarray(self.image)}
-        return [answer | self.description | image for answer in self.answers()]
-
-    def graph(self, rows: np.ndarray | None = None) -> AndOrGraph:
-        """The And-Or graph of the patterns in `rows`, by default of those in the answer.
-
-        Of the latter it has `max_patterns` at the most: a graph of more could not be read.
-        """
-        rows = self.answer_rows[: self.options.settings.max_patterns] if rows is None else self.strongest(rows)
-        return build_graph(
-            self.players,
-            self.masks(rows),
-            self.effects[rows],
-            self.kinds(rows),
-            v_full=self.v_full,
-            v_empty=self.v_empty,
-            target=self.target,
-        )
-
-    def __repr__(self) -> str:
-        strongest = "; ".join(f"{_joined(p)} {p['effect']:+.3g}" for p in self.patterns(self.strongest(top_k=3)))
-        return (
-            f"Interactions({len(self.players)} players, target {self.target!r}, {self.v_empty:.3g} to "
-            f"{self.v_full:.3g}, {len(self.salient)} salient patterns; strongest: {strongest or 'none'})"
-        )
-
-    def _repr_html_(self) -> str:
-        """Facts in a line, then a row for each of the strongest patterns of the answer."""
-        patterns = self.patterns()
-        rows = "".join(
-            f"<tr><td>{escape(_joined(pattern))}</td><td>{pattern['effect']:+.4g}</td></tr>"
-            for pattern in patterns[:SHOWN]
-        )
-        rest = f"<tr><td>and {len(patterns) - SHOWN} more</td><td></td></tr>" if len(patterns) > SHOWN else ""
-        facts = (
-            f"{self.target}: {self.v_empty:.4g} at the baseline, {self.v_full:.4g} for the whole sample; "
-            f"{len(self.strongest(self.kept.kept))} patterns kept, explain ratio {self.kept.explain_ratio:.3f}"
-        )
-        head = "<thead><tr><th>pattern</th><th>effect</th></tr></thead>"
-        return f"<p>{escape(facts)}</p><table>{head}<tbody>{rows}{rest}</tbody></table>"
-
 
 @dataclass(frozen=True, eq=False)
 class Explanations(Record):
-    """Interactions of several samples, in their order."""
+    """Records of several samples, in their order."""
 
     method = "harsanyi"
 
-    items: tuple[Interactions, ...]
+    items: tuple[SampleRecord, ...]
 
     def __len__(self) -> int:
         return len(self.items)
 
-    def __iter__(self) -> Iterator[Interactions]:
+    def __iter__(self) -> Iterator[SampleRecord]:
         return iter(self.items)
 
-    def __getitem__(self, row: int) -> Interactions:
+    def __getitem__(self, row: int) -> SampleRecord:
         return self.items[row]
 
     def answers(self) -> list[dict[str, Any]]:
-        """One answer for each sample; see `Interactions.answers`."""
+        """One answer for each sample; see `SampleRecord.answers`."""
         return [answer for item in self.items for answer in item.answers()]
 
     def drawable(self) -> list[dict[str, Any]]:
@@ -268,10 +151,6 @@ class Explanations(Record):
 
     def _repr_html_(self) -> str:
         return "".join(item._repr_html_() for item in self.items)
-
-
-def _joined(pattern: Mapping[str, Any]) -> str:
-    return f" {pattern['kind'].upper()} ".join(pattern["players"])
 
 
 def record_of(

@@ -20,7 +20,7 @@ for the OR term is 1 - prod over T of (1 - z_i), whose AND terms are -(-1)^|U| w
 | w | effects | (m,) |
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import combinations, pairwise
@@ -66,14 +66,14 @@ class Terms:
     def of(
         cls,
         n: int,
-        and_terms: Mapping[Sequence[int], float],
-        or_terms: Mapping[Sequence[int], float] | None = None,
+        and_terms: Mapping[tuple[int, ...], float],
+        or_terms: Mapping[tuple[int, ...], float] | None = None,
     ) -> "Terms":
         """The terms of mappings from players to effects.
 
         Raises InputError for players that are not ascending numbers below n, and for OR terms of less than two.
         """
-        sets = [tuple(players) for players in (*and_terms, *(or_terms or {}))]
+        sets = [*and_terms, *(or_terms or {})]
         for place, players in enumerate(sets):
             if list(players) != sorted({p for p in players if 0 <= p < n}):
                 raise InputError(f"term {players}: expected ascending numbers of players below {n}")

@@ -13,7 +13,6 @@ from typing import Any, Protocol
 import numpy as np
 
 from conceptry.models.errors import InputError
-from conceptry.models.harsanyi.interactions.moebius import MAX_PLAYERS
 
 BACKGROUND = -1
 
@@ -31,16 +30,11 @@ class Masker(Protocol):
         ...
 
 
-def check_players(names: Iterable[str], most: int | None = MAX_PLAYERS) -> tuple[str, ...]:
-    """The names as a tuple. Raises InputError unless they are 1 to `most` different ones; None is any number."""
+def check_players(names: Iterable[str]) -> tuple[str, ...]:
+    """The names as a tuple. Raises InputError unless there is at least one and all differ."""
     players = tuple(names)
     if not players:
         raise InputError("there are no players; expected at least one part of the input outside the background")
-    if most is not None and len(players) > most:
-        raise InputError(
-            f"there are {len(players)} players, and the limit of exact interactions is {most}; "
-            "group players, so that several parts of the input count as one"
-        )
     if len(set(players)) < len(players):
         twice = next(name for name in players if players.count(name) > 1)
         raise InputError(f"two players are called {twice!r}; expected different names")

@@ -14,6 +14,7 @@ from conceptry.models.errors import InputError
 from conceptry.models.harsanyi.baseline import sparsify
 from conceptry.models.harsanyi.game import Reward, TensorFunction
 from conceptry.models.harsanyi.interactions.moebius import moebius, subset_masks
+from conceptry.models.harsanyi.interactions.record import Interactions
 from conceptry.models.harsanyi.maskers.base import BACKGROUND
 from conceptry.models.harsanyi.model import Harsanyi
 
@@ -100,8 +101,10 @@ class AndHarsanyi:
             temperature=self._temperature,
             subtract_empty=self._subtract_empty,
             batch_size=self.calc_bs or 2**self.n_players,
+            engine="exact",
             progress=_said if self.verbose == 1 else None,
         )
+        assert isinstance(self.record, Interactions)  # which the engine exact gives
         self.masks = torch.from_numpy(subset_masks(self.n_players)).to(self.input.device)
         self.rewards, self.Iand = self._tensor(self.record.v), self._tensor(self.record.i_and)
 

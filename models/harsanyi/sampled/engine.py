@@ -12,7 +12,7 @@ Where the budget covers all 2^n subsets they are all asked, and the interactions
 """
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -27,10 +27,9 @@ from conceptry.models.harsanyi.sampled.fit import fit_terms
 from conceptry.models.harsanyi.sampled.ledger import Ledger
 from conceptry.models.harsanyi.sampled.masks import DENSE_SHARE, DENSITIES, MaskSource, held_out_count, packed
 from conceptry.models.harsanyi.sampled.record import SampledInteractions, r2_of
+from conceptry.models.harsanyi.settings import LEAST_BUDGET, MAX_SAMPLED, MOST_BUDGET
 from conceptry.models.method import Progress
 
-MOST_SAMPLED_PLAYERS = 1000
-LEAST_BUDGET, MOST_BUDGET = 128, 2**20
 MOST_ENTRIES = 2**27  # of masks, budget x n: some 2 GiB of working memory
 KINDS = ("and", "and-or")
 _NEGLIGIBLE = 1e-12  # of the largest |v|: an exact interaction that is rounding
@@ -80,7 +79,7 @@ def sampled_interactions(
         >>> found.calls, found.r2, found.believable
         (512, 1.0, True)
     """
-    whole_number("n", n, least=1, most=MOST_SAMPLED_PLAYERS)
+    whole_number("n", n, least=1, most=MAX_SAMPLED)
     whole_number("budget", budget, least=2, most=MOST_BUDGET)
     whole_number("seed", seed, least=0, most=2**32 - 1)
     whole_number("batch_size", batch_size, least=1)
@@ -117,7 +116,7 @@ def _exact(ledger: Ledger, n: int, or_terms: bool, min_r2: float) -> SampledInte
         tables = moebius(v), np.zeros(1)
     least = _NEGLIGIBLE * float(np.abs(v).max())
 
-    def named(table: np.ndarray) -> dict[Sequence[int], float]:
+    def named(table: np.ndarray) -> dict[tuple[int, ...], float]:
         rows = np.flatnonzero(np.abs(table) > least)
         return {tuple(np.flatnonzero(masks[k]).tolist()): float(table[k]) for k in rows}
 

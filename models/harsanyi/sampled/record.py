@@ -14,6 +14,7 @@ from functools import cached_property
 import numpy as np
 
 from conceptry.models.harsanyi.interactions.terms import Terms
+from conceptry.models.harsanyi.sampled.masks import unpacked
 
 WIDTH = 2.6  # standard deviations to each side; measured to hold the true R2 in 95 of 100 repeats and more
 _ROUNDING = 1e-24  # of the mean square of v
@@ -71,6 +72,12 @@ class SampledInteractions:
     def believable(self) -> bool:
         """Whether the whole interval of r2 lies at or above min_r2."""
         return self.r2_interval[0] >= self.min_r2
+
+    @cached_property
+    def residual(self) -> float:
+        """The largest |v - sum of the terms| of the masks that were asked, over the largest |v|."""
+        errors = np.abs(self.rewards - self.sparse.values(unpacked(self.bits, self.n)))
+        return float(errors.max() / (np.abs(self.rewards).max() or 1.0))
 
     @cached_property
     def residuals(self) -> tuple[float, float]:

@@ -246,7 +246,7 @@ def _players(players: Players, columns: Sequence[str]) -> tuple[tuple[str, ...],
     name_of = {min(group): name for name, group in named.items()}
     names = [name_of.get(items[0], columns[items[0]]) for items in members]
     made_up = players is not None and not isinstance(players, Mapping)  # names of groups, which may be those of columns
-    return check_players(distinct(names) if made_up else names, most=None), members
+    return check_players(distinct(names) if made_up else names), members
 
 
 def _target(model: TreeModel, target: Any, outputs: np.ndarray) -> tuple[int, Any]:

@@ -67,7 +67,7 @@ def read_xgboost(estimator: Any, output: str | None) -> TreeModel:
     def predict(x: Any) -> np.ndarray:
         if booster is not estimator:
             return outputs_of(estimator.predict(x, output_margin=linked))
-        from xgboost import DMatrix
+        from xgboost import DMatrix  # type: ignore[import-not-found,attr-defined]  # of the extra
 
         return outputs_of(booster.predict(DMatrix(x, enable_categorical=True), output_margin=linked))
 

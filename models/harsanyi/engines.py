@@ -1,0 +1,270 @@
+"""Which engine finds the interactions of a sample, and what it finds.
+
+| engine | asks | finds | taken by auto |
+|---|---|---|---|
+| trees | the model for the sample and the baseline | all terms, exactly | where the reward is a sum over the trees |
+| exact | the model for all 2^n subsets | all terms, exactly | else, up to max_players |
+| sampled | the model for a budget of subsets | terms with R2 on others | beyond |
+
+The reward is a sum over trees where it is the very number that the leaves add up to, or that number with the other sign
+or over a temperature:
+
+| reward | of | outputs of the model |
+|---|---|---|
+| output | values of regressors; probabilities of forests and trees; margins of boosters | as the reward says |
+| probability | forests and trees | probabilities |
+| logit | boosted classifiers | logits |
+| log_odds | boosted classifiers of two classes, whose margin it is | logits or probabilities |
+
+Whether it is, the model's own answer for an example decides, not a table alone.
+"""
+
+from collections.abc import Callable
+from dataclasses import replace
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+import torch
+
+from conceptry.models.errors import InputError
+from conceptry.models.explained.protocol import ExplainedModel
+from conceptry.models.explained.tables import typed_frame
+from conceptry.models.harsanyi.game import Reward, rewards_by_mask
+from conceptry.models.harsanyi.interactions.answer import AnswerOptions
+from conceptry.models.harsanyi.interactions.sparse import Quality, SparseInteractions, with_empty_first
+from conceptry.models.harsanyi.interactions.terms import Terms
+from conceptry.models.harsanyi.settings import AUTO, EXACT, MAX_PLAYERS, MAX_SAMPLED, SAMPLED, TREES, Settings
+from conceptry.models.method import Progress
+
+if TYPE_CHECKING:
+    from conceptry.models.harsanyi.problem import Problem
+    from conceptry.models.harsanyi.trees.ensemble import Ensemble
+    from conceptry.models.harsanyi.trees.model import TreeModel
+
+
+class Engines:
+    """The engines of one explained model.
+
+    Raises InputError where the settings ask for an engine that the model or the reward does not have.
+    """
+
+    def __init__(self, model: ExplainedModel, settings: Settings, reward: Reward) -> None:
+        self.model, self.settings, self.reward = model, settings, reward
+        if settings.engine == TREES and self.trees is None:
+            raise InputError(f"{model.name}: engine trees cannot explain it: {self.why_no_trees}")
+
+    def engine_of(self, n: int) -> str:
+        """The engine for a sample of n players. Raises InputError for more players than it takes."""
+        if self.settings.engine != AUTO:
+            return self.settings.engine
+        if self.settings.learns_baseline:
+            return EXACT
+        if self.trees is not None:
+            return TREES
+        if n > MAX_SAMPLED:
+            raise InputError(
+                f"{n} players, and the engine sampled takes {MAX_SAMPLED} at the most; group inputs, so that several "
+                "of them are one player"
+            )
+        return EXACT if n <= self.settings.max_players else SAMPLED
+
+    def sparse(
+        self,
+        problem: "Problem",
+        index: int,
+        batch_size: int,
+        options: AnswerOptions,
+        image: np.ndarray | None,
+        progress: Progress | None,
+    ) -> SparseInteractions | None:
+        """The interactions of a sample by the engine trees or sampled; None where it is the exact one."""
+        engine = self.engine_of(len(problem.players))
+        if engine == TREES:
+            return self._by_trees(problem, index, options, progress)
+        if engine == EXACT:
+            return None
+        ask, target = rewards_by_mask(self.model, problem.masker, self.reward, index), self.model.classes[index]
+        return sampled_record(ask, problem.players, target, problem.description, options, batch_size, image, progress)
+
+    @property
+    def why(self) -> str:
+        """What explains samples of the model, and why, as a sentence without its end."""
+        settings = self.settings
+        if settings.engine != AUTO:
+            return f"engine {settings.engine}, as asked for"
+        if settings.learns_baseline:
+            return "engine exact: a baseline is learned over all subsets"
+        if self.trees is not None:
+            return f"engine trees: the {self.reward.kind} is a sum over the trees of {self.trees.kind}"
+        return f"engine exact up to {settings.max_players} players, sampled beyond"
+
+    @property
+    def calls(self) -> int:
+        """Masked inputs that the model is asked for a sample, at the most."""
+        settings, columns = self.settings, len(self.model.columns) if self.model.modality == "table" else None
+        exact = 2 ** min(settings.max_players, columns or settings.max_players)
+        if settings.engine == EXACT or settings.learns_baseline:
+            return exact
+        if settings.engine == SAMPLED:
+            return settings.budget
+        if self.trees is not None:
+            return 2
+        return exact if columns and columns <= settings.max_players else max(exact, settings.budget)
+
+    @property
+    def trees(self) -> "TreeModel | None":
+        """The trees of the model, where the reward is a sum over them."""
+        return self._read[0]
+
+    @property
+    def why_no_trees(self) -> str:
+        """Why the model has no trees whose sum the reward is."""
+        return self._read[1]
+
+    @cached_property
+    def _read(self) -> "tuple[TreeModel | None, str]":
+        """The trees, or the reason why there are none."""
+        estimator = getattr(self.model, "estimator", None)
+        if self.model.modality != "table" or estimator is None:
+            return None, "it is no tree ensemble over a table"
+        if self.settings.interactions != "and":
+            return None, f"trees have AND interactions, and {self.settings.interactions} is asked for"
+        from conceptry.models.harsanyi.trees.reading import read
+
+        try:
+            trees = read(getattr(estimator, "booster", estimator))
+        except InputError as error:
+            return None, str(error)
+        return (trees, "") if self._is_sum_over(trees) else (None, self._why_no_sum(trees))
+
+    def _why_no_sum(self, trees: "TreeModel") -> str:
+        return f"the {self.reward.kind} of its {self.model.form} is not a sum over its trees, whose {trees.output} is"
+
+    def _is_sum_over(self, trees: "TreeModel") -> bool:
+        """Whether the reward is the number that the leaves add up to, on the word of the model itself."""
+        kind, form = self.reward.kind, self.model.form
+        fits = {
+            "output": (trees.output, form)
+            in (("value", "values"), ("probability", "probabilities"), ("margin", "logits")),
+            "probability": (trees.output, form) == ("probability", "probabilities"),
+            "logit": (trees.output, form) == ("margin", "logits"),
+            "log_odds": trees.output == "margin" and trees.n_outputs == 1,
+        }
+        if not fits.get(kind, False):
+            return False
+        typical = {c.name: [c.median if c.kind == "numeric" else c.mode] for c in self.model.columns}
+        if any(value is None for (value,) in typical.values()):
+            return True  # each explained sample is tried as well
+        example = pd.DataFrame(typical)
+        index = len(self.model.classes) - 1
+        own = float(self.reward(torch.from_numpy(self.model(example).astype(np.float64)), form, index)[0])
+        rows = self._encoded(trees, example, example)
+        ensemble = self._ensemble(trees, index)
+        return abs(float(ensemble.predict(rows[:1])[0]) - own) <= trees.tolerance * max(ensemble.scale(rows), abs(own))
+
+    def _encoded(self, trees: "TreeModel", sample: pd.DataFrame, baseline: pd.DataFrame) -> np.ndarray:
+        """Features of the trees, of one row of a sample and of one of a baseline below it."""
+        from conceptry.models.harsanyi.trees.tables import joint_table
+
+        sample, baseline = (typed_frame(one, self.model.columns, fractions=True) for one in (sample, baseline))
+        table, _ = joint_table(sample, baseline, trees)
+        return trees.encode(trees.given(table))
+
+    def _ensemble(self, trees: "TreeModel", index: int) -> "Ensemble":
+        """The trees that add up to the reward of an output."""
+        one = trees.output == "margin" and trees.n_outputs == 1
+        factor = -1.0 if one and index == 0 else 1.0
+        if self.reward.kind == "log_odds":
+            factor /= self.reward.temperature
+        return trees.ensemble(0 if one else min(index, trees.n_outputs - 1)).scaled(factor)
+
+    def _by_trees(
+        self, problem: "Problem", index: int, options: AnswerOptions, progress: Progress | None
+    ) -> SparseInteractions:
+        """The interactions of a sample, read off the trees.
+
+        Raises InputError where their sum is not the reward that the model itself gives.
+        """
+        from conceptry.models.harsanyi.trees.interactions import terms_of
+
+        trees, n = self.trees, len(problem.players)
+        assert trees is not None
+        corners = np.array([[True] * n, [False] * n])
+        full, empty = rewards_by_mask(self.model, problem.masker, self.reward, index)(corners).tolist()
+        both = problem.masker.masked(corners)
+        rows = self._encoded(trees, both.iloc[:1], both.iloc[1:])
+        ensemble = self._ensemble(trees, index)
+        terms = with_empty_first(terms_of(ensemble, rows[0], rows[1:], trees.feature_owners(problem.owner), n)[0])
+        scale = max(ensemble.scale(rows), abs(full), abs(empty))
+        sums = float(terms.effects.sum()), float(terms.effects[0])
+        for what, found, own in (("sample", sums[0], full), ("baseline", sums[1], empty)):
+            if not abs(found - own) <= trees.tolerance * scale:
+                raise InputError(
+                    f"the terms read from {trees.kind} add up to {found!r} for the {what}, and the {self.reward.kind} "
+                    f"of the model itself is {own!r}; take the engine exact or sampled, which ask the model alone"
+                )
+        if progress is not None:
+            progress("trees", 1.0)
+        residual = max(abs(sums[0] - full), abs(sums[1] - empty)) / (max(abs(full), abs(empty)) or 1.0)
+        if self.settings.subtract_empty:
+            terms, full, empty = _without_empty(terms), full - empty, 0.0
+        return SparseInteractions(
+            problem.players, self.model.classes[index], terms, (empty, full), residual, TREES, len(corners),
+            problem.description, options=options,
+        )  # fmt: skip
+
+
+def samples_by_default(settings: Settings, n: int) -> bool:
+    """Whether a plain function of n players is sampled: where that is asked for, and where not all subsets can be."""
+    if settings.engine == TREES:
+        raise InputError("a function has no trees; expected engine exact, sampled or auto")
+    return settings.engine == SAMPLED or (settings.engine == AUTO and n > MAX_PLAYERS)
+
+
+def sampled_record(
+    ask: Callable[[np.ndarray], np.ndarray],
+    players: tuple[str, ...],
+    target: str,
+    description: dict[str, Any],
+    options: AnswerOptions,
+    batch_size: int,
+    image: np.ndarray | None,
+    progress: Progress | None,
+) -> SparseInteractions:
+    """The interactions of a game, masks to rewards, from a budget of subsets: that of the settings in `options`."""
+    from conceptry.models.harsanyi.sampled.engine import sampled_interactions
+
+    settings = options.settings
+    found = sampled_interactions(
+        ask,
+        len(players),
+        settings.budget,
+        settings.seed,
+        interactions=settings.interactions,
+        min_r2=settings.min_r2,
+        progress=progress,
+        batch_size=batch_size,
+    )
+    terms, full, empty = with_empty_first(found.sparse), found.v_full, found.v_empty
+    if settings.subtract_empty:
+        terms, full, empty = _without_empty(terms), full - empty, 0.0
+    quality = Quality(found.r2, found.r2_interval, found.believable)
+    return SparseInteractions(
+        players,
+        target,
+        terms,
+        (empty, full),
+        found.residual,
+        SAMPLED,
+        found.calls,
+        description,
+        quality,
+        options,
+        image,
+    )
+
+
+def _without_empty(terms: Terms) -> Terms:
+    return replace(terms, effects=np.where(terms.sizes == 0, 0.0, terms.effects))
