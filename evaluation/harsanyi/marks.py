@@ -5,9 +5,9 @@ are shown as plain text, never as markup, and cut to the room there is.
 """
 
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from matplotlib import rcParams
@@ -29,6 +29,17 @@ LINES = [
     ("#8a4fbf", (0, (5, 1))),
     ("#b08900", (0, (1, 1))),
 ]
+
+
+def trust(record: Mapping[str, Any]) -> str:
+    """How far a sampled answer is to be believed, a sentence without its end; "" of an exact one.
+
+    Records of versions from before there were engines are exact.
+    """
+    if record.get("engine", "exact") != "sampled":
+        return ""
+    r2 = f"R2 {record['r2']:.3f} ({record['r2_low']:.3f} to {record['r2_high']:.3f}) on subsets that were held out"
+    return r2 if record["believable"] else f"{r2}: too low to be believed"
 
 
 def number(value: float, sign: str = "") -> str:

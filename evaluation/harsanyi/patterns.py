@@ -22,7 +22,17 @@ from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 
 from conceptry.evaluation.drawing.style import INK, MUTED, new_figure
-from conceptry.evaluation.harsanyi.marks import number, shortened, sign_colour, signed, signed_bars, text_width, wrapped
+from conceptry.evaluation.harsanyi.marks import (
+    NEGATIVE,
+    number,
+    shortened,
+    sign_colour,
+    signed,
+    signed_bars,
+    text_width,
+    trust,
+    wrapped,
+)
 
 MARGIN, GAP, LINE = 14.0, 22.0, 19.0  # points: around the figure, between panels, from a line of words to the next
 SIZE = 10  # of words and names
@@ -53,6 +63,8 @@ def begin(
         f"explain ratio {record['explain_ratio']:.3f}"
     )
     heads.append((wrapped(facts, room, 9, 3), 9.0, MUTED))
+    if said := trust(record):
+        heads.append((wrapped(said, room, 9, 2), 9.0, MUTED if record["believable"] else NEGATIVE))
     heights = [size * 1.25 * (1 + text.count("\n")) + 5 for text, size, _ in heads]
     start = max(sum(heights), THUMB if image else 0) + 8
     wide, tall = width + 2 * MARGIN, start + height + 2 * MARGIN

@@ -30,6 +30,7 @@ from conceptry.evaluation.harsanyi.marks import (
     ranks_shown,
     shortened,
     text_width,
+    trust,
 )
 from conceptry.evaluation.harsanyi.patterns import draw_explanation, draw_patterns
 from conceptry.models.errors import InputError, plural
@@ -331,7 +332,9 @@ def write_graph(
 
 def _title(record: Mapping[str, Any]) -> str:
     """The target, and where the sample is from; an explanation made in Python has no file."""
-    return f"{record['target']}: {record['file']}" if record.get("file") else f"Patterns behind {record['target']}"
+    title = f"{record['target']}: {record['file']}" if record.get("file") else f"Patterns behind {record['target']}"
+    said = trust(record)
+    return f"{title} — {said}" if said else title
 
 
 def _check_style(style: Mapping[str, Any], view: str, suffix: str) -> None:

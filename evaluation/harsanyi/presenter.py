@@ -11,6 +11,7 @@ from rich.table import Table
 
 from conceptry.evaluation.harsanyi.client import explain_samples, record_of
 from conceptry.evaluation.harsanyi.data import Sample, file_samples
+from conceptry.evaluation.harsanyi.marks import trust
 from conceptry.evaluation.harsanyi.plots import STYLES, SUFFIXES, VIEWS, save_records
 from conceptry.evaluation.harsanyi.summary import pattern_name
 from conceptry.evaluation.isolation.client import Predict
@@ -65,21 +66,14 @@ def _pattern_lines(record: dict) -> RenderableType:
         table.add_row(f"{pattern['effect']:+.3f}", escape(pattern_name(pattern)))
     if len(patterns) > LISTED:
         table.add_row("", f"and {len(patterns) - LISTED} more", style="dim")
-    notes = [*trust_of(record)] + [
+    said = trust(record)
+    hint = "" if record["believable"] else "; a larger --budget or fewer players may help"
+    notes = [f"  {said}{hint}"] if said else []
+    notes += [
         escape(f"  {name} = {value!r} is in no background row; the model took it")
         for name, value in record.get("unseen", {}).items()
     ]
     return Group(title, *notes, table, "")
-
-
-def trust_of(record: Mapping[str, Any]) -> list[str]:
-    """What is said of how far a sampled answer is to be believed, a line of its own; nothing of an exact one."""
-    if record["engine"] != "sampled":
-        return []
-    line = f"  R2 {record['r2']:.3f} ({record['r2_low']:.3f} to {record['r2_high']:.3f}) on subsets that were held out"
-    if record["believable"]:
-        return [line]
-    return [line, "  [bold]this should not be believed[/bold]: a larger --budget, or fewer players, may help"]
 
 
 def rows_of(record: dict) -> list[dict]:

@@ -29,13 +29,22 @@ import pandas as pd
 import torch
 
 from conceptry.models.errors import InputError
-from conceptry.models.explained.protocol import ExplainedModel
+from conceptry.models.explained.protocol import DifferentiableModel, ExplainedModel
 from conceptry.models.explained.tables import typed_frame
 from conceptry.models.harsanyi.game import Reward, rewards_by_mask
 from conceptry.models.harsanyi.interactions.answer import AnswerOptions
 from conceptry.models.harsanyi.interactions.sparse import Quality, SparseInteractions, with_empty_first
 from conceptry.models.harsanyi.interactions.terms import Terms
-from conceptry.models.harsanyi.settings import AUTO, EXACT, MAX_PLAYERS, MAX_SAMPLED, SAMPLED, TREES, Settings
+from conceptry.models.harsanyi.settings import (
+    AUTO,
+    EXACT,
+    LEAST_BUDGET,
+    MAX_PLAYERS,
+    MAX_SAMPLED,
+    SAMPLED,
+    TREES,
+    Settings,
+)
 from conceptry.models.method import Progress
 
 if TYPE_CHECKING:
@@ -52,6 +61,11 @@ class Engines:
 
     def __init__(self, model: ExplainedModel, settings: Settings, reward: Reward) -> None:
         self.model, self.settings, self.reward = model, settings, reward
+        if settings.learns_baseline and not isinstance(model, DifferentiableModel):
+            raise InputError(
+                f"a learned baseline needs a differentiable (torch) model, {model.name} is none; "
+                "choose another baseline"
+            )
         if settings.engine == TREES and self.trees is None:
             raise InputError(f"{model.name}: engine trees cannot explain it: {self.why_no_trees}")
 
@@ -99,6 +113,25 @@ class Engines:
         if self.trees is not None:
             return f"engine trees: the {self.reward.kind} is a sum over the trees of {self.trees.kind}"
         return f"engine exact up to {settings.max_players} players, sampled beyond"
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What registering says of the engine: which one it is where that is not the exact one for every sample."""
+        wide = self.model.modality == "table" and len(self.model.columns) > self.settings.max_players
+        return (self.why,) if self.settings.engine == AUTO and (wide or self.trees is not None) else ()
+
+    def warm_up(self) -> None:
+        """Compile what explaining needs besides the kernels of the exact engine, and read the trees."""
+        if self.settings.engine in (AUTO, TREES) and (trees := self.trees) is not None:
+            from conceptry.models.harsanyi.trees.interactions import terms_of
+
+            ensemble, *_ = [trees.ensemble(k) for k in range(trees.n_outputs)]
+            rows = np.zeros((2, ensemble.n_features))
+            terms_of(ensemble, rows[0], rows[1:], np.zeros(ensemble.n_features, np.int64), 1)
+        elif self.settings.engine == SAMPLED:
+            from conceptry.models.harsanyi.sampled.engine import sampled_interactions
+
+            sampled_interactions(lambda masks: masks[:, :3].sum(1) + 0.5 * masks[:, 5] * masks[:, 9], 16, LEAST_BUDGET)
 
     @property
     def calls(self) -> int:

@@ -11,6 +11,7 @@ Ren et al., "Defining and Quantifying the Emergence of Sparse Concepts in DNNs",
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, overload
 
@@ -21,7 +22,7 @@ from torch import Tensor
 
 from conceptry.models.errors import InputError
 from conceptry.models.explained.base import Description
-from conceptry.models.explained.protocol import DifferentiableModel, ExplainedModel
+from conceptry.models.explained.protocol import ExplainedModel
 from conceptry.models.harsanyi import game as g
 from conceptry.models.harsanyi import problem as p
 from conceptry.models.harsanyi.baseline import Sparsified, sparsify
@@ -126,9 +127,6 @@ class Harsanyi:
         self.groups, self.baseline_row = groups, baseline_row
         self._reward = Reward(str(self.settings.reward), self.settings.temperature)
         self.engines = Engines(self.model, self.settings, self._reward)
-        if self.settings.learns_baseline and not isinstance(model, DifferentiableModel):
-            need = f"a differentiable (torch) model, {model.name} is none"
-            raise InputError(f"a learned baseline needs {need}; choose another baseline")
         if model.modality == "text" and self.settings.baseline != "delete":
             p.mask_token(model, self.settings)
         if self.settings.target != PREDICTED:
@@ -206,7 +204,8 @@ class Harsanyi:
         """
         from conceptry.models.harsanyi.package import write_package  # which makes objects of this class
 
-        return write_package(self.model, self.settings, self.groups, self.baseline_row, directory)
+        package = write_package(self.model, self.settings, self.groups, self.baseline_row, directory)
+        return replace(package, notes=(*package.notes, *self.engines.notes))
 
     @classmethod
     def of_tensor(

@@ -97,6 +97,7 @@ class HarsanyiExplainer(Explainer):
         # The kernels compile at their first use: better now than in the first request.
         i_or = split(np.arange(4.0)).i_or if self.harsanyi.settings.interactions == "and-or" else None
         Interactions(("x", "y"), "", np.zeros(4), np.zeros(4), i_or, 0.0, None, 0, {}).denoised()
+        self.harsanyi.engines.warm_up()
 
     def explain(self, rows: pd.DataFrame, params: Mapping[str, Any]) -> pd.DataFrame:
         self.check_work(len(rows) * self.harsanyi.engines.calls)

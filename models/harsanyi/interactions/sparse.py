@@ -148,12 +148,11 @@ def denoise_terms(terms: Terms, limits: Limits) -> Denoised:
     kept = terms.chosen(order)
     residual = v - kept.values(masks)
     tail = by_strength[: len(by_strength) - len(order)]
-    scale = 1 / len(masks)
-    squared_norm, error = float(v @ v) * scale, float(residual @ residual) * scale
+    squared_norm, error = float(v @ v), float(residual @ residual)
     presence = kept.present(masks).astype(np.float32)  # (order, masks)
-    overlaps = (presence @ presence.T).astype(np.float64) * scale
+    overlaps = (presence @ presence.T).astype(np.float64)
     signed = effects[order]
-    with_residual = presence.astype(np.float64) @ residual * scale
+    with_residual = presence.astype(np.float64) @ residual
     left = np.arange(len(order))  # places in `order`, weakest first
     removed, errors = [], [error]
     while len(left) > limits.min_patterns:

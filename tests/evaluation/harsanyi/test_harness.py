@@ -15,7 +15,7 @@ from conceptry.evaluation.isolation.client import InProcess
 from conceptry.evaluation.presenter import presenter_of
 from conceptry.models.errors import ConceptryError, InputError
 from conceptry.models.harsanyi.interactions.and_or import inverse_or
-from conceptry.models.harsanyi.interactions.moebius import inverse_moebius, moebius
+from conceptry.models.harsanyi.interactions.moebius import inverse_moebius, moebius, subset_sizes
 from conceptry.registry import compare, load, register
 
 TABLE = {"model": "classifier:x", "modality": "table"}
@@ -41,7 +41,7 @@ def test_every_metric_is_described_and_the_headline_is_measured(evaluated) -> No
     harness = evaluation_of("harsanyi")
     for done in evaluated:
         assert set(done.report.metrics) <= set(harness.metrics)
-        assert set(harness.headline) - set(done.report.metrics) <= {"l1_ratio"}
+        assert set(harness.headline) - set(done.report.metrics) <= {"l1_ratio", "r2_masks"}
         assert done.report.metrics["residual_max"] < 1e-9
         assert done.report.metrics["players"] == 5
         assert done.report.metrics["model_calls"] == 32
@@ -102,8 +102,10 @@ def test_the_error_curve_is_that_of_the_strongest_patterns(both: bool) -> None:
 def test_pure_metrics() -> None:
     i = np.array([50.0, 1.0, -0.04, 0.06, 0.0, 0.0, 0.0, -0.5])
     np.testing.assert_array_equal(m.salient(i), [1, 3, 7])
-    np.testing.assert_array_equal(m.salient_by_order(i, 3), [0, 1, 1, 1])
-    np.testing.assert_array_equal(m.salient_by_order(np.concatenate([i, [0.0, *i[1:]]]), 3), [0, 2, 2, 2])
+    sizes = subset_sizes(3)
+    np.testing.assert_array_equal(m.salient_by_order(i, sizes, 3), [0, 1, 1, 1])
+    both, twice = np.concatenate([i, [0.0, *i[1:]]]), np.concatenate([sizes, sizes])
+    np.testing.assert_array_equal(m.salient_by_order(both, twice, 3), [0, 2, 2, 2])
     assert m.residual(np.array([0.0, 1.0, 1.0, 4.0]), np.array([0.0, 1.0, 1.0, 1.0])) == pytest.approx(0.25)
     assert m.residual(np.array([0.0, 1.0, 1.5, 4.0]), moebius(np.array([0.0, 1.0, 1.5, 4.0]))) < 1e-15
     assert m.jaccard({1, 2}, {2, 3}) == pytest.approx(1 / 3)

@@ -218,17 +218,21 @@ def test_what_cannot_be_explained() -> None:
     with pytest.raises(
         InputError, match=r"4 players, and at most 3 are accepted; group columns .* or raise max_players"
     ):
-        Harsanyi(Table(), Settings(max_players=3)).explain(dict.fromkeys(NAMES, 1.0))
+        Harsanyi(Table(), Settings(engine="exact", max_players=3)).explain(dict.fromkeys(NAMES, 1.0))
     with pytest.raises(
         InputError, match="14 players, and at most 13 are accepted; group words by players words:13, or"
     ):
-        Harsanyi(Words()).explain("good " * 14)
-    with pytest.raises(InputError, match=r"21 players, and at most 13 are accepted; group words by players words:13$"):
-        Harsanyi(Words()).explain("good " * 21)
+        Harsanyi(Words(), Settings(engine="exact")).explain("good " * 14)
+    with pytest.raises(InputError, match=r"words:13, or take the engine sampled$"):
+        Harsanyi(Words(), Settings(engine="exact")).explain("good " * 21)
+    with pytest.raises(InputError, match=r"1001 players, and the engine sampled takes 1000 at the most; group inputs"):
+        Harsanyi(Words()).explain("good " * 1001)
     with pytest.raises(InputError, match="16 players, and at most 13 are accepted; choose a coarser grid or fewer"):
-        Harsanyi(Brightness(), Settings(players="grid:4x4")).explain(np.zeros((8, 8, 3), np.uint8))
+        Harsanyi(Brightness(), Settings(players="grid:4x4", engine="exact")).explain(np.zeros((8, 8, 3), np.uint8))
     with pytest.raises(InputError, match="25 players, and at most 20 are accepted; choose a coarser grid or fewer"):
-        Harsanyi(Brightness(), Settings(players="grid:5x5", max_players=20)).explain(np.zeros((8, 8, 3), np.uint8))
+        Harsanyi(Brightness(), Settings(players="grid:5x5", engine="exact", max_players=20)).explain(
+            np.zeros((8, 8, 3), np.uint8)
+        )
     with pytest.raises(InputError, match="a table model has no baseline 'mean:2'; expected one of mean, median"):
         Harsanyi(Table(), Settings(baseline="mean:2"))
     with pytest.raises(InputError, match="names no mask token"):

@@ -42,7 +42,8 @@ def test_an_answer_says_what_it_promises(model, tiny_rows) -> None:
         assert json.loads(row["sample"])["sample"]["kind"] in "abc"
     outputs = {"target", "patterns", "v_full", "v_empty", "explain_ratio", "square_error", "residual", "gap"}
     plain = model.predict(pd.DataFrame(tiny_rows[:1]))
-    assert set(plain.columns) == outputs | {"n_salient", "n_kept", "l1", "l1_start", "shapley", "graph", "model_calls"}
+    outputs |= {"n_salient", "n_kept", "l1", "l1_start", "shapley", "graph", "model_calls", "engine"}
+    assert set(plain.columns) == outputs | {"r2", "r2_low", "r2_high", "believable"}
 
 
 def test_params(model, tiny_rows) -> None:

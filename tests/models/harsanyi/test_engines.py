@@ -1,0 +1,192 @@
+"""Which engine explains what, and that all of them say the same of the same sample."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn.datasets import load_breast_cancer, load_diabetes, load_iris
+from sklearn.ensemble import (
+    GradientBoostingClassifier,
+    HistGradientBoostingClassifier,
+    HistGradientBoostingRegressor,
+    RandomForestClassifier,
+    RandomForestRegressor,
+)
+from sklearn.linear_model import LogisticRegression
+
+from conceptry import Harsanyi
+from conceptry.models.errors import InputError
+from conceptry.models.harsanyi.interactions.record import Interactions
+from conceptry.models.harsanyi.interactions.sparse import SparseInteractions
+from conceptry.models.harsanyi.model import Harsanyi as Model
+
+DIABETES, AMOUNT = load_diabetes(return_X_y=True, as_frame=True)
+CANCER, MALIGN = load_breast_cancer(return_X_y=True, as_frame=True)
+IRIS, KIND = load_iris(return_X_y=True, as_frame=True)
+SMALL = {"max_iter": 12, "max_leaf_nodes": 6}
+
+
+def explainer(estimator, rows, **options) -> Model:
+    return Harsanyi(estimator, statistics=rows, **options)
+
+
+def effects_of(record) -> dict[tuple[tuple[str, ...], str], float]:
+    return {(tuple(p["players"]), p["kind"]): p["effect"] for p in record.patterns(record.strongest())}
+
+
+@pytest.mark.parametrize(
+    ("estimator", "rows", "target", "reward"),
+    [
+        (HistGradientBoostingRegressor(**SMALL), (DIABETES, AMOUNT), None, "output"),
+        (RandomForestRegressor(4, max_depth=4, random_state=0), (DIABETES, AMOUNT), None, "output"),
+        (HistGradientBoostingClassifier(**SMALL), (DIABETES, AMOUNT > 140), "0", "log_odds"),
+        (HistGradientBoostingClassifier(**SMALL), (DIABETES, AMOUNT > 140), "1", "log_odds"),
+        (RandomForestClassifier(4, max_depth=4, random_state=0), (DIABETES, AMOUNT > 140), "0", "probability"),
+        (RandomForestClassifier(4, max_depth=3, random_state=0), (IRIS, KIND), "2", "probability"),
+    ],
+)
+def test_trees_say_what_all_subsets_say(estimator, rows, target, reward):
+    X, y = rows
+    estimator.fit(X, y)
+    by_trees, by_all = (explainer(estimator, X, reward=reward, engine=engine) for engine in ("trees", "exact"))
+    assert explainer(estimator, X, reward=reward).engines.engine_of(X.shape[1]) == "trees"
+    ours, all_subsets = by_trees.explain(X.iloc[7], target), by_all.explain(X.iloc[7], target)
+    assert isinstance(ours, SparseInteractions)
+    assert isinstance(all_subsets, Interactions)
+    assert (ours.engine, ours.calls, all_subsets.calls) == ("trees", 2, 2 ** X.shape[1])
+    scale = float(np.abs(all_subsets.v).max())
+    found, expected = effects_of(ours), effects_of(all_subsets)
+    for pattern in {*found, *expected}:
+        assert found.get(pattern, 0.0) == pytest.approx(expected.get(pattern, 0.0), abs=1e-10 * scale)
+    assert (ours.v_full, ours.v_empty) == pytest.approx((all_subsets.v_full, all_subsets.v_empty))
+    np.testing.assert_allclose(ours.shapley, all_subsets.shapley, atol=1e-10 * scale)
+    answer, other = ours.answers()[0], all_subsets.answers()[0]
+    assert answer.keys() == other.keys()
+    # All subsets of ten players are taken as masks, so what denoising keeps is the same to rounding.
+    assert answer["explain_ratio"] == pytest.approx(other["explain_ratio"], abs=0.02)
+    assert answer["square_error"] == pytest.approx(other["square_error"], abs=0.01)
+
+
+def test_groups_background_and_the_empty_term_are_those_of_the_exact_engine():
+    model = HistGradientBoostingRegressor(**SMALL).fit(DIABETES, AMOUNT)
+    options = {
+        "players": {"body": ["age", "sex", "bmi"], "serum": ["s1", "s2", "s3"]},
+        "background": "bp",
+        "subtract_empty": True,
+    }
+    ours, expected = (
+        explainer(model, DIABETES, engine=engine, **options).explain(DIABETES.iloc[3]) for engine in ("trees", "exact")
+    )
+    assert ours.players == expected.players
+    for pattern, effect in effects_of(expected).items():
+        if abs(effect) > 1e-8:
+            assert effects_of(ours)[pattern] == pytest.approx(effect)
+    assert ours.v_empty == expected.v_empty == 0.0
+    assert ours.v_full == pytest.approx(expected.v_full)
+
+
+@pytest.mark.parametrize(
+    ("estimator", "options", "reason"),
+    [
+        (LogisticRegression(max_iter=5000), {}, "there is no reader for the trees of LogisticRegression"),
+        (
+            RandomForestClassifier(3, max_depth=3),
+            {"reward": "log_odds_eps"},
+            "the log_odds_eps of its probabilities is not a sum over its trees, whose probability is",
+        ),
+        (
+            HistGradientBoostingClassifier(max_iter=3),
+            {"reward": "probability"},
+            "the probability of its probabilities is not a sum over its trees, whose margin is",
+        ),
+        (
+            GradientBoostingClassifier(loss="exponential", n_estimators=3),
+            {},
+            "the log_odds of its probabilities is not a sum over its trees",
+        ),
+        (HistGradientBoostingClassifier(max_iter=3), {"interactions": "and-or"}, "trees have AND interactions"),
+    ],
+)
+def test_rewards_that_are_no_sum_over_trees(estimator, options, reason):
+    estimator.fit(CANCER, MALIGN)
+    with pytest.raises(InputError, match=f"engine trees cannot explain it: .*{reason}"):
+        explainer(estimator, CANCER, engine="trees", **options)
+    model = explainer(estimator, CANCER, **options)
+    assert model.engines.trees is None
+    assert model.engines.engine_of(13) == "exact"
+    assert model.engines.engine_of(30) == "sampled"
+
+
+def test_a_wide_table_is_sampled_and_says_how_good_that_is():
+    model = LogisticRegression(max_iter=5000).fit(CANCER / CANCER.std(), MALIGN)
+    record = explainer(model, CANCER / CANCER.std(), budget=512).explain((CANCER / CANCER.std()).iloc[0])
+    assert isinstance(record, SparseInteractions)
+    assert (record.engine, record.calls) == ("sampled", 512)
+    # The log-odds of a linear model are linear: 30 single players, and nothing else.
+    assert record.r2 > 0.999
+    assert record.believable
+    assert len(record.strongest()) == 30
+    assert "R2 1.000 (1.000 to 1.000) from 512 subsets" in repr(record)
+    answer = record.answers()[0]
+    assert answer["r2_low"] <= answer["r2"] <= answer["r2_high"]
+
+
+def test_a_game_without_structure_is_not_believed():
+    bits = 2.0 ** np.arange(40)
+    record = Model.of_tensor(lambda x: np.sin((x > 0) @ bits * 12.9898) * 43758.5 % 1.0, np.ones(40), budget=256)
+    assert not record.believable
+    assert "which should not be believed" in repr(record)
+    assert "should not be believed" in record._repr_html_()
+    assert record.answers()[0]["believable"] is False
+
+
+def test_details_of_a_sparse_answer_are_its_terms():
+    record = Model.of_tensor(lambda x: x[:, 0] * x[:, 24] - x[:, 3], np.ones(25), details=True, budget=256)
+    answer = record.answers()[0]
+    terms = {tuple(players): effect for players, effect, kind in json.loads(answer["terms"]) if kind == "and"}
+    assert terms[()] == pytest.approx(0.0, abs=1e-9)
+    assert terms[0, 24] == pytest.approx(1.0)
+    assert terms[3,] == pytest.approx(-1.0)
+    assert (answer["rewards"], answer["interactions"]) == ([], [])
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        ({"engine": "fast"}, "engine must be one of auto, exact, trees, sampled, got 'fast'"),
+        ({"budget": 100}, "budget must be 128 to 1,048,576, got 100"),
+        ({"seed": -1}, "seed must be 0 to"),
+        ({"min_r2": 1.5}, "min_r2 must be a number of at most 1, got 1.5"),
+        ({"engine": "trees"}, "engine trees cannot explain it: it is no tree ensemble over a table"),
+        ({"engine": "sampled", "baseline": "learned"}, "a learned baseline asks all subsets"),
+    ],
+)
+def test_refused_settings(options, sentence):
+    with pytest.raises(InputError, match=sentence):
+        Harsanyi("zoo:wine", **options)
+
+
+def test_texts_have_no_trees():
+    with pytest.raises(InputError, match="engine trees explains tree ensembles over a table; this is a text model"):
+        Harsanyi("zoo:movie-reviews", engine="trees")
+
+
+def test_a_model_that_answers_otherwise_than_its_trees_is_refused():
+    class Rounded(HistGradientBoostingRegressor):
+        def predict(self, X):
+            return super().predict(X) + 0.5 * (np.asarray(X)[:, 2] > 0.1)
+
+    model = Rounded(**SMALL).fit(DIABETES, AMOUNT)
+    stout = DIABETES[DIABETES["bmi"] > 0.12].iloc[0]
+    with pytest.raises(InputError, match=r"the terms read from Rounded add up to .* for the sample, and the output of"):
+        explainer(model, DIABETES, engine="trees").explain(stout)
+
+
+def test_a_long_text_is_explained_by_its_words():
+    text = "not a bad film at all , but the plot is thin and the actors are so dull that i fell asleep before the end"
+    record = Harsanyi("zoo:movie-reviews", budget=512).explain(text)
+    assert isinstance(record, SparseInteractions)
+    assert len(record.players) > 20
+    assert record.r2 > 0.5
+    assert pd.Series(record.shapley).abs().max() > 0
