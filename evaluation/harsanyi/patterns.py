@@ -33,6 +33,7 @@ from conceptry.evaluation.harsanyi.marks import (
     trust,
     wrapped,
 )
+from conceptry.models.errors import plural
 
 MARGIN, GAP, LINE = 14.0, 22.0, 19.0  # points: around the figure, between panels, from a line of words to the next
 SIZE = 10  # of words and names
@@ -129,6 +130,7 @@ def show_kept(axes: Axes, record: dict, pattern: dict, anchor: Literal["NW", "E"
 
 
 MAX_BARS = 12
+MAX_SHARES = 20  # of Shapley values
 PAD = 4.0  # points: by which the frame of a chip is wider than its word
 CONTEXT, LONG = 4, 60  # words shown around a marked one where a text has more than LONG
 
@@ -181,7 +183,8 @@ def draw_patterns(record: dict, top: int = 6) -> Figure:
 def draw_explanation(record: dict) -> Figure:
     """An overview: target and rewards, the strongest patterns as signed bars, Shapley values beside them."""
     patterns = strongest(record)
-    shown, shares = patterns[:MAX_BARS], sorted(record["shapley"], key=lambda entry: -abs(entry["value"]))
+    ranked = sorted(record["shapley"], key=lambda entry: -abs(entry["value"]))
+    shown, shares = patterns[:MAX_BARS], ranked[:MAX_SHARES]
     is_image = record["modality"] == "image"
     names, bars = 130.0 if is_image else 170.0, 190.0
     thumb = 42.0 if is_image else 0.0
@@ -190,7 +193,11 @@ def draw_explanation(record: dict) -> Figure:
     shares_labels = [valued(record, entry["player"], names - thumb - 8) for entry in shares]
     steps = [max(20.0, thumb, 6 + 13.0 * (1 + label.count("\n"))) for label in labels]
     share_steps = [max(20.0, thumb)] * len(shares)
-    tall = max(sum(steps) + (LINE if len(patterns) > len(shown) else 0), sum(share_steps), 20.0)
+    rests = [
+        (names, sum(steps), "pattern", [p["effect"] for p in patterns[len(shown) :]]),
+        (total - bars, sum(share_steps), "player", [s["value"] for s in ranked[len(shares) :]]),
+    ]
+    tall = max(20.0, *(height + (LINE if left_out else 0) for _, height, _, left_out in rests))
     page, place, y = begin(record, total, LINE + 6 + tall)
     amounts = np.array([p["effect"] for p in shown]), np.array([s["value"] for s in shares])
     scale = np.concatenate(amounts)  # one for both: they are in the units of the reward
@@ -218,10 +225,10 @@ def draw_explanation(record: dict) -> Figure:
             if is_image:
                 small = place(left + names - thumb - 4, spot - thumb / 2 + 2, thumb - 4, thumb - 4)
                 show_kept(small, record, entry, "E")
-    if len(patterns) > len(shown):
-        rest = sum(p["effect"] for p in patterns[len(shown) :])
-        note = f"{len(patterns) - len(shown)} weaker patterns: {signed(rest)} together"
-        page.text(names, y + LINE + 10 + sum(steps), note, fontsize=9, color=MUTED, va="top")
+    for left, height, what, left_out in rests:
+        if left_out:
+            note = f"{plural(len(left_out), f'weaker {what}')}: {signed(sum(left_out))} together"
+            page.text(left, y + LINE + 10 + height, note, fontsize=9, color=MUTED, va="top")
     return page.get_figure()  # type: ignore[return-value]  # the axes' own figure, not a subfigure
 
 

@@ -23,7 +23,7 @@ from matplotlib.path import Path as Curve
 from conceptry.evaluation.drawing.style import GRID, INK, MUTED, new_figure
 from conceptry.evaluation.harsanyi.graph.layout import LINE, MARGIN, SMALL, STRIP, TEXT, Box, Layout, layout, wrapped
 from conceptry.evaluation.harsanyi.marks import NEGATIVE, POSITIVE, number, shortened, signed, text_width
-from conceptry.models.errors import InputError
+from conceptry.models.errors import InputError, plural
 from conceptry.models.harsanyi.graph import AndOrGraph, Pattern
 
 SHARED = "#eef1f4"  # ground of coalitions
@@ -305,6 +305,8 @@ def _heading(axes: Axes, graph: AndOrGraph, shown: AndOrGraph, placed: Layout, t
         says += f" {_term(graph.total - shown.total)} by {rest} weaker, not drawn"
     if abs(difference) > 1e-6 * max(abs(graph.v_full), abs(graph.v_empty), 1e-12):
         says += f" {_term(difference)} unexplained"
+    if idle := len(graph.players) - len(shown.used_players):
+        says += f"; {idle} of {plural(len(graph.players), 'player')} in none of them"
     for k, line in enumerate(wrapped(says, width, TEXT, 2)):
         axes.text(MARGIN, 42 + k * TEXT * LINE, line, fontsize=TEXT, color=MUTED, parse_math=False)
 
