@@ -61,8 +61,9 @@ def run(output: Path, size: int, console: Console, methods: Sequence[str] = METH
     output.mkdir(parents=True, exist_ok=True)
     requests = {}
     for method in methods:
-        tour: Tour = importlib.import_module(f"conceptry.evaluation.{method}.demo").TOUR
-        requests[tour.name] = _tour(tour, output, size, console)
+        tours: Sequence[Tour] = importlib.import_module(f"conceptry.evaluation.{method}.demo").TOURS
+        for tour in tours:
+            requests[tour.name] = _tour(tour, output, size, console)
     _say_what_next(requests, console)
 
 

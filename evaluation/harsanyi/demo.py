@@ -1,11 +1,12 @@
-"""Harsanyi interactions in the demo: two models that tell wines apart, and two wines as And-Or graphs.
+"""Harsanyi interactions in the demo: models that tell wines apart, and boosted trees over the 30 columns of tumours.
 
-One model is the zoo's network; the other one, of scikit-learn, is logged to MLflow first, as users have theirs.
+One model of wines is the zoo's network; the forest and the boosted trees, of scikit-learn, are logged to MLflow first,
+as users have theirs. What trees say exactly of 30 columns stands beside what a budget of subsets finds.
 """
 
 import json
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import redirect_stderr
 from io import StringIO
 from pathlib import Path
@@ -15,87 +16,116 @@ import pandas as pd
 
 from conceptry.evaluation.demo import Tour
 from conceptry.evaluation.harsanyi.data import SampleData, load_samples
-from conceptry.models.zoo.datasets import Dataset, load_dataset
+from conceptry.models.explained.loaders.sklearn import TRUSTED
+from conceptry.models.zoo.datasets import load_dataset
 from conceptry.registry import Requirement, connect
 from conceptry.registry.store import ensure_experiment
 
-BLACK_BOX = "wine-forest"
 SAMPLES = 8
-MAX_ERROR = 0.02
+BUDGET = 1024  # subsets that the sampled version asks
+MAX_ERROR, MAX_RESIDUAL = 0.02, 1e-6
 SHOWN = 2
 
 
-def _prepare(output: Path) -> Sequence[Mapping[str, Any]]:
-    data = load_dataset("wine")
-    background = output / "wine-background.csv"
-    data.inputs.iloc[data.train].to_csv(background, index=False)
+def _wine_versions(output: Path) -> Sequence[Mapping[str, Any]]:
+    from sklearn.ensemble import RandomForestClassifier
+
+    forest = RandomForestClassifier(50, min_samples_leaf=5, random_state=0)
     return (
         {"model": "zoo:wine"},
         {"model": "zoo:wine", "baseline": "median"},
         {"model": "zoo:wine", "baseline": "learned"},
         {"model": "zoo:wine", "interactions": "and-or"},
-        {"model": _black_box(data), "statistics": str(background), "reward": "probability"},
+        _logged("wine-forest", forest, "wine", output) | {"reward": "probability"},
     )
 
 
-def _black_box(data: Dataset) -> str:
-    """The URI of a random forest of scikit-learn over the training rows, registered once."""
+def _tumour_versions(output: Path) -> Sequence[Mapping[str, Any]]:
+    from sklearn.ensemble import HistGradientBoostingClassifier
+
+    boosted = HistGradientBoostingClassifier(max_iter=60, random_state=0)
+    model = _logged("tumour-booster", boosted, "breast-cancer", output)
+    return model, model | {"engine": "sampled", "budget": BUDGET}
+
+
+def _logged(name: str, estimator: Any, dataset: str, output: Path) -> dict[str, Any]:
+    """An estimator fitted to the training rows of a data set and logged once, as options: where it and they are."""
     import mlflow
     from mlflow.sklearn import log_model
-    from sklearn.ensemble import RandomForestClassifier
 
-    client = connect()
-    if client.search_model_versions(f"name = '{BLACK_BOX}'"):
-        return f"models:/{BLACK_BOX}/1"
-    names = [data.classes[int(k)] for k in data.targets[data.train]]
+    data = load_dataset(dataset)
     rows = data.inputs.iloc[data.train]
-    model = RandomForestClassifier(50, min_samples_leaf=5, random_state=0).fit(rows, names)
+    background = output / f"{name}-background.csv"
+    rows.to_csv(background, index=False)
+    options = {"model": f"models:/{name}/1", "statistics": str(background)}
+    client = connect()
+    if client.search_model_versions(f"name = '{name}'"):
+        return options
+    fitted = estimator.fit(rows, [data.classes[int(k)] for k in data.targets[data.train]])
     experiment = ensure_experiment(client, "conceptry/demo")
-    run = client.create_run(experiment.experiment_id, run_name=BLACK_BOX)
+    run = client.create_run(experiment.experiment_id, run_name=name)
     # MLflow says on standard error what the demo says in its own words.
     with redirect_stderr(StringIO()), mlflow.start_run(run.info.run_id):
         log_model(
-            model,
-            name=BLACK_BOX,
-            registered_model_name=BLACK_BOX,
+            fitted,
+            name=name,
+            registered_model_name=name,
             input_example=rows.head(2),
-            skops_trusted_types=["sklearn.tree._tree.Tree"],  # no pickle, but MLflow asks for a word on trees
+            skops_trusted_types=list(TRUSTED),  # no pickle, but MLflow asks for a word on trees
             pip_requirements=["scikit-learn", "skops"],  # MLflow would load the model in a process of its own to see
         )
-    return f"models:/{BLACK_BOX}/1"
+    return options
 
 
-def _data(size: int) -> SampleData:
-    return load_samples("zoo:wine", {"model": "zoo:wine", "modality": "table"}, min(size, SAMPLES), seed=0)
+def _data(dataset: str) -> Callable[[int], SampleData]:
+    zoo = f"zoo:{dataset}"
+    return lambda size: load_samples(zoo, {"model": zoo, "modality": "table"}, min(size, SAMPLES), seed=0)
 
 
 def _rank(metrics: Mapping[str, float]) -> tuple[float, ...]:
     return -metrics["salient"], -metrics["seconds"]
 
 
-def _wines(output: Path) -> list[Path]:
-    data = load_dataset("wine")
-    file = output / "wines.csv"
-    data.inputs.iloc[data.heldout[:SHOWN]].to_csv(file, index=False)
-    return [file]
+def _rows(dataset: str, name: str) -> Callable[[Path], list[Path]]:
+    def write(output: Path) -> list[Path]:
+        data = load_dataset(dataset)
+        file = output / name
+        data.inputs.iloc[data.heldout[:SHOWN]].to_csv(file, index=False)
+        return [file]
+
+    return write
 
 
 def _request(table: Path) -> str:
     rows = json.loads(str(pd.read_csv(table, nrows=1).to_json(orient="records")))
-    file = table.with_name("wine-request.json")
+    file = table.with_name(f"{table.stem.removesuffix('s')}-request.json")
     file.write_text(json.dumps({"dataframe_records": rows}) + "\n", encoding="utf-8")
     return f"cat {shlex.quote(str(file))}"
 
 
-TOUR = Tour(
-    method="harsanyi",
-    name="wine-harsanyi",
-    prepare=_prepare,
-    data=_data,
-    requirement=Requirement("square_error", "<=", MAX_ERROR),
-    rank=_rank,
-    rule=f"fewest salient patterns among versions with square_error <= {MAX_ERROR:g}; ties: the faster",
-    samples=_wines,
-    figures=[("wine.png", "graph"), ("wine-patterns.png", "explanation"), ("wine.html", None)],
-    request=_request,
+TOURS = (
+    Tour(
+        method="harsanyi",
+        name="wine-harsanyi",
+        prepare=_wine_versions,
+        data=_data("wine"),
+        requirement=Requirement("square_error", "<=", MAX_ERROR),
+        rank=_rank,
+        rule=f"fewest salient patterns among versions with square_error <= {MAX_ERROR:g}; ties: the faster",
+        samples=_rows("wine", "wines.csv"),
+        figures=[("wine.png", "graph"), ("wine-patterns.png", "explanation"), ("wine.html", None)],
+        request=_request,
+    ),
+    Tour(
+        method="harsanyi",
+        name="tumour-harsanyi",
+        prepare=_tumour_versions,
+        data=_data("breast-cancer"),
+        requirement=Requirement("residual_max", "<=", MAX_RESIDUAL),
+        rank=_rank,
+        rule=f"fewest salient patterns among versions with residual_max <= {MAX_RESIDUAL:g}; ties: the faster",
+        samples=_rows("breast-cancer", "tumours.csv"),
+        figures=[("tumour.png", "graph"), ("tumour-patterns.png", "explanation")],
+        request=_request,
+    ),
 )

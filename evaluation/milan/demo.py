@@ -101,16 +101,18 @@ def _beside(params: Mapping[str, str]) -> bool:
     return params["describer"] == WORDS or params.get("strategy") == "greedy"
 
 
-TOUR = Tour(
-    method="milan",
-    name="scenes-milan",
-    prepare=_versions,
-    data=_data,
-    requirement=Requirement("planted", ">=", MIN_PLANTED),
-    rank=_rank,
-    rule=f"most units described by exactly their two properties among versions with planted >= {MIN_PLANTED:g}",
-    samples=_units,
-    figures=[("units.png", None)],
-    request=_request,
-    beside=_beside,
+TOURS = (
+    Tour(
+        method="milan",
+        name="scenes-milan",
+        prepare=_versions,
+        data=_data,
+        requirement=Requirement("planted", ">=", MIN_PLANTED),
+        rank=_rank,
+        rule=f"most units described by exactly their two properties among versions with planted >= {MIN_PLANTED:g}",
+        samples=_units,
+        figures=[("units.png", None)],
+        request=_request,
+        beside=_beside,
+    ),
 )

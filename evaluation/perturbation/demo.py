@@ -65,16 +65,18 @@ def _standard(params: Mapping[str, str]) -> bool:
     return params["model"] == STANDARD
 
 
-TOUR = Tour(
-    method="perturbation",
-    name="digits-perturbation",
-    prepare=_versions,
-    data=_data,
-    requirement=Requirement("probe_knn", ">=", MIN_KNN),
-    rank=_rank,
-    rule=f"fewest changed pixels among versions with probe_knn >= {MIN_KNN:g}",
-    samples=_digits,
-    figures=[("perturbations.png", "grid")],
-    request=_request,
-    beside=_standard,
+TOURS = (
+    Tour(
+        method="perturbation",
+        name="digits-perturbation",
+        prepare=_versions,
+        data=_data,
+        requirement=Requirement("probe_knn", ">=", MIN_KNN),
+        rank=_rank,
+        rule=f"fewest changed pixels among versions with probe_knn >= {MIN_KNN:g}",
+        samples=_digits,
+        figures=[("perturbations.png", "grid")],
+        request=_request,
+        beside=_standard,
+    ),
 )

@@ -53,16 +53,18 @@ def _request(image: Path) -> str:
     )
 
 
-TOUR = Tour(
-    method="splice",
-    name="emoji-splice",
-    prepare=_versions,
-    data=_data,
-    requirement=Requirement("recall_objects_all", ">=", MIN_RECALL),
-    rank=_rank,
-    rule=f"largest share of true words among versions with recall_objects_all >= {MIN_RECALL:g}; ties: the faster",
-    samples=_scenes,
-    figures=[("explanations.png", None)],
-    request=_request,
-    attribution="Pictured objects: Twemoji, copyright Twitter, Inc and other contributors, CC-BY 4.0",
+TOURS = (
+    Tour(
+        method="splice",
+        name="emoji-splice",
+        prepare=_versions,
+        data=_data,
+        requirement=Requirement("recall_objects_all", ">=", MIN_RECALL),
+        rank=_rank,
+        rule=f"largest share of true words among versions with recall_objects_all >= {MIN_RECALL:g}; ties: the faster",
+        samples=_scenes,
+        figures=[("explanations.png", None)],
+        request=_request,
+        attribution="Pictured objects: Twemoji, copyright Twitter, Inc and other contributors, CC-BY 4.0",
+    ),
 )

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 from rich.console import Console
 
-from conceptry.evaluation.milan.demo import TOUR
+from conceptry.evaluation.milan.demo import TOURS
 from conceptry.evaluation.milan.metrics import METRICS
 from conceptry.evaluation.milan.plots import CELL, FINE, _strip, draw, draw_scores, save_records
 from conceptry.evaluation.milan.presenter import describe
@@ -125,10 +125,11 @@ def test_the_terminal_lists_units_a_table_a_version() -> None:
 def test_the_tour_asks_for_a_unit_of_its_table(tmp_path: Path) -> None:
     table = tmp_path / "my units.csv"
     table.write_text("layer,unit\nlayer1,3\nlayer4,22\n")
-    command = TOUR.request(table)
+    (tour,) = TOURS
+    command = tour.request(table)
     file = tmp_path / "unit-request.json"
     assert command == f"cat '{file}'" if " " in str(file) else f"cat {file}"
     assert json.loads(file.read_text()) == {"dataframe_records": [{"layer": "layer4", "unit": 22}]}
-    assert TOUR.rank({"property_set": 0.7}) > TOUR.rank({"property_set": 0.6})
-    assert TOUR.beside({"describer": "clip-dissect"})
-    assert not TOUR.beside({"describer": "zoo:emoji-milan", "strategy": "beam"})
+    assert tour.rank({"property_set": 0.7}) > tour.rank({"property_set": 0.6})
+    assert tour.beside({"describer": "clip-dissect"})
+    assert not tour.beside({"describer": "zoo:emoji-milan", "strategy": "beam"})
