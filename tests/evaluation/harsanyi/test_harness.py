@@ -31,7 +31,7 @@ def rows_file(tiny_rows, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def evaluated(harsanyi_version, tiny_classifier, rows_file):
     versions = [harsanyi_version]
-    for options in ({"baseline": "median"}, {"interactions": "and-or"}):
+    for options in ({"baseline": "median"}, {"interactions": "and-or"}, {"engine": "sampled"}):
         options = options | {"model": f"classifier:{tiny_classifier}"}
         versions.append(register("harsanyi", options, name="tiny-harsanyi").version)
     return [evaluate(version.uri, f"csv:{rows_file}") for version in versions]
@@ -47,6 +47,16 @@ def test_every_metric_is_described_and_the_headline_is_measured(evaluated) -> No
         assert done.report.metrics["model_calls"] == 32
         orders = [v for k, v in done.report.metrics.items() if k.startswith("salient_order")]
         assert sum(orders) == pytest.approx(done.report.metrics["salient"])
+
+
+def test_sparse_answers_are_measured_as_those_over_all_subsets(evaluated) -> None:
+    """Five players are fewer than the budget, so what was sampled is the same game."""
+    exact, *_, sampled = (done.report.metrics for done in evaluated)
+    assert sampled["r2_masks"] == sampled["believable"] == 1.0
+    for name in set(exact) - {"seconds"}:
+        assert sampled[name] == pytest.approx(exact[name], rel=1e-6, abs=1e-9), name
+    for name in ("error_curve", "orders"):
+        pd.testing.assert_frame_equal(evaluated[-1].report.tables[name], evaluated[0].report.tables[name])
 
 
 def test_versions_compare_and_agree(evaluated, command_line) -> None:
