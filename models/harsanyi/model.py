@@ -298,9 +298,11 @@ class Harsanyi:
         batch_size = self._batch_size(np.size(problem.sample))
         found = self.engines.sparse(problem, index, batch_size, options, image, progress)
         if found is not None:
+            if not options.denoise and options.top_k is None:
+                check_listed(len(found.players), len(found.terms) - 1)
             return found
         if not options.denoise and options.top_k is None:
-            check_listed(len(problem.players))
+            check_listed(len(problem.players), 2 ** len(problem.players) - 1)
         if self.settings.learns_baseline:
             learned = self._learn(problem, index, progress)
             v, calls = learned.v, learned.calls

@@ -175,10 +175,10 @@ def record_of(
     return Interactions(players, target, v, i_and, i_or, gap, learned, calls, description, options, image)
 
 
-def check_listed(n: int) -> None:
+def check_listed(n: int, patterns: int) -> None:
     """Refuse to list all patterns of many players: each is an object of the answer, 100 bytes and more."""
-    if 2**n > MAX_LISTED:
+    if patterns > MAX_LISTED:
         raise InputError(
-            f"denoise is false, and {n} players have {2**n - 1:,} patterns; at most {MAX_LISTED:,} are listed, "
+            f"denoise is false, and {n} players have {patterns:,} patterns; at most {MAX_LISTED:,} are listed, "
             "so ask for the strongest by top_k, or for all numbers by details"
         )
