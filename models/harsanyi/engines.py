@@ -167,7 +167,7 @@ class Engines:
         from conceptry.models.harsanyi.trees.reading import read
 
         try:
-            trees = read(getattr(estimator, "booster", estimator))
+            trees = read(getattr(estimator, "native_booster", estimator))
         except InputError as error:
             return None, str(error)
         return (trees, "") if self._is_sum_over(trees) else (None, self._why_no_sum(trees))
@@ -195,7 +195,19 @@ class Engines:
         own = float(self.reward(torch.from_numpy(self.model(example).astype(np.float64)), form, index)[0])
         rows = self._encoded(trees, example, example)
         ensemble = self._ensemble(trees, index)
-        return abs(float(ensemble.predict(rows[:1])[0]) - own) <= trees.tolerance * max(ensemble.scale(rows), abs(own))
+        return abs(float(ensemble.predict(rows[:1])[0]) - own) <= self._allowed(trees, own, ensemble.scale(rows))
+
+    def _allowed(self, trees: "TreeModel", own: float, scale: float) -> float:
+        """By how much the sum of the terms may differ from the reward `own` of the model itself.
+
+        Probabilities p near 0 or 1 are rounded, and their log-odds by 1 / (p (1 - p)) as much.
+        """
+        allowed = trees.tolerance * max(scale, abs(own))
+        if self.reward.kind != "log_odds" or self.model.form != "probabilities":
+            return allowed
+        precision = np.finfo(np.float64 if trees.in_double else np.float32).eps
+        odds = np.exp(-abs(own))
+        return allowed + 4 * float(precision) * (1 + odds) ** 2 / odds
 
     def _encoded(self, trees: "TreeModel", sample: pd.DataFrame, baseline: pd.DataFrame) -> np.ndarray:
         """Features of the trees, of one row of a sample and of one of a baseline below it."""
@@ -230,10 +242,9 @@ class Engines:
         rows = self._encoded(trees, both.iloc[:1], both.iloc[1:])
         ensemble = self._ensemble(trees, index)
         terms = with_empty_first(terms_of(ensemble, rows[0], rows[1:], trees.feature_owners(problem.owner), n)[0])
-        scale = max(ensemble.scale(rows), abs(full), abs(empty))
         sums = float(terms.effects.sum()), float(terms.effects[0])
         for what, found, own in (("sample", sums[0], full), ("baseline", sums[1], empty)):
-            if not abs(found - own) <= trees.tolerance * scale:
+            if not abs(found - own) <= self._allowed(trees, own, ensemble.scale(rows)):
                 raise InputError(
                     f"the terms read from {trees.kind} add up to {found!r} for the {what}, and the {self.reward.kind} "
                     f"of the model itself is {own!r}; take the engine exact or sampled, which ask the model alone"

@@ -30,7 +30,7 @@ class BoosterRegressor:
     """A native booster whose predictions are values."""
 
     def __init__(self, booster: Any, predict: Margins, names: list[str]) -> None:
-        self.booster, self.predict = booster, predict
+        self.native_booster, self.predict = booster, predict
         if names:
             self.feature_names_in_ = np.array(names, dtype=object)
 
@@ -39,7 +39,7 @@ class BoosterClassifier:
     """A native booster of classes 0 to k - 1, by its margins: (rows,) of class 1, or (rows, k)."""
 
     def __init__(self, booster: Any, margins: Margins, names: list[str]) -> None:
-        self.booster, self.decision_function = booster, margins
+        self.native_booster, self.decision_function = booster, margins
         if names:
             self.feature_names_in_ = np.array(names, dtype=object)
 

@@ -188,7 +188,8 @@ def _is(test: Callable[[Any], bool], estimator: Any) -> bool:
 def _is_classifier(estimator: Any) -> bool:
     from sklearn.base import is_classifier
 
-    return _is(is_classifier, estimator) or hasattr(estimator, "classes_")
+    # CatBoost's regressors have classes too: none.
+    return _is(is_classifier, estimator) or len(getattr(estimator, "classes_", ())) > 0
 
 
 def _is_multilabel(estimator: Any) -> bool:

@@ -50,6 +50,11 @@ class TreeModel:
     written: Callable[[str], str] = str
     _read: dict[int, Ensemble] = field(default_factory=dict, repr=False)
 
+    @property
+    def in_double(self) -> bool:
+        """Whether the library computes in double precision."""
+        return self.tolerance <= EXACT
+
     def ensemble(self, k: int) -> Ensemble:
         """The trees of output k, read once."""
         if k not in self._read:

@@ -183,6 +183,17 @@ def test_a_model_that_answers_otherwise_than_its_trees_is_refused():
         explainer(model, DIABETES, engine="trees").explain(stout)
 
 
+def test_confident_rows_are_explained_to_the_precision_of_their_probabilities():
+    """At log-odds of 30 the probability of the other class is 1e-13, and its rounding is seen in the log-odds."""
+    model = HistGradientBoostingClassifier(
+        max_iter=200, learning_rate=1.0, max_leaf_nodes=4, early_stopping=False, min_samples_leaf=5
+    ).fit(DIABETES, AMOUNT > 140)
+    margins = np.abs(model.decision_function(DIABETES))
+    assert 27 < margins.max() < 35
+    record = explainer(model, DIABETES, engine="trees").explain(DIABETES.iloc[int(margins.argmax())])
+    assert record.effects.sum() == pytest.approx(margins.max())
+
+
 def test_a_long_text_is_explained_by_its_words():
     text = "not a bad film at all , but the plot is thin and the actors are so dull that i fell asleep before the end"
     record = Harsanyi("zoo:movie-reviews", budget=512).explain(text)
