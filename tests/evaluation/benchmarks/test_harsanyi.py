@@ -140,9 +140,8 @@ def test_every_target_of_trees_is_measured() -> None:
 
 
 def test_every_target_of_samples_is_measured(monkeypatch: pytest.MonkeyPatch) -> None:
-    games = [wide_games.planted(20), wide_games.planted(20, n_or=8)]
+    games = [wide_games.planted(30), wide_games.planted(30, n_or=8)]
     monkeypatch.setattr(sampled, "cells", lambda players: games)
-    monkeypatch.setattr(sampled, "BUDGETS_QUICK", (512,))
     monkeypatch.setattr(sampled, "JUDGED", 500)
     result = sampled.run(quick=True, repeats=1)
     no_rivals = proxies.missing()
