@@ -121,7 +121,7 @@ def nothing(repeats: int, n: int = 30, budget: int = 1024) -> Record:
 
 def text(budget: int) -> Record:
     """The whole explanation of a review of 60 words, as a user asks for it, from the loaded model to the record."""
-    from conceptry import Harsanyi
+    from conceptry.models.harsanyi.model import Harsanyi
 
     explainer = Harsanyi("zoo:movie-reviews", engine="sampled", budget=budget, device="cpu")
     explainer.engines.warm_up()
@@ -185,7 +185,7 @@ def _targets(records: list[Record]) -> list[Target]:
         best = max(r.extra["R2"] for r in rivals)
         no_worse.append(ours.extra["R2"] >= best - TIE)
         ahead.append(ours.extra["R2"] > best + TIE)
-        faster.append(all(ours.seconds < r.seconds for r in rivals))
+        faster.append(all((ours.seconds or 0) < (r.seconds or 0) for r in rivals))
         if ours.extra["P@10"] is not None:
             as_precise.append(ours.extra["P@10"] >= max(r.extra["P@10"] for r in rivals))
 

@@ -28,10 +28,10 @@ import numpy as np
 from sklearn import ensemble, tree
 from sklearn.base import is_classifier
 
-from conceptry import Harsanyi
 from conceptry.evaluation.benchmarks.harsanyi.rivals import OURS
 from conceptry.evaluation.benchmarks.measure import Benchmark, Record, Target, one_thread, peak_mb, seconds_side_by_side
 from conceptry.models.harsanyi.interactions.moebius import moebius, subset_masks
+from conceptry.models.harsanyi.model import Harsanyi
 from conceptry.models.harsanyi.trees.interactions import TreeInteractions, tree_interactions
 from conceptry.models.harsanyi.trees.model import TreeModel
 from conceptry.models.harsanyi.trees.reading import read

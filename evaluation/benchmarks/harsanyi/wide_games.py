@@ -115,7 +115,7 @@ def forest() -> Game:
 
     X, y = load_breast_cancer(return_X_y=True)
     model = RandomForestClassifier(100, random_state=0).fit(X, y)
-    x, b = X[0], X.mean(0)
+    x, b = X[0], np.mean(X, axis=0)
     exact = tree_interactions(model, x, b)
     name = "forest on breast cancer, n = 30"
     return Game(name, 30, lambda masks: model.predict_proba(np.where(masks, x, b))[:, 1], exact.terms, n_known=10)
@@ -123,8 +123,8 @@ def forest() -> Game:
 
 def words() -> Game:
     """The log-odds of the zoo's classifier of reviews, over a review whose 60 words are the players."""
-    from conceptry import Harsanyi
     from conceptry.models.harsanyi.game import Reward, rewards_by_mask
+    from conceptry.models.harsanyi.model import Harsanyi
 
     explainer = Harsanyi("zoo:movie-reviews", engine="sampled", device="cpu")
     problem = explainer.problem(REVIEW)
