@@ -8,13 +8,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from conceptry.evaluation.benchmarks.harsanyi import rivals, table
+from conceptry.evaluation.benchmarks import harsanyi as benchmark
+from conceptry.evaluation.benchmarks.harsanyi import proxies, rivals, sampled, table, trees, wide_games
 from conceptry.evaluation.benchmarks.harsanyi import rivals as dense
 from conceptry.evaluation.benchmarks.harsanyi.games import network_game, planted_game
 from conceptry.evaluation.benchmarks.measure import Benchmark
 from conceptry.models.errors import InputError
 from conceptry.models.harsanyi.interactions.denoise import denoise
 from conceptry.models.harsanyi.interactions.moebius import moebius, subset_masks, subset_sizes
+from conceptry.models.harsanyi.interactions.terms import Terms
 
 
 @pytest.mark.parametrize("n", [1, 3, 6])
@@ -122,4 +124,49 @@ def test_the_full_loop_is_measured_to_its_end() -> None:
 
 def test_a_dictionary_is_refused() -> None:
     with pytest.raises(InputError, match="--dictionary: the benchmark of harsanyi makes its own games"):
-        table.run(dictionary=Path("words.npz"))
+        benchmark.run(dictionary=Path("words.npz"))
+
+
+@pytest.mark.filterwarnings("ignore::PendingDeprecationWarning")  # of shap, where it is installed
+def test_every_target_of_trees_is_measured() -> None:
+    result = trees.run(quick=True)
+    kinds = {r.implementation for r in result.records if r.case.startswith(trees.EQUAL)}
+    assert {"DecisionTreeRegressor", "RandomForestClassifier", "HistGradientBoostingRegressor"} <= kinds
+    of_shap = [t for t in result.targets if "shap" in t.name or "single precision" in t.name]
+    for target in result.targets:
+        assert target.value is not None or (target in of_shap and not trees.SHAP_THERE) or "single" in target.name
+    assert result.targets[0].met
+    assert all(t.met for t in of_shap if "difference" in t.name and t.value is not None)
+
+
+def test_every_target_of_samples_is_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    games = [wide_games.planted(30), wide_games.planted(30, n_or=8)]
+    monkeypatch.setattr(sampled, "cells", lambda players: games)
+    monkeypatch.setattr(sampled, "JUDGED", 500)
+    result = sampled.run(quick=True, repeats=1)
+    no_rivals = proxies.missing()
+    compared = [t for t in result.targets if "cells" in t.name]
+    assert len(compared) == 4
+    for target in result.targets:
+        assert (target.value is None) == (target in compared and no_rivals is not None), target.name
+    assert (no_rivals in result.notes) == (no_rivals is not None)
+    ours = [r.extra for r in result.records if r.case.startswith("sampled planted") and r.implementation == rivals.OURS]
+    assert [(r["P@10"], round(r["R2"], 6), r["inside"]) for r in ours] == [(1, 1, True)] * 2
+    texts = [r.extra["players"] for r in result.records if r.case.startswith(sampled.TEXT)]
+    assert texts == [60]
+
+
+def test_or_terms_in_and_form_are_the_same_game() -> None:
+    terms = Terms.of(6, {(): 1.0, (0, 2): 2.0}, {(0, 2, 5): 3.0, (1, 4): -1.0})
+    expanded, masks = Terms.of(6, wide_games.and_form(terms)), subset_masks(6)
+    np.testing.assert_allclose(expanded.values(masks), terms.values(masks), atol=1e-12)
+
+
+def test_noise_is_a_function_of_the_mask_and_precision_counts_known_terms() -> None:
+    masks = wide_games.uniform_masks(2000, 70, 0)
+    drawn = wide_games.noise(masks)
+    np.testing.assert_array_equal(drawn, np.concatenate([wide_games.noise(masks[:7]), wide_games.noise(masks[7:])]))
+    assert abs(drawn.mean()) < 0.1
+    assert abs(drawn.std() - 1) < 0.1
+    game = wide_games.Game("", 3, lambda masks: masks[:, 0], known={(0,): 1.0, (1,): 2.0, (0, 1): 0.5}, n_known=2)
+    assert game.precision({(): 9.0, (1,): 1.0, (0, 1): 0.9, (0,): 0.1}) == 0.5
