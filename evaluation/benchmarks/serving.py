@@ -39,7 +39,10 @@ def run(
     records: list[Record] = []
     with own_store():
         for method in METHODS:
-            records += _measure_method(method, count, seconds / len(METHODS), progress)
+            for record in _measure_method(method, count, seconds / len(METHODS), progress):
+                records.append(record)  # and said at once: what is known is not lost with a run that is stopped
+                found = ", ".join(f"{name} {value}" for name, value in record.extra.items())
+                progress(f"{record.case}, {record.implementation}: {found}")
     own = [record.extra for record in records if record.implementation == CONCEPTRY]
     sums = {name: sum(extra.get(name, 0) for extra in own) for name in ("5xx", "traces", "lost", "wrong")}
     growth = [extra["memory growth"] for extra in own if extra.get("memory growth") is not None]

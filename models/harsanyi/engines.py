@@ -193,9 +193,9 @@ class Engines:
         example = pd.DataFrame(typical)
         index = len(self.model.classes) - 1
         own = float(self.reward(torch.from_numpy(self.model(example).astype(np.float64)), form, index)[0])
-        rows = self._encoded(trees, example, example)
+        rows = self._encoded(trees, example)
         ensemble = self._ensemble(trees, index)
-        return abs(float(ensemble.predict(rows[:1])[0]) - own) <= self._allowed(trees, own, ensemble.scale(rows))
+        return abs(float(ensemble.predict(rows)[0]) - own) <= self._allowed(trees, own, ensemble.scale(rows))
 
     def _allowed(self, trees: "TreeModel", own: float, scale: float) -> float:
         """By how much the sum of the terms may differ from the reward `own` of the model itself.
@@ -209,12 +209,11 @@ class Engines:
         odds = np.exp(-abs(own))
         return allowed + 4 * float(precision) * (1 + odds) ** 2 / odds
 
-    def _encoded(self, trees: "TreeModel", sample: pd.DataFrame, baseline: pd.DataFrame) -> np.ndarray:
-        """Features of the trees, of one row of a sample and of one of a baseline below it."""
-        from conceptry.models.harsanyi.trees.tables import joint_table
+    def _encoded(self, trees: "TreeModel", rows: pd.DataFrame) -> np.ndarray:
+        """Features of the trees, of rows of the model's columns."""
+        from conceptry.models.harsanyi.trees.tables import by_column
 
-        sample, baseline = (typed_frame(one, self.model.columns, fractions=True) for one in (sample, baseline))
-        table, _ = joint_table(sample, baseline, trees)
+        table, _ = by_column("row", typed_frame(rows, self.model.columns, fractions=True), trees)
         return trees.encode(trees.given(table))
 
     def _ensemble(self, trees: "TreeModel", index: int) -> "Ensemble":
@@ -238,8 +237,7 @@ class Engines:
         assert trees is not None
         corners = np.array([[True] * n, [False] * n])
         full, empty = rewards_by_mask(self.model, problem.masker, self.reward, index)(corners).tolist()
-        both = problem.masker.masked(corners)
-        rows = self._encoded(trees, both.iloc[:1], both.iloc[1:])
+        rows = self._encoded(trees, problem.masker.masked(corners))
         ensemble = self._ensemble(trees, index)
         terms = with_empty_first(terms_of(ensemble, rows[0], rows[1:], trees.feature_owners(problem.owner), n)[0])
         sums = float(terms.effects.sum()), float(terms.effects[0])

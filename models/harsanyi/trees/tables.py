@@ -46,9 +46,9 @@ def _rows(what: str, given: Any, model: TreeModel) -> tuple[np.ndarray | pd.Data
     if isinstance(given, Mapping):
         given = pd.DataFrame([dict(given)])
     if isinstance(given, pd.DataFrame):
-        return _of_table(what, given, model)
+        return by_column(what, given, model)
     if isinstance(given, (list, tuple)) and given and isinstance(given[0], (Mapping, pd.Series)):
-        return _of_table(what, pd.DataFrame([dict(row) for row in given]), model)
+        return by_column(what, pd.DataFrame([dict(row) for row in given]), model)
     try:
         values: Any = dense(given)
         values = np.asarray(given, object) if values.dtype.kind in "US" else values
@@ -63,7 +63,8 @@ def _rows(what: str, given: Any, model: TreeModel) -> tuple[np.ndarray | pd.Data
     return values, tuple(columns)
 
 
-def _of_table(what: str, table: Any, model: TreeModel) -> tuple[pd.DataFrame, tuple[str, ...]]:
+def by_column(what: str, table: Any, model: TreeModel) -> tuple[pd.DataFrame, tuple[str, ...]]:
+    """A table with the estimator's columns in their order, and the names that these have in it; see `joint_table`."""
     names = tuple(map(str, table.columns))
     if len(set(names)) < len(names):
         raise InputError(f"the {what} has two columns of one name; expected different names")
