@@ -193,7 +193,7 @@ def default_reward(model: ExplainedModel) -> str:
 
 
 OPTIONS = HarsanyiOptions
-WORK = Work(2**22, "masked inputs: 2^players a row, or the budget of the engine sampled", "fewer players")
+WORK = Work(2**22, "masked inputs, 2^players a row or the budget of a sampled one", "fewer players")
 SUMMARY = "Register a harsanyi explainer: finds the groups of inputs that a model uses together."
 
 

@@ -227,7 +227,10 @@ def test_a_version_is_served_and_told_to_end(harsanyi_version, tiny_classifier, 
         assert status == 200
         expected = load(version.uri).predict(pd.DataFrame(tiny_rows)).to_dict("records")
         assert [answer["v_full"] for answer in answers] == pytest.approx([row["v_full"] for row in expected])
-        check_refused(server.rows(*tiny_rows, tiny_rows[0]), "128 masked inputs, 2^players a row, and it takes 100")
+        check_refused(
+            server.rows(*tiny_rows, tiny_rows[0]),
+            "128 masked inputs, 2^players a row or the budget of a sampled one, and it takes 100",
+        )
         check_refused(server.rows({**tiny_rows[0], "age": 1e39}), "beyond what the network's float32 holds")
         check_refused(server.rows(tiny_rows[0], target="\u00b2"), "has no output")
         check_refused(server.rows(tiny_rows[0], target="1" * 5000), "has no output")
