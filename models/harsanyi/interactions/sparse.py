@@ -145,13 +145,11 @@ def denoise_terms(terms: Terms, limits: Limits) -> Denoised:
     v = terms.values(masks)
     by_strength = np.argsort(np.abs(effects), kind="stable")
     order = by_strength[-MOST_COMPETING:]
-    kept = terms.chosen(order)
-    residual = v - kept.values(masks)
     tail = by_strength[: len(by_strength) - len(order)]
+    presence, signed = terms.chosen(order).present(masks).astype(np.float32), effects[order]  # (order, masks)
+    residual = v - signed @ presence
     squared_norm, error = float(v @ v), float(residual @ residual)
-    presence = kept.present(masks).astype(np.float32)  # (order, masks)
     overlaps = (presence @ presence.T).astype(np.float64)
-    signed = effects[order]
     with_residual = presence.astype(np.float64) @ residual
     left = np.arange(len(order))  # places in `order`, weakest first
     removed, errors = [], [error]
