@@ -5,9 +5,11 @@ Each method's `data` module builds on it and lists the data that it knows by nam
 """
 
 import csv
+import hashlib
 import io
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar, Protocol, TypeVar
 
@@ -37,6 +39,11 @@ class LabelledImage:
     def content(self) -> bytes:
         """Bytes of the image's file."""
         return self.source if isinstance(self.source, bytes) else self.source.read_bytes()
+
+    @cached_property
+    def key(self) -> str:
+        """Identifier of the image in tables of several versions."""
+        return hashlib.sha256(self.content()).hexdigest()[:16]
 
 
 @dataclass(frozen=True)

@@ -16,10 +16,11 @@ import pandas as pd
 from rich.console import Console
 
 from conceptry.evaluation.data import EvaluationData
-from conceptry.evaluation.harness import agreement, evaluate, evaluation_of, is_evaluated, log_table
+from conceptry.evaluation.harness import agreement, evaluate, evaluation_of, is_evaluated
 from conceptry.evaluation.isolation.client import VersionProcess
 from conceptry.evaluation.presenter import presenter_of, version_titles
 from conceptry.evaluation.progress import bar
+from conceptry.evaluation.reports import log_table
 from conceptry.evaluation.tables import agreement_table, comparison_table
 from conceptry.models.errors import ConceptryError
 from conceptry.models.method import METHODS

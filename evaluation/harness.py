@@ -5,38 +5,23 @@ code the version carries.
 """
 
 import importlib
-import io
-import json
-import re
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from typing import Any, Literal
 
-import mlflow
 import pandas as pd
 from matplotlib.figure import Figure
-from mlflow import MlflowClient
-from mlflow.artifacts import load_dict, load_text
-from mlflow.data.http_dataset_source import HTTPDatasetSource
-from mlflow.data.meta_dataset import MetaDataset
-from mlflow.entities import DatasetInput, InputTag
-from mlflow.exceptions import MlflowException
-from mlflow.utils.mlflow_tags import MLFLOW_LOGGED_ARTIFACTS
 from rich.console import RenderableType
 
 from conceptry.evaluation.data import EvaluationData
 from conceptry.evaluation.isolation.client import Predict, VersionProcess
-from conceptry.models.errors import ConceptryError
+from conceptry.evaluation.reports import Report, log_report, record_on, report_table
+from conceptry.models.errors import ConceptryError, InputError, closest
 from conceptry.models.method import METHODS, Progress
 from conceptry.registry.comparison import Comparison
-from conceptry.registry.descriptions import describe_measured
-from conceptry.registry.store import connect
 from conceptry.registry.versions import Version, check_loggable, find_version
 
-ARTIFACTS, RECORD = "evaluation", "record.json"
-HEADLINES = 3  # metrics in a description
+BASIC = "basic"  # the group of metrics that every method has
 
 
 @dataclass(frozen=True)
@@ -53,14 +38,12 @@ class Metric:
         return {"higher": "↑", "lower": "↓", None: ""}[self.better]
 
 
-@dataclass
-class Report:
-    """Metrics by name, tables and figures by file stem, and notes on what could not be measured."""
+@dataclass(frozen=True)
+class MetricGroup:
+    """Metrics that are measured together: what they say, and whether they are measured unless others are asked for."""
 
-    metrics: dict[str, float] = field(default_factory=dict)
-    tables: dict[str, pd.DataFrame] = field(default_factory=dict)
-    figures: dict[str, Figure] = field(default_factory=dict)
-    notes: list[str] = field(default_factory=list)
+    meaning: str
+    by_default: bool = True
 
 
 @dataclass(frozen=True)
@@ -75,7 +58,8 @@ class Evaluation:
             version; `size` limits them to a draw by `seed`. Raises InputError for names that it does not know.
         table_data: (table, labels, name, hyperparameters) -> data, from a table as `mlflow.models.evaluate` hands it
             over.
-        evaluate: (predict, data, progress) -> report: measures a version.
+        measure: (predict, data, progress, groups) -> (group, report) of each of `groups`, as soon as it is measured.
+        groups: groups of metrics by name, in the order in which they are measured.
         summarise: (predict, data, label, progress) -> record: what a version says of data on average, or of its class
             `label`, JSON-ready. Its `concepts` are sorted, the most important first. Raises InputError where nothing
             has the label.
@@ -91,10 +75,11 @@ class Evaluation:
     headline: tuple[str, ...]
     load_data: Callable[[str | None, Mapping[str, str], int | None, int], EvaluationData]
     table_data: Callable[[pd.DataFrame, Sequence[object] | None, str, Mapping[str, str]], EvaluationData]
-    evaluate: Callable[[Predict, Any, Progress], Report]
+    measure: Callable[[Predict, Any, Progress, Collection[str]], Iterator[tuple[str, Report]]]
     summarise: Callable[[Predict, Any, str | None, Progress], dict]
     draw_summary: Callable[[dict], Figure]
     describe_summary: Callable[[dict], RenderableType]
+    groups: Mapping[str, MetricGroup] = field(default_factory=lambda: {BASIC: MetricGroup("what it finds and costs")})
     family: Callable[[str], Metric | None] = lambda name: None
     known_of: Callable[[Version], Mapping[str, str]] = lambda version: version.params
     agreement: Callable[[Mapping[Any, pd.DataFrame]], pd.DataFrame] | None = None
@@ -102,6 +87,29 @@ class Evaluation:
     def metric(self, name: str) -> Metric | None:
         """Look up how the metric `name` is read; None where it is not one of the method."""
         return self.metrics.get(name) or self.family(name)
+
+    def headlines(self, metrics: Mapping[str, float]) -> dict[str, str]:
+        """Those of `metrics` that people look for first, as they read them."""
+        known = ((name, self.metric(name)) for name in self.headline if name in metrics)
+        return {name: f"{name} {metrics[name]:{read.format}} {read.arrow}" for name, read in known if read}
+
+    def chosen(self, groups: Collection[str] | None) -> list[str]:
+        """Names of groups in the order of measuring; for None those by default. Raises InputError for unknown names."""
+        if groups is None:
+            return [name for name, group in self.groups.items() if group.by_default]
+        if unknown := [name for name in groups if name not in self.groups]:
+            near = closest(unknown[0], self.groups) or self.groups
+            raise InputError(f"{unknown[0]!r} is no group of metrics here; expected one of {', '.join(near)}")
+        return [name for name in self.groups if name in groups]
+
+    def evaluate(
+        self, predict: Predict, data: Any, progress: Progress, groups: Collection[str] | None = None
+    ) -> Report:
+        """Measure `groups` of metrics (default: those by default) of a version, without logging anything."""
+        whole = Report()
+        for _, report in self.measure(predict, data, progress, self.chosen(groups)):
+            whole.add(report)
+        return whole
 
 
 def evaluation_of(method: str) -> Evaluation:
@@ -127,84 +135,47 @@ def evaluate(
     size: int | None = None,
     seed: int = 0,
     device: str = "auto",
+    groups: Collection[str] | None = None,
+    missing: bool = False,
     progress: Progress = lambda what, share: None,
 ) -> VersionReport:
     """Evaluate the version `uri` in a process of its own and log metrics, tables and figures to it.
 
-    `data` is data, a name that the method knows, or None for what suits the version. Raises ConceptryError
-    where the version or the data cannot be loaded; nothing is logged then.
+    `data` is data, a name that the method knows, or None for what suits the version. `groups` of metrics (default:
+    those by default) are logged one by one, as each is measured; with `missing` only those that are not there yet.
+    Raises ConceptryError where the version or the data cannot be loaded; nothing is logged then.
     """
     version = find_version(uri)
     check_loggable(version)
     evaluation = evaluation_of(version.method)
+    asked = evaluation.chosen(groups)
     if not isinstance(data, EvaluationData):
         progress("reading data", 0.0)
         data = evaluation.load_data(data, evaluation.known_of(version), size, seed)
-    progress("loading the version", 0.0)
-    with VersionProcess(version.uri, device) as predict:
-        used, report = predict.device_in_use, evaluation.evaluate(predict, data, progress)
-    if not report.metrics:
-        raise ConceptryError(f"{data.name} holds nothing that {version.method} can be measured on")
-    log_report(version, data, report)
-    return VersionReport(find_version(version.uri), data, report, used)
+    if missing:
+        asked = [group for group in asked if not is_evaluated(version, data, (group,))]
+    whole, used = Report(), ""
+    if asked:
+        progress("loading the version", 0.0)
+        with VersionProcess(version.uri, device) as predict:
+            used = predict.device_in_use
+            for group, report in evaluation.measure(predict, data, progress, asked):
+                if report.metrics:
+                    headlines = evaluation.headlines(report.metrics)
+                    log_report(version, data, report, (group,), revision=evaluation.revision, headlines=headlines)
+                whole.add(report)
+        if not whole.metrics:
+            raise ConceptryError(f"{data.name} holds nothing that {version.method} can be measured on")
+    return VersionReport(find_version(version.uri), data, whole, used)
 
 
-def log_report(version: Version, data: EvaluationData, report: Report) -> None:
-    """Log a report where the UI shows it: the metrics on the version's logged model and on its source run.
-
-    The logged model's page shows the former, the page that compares versions only the latter.
-    """
-    client = connect()
-    dataset = MetaDataset(HTTPDatasetSource(f"conceptry:{data.name}"), name=data.name, digest=data.logged_digest)
-    client.log_inputs(
-        version.run_id,
-        [DatasetInput(dataset._to_mlflow_entity(), [InputTag("mlflow.data.context", "evaluation")])],
-    )
-    folder = _artifact_folder(data.name, data.logged_digest)
-    for stem, table in report.tables.items():
-        log_table(client, version.run_id, table, f"{folder}/{stem}.json")
-    for stem, figure in report.figures.items():
-        client.log_figure(version.run_id, figure, f"{folder}/{stem}.png")
+def is_evaluated(version: Version, data: EvaluationData, groups: Collection[str] | None = None) -> bool:
+    """Whether this revision of the evaluation has measured `groups` (default: those by default) on the same data."""
+    record = record_on(version, data.name, data.digest)
     evaluation = evaluation_of(version.method)
-    # MLflow lists metrics in the order in which they came: those that people look for come first.
-    first = [name for name in evaluation.headline if name in report.metrics]
-    metrics = {name: report.metrics[name] for name in dict.fromkeys((*first, *report.metrics))}
-    # In one call, and after what they are read with: a version counts as measured once it has them.
-    mlflow.log_metrics(metrics, run_id=version.run_id, model_id=version.model_id, dataset=dataset)
-    scores = [
-        f"{name} {metrics[name]:{read.format}} {read.arrow}" for name in first if (read := evaluation.metric(name))
-    ]
-    describe_measured(client, version, ", ".join(scores[:HEADLINES]), f"{len(data)} {data.unit} of {data.name}")
-    record = {
-        "data": data.name,
-        "digest": data.digest,
-        "count": len(data),
-        "unit": data.unit,
-        "at": datetime.now(UTC).isoformat(timespec="seconds"),
-        "revision": evaluation.revision,
-        "notes": report.notes,
-    }
-    client.log_dict(version.run_id, record, f"{folder}/{RECORD}")  # the last of all: it says that the rest is there
-
-
-def log_table(client: MlflowClient, run_id: str, table: pd.DataFrame, file: str) -> None:
-    """Log a table as MLflow's pages show it, in place of one that is there: MLflow itself would append to it."""
-    logged = json.loads(client.get_run(run_id).data.tags.get(MLFLOW_LOGGED_ARTIFACTS, "[]"))
-    if any(each["path"] == file for each in logged):
-        client.log_text(run_id, str(table.to_json(orient="split", index=False, date_format="iso")), file)
-    else:
-        client.log_table(run_id, table, file)
-
-
-def report_table(version: Version, data: str, digest: str, stem: str) -> pd.DataFrame | None:
-    """Table `stem` that the evaluation of `version` on data left, None where there is none."""
-    folder = f"runs:/{version.run_id}/{_artifact_folder(data, digest)}"
-    with suppress(MlflowException, OSError):
-        return pd.DataFrame(**load_dict(f"{folder}/{stem}.json"))
-    with suppress(MlflowException, OSError):  # as it was logged by a former release
-        text = load_text(f"{folder}/{stem}.csv")
-        return pd.read_csv(io.StringIO(text), dtype={"sample": str}, keep_default_na=False)
-    return None
+    if record is None or record["revision"] != evaluation.revision:
+        return False
+    return set(evaluation.chosen(groups)) <= set(record.get("groups", (BASIC,)))
 
 
 def agreement(comparison: Comparison) -> pd.DataFrame | None:
@@ -218,30 +189,3 @@ def agreement(comparison: Comparison) -> pd.DataFrame | None:
         if (table := report_table(v, comparison.data, comparison.digest, "patterns")) is not None
     }
     return evaluation.agreement(tables) if len(tables) > 1 else None
-
-
-def _artifact_folder(data: str, digest: str) -> str:
-    """Artifact folder of one data set; one folder each, so that evaluations do not overwrite each other."""
-    return f"{ARTIFACTS}/{re.sub(r'[^A-Za-z0-9]+', '-', data).strip('-')[-40:]}-{digest[:8]}"
-
-
-def is_evaluated(version: Version, data: EvaluationData) -> bool:
-    """Whether this revision of the evaluation has measured `version` on the same data."""
-    record = _record(version, data.name, data.digest)
-    return record is not None and record["revision"] == evaluation_of(version.method).revision
-
-
-def evaluation_records(version: Version) -> list[dict]:
-    """What was recorded of each evaluation of a version: data, digest, count, unit, time, revision, notes."""
-    records = [_record(version, m.data, m.digest) for m in version.measured if m.data and m.digest]
-    return [record for record in records if record is not None]
-
-
-def _record(version: Version, data: str, digest: str) -> dict | None:
-    """The record of the evaluation on data of that name and digest, of which the start is enough; None without one."""
-    record = None
-    if text := version.evaluations.get(digest[:16]):  # as it was logged by a former release
-        record = json.loads(text)
-    with suppress(MlflowException, OSError):
-        record = load_dict(f"runs:/{version.run_id}/{_artifact_folder(data, digest)}/{RECORD}")
-    return record if record and record["digest"].startswith(digest) else None

@@ -12,7 +12,8 @@ from rich.markup import escape
 from rich.table import Table
 
 from conceptry.evaluation.cells import csv_text
-from conceptry.evaluation.harness import Evaluation, Metric, evaluation_of, evaluation_records
+from conceptry.evaluation.harness import Evaluation, Metric, evaluation_of
+from conceptry.evaluation.reports import evaluation_records
 from conceptry.evaluation.terminal import Terminal
 from conceptry.models.errors import plural
 from conceptry.models.folders import writing

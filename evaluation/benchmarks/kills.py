@@ -250,7 +250,7 @@ def _in_child(check: Callable[[], list[str]]) -> list[str]:
 
 def _half_versions() -> list[str]:
     """Versions that are listed, but not whole: their files, their run, their metrics, or what they are shown with."""
-    from conceptry.evaluation.harness import report_table
+    from conceptry.evaluation.reports import report_table
     from conceptry.evaluation.tables import version_tables
     from conceptry.registry import compare, list_versions, promotions, registered_names, verify
 

@@ -4,19 +4,20 @@ Everything is asked through `predict`, as a user would. Rewards and interactions
 what is measured of them is computed here, by the same rule for every version, whatever code it carries.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from conceptry.evaluation.harness import Evaluation, Metric, Report
+from conceptry.evaluation.harness import BASIC, Evaluation, Metric
 from conceptry.evaluation.harsanyi import metrics as m
 from conceptry.evaluation.harsanyi import plots
 from conceptry.evaluation.harsanyi.client import SampleExplanation, explain_samples
 from conceptry.evaluation.harsanyi.data import SampleData, known_of, load_samples, table_samples
 from conceptry.evaluation.harsanyi.summary import describe_summary, draw_summary, summarise
 from conceptry.evaluation.isolation.client import Predict
+from conceptry.evaluation.reports import Report
 from conceptry.models.method import Progress
 
 CURVE = 80  # patterns, as many as denoising keeps at most
@@ -67,13 +68,22 @@ HEADLINE = (
 )
 
 
-def evaluate(predict: Predict, data: SampleData, progress: Progress) -> Report:
-    """Measure a version on samples."""
+def measure(
+    predict: Predict, data: SampleData, progress: Progress, groups: Collection[str]
+) -> Iterator[tuple[str, Report]]:
+    """Measure groups of metrics of a version on samples."""
     explain_samples(predict, data.samples[:1])  # what happens once only is not timed
     explained = explain_samples(predict, data.samples, lambda share: progress("explaining samples", share))
+    if BASIC in groups:
+        yield BASIC, _basic(explained)
+
+
+def _basic(explained: Sequence[SampleExplanation]) -> Report:
     curves = [e.error_curve(CURVE) for e in explained]
     errors, ratios = (np.mean([curve[k] for curve in curves], axis=0) for k in (0, 1))
-    report = Report(_measured(explained, errors))
+    report = Report()
+    report.add_samples([e.sample.key for e in explained], _means(explained, curves))
+    report.metrics |= _measured(explained)
     curve = pd.DataFrame({"kept": np.arange(CURVE + 1), "error": errors, "ratio": ratios})
     sums = _order_sums(explained)
     report.tables |= {"error_curve": curve, "patterns": _patterns(explained), "orders": _order_table(sums)}
@@ -105,36 +115,43 @@ def agreement(tables: Mapping[int, pd.DataFrame]) -> pd.DataFrame:
     return pd.DataFrame(values, index=pd.Index(numbers), columns=numbers)
 
 
-def _measured(explained: Sequence[SampleExplanation], errors: np.ndarray) -> dict[str, float]:
-    def mean(values: Sequence[float] | np.ndarray) -> float:
-        return float(np.mean(values))
-
+def _means(
+    explained: Sequence[SampleExplanation], curves: Sequence[tuple[np.ndarray, np.ndarray]]
+) -> dict[str, np.ndarray | list[float]]:
+    """Metrics that are means over samples: the values that they are means of."""
     orders = np.zeros((len(explained), MAX_ORDER + 2))
     for row, e in enumerate(explained):
         by_order = m.salient_by_order(e.i, e.sizes, e.n)
         orders[row, : len(by_order)] = by_order[: MAX_ORDER + 2]
         orders[row, MAX_ORDER + 1] = by_order[MAX_ORDER + 1 :].sum()
-    found = {f"salient_order_{k}": mean(orders[:, k]) for k in range(1, MAX_ORDER + 1)}
-    found |= {f"salient_order_over_{MAX_ORDER}": mean(orders[:, -1]), "salient": mean(orders.sum(axis=1))}
     answers = [e.answer for e in explained]
-    found |= {name: mean([a[name] for a in answers]) for name in ("explain_ratio", "square_error", "l1", "model_calls")}
-    found |= {f"error_at_{k}": float(errors[k]) for k in ERROR_AT}
-    if any(len(a["or_interactions"]) for a in answers):  # of the engine exact, which splits v
-        found["gap_max"] = max(a["gap"] for a in answers)
+    found: dict[str, np.ndarray | list[float]] = {"salient": orders.sum(axis=1)}
+    found |= {f"salient_order_{k}": orders[:, k] for k in range(1, MAX_ORDER + 1)}
+    found |= {f"salient_order_over_{MAX_ORDER}": orders[:, -1], "kept": [a["n_kept"] for a in answers]}
+    found |= {name: [a[name] for a in answers] for name in ("explain_ratio", "square_error", "l1", "model_calls")}
+    found |= {f"error_at_{k}": [errors[k] for errors, _ in curves] for k in ERROR_AT}
     if any(len(a["learning"]) for a in answers):
-        found["l1_start"] = mean([a["l1_start"] for a in answers])
+        found["l1_start"] = [a["l1_start"] for a in answers]
         learning = [np.asarray(a["learning"], dtype=np.float64) for a in answers]
-        found["l1_ratio"] = mean([steps.min() / (steps[0] or 1.0) for steps in learning])
+        found["l1_ratio"] = [steps.min() / (steps[0] or 1.0) for steps in learning]
     if any(a.get("engine") == "sampled" for a in answers):
-        found["r2_masks"] = mean([a["r2"] for a in answers])
-        found["believable"] = mean([float(a["believable"]) for a in answers])
+        found["r2_masks"] = [a["r2"] for a in answers]
+        found["believable"] = [float(a["believable"]) for a in answers]
     return found | {
-        "kept": mean([a["n_kept"] for a in answers]),
-        "players": mean([e.n for e in explained]),
-        "total_effect": mean([abs(a["v_full"] - a["v_empty"]) for a in answers]),
+        "players": [e.n for e in explained],
+        "total_effect": [abs(a["v_full"] - a["v_empty"]) for a in answers],
+        "graph_nodes": [e.graph.n_nodes for e in explained],
+        "graph_edges": [e.graph.n_edges for e in explained],
+    }
+
+
+def _measured(explained: Sequence[SampleExplanation]) -> dict[str, float]:
+    """The other metrics: the worst of all samples, and times."""
+    found = {}
+    if any(len(e.answer["or_interactions"]) for e in explained):  # of the engine exact, which splits v
+        found["gap_max"] = max(e.answer["gap"] for e in explained)
+    return found | {
         "residual_max": max(e.residual for e in explained),
-        "graph_nodes": mean([e.graph.n_nodes for e in explained]),
-        "graph_edges": mean([e.graph.n_edges for e in explained]),
         "seconds": float(np.median([e.seconds for e in explained])),
     }
 
@@ -189,7 +206,7 @@ EVALUATION = Evaluation(
     load_data=load_samples,
     known_of=known_of,
     table_data=table_samples,
-    evaluate=evaluate,
+    measure=measure,
     summarise=summarise,
     draw_summary=draw_summary,
     describe_summary=describe_summary,

@@ -5,15 +5,16 @@ go in, descriptions come out. So a describer with another training, another deco
 judged by the same rule, and the baselines on the same units stand beside it.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 
-from conceptry.evaluation.harness import Evaluation, Report
+from conceptry.evaluation.harness import BASIC, Evaluation
 from conceptry.evaluation.isolation.client import Predict
 from conceptry.evaluation.milan import metrics as m
 from conceptry.evaluation.milan.client import EXEMPLARS, CaseDescription, describe_cases, record_of
 from conceptry.evaluation.milan.data import UnitData, load_units, table_units
 from conceptry.evaluation.milan.plots import draw, draw_scores
 from conceptry.evaluation.milan.summary import describe_summary, draw_summary, summarise
+from conceptry.evaluation.reports import Report
 from conceptry.models.errors import ConceptryError
 from conceptry.models.method import Progress
 
@@ -35,13 +36,24 @@ HEADLINE = (
 )
 
 
-def evaluate(predict: Predict, data: UnitData, progress: Progress) -> Report:
-    """Measure a version on units."""
-    report = Report()
+def measure(
+    predict: Predict, data: UnitData, progress: Progress, groups: Collection[str]
+) -> Iterator[tuple[str, Report]]:
+    """Measure groups of metrics of a version on units."""
     params = {} if data.cases[0].images is not None else EXEMPLARS  # of the version's own units, to be scored
     describe_cases(predict, data.cases[:1])  # what happens once only is not timed
     units = describe_cases(predict, data.cases, params, _part(progress, "describing units", 0.0, 0.7))
-    report.metrics |= m.right_names([d.description for d in units], units) | m.use_of_words(units) | m.speed(units)
+    if BASIC in groups:
+        yield BASIC, _basic(predict, data, units, progress)
+    progress("done", 1.0)
+
+
+def _basic(predict: Predict, data: UnitData, units: Sequence[CaseDescription], progress: Progress) -> Report:
+    report = Report()
+    keys = [d.case.key for d in units]
+    report.add_samples(keys, m.right_names([d.description for d in units], units))
+    report.add_samples(keys, {"inactive": [not d.active for d in units], "length": m.lengths(units)})
+    report.metrics |= {"vocabulary": float(m.vocabulary(units))} | m.speed(units)
     report.tables["descriptions"] = m.descriptions_table(units)
     if data.controls:
         random = describe_cases(predict, data.controls, progress=_part(progress, "random pictures", 0.7, 0.8))
@@ -53,7 +65,6 @@ def evaluate(predict: Predict, data: UnitData, progress: Progress) -> Report:
     if any(name in report.metrics for name in m.NAMED):
         report.figures["scores"] = draw_scores(report.metrics)
     report.figures["units"] = draw(_records(units))
-    progress("done", 1.0)
     return report
 
 
@@ -61,13 +72,14 @@ def _baselines(data: UnitData, units: Sequence[CaseDescription], report: Report,
     progress("baselines", 0.8)
     try:
         if data.encoder:
-            report.metrics["clip_score"] = _clip_score(data, units)
+            report.add_samples([d.case.key for d in units], {"clip_score": _clip_scores(data, units)})
         else:
             report.notes.append("clip_score is left out: the version has no clip_encoder, or it is not known here")
     except ConceptryError as error:  # an encoder that cannot be had, or whose words are others
         report.notes.append(f"clip_score is left out: {error}")
     for name, texts in data.baselines.items():
-        report.metrics |= {f"{name}_{key}": score for key, score in m.right_names(texts, units).items()}
+        right = m.right_names(texts, units)
+        report.add_samples([d.case.key for d in units], {f"{name}_{key}": scores for key, scores in right.items()})
         report.tables["descriptions"][name] = texts
 
 
@@ -83,13 +95,13 @@ def _records(units: Sequence[CaseDescription]) -> list[dict]:
     return [record_of(d) | {"truth": sorted(d.case.truth or ()), "right": m.is_right(d)} for d in shown]
 
 
-def _clip_score(data: UnitData, units: Sequence[CaseDescription]) -> float:
+def _clip_scores(data: UnitData, units: Sequence[CaseDescription]) -> list[float]:
     texts = [d.description for d in units]
     if data.cases[0].images is not None:
-        return m.clip_score(data.encoder, texts, data.embedded)
+        return m.clip_scores(data.encoder, texts, data.embedded)
     exemplars = [d.exemplars for d in units if d.exemplars is not None]
     assert len(exemplars) == len(units)  # they were asked for
-    return m.clip_score(data.encoder, texts, m.mean_embeddings(data.encoder, ((e.images, e.masks) for e in exemplars)))
+    return m.clip_scores(data.encoder, texts, m.mean_embeddings(data.encoder, ((e.images, e.masks) for e in exemplars)))
 
 
 EVALUATION = Evaluation(
@@ -98,7 +110,7 @@ EVALUATION = Evaluation(
     headline=HEADLINE,
     load_data=load_units,
     table_data=table_units,
-    evaluate=evaluate,
+    measure=measure,
     summarise=summarise,
     draw_summary=draw_summary,
     describe_summary=describe_summary,

@@ -20,8 +20,9 @@ Baselines describe the same units from the data alone, so that they are the same
 | clip_dissect | the encoder zoo:emoji-clip, its vocabulary | the word that a unit's exemplars share beyond others |
 """
 
+import math
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
@@ -33,9 +34,10 @@ from conceptry.evaluation.harness import Metric
 from conceptry.evaluation.milan.client import ANNOTATED, COLOURS, PLANTED, CaseDescription, UnitCase
 from conceptry.evaluation.milan.text_scores import (
     DEFINITIONS,
+    is_exact,
+    names_all,
     planted_score,
     properties,
-    property_set_score,
     shuffled_score,
     text_scores,
 )
@@ -75,19 +77,24 @@ METRICS |= {
 _WORD = re.compile(r"[^\W_]+(?:[-'\u2019][^\W_]+)*")
 
 
-def right_names(texts: Sequence[str], described: Sequence[CaseDescription]) -> dict[str, float]:
-    """Share of `texts`, one for each unit, that say what is true of it, by group of units."""
-    pairs = [(text, d.case.group, d.case.truth) for text, d in zip(texts, described, strict=True) if d.case.truth]
-    found = {}
-    for name, single in (("property_set", False), ("property_set_single", True)):
-        known = [(text, truth) for text, group, truth in pairs if group == ANNOTATED and (len(truth) == 1) == single]
-        if known:
-            found[name] = property_set_score([text for text, _ in known], [truth for _, truth in known])
-    for name, group in (("planted", PLANTED), ("colour_units", COLOURS)):
-        known = [(text, _only(truth)) for text, its, truth in pairs if its == group]
-        if known:
-            found[name] = planted_score([text for text, _ in known], [concept for _, concept in known])
-    return found
+def right_names(texts: Sequence[str], described: Sequence[CaseDescription]) -> dict[str, list[float]]:
+    """Whether each of `texts`, one for each unit, says what is true of it, by group of units: 0 or 1, else NaN."""
+
+    def scores(group: str, is_right: Callable[[str, frozenset[str]], bool], sizes: Container[int]) -> list[float]:
+        return [
+            float(is_right(text, d.case.truth))
+            if d.case.truth and d.case.group == group and len(d.case.truth) in sizes
+            else math.nan
+            for text, d in zip(texts, described, strict=True)
+        ]
+
+    found = {
+        "property_set": scores(ANNOTATED, is_exact, range(2, 99)),
+        "property_set_single": scores(ANNOTATED, is_exact, (1,)),
+        "planted": scores(PLANTED, names_all, (1,)),
+        "colour_units": scores(COLOURS, names_all, (1,)),
+    }
+    return {name: values for name, values in found.items() if not all(map(math.isnan, values))}
 
 
 def controls(
@@ -111,11 +118,14 @@ def wording(described: Sequence[CaseDescription]) -> tuple[dict[str, float], lis
     return text_scores([d.description for d in known], [d.case.references for d in known]) if known else ({}, [])
 
 
-def use_of_words(described: Sequence[CaseDescription]) -> dict[str, float]:
-    """Vocabulary, length, share of inactive units."""
-    said = [[word.lower() for word in _WORD.findall(d.description)] for d in described if d.active]
-    found = {"inactive": 1 - len(said) / len(described), "vocabulary": float(len({w for words in said for w in words}))}
-    return found | ({"length": float(np.mean([len(words) for words in said]))} if said else {})
+def lengths(described: Sequence[CaseDescription]) -> list[float]:
+    """Words of each description, NaN for inactive units."""
+    return [float(len(_WORD.findall(d.description))) if d.active else math.nan for d in described]
+
+
+def vocabulary(described: Sequence[CaseDescription]) -> int:
+    """Distinct words of all descriptions."""
+    return len({word.lower() for d in described if d.active for word in _WORD.findall(d.description)})
 
 
 def speed(described: Sequence[CaseDescription]) -> dict[str, float]:
@@ -141,8 +151,7 @@ def is_right(described: CaseDescription) -> bool | None:
     truth = described.case.truth
     if truth is None:
         return None
-    named = properties(described.description)
-    return named == truth if described.case.group == ANNOTATED else truth <= named
+    return (is_exact if described.case.group == ANNOTATED else names_all)(described.description, truth)
 
 
 def _only(truth: frozenset[str] | None) -> str:
@@ -174,8 +183,8 @@ def mean_embeddings(encoder: str, units: Iterable[tuple[np.ndarray, np.ndarray]]
     return np.stack([part.mean(dim=0).numpy() for part in embedded.split(counts)])
 
 
-def clip_score(encoder: str, texts: Sequence[str], means: np.ndarray) -> float:
-    """The mean score of descriptions, given mean_j v_j (n, d) of their units."""
+def clip_scores(encoder: str, texts: Sequence[str], means: np.ndarray) -> list[float]:
+    """The score of each description, given mean_j v_j (n, d) of their units."""
     from torch.nn.functional import normalize
 
     from conceptry.models.encoders.protocol import encode_texts
@@ -183,11 +192,10 @@ def clip_score(encoder: str, texts: Sequence[str], means: np.ndarray) -> float:
     read = [emoji_caption(text) if encoder == EMOJI else text for text in texts]
     distinct = sorted(set(filter(None, read)))
     if not distinct:
-        return 0.0
+        return [0.0] * len(read)
     embedded = normalize(encode_texts(_encoder(encoder), distinct), dim=-1).cpu().numpy()
     rows = {text: row for row, text in enumerate(distinct)}
-    scores = [float(means[k] @ embedded[rows[text]]) if text else 0.0 for k, text in enumerate(read)]
-    return float(np.mean(scores))
+    return [float(means[k] @ embedded[rows[text]]) if text else 0.0 for k, text in enumerate(read)]
 
 
 def emoji_caption(text: str) -> str:

@@ -182,17 +182,27 @@ def properties(text: str) -> frozenset[str]:
     return frozenset(WORD_FORMS[word] for word in _WORD.findall(text.lower()) if word in WORD_FORMS)
 
 
+def is_exact(text: str, truth: Iterable[str]) -> bool:
+    """Whether a text names exactly the true properties."""
+    return properties(text) == frozenset(truth)
+
+
+def names_all(text: str, truth: Iterable[str]) -> bool:
+    """Whether a text names the true properties, whatever else it names."""
+    return frozenset(truth) <= properties(text)
+
+
 def property_set_score(descriptions: Sequence[str], truths: Sequence[Iterable[str]]) -> float:
     """Share of descriptions that name exactly the true properties. Raises InputError where lengths differ or are 0."""
     _check(descriptions, truths)
     pairs = zip(descriptions, truths, strict=True)
-    return sum(properties(text) == frozenset(truth) for text, truth in pairs) / len(truths)
+    return sum(is_exact(text, truth) for text, truth in pairs) / len(truths)
 
 
 def planted_score(descriptions: Sequence[str], truths: Sequence[str]) -> float:
     """Share of descriptions that name the true concept, whatever else they name. Raises InputError as above."""
     _check(descriptions, truths)
-    return sum(truth in properties(text) for text, truth in zip(descriptions, truths, strict=True)) / len(truths)
+    return sum(names_all(text, (truth,)) for text, truth in zip(descriptions, truths, strict=True)) / len(truths)
 
 
 def shuffled_score(descriptions: Sequence[str], truths: Sequence[str], seed: int = 0, repeats: int = 20) -> float:

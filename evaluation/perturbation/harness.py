@@ -5,9 +5,11 @@ and the figures that belong to them. A robust and a standard network, each behin
 the same rule.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Iterator, Sequence
 
-from conceptry.evaluation.harness import Evaluation, Metric, Report
+import numpy as np
+
+from conceptry.evaluation.harness import BASIC, Evaluation, Metric
 from conceptry.evaluation.isolation.client import Predict
 from conceptry.evaluation.perturbation import metrics as m
 from conceptry.evaluation.perturbation.client import PROBE, CaseExplanation, explain_cases, record_of, with_mean
@@ -15,6 +17,7 @@ from conceptry.evaluation.perturbation.data import Case, CaseData, load_cases, t
 from conceptry.evaluation.perturbation.judges import Judgement
 from conceptry.evaluation.perturbation.plots import draw_grid
 from conceptry.evaluation.perturbation.summary import describe_summary, draw_summary, summarise
+from conceptry.evaluation.reports import Report
 from conceptry.models.errors import ConceptryError, InputError
 from conceptry.models.method import Progress
 
@@ -60,13 +63,22 @@ HEADLINE = (
 )
 
 
-def evaluate(predict: Predict, data: CaseData, progress: Progress) -> Report:
-    """Measure a version, and the network behind it, on images."""
+def measure(
+    predict: Predict, data: CaseData, progress: Progress, groups: Collection[str]
+) -> Iterator[tuple[str, Report]]:
+    """Measure groups of metrics of a version, and of the network behind it, on images."""
+    if BASIC in groups:
+        yield BASIC, _basic(predict, data, progress)
+    progress("done", 1.0)
+
+
+def _basic(predict: Predict, data: CaseData, progress: Progress) -> Report:
     report = Report()
     cases, params = data.toward_others(), {"mode": "counterfactual"}
     warm = explain_cases(predict, cases[:1], params)  # what happens once only is not timed
     done = explain_cases(predict, cases, params, lambda share: progress("counterfactuals", 0.4 * share))
-    report.metrics |= m.counterfactual_metrics(done)
+    report.add_samples([case.key for case in cases], m.counterfactual_metrics(done))
+    report.metrics["seconds"] = float(np.mean([e.seconds for e in done]))
     report.tables["counterfactuals"] = m.counterfactual_table(done)
     report.figures["counterfactuals"] = draw_grid(_records(done[:DRAWN]))
     if untargeted := sum(not case.target for case in cases):
@@ -76,14 +88,14 @@ def evaluate(predict: Predict, data: CaseData, progress: Progress) -> Report:
         after = explain_cases(
             predict, attacked, m.attack(warm[0].image), lambda share: progress("attack", 0.4 + 0.2 * share)
         )
-        report.metrics |= {"accuracy": m.accuracy(after, "before"), "accuracy_attacked": m.accuracy(after, "after")}
+        accurate = {"accuracy": m.is_accurate(after, "before"), "accuracy_attacked": m.is_accurate(after, "after")}
+        report.add_samples([case.key for case in attacked], accurate)
     else:
         report.notes.append("no picture has a label: the accuracy of the network is left out")
     if data.classes:
         _probe(predict, data, report, progress)
     else:
         report.notes.append("the data names no class: probes are left out")
-    progress("done", 1.0)
     return report
 
 
@@ -99,7 +111,8 @@ def _probe(predict: Predict, data: CaseData, report: Report, progress: Progress)
     except ConceptryError as error:  # classes of another network, or one that takes pictures of any size
         report.notes.append(f"probes are left out: {error}")
         return
-    report.metrics |= m.probe_metrics(probes)
+    keys = [f"probe {row} of {case.target}" for row, case in enumerate(cases)]
+    report.add_samples(keys, m.probe_metrics(probes))
     judged: Judgement | None = None
     if data.reference is None:
         report.notes.append(f"{data.name} has no pictures that judge probes: what 5-NN and SVC see is left out")
@@ -109,7 +122,7 @@ def _probe(predict: Predict, data: CaseData, report: Report, progress: Progress)
         except InputError as error:
             report.notes.append(f"what 5-NN and SVC see in probes is left out: {error}")
         else:
-            report.metrics |= m.judgement_metrics(judged)
+            report.add_samples(keys, m.judgement_metrics(judged))
     report.tables["probes"] = m.probe_table(probes, judged)
     records = _records(probes[: len(classes)])
     means = [with_mean(record, probes[k :: len(classes)]) for k, record in enumerate(records)]
@@ -126,7 +139,7 @@ EVALUATION = Evaluation(
     headline=HEADLINE,
     load_data=load_cases,
     table_data=lambda table, labels, name, params: table_cases(table, labels, name),
-    evaluate=evaluate,
+    measure=measure,
     summarise=summarise,
     draw_summary=draw_summary,
     describe_summary=describe_summary,

@@ -40,28 +40,24 @@ def attack(picture: Any) -> dict[str, Any]:
     }
 
 
-def accuracy(explained: Sequence[CaseExplanation], column: str) -> float:
-    """Share of labelled pictures whose label comes first in `column`: "before" or "after" the perturbation."""
-    return float(np.mean([e.answer[column][0]["class"] == e.case.label for e in explained]))
+def is_accurate(explained: Sequence[CaseExplanation], column: str) -> list[bool]:
+    """Whether the label comes first in `column`, "before" or "after" the perturbation, of each labelled picture."""
+    return [e.answer[column][0]["class"] == e.case.label for e in explained]
 
 
-def counterfactual_metrics(explained: Sequence[CaseExplanation]) -> dict[str, float]:
-    """Means over all counterfactuals."""
-    found = {name: float(np.mean([float(e.answer[name]) for e in explained])) for name in MEASURED}
-    gaps = [e.answer["gap"] for e in explained]
-    if any(gaps):  # projected steps have none
-        found["gap"] = float(np.mean(gaps))
-    return found | {
-        "confidence": float(np.mean([e.confidence for e in explained])),
-        "seconds": float(np.mean([e.seconds for e in explained])),
-    }
+def counterfactual_metrics(explained: Sequence[CaseExplanation]) -> dict[str, list[float]]:
+    """What is measured of each counterfactual, by metric."""
+    found = {name: [float(e.answer[name]) for e in explained] for name in MEASURED}
+    if any(e.answer["gap"] for e in explained):  # projected steps have none
+        found["gap"] = [e.answer["gap"] for e in explained]
+    return found | {"confidence": [e.confidence for e in explained]}
 
 
-def probe_metrics(explained: Sequence[CaseExplanation]) -> dict[str, float]:
-    """Measure how many probes the network takes for their class, and how surely."""
+def probe_metrics(explained: Sequence[CaseExplanation]) -> dict[str, list[float]]:
+    """Whether the network takes each probe for its class, and how surely."""
     return {
-        "probe_success": float(np.mean([bool(e.answer["success"]) for e in explained])),
-        "probe_confidence": float(np.mean([e.confidence for e in explained])),
+        "probe_success": [float(e.answer["success"]) for e in explained],
+        "probe_confidence": [e.confidence for e in explained],
     }
 
 
@@ -70,8 +66,13 @@ def judge_probes(explained: Sequence[CaseExplanation], reference: Reference) -> 
     return judge(grey_of([e.image for e in explained]), [str(e.case.target) for e in explained], reference)
 
 
-def judgement_metrics(judged: Judgement) -> dict[str, float]:
-    return {"probe_knn": judged.knn, "probe_svc": judged.svc, "probe_margin": judged.margin}
+def judgement_metrics(judged: Judgement) -> dict[str, np.ndarray]:
+    """What the judges say of each probe."""
+    return {
+        "probe_knn": judged.knn_classes == judged.targets,
+        "probe_svc": judged.svc_classes == judged.targets,
+        "probe_margin": judged.margins,
+    }
 
 
 def counterfactual_table(explained: Sequence[CaseExplanation]) -> pd.DataFrame:

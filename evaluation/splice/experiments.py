@@ -1,6 +1,6 @@
 """Experiments on answers: what z_hat still knows, whether its words are true and carry the class, what they cost.
 
-Each experiment returns metrics by name, none where the images lack the annotations that it needs.
+Each experiment adds metrics to a report, none where the images lack the annotations that it needs.
 """
 
 from collections import Counter
@@ -11,6 +11,7 @@ import pandas as pd
 from mlflow.exceptions import MlflowException
 
 from conceptry.evaluation.isolation.client import Predict
+from conceptry.evaluation.reports import Report
 from conceptry.evaluation.splice import metrics as m
 from conceptry.evaluation.splice.client import BATCH, ImageExplanations, embed_texts, recompose_without
 from conceptry.evaluation.splice.data import AnnotatedImage
@@ -24,21 +25,22 @@ TIMING_REPEATS = 5
 REFUSALS = (ConceptryError, MlflowException)  # of a version in a process of its own, and of one in this process
 
 
-def zero_shot(predict: Predict, images: Sequence[AnnotatedImage], explained: ImageExplanations) -> dict[str, float]:
+def zero_shot(predict: Predict, images: Sequence[AnnotatedImage], explained: ImageExplanations, report: Report) -> None:
     """Accuracy of z and z_hat over the labelled pictures, and of z_hat once the word of the class is taken away."""
     labels = [image.label for image in images if image.label]
     classes = {label: k for k, label in enumerate(sorted(set(labels)))}
     if len(classes) < 2:
-        return {}
+        return
     labelled = [i for i, image in enumerate(images) if image.label]
     z, z_hat = explained.z[labelled], explained.z_hat[labelled]
     prompts = embed_texts(predict, [PROMPT.format(_word(label)) for label in classes])
     truth = np.array([classes[label] for label in labels])
-    dense = m.zero_shot_accuracy(z, prompts, truth)
-    recomposed = m.zero_shot_accuracy(z_hat, prompts, truth)
-    found = {"zero_shot": dense, "zero_shot_recomposed": recomposed}
-    found |= {"zero_shot_ratio": recomposed / dense} if dense else {}
-    return found | _suppression(predict, z, z_hat, prompts, truth, labels)
+    hits = {"zero_shot": m.zero_shot_hits(z, prompts, truth)}
+    hits["zero_shot_recomposed"] = m.zero_shot_hits(z_hat, prompts, truth)
+    report.add_samples([images[i].key for i in labelled], hits)
+    if dense := float(hits["zero_shot"].mean()):
+        report.metrics["zero_shot_ratio"] = float(hits["zero_shot_recomposed"].mean()) / dense
+    report.metrics |= _suppression(predict, z, z_hat, prompts, truth, labels)
 
 
 def _suppression(predict: Predict, z, z_hat, prompts, truth: np.ndarray, labels: Sequence[str]) -> dict[str, float]:
@@ -56,8 +58,8 @@ def _suppression(predict: Predict, z, z_hat, prompts, truth: np.ndarray, labels:
             break
     if not chosen:
         return {}
-    before = m.zero_shot_accuracy(z_hat[chosen], prompts, truth[chosen])
-    after = m.zero_shot_accuracy(np.concatenate(recomposed), prompts, truth[chosen])
+    before = float(m.zero_shot_hits(z_hat[chosen], prompts, truth[chosen]).mean())
+    after = float(m.zero_shot_hits(np.concatenate(recomposed), prompts, truth[chosen]).mean())
     return {"suppressed_accuracy": after, "suppressed_accuracy_drop": before - after}
 
 
@@ -65,39 +67,36 @@ def _word(label: str) -> str:
     return label.replace("_", " ")
 
 
-def retrieval(predict: Predict, images: Sequence[AnnotatedImage], explained: ImageExplanations) -> dict[str, float]:
+def retrieval(predict: Predict, images: Sequence[AnnotatedImage], explained: ImageExplanations, report: Report) -> None:
     """Recall at 1 of the captions of pictures, with z and with z_hat."""
     captions = {text: k for k, text in enumerate(dict.fromkeys(p.caption for p in images if p.caption))}
     if len(captions) < 2:
-        return {}
+        return
     captioned = [i for i, image in enumerate(images) if image.caption]
     texts = embed_texts(predict, list(captions))
     truth = [captions[image.caption] for image in images if image.caption]
-    return {
-        "retrieval": m.retrieval_recall(explained.z[captioned], texts, truth),
-        "retrieval_recomposed": m.retrieval_recall(explained.z_hat[captioned], texts, truth),
-    }
+    hits = {"retrieval": m.retrieval_hits(explained.z[captioned], texts, truth)}
+    hits["retrieval_recomposed"] = m.retrieval_hits(explained.z_hat[captioned], texts, truth)
+    report.add_samples([images[i].key for i in captioned], hits)
 
 
-def concepts(images: Sequence[AnnotatedImage], explained: ImageExplanations) -> dict[str, float]:
+def concepts(images: Sequence[AnnotatedImage], explained: ImageExplanations, report: Report) -> None:
     """Recall of true words by kind, and the share of named words that are true."""
-    found = {}
+    columns = {}
     for kind in dict.fromkeys(kind for image in images for kind in image.concepts):
         true = [image.concepts.get(kind, ()) for image in images]
-        recall = m.concept_recall(explained.words, true)
-        found[f"recall_{kind}"] = recall["recall"]
-        several = [i for i, words in enumerate(true) if len(words) > 1]
-        if several:
-            chosen = m.concept_recall([explained.words[i] for i in several], [true[i] for i in several])
-            found[f"recall_{kind}_all"] = chosen["all"]
-    if found:
+        columns[f"recall_{kind}"] = shares = m.concept_recall(explained.words, true)
+        several = np.array([len(words) > 1 for words in true])
+        if several.any():
+            columns[f"recall_{kind}_all"] = np.where(several, shares == 1.0, np.nan)
+    if columns:
+        report.add_samples([image.key for image in images], columns)
         # Of a picture without annotations nothing is known, so its words are neither true nor false.
         known = [i for i, image in enumerate(images) if any(image.concepts.values())]
         everything = [[word for words in images[i].concepts.values() for word in words] for i in known]
         precision = m.concept_precision([explained.words[i] for i in known], everything)
         if np.isfinite(precision):
-            found["concept_precision"] = precision
-    return found
+            report.metrics["concept_precision"] = precision
 
 
 def timing(predict: Predict, images: Sequence[AnnotatedImage], explained: ImageExplanations) -> dict[str, float]:

@@ -4,15 +4,15 @@ Everything is asked through `predict`, as a user would: images, prompts and capt
 embeddings come out, so the same code judges a version in any runtime and with any code of its own.
 """
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 
-from conceptry.evaluation.harness import Evaluation, Metric, Report
+from conceptry.evaluation.harness import BASIC, Evaluation, Metric
 from conceptry.evaluation.isolation.client import Predict
+from conceptry.evaluation.reports import Report
 from conceptry.evaluation.splice import experiments
-from conceptry.evaluation.splice import metrics as m
-from conceptry.evaluation.splice.client import explain_images
-from conceptry.evaluation.splice.data import DEFAULT, ImageData, load_images, table_images
+from conceptry.evaluation.splice.client import ImageExplanations, explain_images
+from conceptry.evaluation.splice.data import DEFAULT, AnnotatedImage, ImageData, load_images, table_images
 from conceptry.evaluation.splice.plots import draw_frontier, draw_summary
 from conceptry.evaluation.splice.summary import describe_summary, summarise
 from conceptry.models.method import Progress
@@ -63,30 +63,37 @@ def recall_metric(name: str) -> Metric | None:
     return Metric("higher", ".3f", f"share of true {kind} words that are named")
 
 
-def evaluate(predict: Predict, data: ImageData, progress: Progress) -> Report:
-    """Measure a version on images."""
+def measure(
+    predict: Predict, data: ImageData, progress: Progress, groups: Collection[str]
+) -> Iterator[tuple[str, Report]]:
+    """Measure groups of metrics of a version on images."""
     images = data.images
     explained = explain_images(predict, images, lambda share: progress("explaining pictures", 0.6 * share))
+    if BASIC in groups:
+        yield BASIC, _basic(predict, images, explained, progress)
+    progress("done", 1.0)
+
+
+def _basic(
+    predict: Predict, images: Sequence[AnnotatedImage], explained: ImageExplanations, progress: Progress
+) -> Report:
     report = Report()
-    report.metrics |= {
-        **m.spread(explained.l0, "l0"),
-        **m.spread(explained.cosine, "cosine"),
-        **m.spread(explained.gap, "gap"),
-        "gap_max": float(explained.gap.max()),
-    }
+    certificates = {"l0": explained.l0, "cosine": explained.cosine, "gap": explained.gap}
+    report.add_samples([image.key for image in images], certificates)
+    report.metrics |= {f"{name}_std": float(values.std()) for name, values in certificates.items()}
+    report.metrics["gap_max"] = float(explained.gap.max())
     progress("zero-shot and retrieval", 0.6)
     with _noted(report, "zero-shot accuracy"):
-        report.metrics |= experiments.zero_shot(predict, images, explained)
+        experiments.zero_shot(predict, images, explained, report)
     with _noted(report, "retrieval"):
-        report.metrics |= experiments.retrieval(predict, images, explained)
-    report.metrics |= experiments.concepts(images, explained)
+        experiments.retrieval(predict, images, explained, report)
+    experiments.concepts(images, explained, report)
     progress("timing", 0.7)
     report.metrics |= experiments.timing(predict, images, explained)
     z = explained.z[:FRONTIER_IMAGES]
     frontier = experiments.frontier(predict, z, lambda share: progress("frontier", 0.8 + 0.2 * share))
     report.tables["frontier"] = frontier
     report.figures["frontier"] = draw_frontier(frontier, report.metrics["l0"], report.metrics["cosine"])
-    progress("done", 1.0)
     return report
 
 
@@ -105,7 +112,7 @@ EVALUATION = Evaluation(
     headline=HEADLINE,
     load_data=lambda name, params, size, seed: load_images(name or DEFAULT, size, seed),
     table_data=lambda table, labels, name, params: table_images(table, labels, name),
-    evaluate=evaluate,
+    measure=measure,
     summarise=summarise,
     draw_summary=draw_summary,
     describe_summary=describe_summary,

@@ -11,15 +11,9 @@ from mlflow import MlflowClient
 from mlflow.artifacts import load_dict
 from PIL import Image
 
-from conceptry.evaluation.harness import (
-    evaluate,
-    evaluation_of,
-    evaluation_records,
-    is_evaluated,
-    log_table,
-    report_table,
-)
+from conceptry.evaluation.harness import evaluate, evaluation_of, is_evaluated
 from conceptry.evaluation.isolation.client import InProcess, VersionProcess
+from conceptry.evaluation.reports import evaluation_records, log_table, report_table
 from conceptry.evaluation.splice.data import load_images
 from conceptry.models.errors import ConceptryError
 from conceptry.models.images import png_bytes
@@ -54,7 +48,7 @@ def test_metrics_land_on_the_run_and_on_the_logged_model(evaluated, data) -> Non
     [folder] = client.list_artifacts(version.run_id, "evaluation")
     assert folder.path == f"evaluation/zoo-emoji-scenes-{data.digest[:8]}"
     files = {a.path.removeprefix(f"{folder.path}/") for a in client.list_artifacts(version.run_id, folder.path)}
-    assert files == {"frontier.json", "frontier.png", "record.json"}
+    assert files == {"frontier.json", "frontier.png", "record.json", "samples.json"}
     assert list(run.data.metrics)[:2] == ["l0", "cosine"]  # in the order in which the page lists them
     assert is_evaluated(version, data)
     assert not is_evaluated(version, load_images("zoo:emoji-scenes", size=26))

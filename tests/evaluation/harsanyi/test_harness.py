@@ -8,11 +8,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from conceptry.evaluation.harness import agreement, evaluate, evaluation_of, report_table
+from conceptry.evaluation.harness import agreement, evaluate, evaluation_of
 from conceptry.evaluation.harsanyi import metrics as m
 from conceptry.evaluation.harsanyi.data import load_samples, table_samples
 from conceptry.evaluation.isolation.client import InProcess
 from conceptry.evaluation.presenter import presenter_of
+from conceptry.evaluation.reports import report_table
 from conceptry.models.errors import ConceptryError, InputError
 from conceptry.models.harsanyi.interactions.and_or import inverse_or
 from conceptry.models.harsanyi.interactions.moebius import inverse_moebius, moebius, subset_sizes

@@ -19,7 +19,7 @@ from conceptry.evaluation.isolation.client import InProcess
 from conceptry.evaluation.milan import metrics as m
 from conceptry.evaluation.milan.client import ANNOTATED, COLOURS, PLANTED, UnitCase, describe_cases, own_case
 from conceptry.evaluation.milan.data import UnitData
-from conceptry.evaluation.milan.metrics import clip_score, emoji_caption, mean_embeddings
+from conceptry.evaluation.milan.metrics import clip_scores, emoji_caption, mean_embeddings
 from conceptry.evaluation.mlflow_plugin import _params_of
 from conceptry.evaluation.presenter import presenter_of
 from conceptry.models.encoders.load import load_encoder
@@ -112,7 +112,7 @@ def test_the_clip_score_is_the_mean_cosine_with_masked_exemplars(report, data) -
         scores.append(np.mean(cosines))
     assert report.metrics["clip_score"] == pytest.approx(np.mean(scores), abs=1e-5)
     means = mean_embeddings("zoo:emoji-clip", [(c.images, c.masks) for c in data.cases[:2]])
-    assert clip_score("zoo:emoji-clip", ["", "nothing known"], means) == 0
+    assert clip_scores("zoo:emoji-clip", ["", "nothing known"], means) == [0, 0]
 
 
 @pytest.mark.parametrize(

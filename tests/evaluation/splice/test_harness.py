@@ -17,6 +17,7 @@ from conceptry.evaluation.data import items_of
 from conceptry.evaluation.harness import evaluation_of
 from conceptry.evaluation.isolation.client import Answer, VersionProcess
 from conceptry.evaluation.presenter import presenter_of
+from conceptry.evaluation.reports import Report
 from conceptry.evaluation.splice import client, experiments
 from conceptry.evaluation.splice.data import AnnotatedImage, ImageData
 from conceptry.evaluation.tables import save_summary
@@ -115,7 +116,8 @@ def test_a_word_that_carries_its_class_costs_all_of_it() -> None:
     nothing = np.zeros(4)
     explained = client.ImageExplanations(z, z, [[]] * 4, nothing, nothing, nothing)
     predict = Planted()
-    found = experiments.zero_shot(predict, pictures, explained)
+    experiments.zero_shot(predict, pictures, explained, report := Report())
+    found = report.metrics
     assert predict.suppressed == ["dog", "cat"]  # the class with more pictures first
     assert found["zero_shot_recomposed"] == 3 / 4
     assert found["suppressed_accuracy"] == 0.0
@@ -161,9 +163,11 @@ def test_a_bad_picture_of_a_folder_is_named_by_its_file(tmp_path: Path, monkeypa
 def test_pictures_of_which_nothing_is_known_say_nothing_of_words() -> None:
     pictures = [AnnotatedImage(b"", concepts={"concepts": ("red",)}), AnnotatedImage(b"")]
     explained: Any = SimpleNamespace(words=[["red", "dog"], ["train"]])
-    assert experiments.concepts(pictures, explained) == {"recall_concepts": 1.0, "concept_precision": 0.5}
+    experiments.concepts(pictures, explained, report := Report())
+    assert report.metrics == {"recall_concepts": 1.0, "concept_precision": 0.5}
     explained.words = [[], ["train"]]
-    assert experiments.concepts(pictures, explained) == {"recall_concepts": 0.0}
+    experiments.concepts(pictures, explained, report := Report())
+    assert report.metrics == {"recall_concepts": 0.0}
 
 
 def test_pictures_are_read_as_their_batch_comes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
