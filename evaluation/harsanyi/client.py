@@ -108,7 +108,7 @@ def record_of(explained: SampleExplanation, source: str) -> dict[str, Any]:
         "modality": described["modality"],
         "sample": described["sample"],
         "groups": described["groups"],
-        **({"unseen": described["unseen"]} if "unseen" in described else {}),
+        **{name: described[name] for name in ("unseen", "baselines") if name in described},
         **{name: answer[name] for name in kept},
         # Of versions that were registered before there were engines: all subsets.
         "engine": answer.get("engine", "exact"),

@@ -18,6 +18,7 @@ from matplotlib.textpath import text_to_path
 from matplotlib.ticker import FixedLocator, NullLocator, StrMethodFormatter
 
 from conceptry.evaluation.drawing.style import ACCENT, GRID, INK, MUTED, SECOND, new_figure, quiet
+from conceptry.models.harsanyi.graph import trust as sentence
 
 POSITIVE, NEGATIVE = ACCENT, SECOND
 # Colour and dash of each group of lines, so that no two look alike to colour-blind eyes or in grey.
@@ -32,14 +33,13 @@ LINES = [
 
 
 def trust(record: Mapping[str, Any]) -> str:
-    """How far a sampled answer is to be believed, a sentence without its end; "" of an exact one.
+    """How far a sampled answer is to be believed, as part of a sentence; "" of an exact one.
 
     Records of versions from before there were engines are exact.
     """
     if record.get("engine", "exact") != "sampled":
         return ""
-    r2 = f"R2 {record['r2']:.3f} ({record['r2_low']:.3f} to {record['r2_high']:.3f}) on subsets that were held out"
-    return r2 if record["believable"] else f"{r2}: too low to be believed"
+    return sentence(record["r2"], record["r2_low"], record["r2_high"], record["believable"])
 
 
 def number(value: float, sign: str = "") -> str:

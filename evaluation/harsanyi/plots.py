@@ -6,6 +6,7 @@ functions take arrays. Entry 0 of a table of interactions is the empty pattern, 
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -66,7 +67,7 @@ def draw(records: Sequence[dict], view: str | None = None, **style: Any) -> Figu
     record = records[0]
     if view == "graph":
         title = style.pop("title", None) or _title(record)
-        return draw_graph(AndOrGraph.from_json(record["graph"]), title=title, **style)
+        return draw_graph(_graph(record), title=title, **style)
     if "picture" in record:
         segments = np.asarray(record["sample"]["segments"])
         image = image_of(record["picture"]).resize(segments.shape[::-1])
@@ -311,8 +312,7 @@ def save_records(records: Sequence[dict], output: Path, view: str | None, style:
     for record, file in zip(records, files, strict=True):
         record = record | {"file": Path(record["file"]).name}
         if file.suffix == ".html":
-            graph, title = AndOrGraph.from_json(record["graph"]), style.get("title") or _title(record)
-            write_page(graph, file, title, style.get("highlight"))
+            write_page(_graph(record), file, style.get("title") or _title(record), style.get("highlight"))
         else:
             save_graph(draw([record], view, **style), file)
     return files
@@ -332,9 +332,12 @@ def write_graph(
 
 def _title(record: Mapping[str, Any]) -> str:
     """The target, and where the sample is from; an explanation made in Python has no file."""
-    title = f"{record['target']}: {record['file']}" if record.get("file") else f"Patterns behind {record['target']}"
-    said = trust(record)
-    return f"{title} — {said}" if said else title
+    return f"{record['target']}: {record['file']}" if record.get("file") else f"Patterns behind {record['target']}"
+
+
+def _graph(record: Mapping[str, Any]) -> AndOrGraph:
+    """The graph of a record; those of versions before graphs had notes say in the record how far to believe them."""
+    return replace(AndOrGraph.from_json(record["graph"]), note=trust(record))
 
 
 def _check_style(style: Mapping[str, Any], view: str, suffix: str) -> None:

@@ -62,13 +62,17 @@ def _pattern_lines(record: dict) -> RenderableType:
         f"squared error {record['square_error']:.2%}"
     )
     table = Table(show_header=False, box=None, padding=(0, 1, 0, 2))
+    spread = any(pattern.get("spread") is not None for pattern in patterns)
     for pattern in patterns[:LISTED]:
-        table.add_row(f"{pattern['effect']:+.3f}", escape(pattern_name(pattern)))
+        around = f" ±{pattern['spread']:.3f}" if pattern.get("spread") is not None else ""
+        table.add_row(f"{pattern['effect']:+.3f}{around}", escape(pattern_name(pattern)))
     if len(patterns) > LISTED:
         table.add_row("", f"and {len(patterns) - LISTED} more", style="dim")
     said = trust(record)
     hint = "" if record["believable"] else "; a larger --budget or fewer players may help"
     notes = [f"  {said}{hint}"] if said else []
+    if rows := record.get("baselines"):
+        notes.append(f"  mean over {rows} rows of the baseline" + (", with the standard deviation" if spread else ""))
     notes += [
         escape(f"  {name} = {value!r} is in no background row; the model took it")
         for name, value in record.get("unseen", {}).items()
@@ -80,6 +84,7 @@ def rows_of(record: dict) -> list[dict]:
     """One row of a table for each pattern that is kept."""
     return [
         {"file": record["file"], "target": record["target"], "pattern": pattern_name(p), "effect": p["effect"]}
+        | ({"spread": p["spread"]} if p.get("spread") is not None else {})
         for p in record["patterns"]
     ]
 

@@ -31,7 +31,7 @@ import torch
 from conceptry.models.errors import InputError
 from conceptry.models.explained.protocol import DifferentiableModel, ExplainedModel
 from conceptry.models.explained.tables import typed_frame
-from conceptry.models.harsanyi.game import Reward, rewards_by_mask
+from conceptry.models.harsanyi.game import Reward, mean_by_mask
 from conceptry.models.harsanyi.interactions.answer import AnswerOptions
 from conceptry.models.harsanyi.interactions.sparse import Quality, SparseInteractions, with_empty_first
 from conceptry.models.harsanyi.interactions.terms import Terms
@@ -56,11 +56,13 @@ if TYPE_CHECKING:
 class Engines:
     """The engines of one explained model.
 
+    n_baselines: rows of the baseline, each of which is asked with every subset.
+
     Raises InputError where the settings ask for an engine that the model or the reward does not have.
     """
 
-    def __init__(self, model: ExplainedModel, settings: Settings, reward: Reward) -> None:
-        self.model, self.settings, self.reward = model, settings, reward
+    def __init__(self, model: ExplainedModel, settings: Settings, reward: Reward, n_baselines: int = 1) -> None:
+        self.model, self.settings, self.reward, self.n_baselines = model, settings, reward, n_baselines
         if settings.learns_baseline and not isinstance(model, DifferentiableModel):
             raise InputError(
                 f"a learned baseline needs a differentiable (torch) model, {model.name} is none; "
@@ -99,8 +101,9 @@ class Engines:
             return self._by_trees(problem, index, options, progress)
         if engine == EXACT:
             return None
-        ask, target = rewards_by_mask(self.model, problem.masker, self.reward, index), self.model.classes[index]
-        return sampled_record(ask, problem.players, target, problem.description, options, batch_size, image, progress)
+        ask, target = mean_by_mask(self.model, problem.maskers, self.reward, index), self.model.classes[index]
+        found = sampled_record(ask, problem.players, target, problem.description, options, batch_size, image, progress)
+        return replace(found, calls=found.calls * len(problem.maskers))
 
     @property
     def why(self) -> str:
@@ -136,14 +139,19 @@ class Engines:
     @property
     def calls(self) -> int:
         """Masked inputs that the model is asked for a sample, at the most."""
+        if self.settings.engine in (AUTO, TREES) and self.trees is not None:
+            return 1 + self.n_baselines
+        return self._subsets * self.n_baselines
+
+    @property
+    def _subsets(self) -> int:
+        """Subsets of players that the model is asked of a sample, at the most."""
         settings, columns = self.settings, len(self.model.columns) if self.model.modality == "table" else None
         exact = 2 ** min(settings.max_players, columns or settings.max_players)
         if settings.engine == EXACT or settings.learns_baseline:
             return exact
         if settings.engine == SAMPLED:
             return settings.budget
-        if self.trees is not None:
-            return 2
         return exact if columns and columns <= settings.max_players else max(exact, settings.budget)
 
     @property
@@ -236,10 +244,16 @@ class Engines:
         trees, n = self.trees, len(problem.players)
         assert trees is not None
         corners = np.array([[True] * n, [False] * n])
-        full, empty = rewards_by_mask(self.model, problem.masker, self.reward, index)(corners).tolist()
-        rows = self._encoded(trees, problem.masker.masked(corners))
+        table = pd.concat(
+            [problem.maskers[0].masked(corners), *(masker.masked(corners[1:]) for masker in problem.maskers[1:])],
+            ignore_index=True,
+        )
+        outputs = torch.from_numpy(self.model(table).astype(np.float64))
+        full, *empties = self.reward(outputs, self.model.form, index).tolist()
+        empty = float(np.mean(empties))
+        rows = self._encoded(trees, table)
         ensemble = self._ensemble(trees, index)
-        terms = with_empty_first(terms_of(ensemble, rows[0], rows[1:], trees.feature_owners(problem.owner), n)[0])
+        terms, spreads = terms_of(ensemble, rows[0], rows[1:], trees.feature_owners(problem.owner), n)
         sums = float(terms.effects.sum()), float(terms.effects[0])
         for what, found, own in (("sample", sums[0], full), ("baseline", sums[1], empty)):
             if not abs(found - own) <= self._allowed(trees, own, ensemble.scale(rows)):
@@ -253,8 +267,8 @@ class Engines:
         if self.settings.subtract_empty:
             terms, full, empty = _without_empty(terms), full - empty, 0.0
         return SparseInteractions(
-            problem.players, self.model.classes[index], terms, (empty, full), residual, TREES, len(corners),
-            problem.description, options=options,
+            problem.players, self.model.classes[index], terms, (empty, full), residual, TREES, len(rows),
+            problem.description, options=options, spreads=spreads if len(empties) > 1 else None,
         )  # fmt: skip
 
 

@@ -35,7 +35,7 @@ So the log-odds are z / T for class 1 and -z / T for class 0, and the logit is z
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -45,7 +45,7 @@ from torch import Tensor
 
 from conceptry.models.errors import InputError, closest, truncated_repr
 from conceptry.models.explained.protocol import FORMS
-from conceptry.models.harsanyi.interactions.moebius import MAX_PLAYERS, subset_masks
+from conceptry.models.harsanyi.interactions.moebius import MAX_PLAYERS, moebius, subset_masks
 from conceptry.models.harsanyi.maskers.base import Masker, check_players
 from conceptry.models.harsanyi.settings import PREDICTED, REWARDS
 from conceptry.models.method import Progress, whole_number
@@ -235,6 +235,48 @@ def rewards_of(
         if progress is not None:
             progress("rewards", stop / 2**n)
     return v
+
+
+def mean_rewards(
+    model: Model,
+    maskers: Sequence[Masker],
+    reward: Reward,
+    target: int,
+    batch_size: int = 4096,
+    progress: Progress | None = None,
+) -> tuple[np.ndarray, np.ndarray | None]:
+    """Rewards v (2^n,) as the mean over maskers of one sample, and how far each AND interaction hangs on the choice.
+
+    The latter is the standard deviation (2^n,) over maskers, None for one. Memory is that of four tables (2^n,).
+    """
+    total = mean = squares = np.zeros(0)
+    for done, masker in enumerate(maskers):
+
+        def part(what: str, share: float, done: int = done) -> None:
+            if progress is not None:
+                progress(what, (done + share) / len(maskers))
+
+        v = rewards_of(model, masker, reward, target, batch_size, part)
+        if len(maskers) == 1:
+            return v, None
+        # Welford's way: the differences of large, nearly equal sums would be lost.
+        if not done:
+            total, mean, squares = v.copy(), moebius(v), np.zeros(len(v))
+            continue
+        total += v
+        effects = moebius(v)
+        change = effects - mean
+        mean += change / (done + 1)
+        squares += change * (effects - mean)
+    return total / len(maskers), np.sqrt(squares / len(maskers))
+
+
+def mean_by_mask(
+    model: Model, maskers: Sequence[Masker], reward: Reward, target: int
+) -> Callable[[np.ndarray], np.ndarray]:
+    """As `rewards_by_mask`, the mean over maskers of one sample, in a call of the model for each."""
+    games = [rewards_by_mask(model, masker, reward, target) for masker in maskers]
+    return lambda masks: np.mean([ask(masks) for ask in games], axis=0)
 
 
 def rewards_by_mask(model: Model, masker: Masker, reward: Reward, target: int) -> Callable[[np.ndarray], np.ndarray]:

@@ -97,6 +97,12 @@ KINDS = ("and", "or")
 ENDINGS = (".html", ".svg", ".png", ".pdf", ".json")
 
 
+def trust(r2: float, low: float, high: float, believable: bool) -> str:
+    """How far a sampled answer is to be believed, as part of a sentence."""
+    said = f"R2 {r2:.3f} ({low:.3f} to {high:.3f}) on held-out subsets"
+    return said if believable else f"{said}, too low to be believed"
+
+
 @dataclass(frozen=True)
 class Pattern:
     """One interaction: its players (ascending indices), the coalitions that write some of them, and its effect."""
@@ -117,6 +123,7 @@ class AndOrGraph:
     v_full, v_empty: the reward of the whole sample and of the baseline, in the units of the reward; None where the
     patterns came without them.
     target: the name of the explained output.
+    note: how far the patterns are to be believed, where they were sampled; part of every heading.
 
     Raises InputError where indices, kinds, names or numbers do not fit together.
 
@@ -133,6 +140,7 @@ class AndOrGraph:
     v_full: float | None
     v_empty: float | None
     target: str
+    note: str = ""
 
     def __post_init__(self) -> None:
         if len(set(self.players)) < len(self.players):
@@ -170,6 +178,11 @@ class AndOrGraph:
             raise InputError(f"graph: the coalitions of {where} must be disjoint and hold players of it alone.")
         if written and pattern.kind != "and":
             raise InputError(f"graph: {where} is an 'or' pattern; only 'and' patterns are written with coalitions.")
+
+    def heading(self, title: str | None = None) -> str:
+        """The title of a page or picture (default: what the patterns are behind), with the note."""
+        title = f"Patterns behind {self.target}" if title is None else title
+        return f"{title} \N{EM DASH} {self.note}" if self.note else title
 
     def direct(self, pattern: Pattern) -> tuple[int, ...]:
         """The players of `pattern` that are not written by one of its coalitions."""
@@ -213,6 +226,7 @@ class AndOrGraph:
                 {"players": p.players, "coalitions": p.coalitions, "effect": p.effect, "kind": p.kind}
                 for p in self.patterns
             ],
+            **({"note": self.note} if self.note else {}),
         }
         return json.dumps(record, ensure_ascii=False, allow_nan=False)
 
@@ -236,6 +250,7 @@ class AndOrGraph:
             _number_or_null(record, "v_full"),
             _number_or_null(record, "v_empty"),
             _text(_field(record, "target", "the graph"), "target of the graph"),
+            _text(record.get("note", ""), "note of the graph"),
         )
 
     def save(self, path: str | Path, title: str | None = None, highlight: str | None = None, **style: Any) -> None:
@@ -295,6 +310,7 @@ def build_graph(
     v_empty: float | None,
     target: str,
     aggregation: Aggregation | None = None,
+    note: str = "",
 ) -> AndOrGraph:
     """The graph of the patterns `masks` (m, n) bool with effects `interactions` (m,) and `kinds` (None: all "and").
 
@@ -330,4 +346,5 @@ def build_graph(
         None if v_full is None else float(v_full),
         None if v_empty is None else float(v_empty),
         str(target),
+        note,
     )

@@ -23,11 +23,13 @@ from torch import Tensor
 
 from conceptry.models.errors import InputError
 from conceptry.models.explained.protocol import Column, ExplainedModel
-from conceptry.models.explained.tables import read_cells
-from conceptry.models.harsanyi.settings import ROW, Settings
+from conceptry.models.explained.tables import read_background, read_cells
+from conceptry.models.harsanyi.settings import MOST_BASELINES, ROW, ROWS, SAMPLE, Settings
 from conceptry.models.images import decode_image, image_bytes, open_image, to_rgb
+from conceptry.models.method import whole_number
 
 GROUPS = "groups"
+BaselineRows = Mapping[str, Any] | pd.Series | Sequence[Mapping[str, Any]] | pd.DataFrame | None  # one, or several
 
 
 def read_samples(samples: Any, model: ExplainedModel) -> tuple[list[Any], bool]:
@@ -106,21 +108,55 @@ def read_row(path: Path, columns: Sequence[Column] = ()) -> dict[str, Any]:
 
     columns: of the model, in whose types the cells of a CSV are read.
     """
+    return _read_rows(path, columns, ROW, "one row, as a JSON object or a CSV with a header")[0]
+
+
+def read_rows(path: Path, columns: Sequence[Column] = ()) -> list[dict[str, Any]]:
+    """The rows of a baseline, from a CSV with a header or a JSON list of objects; see `read_row`."""
+    return _read_rows(path, columns, ROWS, "rows, as a JSON list of objects or a CSV with a header")
+
+
+def _read_rows(path: Path, columns: Sequence[Column], kind: str, expected: str) -> list[dict[str, Any]]:
     try:
         if path.suffix == ".json":
-            row = json.loads(path.read_text(encoding="utf-8-sig"))
+            rows = json.loads(path.read_text(encoding="utf-8-sig"))
+            rows = [rows] if isinstance(rows, dict) else rows
         else:
-            cells = read_cells(path, {column.name: column.dtype for column in columns})
-            row = next(iter(cells.head(1).to_dict("records")), None)
+            rows = read_cells(path, {column.name: column.dtype for column in columns}).to_dict("records")
     except OSError:
-        raise InputError(f"baseline row:{path}: no such file") from None
+        raise InputError(f"baseline {kind}:{path}: no such file") from None
     except ValueError as error:
-        raise InputError(f"baseline row:{path}: neither JSON nor CSV ({error})") from None
-    if isinstance(row, dict):
-        row = {str(name): None if value is pd.NA or value != value else value for name, value in row.items()}
-    if not isinstance(row, dict) or not row:
-        raise InputError(f"baseline row:{path}: expected one row, as a JSON object or a CSV with a header")
-    return row
+        raise InputError(f"baseline {kind}:{path}: neither JSON nor CSV ({error})") from None
+    if not isinstance(rows, list) or not rows or not all(isinstance(row, dict) and row for row in rows):
+        raise InputError(f"baseline {kind}:{path}: expected {expected}")
+    return [_row_of(row) for row in rows]
+
+
+def _row_of(row: Mapping[Any, Any]) -> dict[str, Any]:
+    """A row with plain values by name, None for what is empty."""
+    return {str(name): None if value is pd.NA or value != value else _plain(value) for name, value in row.items()}
+
+
+def sampled_rows(
+    statistics: str | Path | pd.DataFrame | np.ndarray | None, baseline: str, seed: int, columns: Sequence[Column]
+) -> list[dict[str, Any]]:
+    """The rows that a baseline sample:K draws from those of the statistics, in their order."""
+    count = whole_number(baseline.partition(":")[2])
+    if count is None or not 1 <= count <= MOST_BASELINES:
+        raise InputError(f"baseline {baseline}: expected sample:K with K from 1 to {MOST_BASELINES}")
+    if statistics is None:
+        raise InputError(
+            f"baseline {baseline} draws rows of the statistics, and none are given; give a CSV file of rows as the "
+            "statistics, or the rows themselves by rows:FILE"
+        )
+    names = [column.name for column in columns]
+    if isinstance(statistics, np.ndarray):
+        statistics = pd.DataFrame(statistics, columns=pd.Index(names))
+    frame = read_background(statistics, {column.name: column.dtype for column in columns})
+    if count > len(frame):
+        raise InputError(f"baseline {baseline}: the statistics have {len(frame)} rows")
+    drawn = np.random.default_rng(np.random.SeedSequence([seed, 41])).choice(len(frame), count, replace=False)
+    return [_row_of(row) for row in frame.loc[sorted(drawn), names].to_dict("records")]
 
 
 def _listed(samples: Any, modality: str) -> tuple[list[Any], bool]:
@@ -218,25 +254,48 @@ def settings_with_files(
     settings: Settings,
     model: ExplainedModel,
     groups: Mapping[str, Sequence[str]] | None,
-    baseline_row: Mapping[str, Any] | None,
-) -> tuple[Settings, dict[str, list[str]] | None, dict[str, Any] | None]:
-    """Settings that name files, with what the files hold; what is given by value is read from none."""
+    rows: BaselineRows,
+    statistics: str | Path | pd.DataFrame | np.ndarray | None = None,
+) -> tuple[Settings, dict[str, list[str]] | None, list[dict[str, Any]] | None]:
+    """Settings that name files, with what the files hold; what is given by value is read from none.
+
+    rows: of the baseline, one or several.
+    """
     players, baseline = settings.players, settings.baseline
     if model.modality == "table" and groups is None and players not in (None, "columns"):
         groups = read_groups(Path(str(players)))
     if groups is not None:
         players = GROUPS
-    if baseline and baseline.startswith(f"{ROW}:"):
-        baseline_row, baseline = read_row(Path(baseline.removeprefix(f"{ROW}:")), model.columns), ROW
-    elif baseline_row is not None and baseline is None:
-        baseline = ROW
-    elif baseline == ROW and baseline_row is None:
-        raise InputError("baseline row needs a file: row:FILE, a CSV with a header and one row, or a JSON object")
+    kind, _, file = str(baseline or "").partition(":")
+    listed = None if rows is None else _listed_rows(rows)
+    if model.modality == "table" and kind in (ROW, ROWS) and file:
+        listed = [read_row(Path(file), model.columns)] if kind == ROW else read_rows(Path(file), model.columns)
+        baseline = kind
+    elif kind == SAMPLE and model.modality == "table" and listed is None:
+        listed = sampled_rows(statistics, str(baseline), settings.seed, model.columns)
+    elif listed is not None and baseline is None:
+        baseline = ROW if len(listed) == 1 else ROWS
+    elif kind in (ROW, ROWS) and listed is None:
+        raise InputError(f"baseline {kind} needs a file: {kind}:FILE, a CSV with a header, or JSON")
+    if listed is not None and not 1 <= len(listed) <= MOST_BASELINES:
+        raise InputError(f"a baseline has 1 to {MOST_BASELINES} rows, got {len(listed)}; take sample:K of them")
     return (
         dataclasses.replace(settings, players=players, baseline=baseline),
         None if groups is None else {name: list(columns) for name, columns in groups.items()},
-        None if baseline_row is None else {name: _plain(value) for name, value in baseline_row.items()},
+        listed,
     )
+
+
+def _listed_rows(rows: Any) -> list[dict[str, Any]]:
+    if isinstance(rows, pd.DataFrame):
+        rows = rows.to_dict("records")
+    if isinstance(rows, (Mapping, pd.Series)):
+        rows = [rows]
+    if not isinstance(rows, Sequence) or not all(isinstance(row, (Mapping, pd.Series)) for row in rows):
+        raise InputError(
+            f"a baseline is a name, a row {{column: value}} or rows (a DataFrame or list), got {type(rows).__name__}"
+        )
+    return [_row_of(dict(row)) for row in rows]
 
 
 def _plain(value: Any) -> Any:

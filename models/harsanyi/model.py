@@ -28,7 +28,7 @@ from conceptry.models.harsanyi import problem as p
 from conceptry.models.harsanyi.baseline import Sparsified, sparsify
 from conceptry.models.harsanyi.engines import Engines, sampled_record, samples_by_default
 from conceptry.models.harsanyi.game import Reward, output_index
-from conceptry.models.harsanyi.inputs import columns_named, read_samples, settings_with_files
+from conceptry.models.harsanyi.inputs import BaselineRows, columns_named, read_samples, settings_with_files
 from conceptry.models.harsanyi.interactions.answer import AnswerOptions, SampleRecord
 from conceptry.models.harsanyi.interactions.record import Explanations, check_listed, record_of
 from conceptry.models.harsanyi.maskers.base import Masker
@@ -57,7 +57,7 @@ class Harsanyi:
             estimator; a torch module; a function over arrays; or an `ExplainedModel` of one's own.
         settings: all settings as one object; `options` change single ones.
         groups: {player: columns} of a table; the same as a mapping for `players`.
-        baseline_row: the row that absent columns take their values from; the same as a mapping for `baseline`.
+        baseline_row: the row that absent columns take their values from, or several, whose mean v is; as `baseline`.
         device: of a named model, auto, cpu, cuda or cuda:INDEX; a module stays where it is for auto.
         statistics: background rows of a table (a DataFrame, an array or a CSV file), from which the baseline and the
             known categories are taken. Needed by a model of a table that does not bring its own.
@@ -93,7 +93,7 @@ class Harsanyi:
         model: "str | ExplainedModel | nn.Module | Callable[[Any], Any] | Any",
         settings: Settings | None = None,
         groups: Mapping[str, Sequence[str]] | None = None,
-        baseline_row: Mapping[str, Any] | None = None,
+        baseline_row: BaselineRows = None,
         *,
         device: str = "auto",
         statistics: str | Path | pd.DataFrame | np.ndarray | None = None,
@@ -110,8 +110,8 @@ class Harsanyi:
             statistics = options.pop("background")
         if isinstance(options.get("players"), Mapping):
             groups = options.pop("players")
-        if isinstance(options.get("baseline"), (Mapping, pd.Series)):
-            baseline_row = dict(options.pop("baseline"))
+        if not isinstance(options.get("baseline"), (str, type(None))):
+            baseline_row = options.pop("baseline")
         if "background" in options:
             options["background"] = columns_named(options["background"])
         settings = changed_settings(settings or Settings(), options)
@@ -122,11 +122,11 @@ class Harsanyi:
             model, device, statistics=statistics, outputs=outputs, allow_pickle=allow_pickle, modality=modality,
             shape=shape, classes=classes,
         )  # fmt: skip
-        settings, groups, baseline_row = settings_with_files(settings, model, groups, baseline_row)
+        settings, groups, rows = settings_with_files(settings, model, groups, baseline_row, statistics)
         self.settings = settings.for_model(model)
-        self.groups, self.baseline_row = groups, baseline_row
+        self.groups, self.baseline_rows = groups, rows
         self._reward = Reward(str(self.settings.reward), self.settings.temperature)
-        self.engines = Engines(self.model, self.settings, self._reward)
+        self.engines = Engines(self.model, self.settings, self._reward, len(rows or [{}]))
         if model.modality == "text" and self.settings.baseline != "delete":
             p.mask_token(model, self.settings)
         if self.settings.target != PREDICTED:
@@ -138,7 +138,7 @@ class Harsanyi:
         Raises InputError where the sample cannot be used or has too many players.
         """
         if self.model.modality == "table":
-            return p.table_problem(self.model, self.settings, sample, self.groups, self.baseline_row)
+            return p.table_problem(self.model, self.settings, sample, self.groups, self.baseline_rows)
         make = {"text": p.text_problem, "image": p.image_problem, "points": p.points_problem}[self.model.modality]
         return make(self.model, self.settings, sample)
 
@@ -204,7 +204,7 @@ class Harsanyi:
         """
         from conceptry.models.harsanyi.package import write_package  # which makes objects of this class
 
-        package = write_package(self.model, self.settings, self.groups, self.baseline_row, directory)
+        package = write_package(self.model, self.settings, self.groups, self.baseline_rows, directory)
         return replace(package, notes=(*package.notes, *self.engines.notes))
 
     @classmethod
@@ -305,13 +305,13 @@ class Harsanyi:
             check_listed(len(problem.players), 2 ** len(problem.players) - 1)
         if self.settings.learns_baseline:
             learned = self._learn(problem, index, progress)
-            v, calls = learned.v, learned.calls
+            v, calls, spreads = learned.v, learned.calls, None
         else:
-            v = g.rewards_of(self.model, problem.masker, self._reward, index, batch_size, progress)
-            learned, calls = None, len(v)
+            v, spreads = g.mean_rewards(self.model, problem.maskers, self._reward, index, batch_size, progress)
+            learned, calls = None, len(v) * len(problem.maskers)
         return record_of(
             v, self.settings, problem.players, self.model.classes[index], learned, calls, problem.description, options,
-            image,
+            image, spreads,
         )  # fmt: skip
 
     def _target(self, problem: p.Problem, target: str) -> int:

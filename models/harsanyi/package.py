@@ -2,7 +2,7 @@
 
 | file | what |
 |---|---|
-| `config.json` | settings, groups of columns, the row of a baseline |
+| `config.json` | settings, groups of columns, the rows of a baseline |
 | `explained/` | the explained model, see `conceptry.models.explained` |
 """
 
@@ -37,7 +37,7 @@ def write_package(
     model: ExplainedModel,
     settings: Settings,
     groups: Mapping[str, Sequence[str]] | None,
-    baseline_row: Mapping[str, Any] | None,
+    baseline_rows: Sequence[Mapping[str, Any]] | None,
     directory: Path,
 ) -> Package:
     """Write the folder. Raises InputError where the explained model cannot be written, or settings do not fit it."""
@@ -48,9 +48,9 @@ def write_package(
         )
     example = _example(model)
     if model.modality == "table":
-        table_problem(model, settings, {name: cells[0] for name, cells in example.items()}, groups, baseline_row)
+        table_problem(model, settings, {name: cells[0] for name, cells in example.items()}, groups, baseline_rows)
     model.save(directory / EXPLAINED)
-    content = {"settings": asdict(settings), "groups": groups, "baseline_row": baseline_row}
+    content = {"settings": asdict(settings), "groups": groups, "baseline_rows": baseline_rows}
     write_json(directory / CONFIG, content)
     lineage = dict(model.lineage)
     if "explained_sha256" not in lineage:  # an object has no file before it is saved
@@ -68,7 +68,8 @@ def read_package(directory: Path, device: torch.device) -> Harsanyi:
     """The explainer that `write_package` wrote."""
     content = read_json(directory / CONFIG)
     model = read_explained(directory / EXPLAINED, device)
-    return Harsanyi(model, Settings(**content["settings"]), content["groups"], content["baseline_row"])
+    rows = content.get("baseline_rows") or content.get("baseline_row")  # the latter as former releases wrote it
+    return Harsanyi(model, Settings(**content["settings"]), content["groups"], rows)
 
 
 def _example(model: ExplainedModel) -> Mapping[str, Sequence[Any]]:

@@ -33,7 +33,7 @@ from conceptry.models.harsanyi.maskers.images import (
 from conceptry.models.harsanyi.maskers.points import PointMasker, cluster_points
 from conceptry.models.harsanyi.maskers.tabular import TabularMasker, tabular_baseline
 from conceptry.models.harsanyi.maskers.text import TextMasker, group_words, split_words
-from conceptry.models.harsanyi.settings import EXACT, LEARNED, MAX_SAMPLED, ROW, SAMPLED, Settings
+from conceptry.models.harsanyi.settings import EXACT, LEARNED, MAX_SAMPLED, SAMPLED, Settings
 from conceptry.models.method import whole_number
 
 POINTS_SEED = 0
@@ -49,12 +49,13 @@ _WAY_OUT = {
 class Problem:
     """One sample as a game.
 
-    masker: masked inputs of the model for any subsets. sample, absent: inputs of one row, with every player present
-    and with none. owner: which player owns each position (see above), int64, -1 for what is always present.
+    maskers: masked inputs of the model for any subsets, one for each row of a baseline; v is the mean over them.
+    sample, absent: inputs of one row, with every player present and with none, by the first masker. owner: which player
+    owns each position (see above), int64, -1 for what is always present.
     description: the sample and its players in JSON-ready form.
     """
 
-    masker: Masker
+    maskers: tuple[Masker, ...]
     sample: Any
     absent: Any
     owner: np.ndarray
@@ -62,7 +63,7 @@ class Problem:
 
     @property
     def players(self) -> tuple[str, ...]:
-        return tuple(self.masker.players)
+        return tuple(self.maskers[0].players)
 
     def features(self, model: DifferentiableModel) -> tuple[Tensor, Tensor, Tensor]:
         """The sample, its baseline, and the player that owns each feature, in the model's continuous space."""
@@ -78,7 +79,7 @@ def table_problem(
     settings: Settings,
     row: Mapping[str, Any],
     groups: Mapping[str, Sequence[str]] | None = None,
-    baseline_row: Mapping[str, Any] | None = None,
+    baseline_rows: Sequence[Mapping[str, Any]] | None = None,
 ) -> Problem:
     """Columns, or groups of them, as players. Raises InputError naming the column that cannot be used."""
     columns = _known_columns(model, row)
@@ -87,23 +88,32 @@ def table_problem(
     grouped = {name for group in (groups or {}).values() for name in group} | set(background)
     alone = [column.name for column in model.columns if column.name not in grouped]
     _check_count(len(groups or ()) + len(alone), settings, "table")
-    if settings.baseline == ROW:
-        assert baseline_row is not None
-        baseline = check_row(baseline_row, model.columns)
+    if settings.baseline_is_rows:
+        assert baseline_rows
+        baselines = [_checked_row(line, number, model.columns) for number, line in enumerate(baseline_rows)]
     else:
         kind = "mean" if settings.baseline == LEARNED else str(settings.baseline)
-        baseline = tabular_baseline(model.columns, kind)
-    masker = TabularMasker(row, columns, baseline, groups, background)
+        baselines = [tabular_baseline(model.columns, kind)]
+    maskers = [TabularMasker(row, columns, baseline, groups, background) for baseline in baselines]
+    masker = maskers[0]
     unseen = {new.name: row[new.name] for new, own in zip(columns, model.columns, strict=True) if new != own}
     description = {
         "modality": "table",
         **({"unseen": unseen} if unseen else {}),
+        **({"baselines": len(maskers)} if len(maskers) > 1 else {}),
         "sample": {
             name: None if isinstance(value, float) and math.isnan(value) else value for name, value in row.items()
         },
         "groups": {k: list(v) for k, v in groups.items()} if groups else {},
     }
-    return Problem(masker, pd.DataFrame([row]), _masked_empty(masker), masker.owner, description)
+    return Problem(tuple(maskers), pd.DataFrame([row]), _masked_empty(masker), masker.owner, description)
+
+
+def _checked_row(row: Mapping[str, Any], number: int, columns: Sequence[Column]) -> Mapping[str, Any]:
+    try:
+        return check_row(row, columns)
+    except InputError as error:
+        raise InputError(f"row {number} of the baseline: {error}") from None
 
 
 def _known_columns(model: ExplainedModel, row: Mapping[str, Any]) -> tuple[Column, ...]:
@@ -143,7 +153,7 @@ def text_problem(model: ExplainedModel, settings: Settings, text: str) -> Proble
     names = zip(masker.players, groups or (), strict=False)
     described = {name: [words[k] for k in group] for name, group in names}
     description = {"modality": "text", "sample": {"text": text, "words": words}, "groups": described}
-    return Problem(masker, [text], absent, owner, description)
+    return Problem((masker,), [text], absent, owner, description)
 
 
 def image_problem(model: ExplainedModel, settings: Settings, image: np.ndarray) -> Problem:
@@ -159,7 +169,7 @@ def image_problem(model: ExplainedModel, settings: Settings, image: np.ndarray) 
     kind = "mean" if settings.baseline == LEARNED else str(settings.baseline)
     masker = ImageMasker(image, segments, image_baseline(image, kind), names)
     description = {"modality": "image", "sample": {"segments": segments.tolist()}, "groups": {}}
-    return Problem(masker, image[None], _masked_empty(masker), masker.owner, description)
+    return Problem((masker,), image[None], _masked_empty(masker), masker.owner, description)
 
 
 def points_problem(model: ExplainedModel, settings: Settings, points: np.ndarray) -> Problem:
@@ -169,7 +179,7 @@ def points_problem(model: ExplainedModel, settings: Settings, points: np.ndarray
     clusters = cluster_points(points, count, POINTS_SEED)
     masker = PointMasker(points, clusters)
     description = {"modality": "points", "sample": {"clusters": np.asarray(clusters).tolist()}, "groups": {}}
-    return Problem(masker, points[None], _masked_empty(masker), np.asarray(clusters, np.int64), description)
+    return Problem((masker,), points[None], _masked_empty(masker), np.asarray(clusters, np.int64), description)
 
 
 def mask_token(model: ExplainedModel, settings: Settings) -> str:

@@ -7,7 +7,7 @@ row. The answer has for each row
 | column | what |
 |---|---|
 | target | the output that is explained |
-| patterns | list of {players, effect, kind}, by descending strength, without the empty one |
+| patterns | list of {players, effect, kind}, by descending strength, without the empty one (see below) |
 | v_full, v_empty | rewards of the sample and of the baseline |
 | explain_ratio | kept strength over itself plus |sum of the removed effects| |
 | square_error | squared error of the kept patterns over that of v |
@@ -23,7 +23,8 @@ row. The answer has for each row
 | believable | whether that interval lies at or above min_r2 |
 
 and with `details` also `players`, `rewards`, `interactions`, `or_interactions`, `terms`, `learning` and `sample`:
-tables over all subsets by the engine exact, `terms` as JSON by the others.
+tables over all subsets by the engine exact, `terms` as JSON by the others. Where the baseline is several rows, a
+pattern has `spread` too, the standard deviation of its effect over them, by the engines exact and trees.
 """
 
 from collections.abc import Mapping
@@ -53,6 +54,7 @@ _PATTERN = Object(
         Property("players", Array(DataType.string)),
         Property("effect", DataType.double),
         Property("kind", DataType.string),
+        Property("spread", DataType.double, required=False),
     ]
 )
 _SHARE = Object([Property("player", DataType.string), Property("value", DataType.double)])

@@ -17,12 +17,13 @@ REWARDS = ("log_odds", "log_odds_eps", "logit", "probability", "output")  # see 
 INTERACTIONS = ("and", "and-or")
 ENGINES = AUTO, EXACT, TREES, SAMPLED = ("auto", "exact", "trees", "sampled")
 MAX_SAMPLED, LEAST_BUDGET, MOST_BUDGET = 1000, 128, 2**20  # players of a sampled game, and the rewards it may ask
-LEARNED, ROW, TOKEN = "learned", "row", "token"
+LEARNED, ROW, ROWS, SAMPLE, TOKEN = "learned", "row", "rows", "sample", "token"
+MOST_BASELINES = 1000  # rows, each of which is asked with every subset
 PREDICTED = "predicted"
 _DEFAULT_PLAYERS = {"table": "columns", "text": "words", "image": "grid:3x3", "points": "clusters:10"}
 _DEFAULT_BASELINE = {"table": "mean", "text": "token", "image": "mean", "points": "centroid"}
 _BASELINES = {
-    "table": ("mean", "median", "mode", LEARNED, ROW),
+    "table": ("mean", "median", "mode", LEARNED, ROW, ROWS, SAMPLE),
     "text": (TOKEN, "delete", LEARNED),
     "image": ("mean", "blur", LEARNED),
     "points": ("centroid", LEARNED),
@@ -59,13 +60,14 @@ class Settings:
     )
     budget: int = option(4096, "Masked inputs that the engine sampled asks the model at the most.")
     min_r2: float = option(0.8, "R2 on held-out masks below which an answer says that it should not be believed.")
-    seed: int = option(0, "Seed of the engine sampled.")
+    seed: int = option(0, "Seed of the engine sampled, and of a baseline that is drawn.")
     split_tolerance: float = option(1e-3, "Relative duality gap at which an AND-OR split has converged.")
     baseline: str | None = option(
         None,
-        "Value of absent players. Tables: mean, median, mode, learned or row:FILE; texts: token, token:WORD, delete or "
-        "learned; images: mean, blur or learned; points: centroid or learned. [default: mean for tables and images; "
-        "centroid for points; for texts token if the model has one, else delete]",
+        "Value of absent players. Tables: mean, median, mode, learned, row:FILE, or the mean over several rows, "
+        "rows:FILE or sample:K of the statistics; texts: token, token:WORD, delete or learned; images: mean, blur or "
+        "learned; points: centroid or learned. [default: mean for tables and images; centroid for points; for texts "
+        "token if the model has one, else delete]",
     )
     players: str | None = option(
         None,
@@ -120,7 +122,7 @@ class Settings:
         no_token = modality == "text" and getattr(model, "mask_token", None) is None
         baseline = self.baseline or ("delete" if no_token else _DEFAULT_BASELINE[modality])
         kind, colon, _ = baseline.partition(":")
-        if kind not in _BASELINES[modality] or (colon and kind != TOKEN):
+        if kind not in _BASELINES[modality] or (colon and kind not in (TOKEN, SAMPLE)):
             expected = ", ".join(_BASELINES[modality])
             raise InputError(f"a {modality} model has no baseline {baseline!r}; expected one of {expected}")
         if baseline == LEARNED and self.engine in (TREES, SAMPLED):
@@ -139,6 +141,11 @@ class Settings:
     @property
     def learns_baseline(self) -> bool:
         return self.baseline == LEARNED
+
+    @property
+    def baseline_is_rows(self) -> bool:
+        """Whether the baseline is one or several rows of a table, kept beside the settings."""
+        return str(self.baseline).partition(":")[0] in (ROW, ROWS, SAMPLE)
 
     @property
     def most_players(self) -> int | None:

@@ -128,5 +128,5 @@ def words() -> Game:
 
     explainer = Harsanyi("zoo:movie-reviews", engine="sampled", device="cpu")
     problem = explainer.problem(REVIEW)
-    v = rewards_by_mask(explainer.model, problem.masker, Reward("log_odds"), 1)
+    v = rewards_by_mask(explainer.model, problem.maskers[0], Reward("log_odds"), 1)
     return Game(f"words of a review, n = {len(problem.players)}", len(problem.players), v)

@@ -284,12 +284,12 @@ def strongest(graph: AndOrGraph, count: int) -> AndOrGraph:
     place = {c: k for k, c in enumerate(used)}
     patterns = tuple(Pattern(p.players, tuple(place[c] for c in p.coalitions), p.effect, p.kind) for p in kept)
     coalitions = tuple(graph.coalitions[c] for c in used)
-    return AndOrGraph(graph.players, coalitions, patterns, graph.v_full, graph.v_empty, graph.target)
+    return AndOrGraph(graph.players, coalitions, patterns, graph.v_full, graph.v_empty, graph.target, graph.note)
 
 
 def _heading(axes: Axes, graph: AndOrGraph, shown: AndOrGraph, placed: Layout, title: str | None) -> None:
     width = placed.width - 2 * MARGIN
-    text = f"Patterns behind {graph.target}" if title is None else title
+    text = graph.heading(title)
     axes.text(MARGIN, 24, shortened(text, width, 13), fontsize=13, color=INK, parse_math=False)
     rest = len(graph.patterns) - len(shown.patterns)
     counted = f"{len(shown.patterns)} pattern" + ("s" if len(shown.patterns) != 1 else "")

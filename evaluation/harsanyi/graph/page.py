@@ -14,7 +14,7 @@ from conceptry.models.harsanyi.graph import AndOrGraph
 
 def page(graph: AndOrGraph, title: str | None = None, highlight: str | None = None) -> str:
     """The page as text; `title` None shows the target, `highlight` is what stands out when it opens."""
-    title = f"Patterns behind {graph.target}" if title is None else title
+    title = graph.heading(title)
     chosen = highlighted(graph, highlight)
     pinned = None if chosen is None else {"name": highlight, "rows": sorted(chosen)}
     parts = {

@@ -15,7 +15,7 @@ import numpy as np
 from PIL import Image
 
 from conceptry.models.harsanyi.baseline import Sparsified
-from conceptry.models.harsanyi.graph import AndOrGraph, build_graph
+from conceptry.models.harsanyi.graph import AndOrGraph, build_graph, trust
 from conceptry.models.harsanyi.interactions.denoise import Denoised
 from conceptry.models.harsanyi.interactions.indices import salient
 from conceptry.models.harsanyi.settings import Settings
@@ -50,6 +50,7 @@ class SampleRecord(Record):
         image: the explained image, uint8 (height, width, 3), else None.
         gap: how far the L1 of an AND-OR split can be from the least one at most, relative to it; else 0.
         engine: "exact", "trees" or "sampled".
+        spreads: standard deviation of each row of effects over the rows of a baseline, None where it is not known.
     """
 
     method = "harsanyi"
@@ -63,6 +64,7 @@ class SampleRecord(Record):
     image: np.ndarray | None
     gap: float
     engine: str
+    spreads: np.ndarray | None
 
     @property
     @abstractmethod
@@ -147,12 +149,13 @@ class SampleRecord(Record):
         return self.strongest(self.kept.kept if self.options.denoise else None, self.options.top_k)
 
     def patterns(self, rows: np.ndarray | None = None) -> list[dict[str, Any]]:
-        """{players, effect, kind} of rows of `effects`, by default of those in the answer."""
+        """{players, effect, kind} of rows of `effects`, by default of those in the answer, and spread where known."""
         rows = self.answer_rows if rows is None else rows
         parts = zip(self.masks(rows), self.effects[rows].tolist(), self.kinds(rows), strict=True)
+        spreads = [{}] * len(rows) if self.spreads is None else [{"spread": s} for s in self.spreads[rows].tolist()]
         return [
-            {"players": [self.players[k] for k in np.flatnonzero(mask)], "effect": effect, "kind": kind}
-            for mask, effect, kind in parts
+            {"players": [self.players[k] for k in np.flatnonzero(mask)], "effect": effect, "kind": kind, **spread}
+            for (mask, effect, kind), spread in zip(parts, spreads, strict=True)
         ]
 
     def answers(self) -> list[dict[str, Any]]:
@@ -204,16 +207,13 @@ class SampleRecord(Record):
             v_full=self.v_full,
             v_empty=self.v_empty,
             target=self.target,
+            note=self.trust,
         )
 
     @property
     def trust(self) -> str:
         """How far a sampled answer is to be believed, as part of a sentence; "" of an exact one."""
-        if self.engine != "sampled":
-            return ""
-        low, high = self.r2_interval
-        verdict = "" if self.believable else ", which should not be believed"
-        return f"R2 {self.r2:.3f} ({low:.3f} to {high:.3f}) from {self.calls:,} subsets{verdict}"
+        return trust(self.r2, *self.r2_interval, self.believable) if self.engine == "sampled" else ""
 
     def __repr__(self) -> str:
         strongest = "; ".join(f"{_joined(p)} {p['effect']:+.3g}" for p in self.patterns(self.strongest(top_k=3)))

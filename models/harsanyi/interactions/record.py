@@ -51,6 +51,7 @@ class Interactions(SampleRecord):
         description: the sample and its players, JSON-ready.
         options: what `answers` gives.
         image: the explained image, uint8 (height, width, 3), else None.
+        spreads: (2^n,) standard deviation of each interaction over the rows of a baseline, None for one row.
 
     Example:
         >>> from conceptry.models.harsanyi import Harsanyi
@@ -76,6 +77,7 @@ class Interactions(SampleRecord):
     description: dict[str, Any]
     options: AnswerOptions = field(default_factory=AnswerOptions)
     image: np.ndarray | None = None
+    spreads: np.ndarray | None = None
 
     @property
     def v_empty(self) -> float:
@@ -163,16 +165,17 @@ def record_of(
     description: dict[str, Any],
     options: AnswerOptions,
     image: np.ndarray | None = None,
+    spreads: np.ndarray | None = None,
 ) -> Interactions:
-    """The record of rewards v (2^n,)."""
+    """The record of rewards v (2^n,); spreads are of AND interactions, which an AND-OR split has others of."""
     if settings.subtract_empty:
         v = v - v[0]
     if settings.interactions == "and-or":
         parts = split(v, settings.split_tolerance)
-        i_and, i_or, gap = parts.i_and, parts.i_or, parts.gap / (parts.l1 or 1.0)
+        i_and, i_or, gap, spreads = parts.i_and, parts.i_or, parts.gap / (parts.l1 or 1.0), None
     else:
         i_and, i_or, gap = moebius(v), None, 0.0
-    return Interactions(players, target, v, i_and, i_or, gap, learned, calls, description, options, image)
+    return Interactions(players, target, v, i_and, i_or, gap, learned, calls, description, options, image, spreads)
 
 
 def check_listed(n: int, patterns: int) -> None:

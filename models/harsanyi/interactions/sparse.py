@@ -40,14 +40,15 @@ class SparseInteractions(SampleRecord):
         rewards: (v(empty), v(N)), as the model gives them.
         error: the largest error of the terms on the subsets that were asked, over the largest |v|.
         quality: how good sampled terms are.
+        spreads: standard deviation of each term over the rows of a baseline, None where it is not known.
         The others: as in `SampleRecord`.
 
     Example:
         >>> from conceptry.models.harsanyi import Harsanyi
         >>> record = Harsanyi.of_tensor(lambda x: x[:, 0] * x[:, 29] + x[:, 7], [1.0] * 30)
         >>> record
-        SparseInteractions(30 players, target 'target', 0 to 2, R2 1.000 (1.000 to 1.000) from 4,096 subsets; \
-2 salient patterns; strongest: x1 AND x30 +1; x8 +1)
+        SparseInteractions(30 players, target 'target', 0 to 2, R2 1.000 (1.000 to 1.000) on held-out \
+subsets; 2 salient patterns; strongest: x1 AND x30 +1; x8 +1)
     """
 
     players: tuple[str, ...]
@@ -63,6 +64,7 @@ class SparseInteractions(SampleRecord):
     image: np.ndarray | None = None
     learned: Sparsified | None = None
     gap: float = 0.0
+    spreads: np.ndarray | None = None
 
     @property
     def v_empty(self) -> float:

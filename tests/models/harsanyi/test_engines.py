@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from sklearn.datasets import load_breast_cancer, load_diabetes, load_iris
 from sklearn.ensemble import (
     GradientBoostingClassifier,
@@ -17,9 +18,11 @@ from sklearn.linear_model import LogisticRegression
 
 from conceptry import Harsanyi
 from conceptry.models.errors import InputError
+from conceptry.models.harsanyi.graph import AndOrGraph
 from conceptry.models.harsanyi.interactions.record import Interactions
 from conceptry.models.harsanyi.interactions.sparse import SparseInteractions
 from conceptry.models.harsanyi.model import Harsanyi as Model
+from conceptry.models.harsanyi.package import read_package
 
 DIABETES, AMOUNT = load_diabetes(return_X_y=True, as_frame=True)
 CANCER, MALIGN = load_breast_cancer(return_X_y=True, as_frame=True)
@@ -127,7 +130,7 @@ def test_a_wide_table_is_sampled_and_says_how_good_that_is():
     assert record.r2 > 0.999
     assert record.believable
     assert len(record.strongest()) == 30
-    assert "R2 1.000 (1.000 to 1.000) from 512 subsets" in repr(record)
+    assert "R2 1.000 (1.000 to 1.000) on held-out subsets" in repr(record)
     answer = record.answers()[0]
     assert answer["r2_low"] <= answer["r2"] <= answer["r2_high"]
 
@@ -136,8 +139,12 @@ def test_a_game_without_structure_is_not_believed():
     bits = 2.0 ** np.arange(40)
     record = Model.of_tensor(lambda x: np.sin((x > 0) @ bits * 12.9898) * 43758.5 % 1.0, np.ones(40), budget=256)
     assert not record.believable
-    assert "which should not be believed" in repr(record)
-    assert "should not be believed" in record._repr_html_()
+    assert "too low to be believed" in repr(record)
+    assert "too low to be believed" in record._repr_html_()
+    again = AndOrGraph.from_json(record.answers()[0]["graph"])
+    assert again == record.graph()
+    assert again.heading("Why").startswith("Why \N{EM DASH} R2 ")
+    assert again.heading().endswith("too low to be believed")
     assert record.answers()[0]["believable"] is False
 
 
@@ -201,3 +208,69 @@ def test_a_long_text_is_explained_by_its_words():
     assert len(record.players) > 20
     assert record.r2 > 0.5
     assert pd.Series(record.shapley).abs().max() > 0
+
+
+def test_engines_agree_over_several_rows_of_a_baseline():
+    estimator = HistGradientBoostingClassifier(**SMALL).fit(DIABETES, AMOUNT > 140)
+    rows = DIABETES.iloc[20:25]
+    found = {
+        engine: explainer(estimator, DIABETES, engine=engine, baseline=rows).explain(DIABETES.iloc[7])
+        for engine in ("trees", "exact", "sampled")
+    }
+    singles = [
+        explainer(estimator, DIABETES, engine="exact", baseline=row).explain(DIABETES.iloc[7])
+        for row in rows.to_dict("records")
+    ]
+    effects = np.array([single.i_and for single in singles])
+    exact = found["exact"]
+    np.testing.assert_allclose(exact.i_and, effects.mean(axis=0), atol=1e-12)
+    np.testing.assert_allclose(exact.spreads, effects.std(axis=0), atol=1e-12)
+    by_players = {tuple(p["players"]): p for p in exact.patterns(exact.strongest())}
+    for pattern in found["trees"].patterns():
+        same = by_players[tuple(pattern["players"])]
+        assert pattern["effect"] == pytest.approx(same["effect"], abs=1e-9)
+        assert pattern["spread"] == pytest.approx(same["spread"], abs=1e-9)
+    assert (found["trees"].calls, exact.calls) == (6, 5 * 2 ** DIABETES.shape[1])
+    assert found["sampled"].calls % 5 == 0
+    assert "spread" not in found["sampled"].patterns()[0]
+    np.testing.assert_allclose(found["sampled"].shapley, exact.shapley, atol=0.02 * np.abs(exact.v).max())
+
+
+def test_rows_of_a_baseline_are_read_and_drawn(tmp_path):
+    estimator = HistGradientBoostingRegressor(**SMALL).fit(DIABETES, AMOUNT)
+    DIABETES.iloc[:3].to_csv(tmp_path / "rows.csv", index=False)
+    (tmp_path / "rows.json").write_text(json.dumps(DIABETES.iloc[:3].to_dict("records")))
+    as_csv, as_json = (
+        explainer(estimator, DIABETES, baseline=f"rows:{tmp_path / f'rows.{s}'}") for s in ("csv", "json")
+    )
+    given = explainer(estimator, DIABETES, baseline=DIABETES.iloc[:3])
+    assert as_csv.baseline_rows == as_json.baseline_rows == given.baseline_rows == DIABETES.iloc[:3].to_dict("records")
+    drawn = [explainer(estimator, DIABETES, baseline="sample:4", seed=seed).baseline_rows for seed in (0, 0, 1)]
+    assert drawn[0] == drawn[1] != drawn[2]
+    assert all(row in DIABETES.to_dict("records") for row in drawn[0])
+    again = explainer(estimator, DIABETES, baseline="sample:4").to_package(tmp_path)
+    assert again.params["baseline"] == "sample:4"
+    assert read_package(tmp_path, torch.device("cpu")).baseline_rows == drawn[0]
+
+
+@pytest.mark.parametrize(
+    ("baseline", "sentence"),
+    [
+        ("rows", "baseline rows needs a file"),
+        ("rows:missing.csv", "baseline rows:missing.csv: no such file"),
+        ("sample:0", "expected sample:K with K from 1 to 1000"),
+        ("sample:443", "the statistics have 442 rows"),
+        (3, "got int"),
+        ([], "a baseline has 1 to 1000 rows, got 0"),
+        ([{"age": 1.0}, {"age": "x"}], "row 0 of the baseline"),
+    ],
+)
+def test_baselines_that_are_no_rows(baseline, sentence):
+    estimator = HistGradientBoostingRegressor(**SMALL).fit(DIABETES, AMOUNT)
+    with pytest.raises(InputError, match=sentence):
+        explainer(estimator, DIABETES, baseline=baseline).explain(DIABETES.iloc[0])
+
+
+def test_a_named_model_has_no_rows_to_draw():
+    with pytest.raises(InputError, match="draws rows of the statistics, and none are given"):
+        Harsanyi("zoo:wine", baseline="sample:4")
