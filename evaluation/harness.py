@@ -120,12 +120,16 @@ def evaluation_of(method: str) -> Evaluation:
 
 @dataclass(frozen=True)
 class VersionReport:
-    """A version, the data it was evaluated on, the report, and the device that it ran on."""
+    """A version, the data it was evaluated on, the report, the device that it ran on, and the groups of metrics.
+
+    groups: those that were measured just now, none where all of them were there.
+    """
 
     version: Version
     data: EvaluationData
     report: Report
     device: str
+    groups: tuple[str, ...] = ()
 
 
 def evaluate(
@@ -166,7 +170,7 @@ def evaluate(
                 whole.add(report)
         if not whole.metrics:
             raise ConceptryError(f"{data.name} holds nothing that {version.method} can be measured on")
-    return VersionReport(find_version(version.uri), data, whole, used)
+    return VersionReport(find_version(version.uri), data, whole, used, tuple(asked))
 
 
 def is_evaluated(version: Version, data: EvaluationData, groups: Collection[str] | None = None) -> bool:

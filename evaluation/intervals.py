@@ -40,6 +40,11 @@ class Difference(Interval):
         differing = round(self.count * (self.first_larger + self.second_larger))
         return differing >= LEAST_DIFFERING and not self.low <= 0 <= self.high
 
+    @property
+    def reversed(self) -> "Difference":
+        """The second less the first."""
+        return Difference(-self.mean, -self.high, -self.low, self.count, self.second_larger, self.first_larger)
+
 
 def mean_intervals(samples: pd.DataFrame, seed: int = 0) -> dict[str, Interval]:
     """Interval of the mean of each metric of `samples`: a row for each, NaN where a metric says nothing of it."""

@@ -12,7 +12,10 @@ from rich.markup import escape
 from rich.table import Table
 
 from conceptry.evaluation.cells import csv_text
+from conceptry.evaluation.comparison.compared import OTHER_REVISIONS, ComparedVersions
+from conceptry.evaluation.comparison.leaders import RULE
 from conceptry.evaluation.harness import Evaluation, Metric, evaluation_of
+from conceptry.evaluation.intervals import Difference, Interval
 from conceptry.evaluation.reports import evaluation_records
 from conceptry.evaluation.terminal import Terminal
 from conceptry.models.errors import plural
@@ -24,8 +27,14 @@ from conceptry.registry.versions import Version
 DATA_SUFFIXES = (".txt", ".csv", ".json")  # of files that hold what was found rather than a figure of it
 
 
-def comparison_table(comparison: Comparison, everything: bool = False) -> Table:
-    """One column for each version: hyperparameters that differ, then metrics, the best of each row in bold."""
+def comparison_table(
+    comparison: Comparison, everything: bool = False, compared: ComparedVersions | None = None
+) -> Table:
+    """One column for each version: hyperparameters that differ, then metrics, the leaders of each row in bold.
+
+    compared: the samples behind the metrics; without them there are no intervals, and nobody leads.
+    """
+    compared = compared or ComparedVersions(comparison)
     first, names = comparison.versions[0], dict.fromkeys(v.name for v in comparison.versions)
     table = Table(
         title=f"{escape(', '.join(names))} ({first.method})", title_justify="left", header_style="", box=SIMPLE_HEAD
@@ -36,14 +45,20 @@ def comparison_table(comparison: Comparison, everything: bool = False) -> Table:
     for key in comparison.differing:
         table.add_row(escape(key), *(escape(_short(v.params.get(key, ""))) for v in comparison.versions))
     table.add_section()
-    for name in _shown_metrics(comparison, everything):
-        metric = _metric(first.method, name)
-        values = [comparison.scores[comparison.key(version)].get(name) for version in comparison.versions]
-        table.add_row(f"{escape(name)} {metric.arrow}".strip(), *_cells(values, metric, comparison.comparable))
+    for name in compared.shown_metrics(everything):
+        title = f"{escape(name)} {compared.metric(name).arrow}".strip()
+        table.add_row(title, *(_cell(compared, version, name) for version in comparison.versions))
+    captions = []
     if comparison.data:
-        table.caption = f"measured on {escape(comparison.data)} (SHA-256 {(comparison.digest or '')[:8]})"
+        captions.append(f"measured on {escape(comparison.data)} (SHA-256 {(comparison.digest or '')[:8]})")
     elif not comparison.comparable:
-        table.caption = "measured on different data: not to be ranked; evaluate all of them on the same"
+        captions.append("measured on different data: not to be ranked; evaluate all of them on the same")
+    if not compared.has_one_meaning:
+        captions.append(f"not to be ranked: {OTHER_REVISIONS}")
+    if any(compared.intervals.values()):
+        captions.append("±: half of the 95 % interval of a mean over samples")
+        captions[-1] += f"; {RULE}" if len(compared.samples) > 1 else ""
+    table.caption = "\n".join(captions) or None
     table.caption_justify = "left"
     return table
 
@@ -59,8 +74,12 @@ def agreement_table(agreed: pd.DataFrame) -> RenderableType:
     return Group("agreement of the kept patterns (mean Jaccard index)", table)
 
 
-def comparison_records(comparison: Comparison, agreed: pd.DataFrame | None = None) -> list[dict[str, Any]]:
-    """Comparison as data: one record for each version, with its agreement with the others where that is known."""
+def comparison_records(
+    comparison: Comparison, agreed: pd.DataFrame | None = None, compared: ComparedVersions | None = None
+) -> list[dict[str, Any]]:
+    """Comparison as data: one record for each version, with how it differs from the others where that is known."""
+    compared = compared or ComparedVersions(comparison)
+    keys = [comparison.key(v) for v in comparison.versions]
     return [
         {
             "name": v.name,
@@ -68,11 +87,33 @@ def comparison_records(comparison: Comparison, agreed: pd.DataFrame | None = Non
             "aliases": list(v.aliases),
             "params": {key: v.params.get(key) for key in comparison.differing},
             "data": comparison.data,
-            "metrics": comparison.scores[comparison.key(v)],
-            **({} if agreed is None else {"agreement": agreed.loc[comparison.key(v)].to_dict()}),
+            "metrics": comparison.scores[key],
+            "scores": score_records(comparison.scores[key], compared.intervals.get(key, {})),
+            "differences": {
+                str(other): {name: _difference_record(found) for name, found in differences.items()}
+                for other in keys
+                if other != key and (differences := compared.differences(key, other))
+            },
+            **({} if agreed is None else {"agreement": agreed.loc[key].to_dict()}),
         }
-        for v in comparison.versions
+        for key, v in zip(keys, comparison.versions, strict=True)
     ]
+
+
+def score_records(metrics: Mapping[str, float], intervals: Mapping[str, Interval]) -> dict[str, dict[str, Any]]:
+    """Each metric with the bounds of its 95 % interval, None where it is no mean over samples."""
+    bounds = {name: (found.low, found.high) for name, found in intervals.items()}
+    return {
+        name: dict(zip(("mean", "low", "high"), (value, *bounds.get(name, (None, None))), strict=True))
+        for name, value in metrics.items()
+    }
+
+
+def _difference_record(found: Difference) -> dict[str, Any]:
+    return {
+        "mean": found.mean, "low": found.low, "high": found.high, "samples": found.count,
+        "larger": found.first_larger, "smaller": found.second_larger, "beyond_chance": found.beyond_chance,
+    }  # fmt: skip
 
 
 def summary_title(record: dict[str, Any]) -> str:
@@ -173,27 +214,22 @@ def _pairs(title: str, values: dict[str, str]) -> Table:
     return table
 
 
-def _shown_metrics(comparison: Comparison, everything: bool) -> list[str]:
-    headline = evaluation_of(comparison.versions[0].method).headline
-    shown = [name for name in headline if name in comparison.metrics]
-    return shown + [name for name in comparison.metrics if name not in shown] if everything else shown
-
-
 def _metric(method: str, name: str) -> Metric:
     return evaluation_of(method).metric(name) or Metric(None, ".4g", "")
 
 
-def _cells(values: Sequence[float | None], metric: Metric, ranked: bool) -> list[str]:
-    present = [value for value in values if value is not None]
-    best = (
-        {"higher": max, "lower": min, None: lambda _: None}[metric.better](present)
-        if ranked and len(present) > 1
-        else None
-    )
-    texts = ["" if value is None else f"{value:{metric.format}}" for value in values]
-    # Equal as printed counts as equal: bold marks a difference that the reader can see.
-    bold = f"{best:{metric.format}}" if best is not None and len(set(filter(None, texts))) > 1 else None
-    return [f"[bold]{text}[/bold]" if text and text == bold else text for text in texts]
+def _cell(compared: ComparedVersions, version: Version, name: str) -> str:
+    key = compared.comparison.key(version)
+    value = compared.comparison.scores[key].get(name)
+    if value is None:
+        return ""
+    form = compared.metric(name).format
+    text = f"{value:{form}}"
+    if key in compared.leaders(name):
+        text = f"[bold]{text}[/bold]"
+    if found := compared.interval(version, name):
+        text += f" [dim]±{(found.high - found.low) / 2:{form}}[/dim]"
+    return text
 
 
 def _short(value: str, width: int = 28) -> str:

@@ -83,9 +83,15 @@ def on_shared_data(versions: tuple[Version, ...], differing: tuple[str, ...]) ->
     newest_first = sorted((m for v in evaluated for m in v.measured), key=lambda m: m.at, reverse=True)
     for candidate in newest_first:
         if candidate.digest and all(v.metrics_on(candidate.digest) for v in evaluated):
-            scores = {_key(v, versions): v.metrics_on(candidate.digest) for v in versions}
-            return Comparison(versions, differing, candidate.data, candidate.digest, scores)
+            return on_data(versions, candidate.data, candidate.digest, differing)
     return Comparison(versions, differing, None, None, {_key(v, versions): v.metrics for v in versions})
+
+
+def on_data(
+    versions: tuple[Version, ...], data: str | None, digest: str, differing: tuple[str, ...] = ()
+) -> Comparison:
+    """The comparison on one data set, whoever was measured on it."""
+    return Comparison(versions, differing, data, digest, {_key(v, versions): v.metrics_on(digest) for v in versions})
 
 
 def _key(version: Version, among: Sequence[Version]) -> int | str:

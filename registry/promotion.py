@@ -9,6 +9,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
+from typing import Protocol
 
 from mlflow import MlflowClient
 from mlflow.entities.model_registry import RegisteredModel
@@ -21,6 +22,17 @@ from conceptry.registry.versions import Measured, Version, find_version
 _OPERATORS = {">=": operator.ge, "<=": operator.le, ">": operator.gt, "<": operator.lt}
 _PLANNED = "planned"  # in a record until its alias is moved
 _REQUIREMENT = re.compile(r"^\s*([\w./-]+)\s*(>=|<=|>|<)\s*(\S+)\s*$")
+
+
+class Rule(Protocol):
+    """What a version must meet to be promoted."""
+
+    def check(self, version: Version, measured: Measured | None, former: Version | None) -> str:
+        """Return the rule as it is met, for the record; raise ConceptryError where it is not.
+
+        measured: on the data to judge by; former: the version that the alias points to, None without one.
+        """
+        ...
 
 
 @dataclass(frozen=True)
@@ -51,8 +63,8 @@ class Requirement:
         """Whether the metric is there and within the bound (NaN never is)."""
         return self.metric in metrics and _OPERATORS[self.comparison](metrics[self.metric], self.bound)
 
-    def check(self, version: Version, measured: Measured | None) -> None:
-        """Raise ConceptryError unless what was measured has the metric within the bound (NaN never is)."""
+    def check(self, version: Version, measured: Measured | None, former: Version | None = None) -> str:
+        """Return the rule as it is met; raise ConceptryError unless the metric is within the bound (NaN never is)."""
         metrics = measured.metrics if measured else {}
         value = metrics.get(self.metric)
         if value is None:
@@ -61,6 +73,7 @@ class Requirement:
             raise ConceptryError(f"{version.uri} has no metric {self.metric!r}{on}; it has {known}")
         if not self.holds(metrics):
             raise ConceptryError(f"{version.uri} is not promoted: {self} is required, its {self.metric} is {value:.6g}")
+        return str(self)
 
     def __str__(self) -> str:
         return f"{self.metric}{self.comparison}{self.bound:g}"
@@ -83,7 +96,7 @@ def promote(
     name: str,
     version: int,
     alias: str = "champion",
-    require: Sequence[Requirement] = (),
+    require: Sequence[Rule] = (),
     rule: str | None = None,
     data: str | None = None,
 ) -> Promotion | None:
@@ -105,13 +118,13 @@ def promote(
         if data and measured is None:
             known = ", ".join(dict.fromkeys(str(m.data) for m in found.measured)) or "nothing yet"
             raise ConceptryError(f"{found.uri} was not measured on {data}; it was on {known}")
-        for requirement in require:
-            requirement.check(found, measured)
         aliases = client.get_registered_model(name).aliases
         previous = int(aliases[alias]) if alias in aliases else None
+        former = None if previous is None else find_version(f"models:/{name}/{previous}")
+        met = [requirement.check(found, measured, former) for requirement in require]
         if previous == version:
             return None
-        stated = rule or ", ".join(map(str, require)) or "by hand"
+        stated = rule or ", ".join(met) or "by hand"
         now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
         promotion = Promotion(alias, version, previous, stated, measured.data if measured else None, _user(), now)
         # The record comes first: an alias without one would be a promotion that nobody can account for. Until the alias

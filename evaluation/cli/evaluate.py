@@ -33,24 +33,61 @@ _DATA = (
 @size_option
 @seed_option
 @device_option
-def evaluate(uri: str, data: str | None, size: int | None, seed: int, device: str) -> None:
+@click.option(
+    "--metrics",
+    metavar="GROUPS",
+    help="Comma-separated groups of metrics, or all; a name that is none lists them. [default: the quick ones]",
+)
+@click.option("--missing", cls=Flag, help="Measure only the groups that are not there yet.")
+@click.option("--json", "as_json", cls=Flag, help="Print JSON instead of a table.")
+def evaluate(
+    uri: str,
+    data: str | None,
+    size: int | None,
+    seed: int,
+    device: str,
+    metrics: str | None,
+    missing: bool,
+    as_json: bool,
+) -> None:
     """Evaluate a version on held-out data, and log metrics, tables and figures to it.
 
     URI is NAME/NUMBER or NAME@ALIAS, with or without models:/ in front.
     """
     ahead()
+    from conceptry.evaluation.comparison.compared import ComparedVersions
     from conceptry.evaluation.harness import evaluate as evaluate_version
+    from conceptry.evaluation.harness import evaluation_of
     from conceptry.evaluation.progress import bar
-    from conceptry.evaluation.tables import comparison_table
-    from conceptry.registry.comparison import on_shared_data
+    from conceptry.evaluation.tables import comparison_records, comparison_table
+    from conceptry.registry import find_version
+    from conceptry.registry.comparison import on_data
 
+    groups = None
+    if metrics is not None:
+        every = evaluation_of(find_version(uri).method).groups
+        groups = list(every) if metrics.strip() == "all" else [name.strip() for name in metrics.split(",")]
     with bar(uri) as progress:
-        done = evaluate_version(uri, data, size=size, seed=seed, device=device, progress=progress)
+        done = evaluate_version(
+            uri, data, size=size, seed=seed, device=device, groups=groups, missing=missing, progress=progress
+        )
     version = done.version
-    say_device(done.device)
+    if done.groups:
+        say_device(done.device)
+    comparison = on_data((version,), done.data.name, done.data.logged_digest)
+    compared = ComparedVersions.read(comparison)
+    if as_json:
+        (record,) = comparison_records(comparison, compared=compared)
+        shown = {name: record[name] for name in ("name", "version", "data", "metrics", "scores")}
+        about = {"digest": done.data.digest, "count": len(done.data), "unit": done.data.unit, "run": version.run_id}
+        print(json.dumps(shown | about | {"measured": done.groups, "notes": done.report.notes}, indent=2))
+        return
     for note in done.report.notes:
         say(f"note: {note}", style="dim")
-    console.print(comparison_table(on_shared_data((version,), ()), everything=True))
+    console.print(comparison_table(comparison, everything=True, compared=compared))
+    if not done.groups:
+        say(f"nothing to measure: {version.uri} has these metrics on {done.data.name} already")
+        return
     say(f"{len(done.data)} {done.data.unit} of {done.data.name}; logged to {version.uri} and its run {version.run_id}")
 
 

@@ -23,10 +23,11 @@ from conceptry.models.method import METHODS, load_options, load_work, option_typ
 @click.option("--all", "everything", cls=Flag, help="Show every metric, not only the headline ones.")
 @click.option("--json", "as_json", cls=Flag, help="Print JSON instead of a table.")
 def compare(names: tuple[str, ...], versions: str | None, everything: bool, as_json: bool) -> None:
-    """Compare versions of one method: what differs, how they score, the best in bold.
+    """Compare versions of one method: what differs, how they score, and in bold what is better beyond chance.
 
     Each NAME is a registered model, which stands for all of its versions, or one version: NAME/NUMBER or NAME@ALIAS.
     """
+    from conceptry.evaluation.comparison.compared import ComparedVersions
     from conceptry.evaluation.harness import agreement
     from conceptry.evaluation.tables import agreement_table, comparison_records, comparison_table
     from conceptry.registry import compare as compare_name
@@ -37,11 +38,11 @@ def compare(names: tuple[str, ...], versions: str | None, everything: bool, as_j
         raise InputError(f"--versions picks from one registered model, got {len(names)}; name versions as NAME/NUMBER")
     picked = _numbers(versions)
     comparison = compare_name(first, picked) if picked else compare_versions(versions_named(names))
-    agreed = agreement(comparison)
+    compared, agreed = ComparedVersions.read(comparison), agreement(comparison)
     if as_json:
-        print(json.dumps(comparison_records(comparison, agreed), indent=2))
+        print(json.dumps(comparison_records(comparison, agreed, compared), indent=2))
         return
-    console.print(comparison_table(comparison, everything))
+    console.print(comparison_table(comparison, everything, compared))
     if agreed is not None:
         console.print(agreement_table(agreed))
     if missing := [v for v in comparison.versions if not v.metrics]:
@@ -53,15 +54,21 @@ def compare(names: tuple[str, ...], versions: str | None, everything: bool, as_j
 @click.argument("name")
 @click.argument("version", type=int)
 @click.option("--alias", default="champion", help="Alias to move.")
-@click.option("--require", multiple=True, metavar="METRIC>=NUMBER", help="Bound that must hold; may be repeated.")
+@click.option(
+    "--require",
+    multiple=True,
+    metavar="RULE",
+    help="METRIC>=NUMBER (or <=, >, <): a bound that must hold; better:METRIC: better, beyond chance, than the version "
+    "that the alias points to, on the same samples. May be repeated.",
+)
 @click.option("--data", help="Data set to judge by. [default: the one measured last]")
 def promote(name: str, version: int, alias: str, require: tuple[str, ...], data: str | None) -> None:
     """Point an alias of NAME at VERSION if the version meets every requirement, and record the promotion."""
-    from conceptry.registry import Requirement
+    from conceptry.evaluation.comparison.requirements import parse_requirement
     from conceptry.registry import promote as promote_version
 
-    bounds = [Requirement.parse(text) for text in require]
-    promotion = promote_version(name, version, alias, bounds, data=data)
+    rules = [parse_requirement(text) for text in require]
+    promotion = promote_version(name, version, alias, rules, data=data)
     if promotion is None:
         say(f"nothing to do: {alias} is models:/{name}/{version} already")
     else:

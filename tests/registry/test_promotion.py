@@ -2,12 +2,17 @@
 
 import getpass
 import json
+import re
 
 import mlflow
+import numpy as np
 import pytest
 from mlflow.data.http_dataset_source import HTTPDatasetSource
 from mlflow.data.meta_dataset import MetaDataset
 
+from conceptry.evaluation.comparison.requirements import parse_requirement
+from conceptry.evaluation.reports import Report, log_report
+from conceptry.evaluation.splice.data import ImageData
 from conceptry.models.errors import ConceptryError, InputError
 from conceptry.registry import Requirement, compare, find_version, promote, promotions, register
 
@@ -137,3 +142,38 @@ def test_a_promotion_counts_once_its_alias_has_moved(pair) -> None:
     assert staged() == [(2, None), (1, 2)]
     assert promote("race", 1, "staged") is None  # which settles the record
     assert '"planned"' not in str(client.get_registered_model("race").tags)
+
+
+def test_a_version_must_be_better_than_the_one_before(pair) -> None:
+    """On the same samples, beyond chance, in the direction of the metric; the record keeps by how much."""
+    data = ImageData("scenes", "d" * 64, ())
+    hard = np.random.default_rng(0).normal(size=40)
+    samples = [{"cosine": hard, "l0": hard}, {"cosine": hard + 0.1, "l0": hard + 0.01 * np.sign(hard)}]
+    for version, columns in zip(pair, samples, strict=True):
+        report = Report(metrics={"gap_max": 0.5, "cosine_std": 1.0})
+        report.add_samples([f"s{k}" for k in range(40)], columns)
+        log_report(version, data, report, ("basic",), revision=1, headlines={})
+    better = parse_requirement("better:cosine")
+    first = promote("race", 1, "best", [better])
+    assert first
+    assert first.rule == "better:cosine, the first, with none before to be better than"
+    assert promote("race", 1, "best", [better]) is None
+    for metric, sentence in {
+        "l0": r"race/2 is not promoted: it is not better than models:/race/1 in l0 \(lower is better\) beyond chance; "
+        r"the paired difference is [-+][\d.]+ \[-[\d.]+, \+[\d.]+\] over 40 samples",
+        "cosine_std": "cosine_std has no direction, so no version is better in it; require a bound",
+        "gap_max": "gap_max is no mean over samples that .* require a bound, as gap_max<0.5",
+        "recall": "race/2 has no metric 'recall' on scenes; it has cosine, cosine_std, gap_max, l0",
+    }.items():
+        with pytest.raises(ConceptryError, match=sentence):
+            promote("race", 2, "best", [Requirement.parse("cosine>=0"), better, parse_requirement(f"better:{metric}")])
+    second = promote("race", 2, "best", [better, Requirement.parse("gap_max<1")])
+    assert second
+    assert re.fullmatch(
+        r"better:cosine than version 1 by \+0.1 \[\+0.1, \+0.1\] over 40 samples, gap_max<1", second.rule
+    )
+    with pytest.raises(ConceptryError, match="models:/race/1 is not promoted: it is not better than models:/race/2"):
+        promote("race", 1, "best", [better])
+    log_report(pair[0], ImageData("others", "e" * 64, ()), Report({"cosine": 1.0}), (), revision=1, headlines={})
+    with pytest.raises(ConceptryError, match="race/2, which it must be better than, has no cosine on others; run conc"):
+        promote("race", 1, "best", [better])

@@ -67,6 +67,7 @@ def test_help_lists_every_command(conceptry, command_line) -> None:
         (("explain", "tiny/1", "x.png", "--output", "nowhere/x.png"), 2, "there is no folder nowhere"),
         (("evaluate", "tiny/1", "--seed", "-1"), 2, "-1 is not in the range x>=0"),
         (("evaluate", "tiny/1", "--data", "folder:d[/b]"), 2, "d[/b]: no such folder"),
+        (("evaluate", "tiny/1", "--metrics", "x"), 2, "'x' is no group of metrics here; expected one of basic"),
         (("summarise", "tiny/1", "--data", "zoo:emoji-scenes", "--output", "x.bmp"), 2, "--output must end in .png"),
         (("summarise", "tiny/1", "--data", "zoo:emoji-scenes", "--top", "0"), 2, "0 is not in the range x>=1"),
         (
@@ -112,6 +113,10 @@ def test_a_tour(command_line, tiny_options, tmp_path: Path, picture: Image.Image
     assert "nothing to add: models:/tour/1" in output_of("register", "splice", "--name", "tour", *options)
     output_of("register", "splice", "--name", "tour", *options, "--l1-penalty", "0.1")
     assert "cosine ↑" in output_of("evaluate", "tour/1", "--size", "8")
+    again = json.loads(output_of("evaluate", "tour/1", "--size", "8", "--metrics", "all", "--missing", "--json"))
+    assert (again["measured"], again["count"]) == ([], 8)
+    assert again["scores"]["l0"]["low"] <= again["metrics"]["l0"] <= again["scores"]["l0"]["high"]
+    assert again["scores"]["gap_max"]["low"] is None
 
     compared = output_of("compare", "tour")
     assert "l1_penalty" in compared
