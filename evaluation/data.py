@@ -59,6 +59,11 @@ class EvaluationData:
         """Items that the data consist of."""
         raise NotImplementedError
 
+    @property
+    def asked(self) -> Sequence[Any]:
+        """Items as versions are asked about them, each with the `key` that names it in tables."""
+        return self.items
+
     def __len__(self) -> int:
         return len(self.items)
 

@@ -153,7 +153,9 @@ def evaluate(
     check_loggable(version)
     evaluation = evaluation_of(version.method)
     asked = evaluation.chosen(groups)
+    drawn: dict[str, int | None] = {}
     if not isinstance(data, EvaluationData):
+        drawn = {"size": size, "seed": seed}
         progress("reading data", 0.0)
         data = evaluation.load_data(data, evaluation.known_of(version), size, seed)
     if missing:
@@ -166,7 +168,8 @@ def evaluate(
             for group, report in evaluation.measure(predict, data, progress, asked):
                 if report.metrics:
                     headlines = evaluation.headlines(report.metrics)
-                    log_report(version, data, report, (group,), revision=evaluation.revision, headlines=headlines)
+                    about = {"revision": evaluation.revision, "headlines": headlines, "drawn": drawn}
+                    log_report(version, data, report, (group,), **about)
                 whole.add(report)
         if not whole.metrics:
             raise ConceptryError(f"{data.name} holds nothing that {version.method} can be measured on")

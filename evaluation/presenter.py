@@ -16,6 +16,19 @@ from conceptry.registry.versions import Version
 
 
 @dataclass(frozen=True)
+class Shown:
+    """Parts of an explanation, or of what was explained, for a page.
+
+    pictures: caption and content of an image file as base64 text, of each; text: a sentence; bars: what was found, each
+    with its weight or effect, the most important first.
+    """
+
+    pictures: tuple[tuple[str, str], ...] = ()
+    text: str = ""
+    bars: tuple[tuple[str, float], ...] = ()
+
+
+@dataclass(frozen=True)
 class Presenter:
     """Presentation of a method's answers by `conceptry explain`: `PRESENTER` in `conceptry.evaluation.NAME.presenter`.
 
@@ -31,6 +44,8 @@ class Presenter:
         save: (records, output, view, style) -> files: draws records to `output`. view: one of `views`, None for the
             first; style: how they are drawn, by names among `styles`.
         rows: a record as rows of a table, each with what was explained and one thing that was found of it.
+        explain_items: (predict, items of evaluation data) -> a record for each, as `records` makes them.
+        shown: a record as what was explained, which is the same for all versions, and as what the version says.
         styles: names of the options of a figure.
         beside: whether `save` draws records of several versions, told apart by their key `version`.
         unprinted: keys of a record that are for drawing alone.
@@ -43,6 +58,8 @@ class Presenter:
     describe: Callable[[Sequence[dict]], RenderableType]
     save: Callable[[Sequence[dict], Path, str | None, Mapping[str, Any]], list[Path]]
     rows: Callable[[dict], list[dict]]
+    explain_items: Callable[[Predict, Sequence[Any]], list[dict]]
+    shown: Callable[[dict], tuple[Shown, Shown]]
     styles: tuple[str, ...] = ()
     beside: bool = False
     unprinted: tuple[str, ...] = ()

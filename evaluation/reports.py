@@ -6,7 +6,7 @@ A run has a folder `evaluation/DATA-DIGEST` for each data set that its version w
 |---|---|
 | `samples.json` | a row for each sample, a column for each metric that is a mean over samples |
 | `STEM.json`, `STEM.png` | the other tables and figures |
-| `record.json` | data, digest, count, unit, time, revision, groups, notes, intervals; the last to be written |
+| `record.json` | data, its digest and draw, unit, time, revision, groups, notes, intervals; the last to be written |
 
 Metrics are on the version's logged model and on its source run: the logged model's page shows the former, the page that
 compares versions only the latter.
@@ -64,10 +64,7 @@ class Report:
         """
         added = pd.DataFrame({name: np.asarray(values, dtype=float) for name, values in columns.items()})
         self.metrics |= {str(name): float(mean) for name, mean in added.mean().items() if np.isfinite(mean)}
-        # The same sample twice is two samples, in the same order for every version.
-        names = pd.Series(list(keys), dtype=str)
-        repeats = names.groupby(names).cumcount()
-        added.insert(0, SAMPLE, names.where(repeats == 0, names + " #" + (repeats + 1).astype(str)))
+        added.insert(0, SAMPLE, sample_names(keys))
         self.samples = _joined(self.samples, added)
 
     def add(self, other: "Report") -> None:
@@ -79,6 +76,13 @@ class Report:
         self.notes += other.notes
 
 
+def sample_names(keys: Sequence[str]) -> list[str]:
+    """Names of samples in tables: the same sample twice is two samples, in the same order for every version."""
+    names = pd.Series(list(keys), dtype=str)
+    repeats = names.groupby(names).cumcount()
+    return names.where(repeats == 0, names + " #" + (repeats + 1).astype(str)).tolist()
+
+
 def log_report(
     version: Version,
     data: EvaluationData,
@@ -87,10 +91,12 @@ def log_report(
     *,
     revision: int,
     headlines: Mapping[str, str],
+    drawn: Mapping[str, int | None] | None = None,
 ) -> None:
     """Log a report on `groups` of metrics, beside those that this revision has measured on the same data before.
 
-    headlines: the metrics that people look for first, with their values as they read them.
+    headlines: the metrics that people look for first, with their values as they read them; drawn: size and seed by
+    which the data can be loaded again by its name.
     """
     client = connect()
     dataset = MetaDataset(HTTPDatasetSource(f"conceptry:{data.name}"), name=data.name, digest=data.logged_digest)
@@ -121,6 +127,7 @@ def log_report(
         "digest": data.digest,
         "count": len(data),
         "unit": data.unit,
+        **(drawn or {}),
         "at": datetime.now(UTC).isoformat(timespec="seconds"),
         "revision": revision,
         "groups": list(dict.fromkeys((*(former or {}).get("groups", ()), *groups))),
@@ -137,6 +144,13 @@ def log_table(client: MlflowClient, run_id: str, table: pd.DataFrame, file: str)
         client.log_text(run_id, str(table.to_json(orient="split", index=False, date_format="iso")), file)
     else:
         client.log_table(run_id, table, file)
+
+
+def log_page(version: Version, data: str | None, digest: str | None, name: str, text: str) -> str:
+    """Log an HTML page beside the evaluation on data, or above all of them for None; return where it lies."""
+    folder = _artifact_folder(data, digest) if data and digest else ARTIFACTS
+    connect().log_text(version.run_id, text, f"{folder}/{name}")
+    return f"{folder}/{name}"
 
 
 def report_table(version: Version, data: str, digest: str, stem: str) -> pd.DataFrame | None:

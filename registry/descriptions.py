@@ -1,7 +1,8 @@
 """Descriptions in Markdown, which MLflow's pages show: of a registered model, its versions, their runs and models."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from urllib.parse import quote
 
 from mlflow import MlflowClient
 from mlflow.utils.mlflow_tags import MLFLOW_RUN_NOTE
@@ -14,6 +15,9 @@ LONGEST = 5000  # letters that MLflow's database keeps of a version's descriptio
 _LONG_VALUE = 60
 # What was measured stands first, where the lists of MLflow show it, and is replaced by the next evaluation.
 _MEASURED = re.compile(r"\A[^\n]* measured on [^\n]* \(↑ higher, ↓ lower is better\)\n*")
+# What links to a comparison comes after it, and is replaced by the next comparison.
+_COMPARED = re.compile(r"^Side by side with [^\n]*\n*", re.MULTILINE)
+_ALL_COMPARED = re.compile(r"\n*^Compared last: [^\n]*$", re.MULTILINE)
 _FILES = {"image": " picture.png", "layer": "", "points": " cloud.npy", "text": " texts.csv"}
 
 
@@ -33,6 +37,33 @@ def describe_measured(client: MlflowClient, version: Version, scores: str, data:
     known = client.get_model_version(version.name, str(version.version)).description or ""
     head = f"{_plain(scores)} measured on {_plain(data)} (↑ higher, ↓ lower is better)"
     _write(client, version, f"{head}\n\n{_MEASURED.sub('', known)}".rstrip())
+
+
+def describe_compared(client: MlflowClient, versions: Sequence[Version], file: str) -> None:
+    """Have the descriptions of versions, and of their registered models, link to the page that compares them.
+
+    file: where the page lies among the artifacts of each version's run.
+    """
+    uris = [f"{version.name}/{version.version}" for version in versions]
+    for version in versions:
+        page = _address(client, version, file)
+        others = ", ".join(uri for uri in uris if uri != f"{version.name}/{version.version}")
+        known = client.get_model_version(version.name, str(version.version)).description or ""
+        head = found[0] if (found := _MEASURED.match(known)) else ""
+        rest = _COMPARED.sub("", known[len(head) :])
+        line = f"Side by side with {others or 'no other'}: [the page]({page})"
+        _write(client, version, "\n\n".join(filter(None, (head.strip(), line, rest.strip()))))
+    for name in dict.fromkeys(version.name for version in versions):
+        page = _address(client, next(v for v in reversed(versions) if v.name == name), file)
+        known = client.get_registered_model(name).description or ""
+        line = f"Compared last: [{', '.join(uris)}]({page})"
+        client.update_registered_model(name, f"{_ALL_COMPARED.sub('', known)}\n\n{line}".strip()[:LONGEST])
+
+
+def _address(client: MlflowClient, version: Version, file: str) -> str:
+    """Where MLflow's UI shows an artifact of the version's run, from any of its pages."""
+    experiment = client.get_run(version.run_id).info.experiment_id
+    return f"#/experiments/{experiment}/runs/{version.run_id}/artifacts/{quote(file)}"
 
 
 def _write(client: MlflowClient, version: Version, text: str) -> None:

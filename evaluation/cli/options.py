@@ -172,7 +172,8 @@ def say_device(device: str) -> None:
 def check_picture(output: Path | None, suffixes: tuple[str, ...] = (".png", ".svg", ".pdf")) -> None:
     """Refuse an image file that could not be written, before the work rather than after it."""
     if output and output.suffix not in suffixes:
-        raise InputError(f"--output must end in {', '.join(suffixes[:-1])} or {suffixes[-1]}, got {output}")
+        kinds = " or ".join(filter(None, (", ".join(suffixes[:-1]), suffixes[-1])))
+        raise InputError(f"--output must end in {kinds}, got {output}")
     check_folder(output, "--output")
 
 

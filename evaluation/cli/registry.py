@@ -12,9 +12,23 @@ from typing import Any
 
 import click
 
-from conceptry.evaluation.cli.options import Command, Flag, Group, NamedArgument, command, console, group, say
+from conceptry.evaluation.cli.options import (
+    Command,
+    Flag,
+    Group,
+    NamedArgument,
+    check_picture,
+    command,
+    console,
+    device_option,
+    errors,
+    group,
+    say,
+)
 from conceptry.models.errors import InputError, plural
 from conceptry.models.method import METHODS, load_options, load_work, option_type
+
+SAMPLES = 6  # of which a page shows what the versions say
 
 
 @command()
@@ -22,7 +36,27 @@ from conceptry.models.method import METHODS, load_options, load_work, option_typ
 @click.option("--versions", metavar="NUMBERS", help="Comma-separated version numbers of one NAME. [default: all]")
 @click.option("--all", "everything", cls=Flag, help="Show every metric, not only the headline ones.")
 @click.option("--json", "as_json", cls=Flag, help="Print JSON instead of a table.")
-def compare(names: tuple[str, ...], versions: str | None, everything: bool, as_json: bool) -> None:
+@click.option(
+    "--output",
+    type=click.Path(path_type=Path),
+    help="Write a page (.html), with the samples that they differ on side by side; it is logged to each run.",
+)
+@click.option(
+    "--samples",
+    type=click.IntRange(min=0),
+    default=SAMPLES,
+    help=f"With --output: how many samples the versions are asked about again. [default: {SAMPLES}]",
+)
+@device_option
+def compare(
+    names: tuple[str, ...],
+    versions: str | None,
+    everything: bool,
+    as_json: bool,
+    output: Path | None,
+    samples: int,
+    device: str,
+) -> None:
     """Compare versions of one method: what differs, how they score, and in bold what is better beyond chance.
 
     Each NAME is a registered model, which stands for all of its versions, or one version: NAME/NUMBER or NAME@ALIAS.
@@ -33,12 +67,22 @@ def compare(names: tuple[str, ...], versions: str | None, everything: bool, as_j
     from conceptry.registry import compare as compare_name
     from conceptry.registry.comparison import compare_versions, versions_named
 
+    check_picture(output, (".html",))
     first, *others = names
     if versions is not None and others:
         raise InputError(f"--versions picks from one registered model, got {len(names)}; name versions as NAME/NUMBER")
     picked = _numbers(versions)
     comparison = compare_name(first, picked) if picked else compare_versions(versions_named(names))
     compared, agreed = ComparedVersions.read(comparison), agreement(comparison)
+    if output:
+        from conceptry.evaluation.comparison.publication import make_page, publish
+        from conceptry.evaluation.progress import bar
+
+        with bar(first) as progress:
+            page = make_page(compared, samples, device, progress)
+        for note in publish(comparison, page, output):
+            errors.print(f"note: {note}")
+        errors.print(f"saved {output}")
     if as_json:
         print(json.dumps(comparison_records(comparison, agreed, compared), indent=2))
         return

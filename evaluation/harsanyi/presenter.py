@@ -1,5 +1,7 @@
 """Present Harsanyi explanations of rows, texts, images and points: as text, graphs, figures and pages."""
 
+import base64
+import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,14 +14,16 @@ from rich.table import Table
 from conceptry.evaluation.harsanyi.client import explain_samples, record_of
 from conceptry.evaluation.harsanyi.data import Sample, file_samples
 from conceptry.evaluation.harsanyi.marks import trust
-from conceptry.evaluation.harsanyi.plots import STYLES, SUFFIXES, VIEWS, save_records
+from conceptry.evaluation.harsanyi.patterns import strongest
+from conceptry.evaluation.harsanyi.plots import STYLES, SUFFIXES, VIEWS, draw, save_records
 from conceptry.evaluation.harsanyi.summary import pattern_name
 from conceptry.evaluation.isolation.client import Predict
-from conceptry.evaluation.presenter import Presenter, check_files
+from conceptry.evaluation.presenter import Presenter, Shown, check_files
 from conceptry.models.errors import InputError
 
 MAX_SAMPLES = 20  # of all files
 LISTED = 12  # patterns of each sample
+GRAPH_DPI = 90  # of a graph among others on a page
 
 
 @dataclass(frozen=True)
@@ -89,6 +93,31 @@ def rows_of(record: dict) -> list[dict]:
     ]
 
 
+def explain_items(predict: Predict, items: Sequence[Sample]) -> list[dict[str, Any]]:
+    """One record for each sample of evaluation data."""
+    return [record_of(explained, explained.sample.key) for explained in explain_samples(predict, items)]
+
+
+def shown(record: dict) -> tuple[Shown, Shown]:
+    """The sample, and its strongest patterns with their graph."""
+    pictures = (("", record["picture"]),) if "picture" in record else ()
+    stream = io.BytesIO()
+    title = f"{record['target']}: the kept patterns"
+    draw([record], "graph", title=title).savefig(stream, format="png", dpi=GRAPH_DPI)
+    said = f"{record['target']} {record['v_full']:+.3f}, {record['v_empty']:+.3f} at the baseline"
+    patterns = tuple((pattern_name(pattern), pattern["effect"]) for pattern in strongest(record))
+    graph = (("", base64.b64encode(stream.getvalue()).decode()),)
+    return Shown(pictures, _sample_text(record)), Shown(graph, said, patterns)
+
+
+def _sample_text(record: dict) -> str:
+    """A text as it is, and the values of a row; nothing of what is a picture or points."""
+    sample = record["sample"]
+    if record["modality"] == "text":
+        return str(sample["text"])
+    return ", ".join(f"{name} {value}" for name, value in sample.items()) if record["modality"] == "table" else ""
+
+
 PRESENTER = Presenter(
     views=VIEWS,
     suffixes=SUFFIXES,
@@ -97,5 +126,7 @@ PRESENTER = Presenter(
     describe=describe,
     save=save_records,
     rows=rows_of,
+    explain_items=explain_items,
+    shown=shown,
     styles=tuple(STYLES),
 )

@@ -11,11 +11,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from PIL import Image
 from rich.console import Group, RenderableType
 from rich.markup import escape
 from rich.table import Table
 
 from conceptry.evaluation.data import csv_rows
+from conceptry.evaluation.drawing.images import image_of, image_text
+from conceptry.evaluation.drawing.strips import shaded
 from conceptry.evaluation.isolation.client import Predict
 from conceptry.evaluation.milan.client import (
     EXEMPLARS,
@@ -27,11 +31,13 @@ from conceptry.evaluation.milan.client import (
 )
 from conceptry.evaluation.milan.data import own_ranges
 from conceptry.evaluation.milan.plots import COLUMNS, SUFFIXES, VIEWS, save_records, unit_name
-from conceptry.evaluation.presenter import Presenter
+from conceptry.evaluation.presenter import Presenter, Shown
 from conceptry.models.errors import InputError, closest
+from conceptry.models.images import png_bytes
 
 SHOWN = 20  # units that a figure has room for
 CLEAREST = 8
+EXEMPLARS_SHOWN = 5  # beside the descriptions of several versions
 CANDIDATES = 256  # from which those are chosen: large networks have thousands
 _RANGE = re.compile(r"(?P<layer>.+):(?P<first>\d{1,9})(?:-(?P<last>\d{1,9}))?")
 
@@ -177,6 +183,24 @@ def rows_of(record: dict) -> list[dict]:
     return [{name: record[name] for name in COLUMNS}]
 
 
+def explain_items(predict: Predict, items: Sequence[UnitCase]) -> list[dict[str, Any]]:
+    """One record for each unit of evaluation data, with what it is known to be."""
+    described = describe_cases(predict, items, {} if items[0].images is not None else EXEMPLARS)
+    return [record_of(unit) | {"truth": sorted(unit.case.truth or ())} for unit in described]
+
+
+def shown(record: dict) -> tuple[Shown, Shown]:
+    """The first exemplars of the unit, bright where it is active, and its descriptions."""
+    pictures = []
+    for image, mask in list(zip(record["images"], record["masks"], strict=True))[:EXEMPLARS_SHOWN]:
+        pixels = np.moveaxis(np.asarray(image_of(image)), -1, 0)[None]
+        inside = (np.asarray(image_of(mask).convert("L")) > 127).astype(np.uint8)[None, None]
+        pictures.append(("", image_text(png_bytes(Image.fromarray(shaded(pixels, inside)[0])))))
+    truth = f"known to be: {', '.join(record['truth'])}" if record.get("truth") else ""
+    others = tuple((entry["text"], entry["score"]) for entry in record["alternatives"][:OTHERS])
+    return Shown(tuple(pictures), truth), Shown(text=record["description"] or "inactive", bars=others)
+
+
 PRESENTER = Presenter(
     views=VIEWS,
     suffixes=SUFFIXES,
@@ -185,5 +209,7 @@ PRESENTER = Presenter(
     describe=describe,
     save=save_records,
     rows=rows_of,
+    explain_items=explain_items,
+    shown=shown,
     beside=True,
 )

@@ -71,6 +71,10 @@ class CaseData(EvaluationData):
         known = set(self.reference.labels) if self.reference else set()
         return tuple(sorted(known | {name for case in self.cases for name in (case.label, case.target) if name}))
 
+    @property
+    def asked(self) -> Sequence[Case]:
+        return self.toward_others()
+
     def toward_others(self) -> list[Case]:
         """The cases, each with a target: its own, or another class than its label.
 

@@ -21,7 +21,7 @@ from conceptry.evaluation.perturbation.client import (
 from conceptry.evaluation.perturbation.columns import SMALL, aim
 from conceptry.evaluation.perturbation.data import Case, read_table
 from conceptry.evaluation.perturbation.plots import SUFFIXES, VIEWS, save_records
-from conceptry.evaluation.presenter import Presenter
+from conceptry.evaluation.presenter import Presenter, Shown
 from conceptry.models.errors import InputError
 from conceptry.models.images import read_image
 
@@ -172,6 +172,23 @@ def class_label(entry: dict) -> str:
     return f"{entry['class']} {entry['probability']:.2f}"
 
 
+def explain_items(predict: Predict, items: Sequence[Case]) -> list[dict[str, Any]]:
+    """One record for each case of evaluation data, as a counterfactual."""
+    explained = explain_cases(predict, items, {"mode": "counterfactual"})
+    return [record_of(each, each.case.key) for each in explained]
+
+
+def shown(record: dict) -> tuple[Shown, Shown]:
+    """The image before, and the perturbed one with its change."""
+    before, after = class_label(record["before"][0]), class_label(record["after"][0])
+    reached = "" if record["success"] else ", not reached"
+    said = f"{before} → {after}{reached}; {record['changed']:.1%} of pixels changed, L2 {record['l2']:.2f}"
+    pictures = (("", record["start"]),) if not record["probe"] else ()
+    return Shown(pictures, f"toward {aim(record)}"), Shown(
+        (("perturbed", record["image"]), ("change", record["delta"])), said
+    )
+
+
 PRESENTER = Presenter(
     views=VIEWS,
     suffixes=SUFFIXES,
@@ -180,5 +197,7 @@ PRESENTER = Presenter(
     describe=describe,
     save=save_records,
     rows=rows_of,
+    explain_items=explain_items,
+    shown=shown,
     beside=True,
 )

@@ -11,7 +11,8 @@ from rich.table import Table
 
 from conceptry.evaluation.drawing.images import image_text
 from conceptry.evaluation.isolation.client import Predict
-from conceptry.evaluation.presenter import Presenter, check_files
+from conceptry.evaluation.presenter import Presenter, Shown, check_files
+from conceptry.evaluation.splice.data import AnnotatedImage
 from conceptry.evaluation.splice.plots import SUFFIXES, VIEWS, save_records
 from conceptry.evaluation.tables import DATA_SUFFIXES, write_data
 from conceptry.models.errors import plural
@@ -80,6 +81,25 @@ def _words(record: dict) -> RenderableType:
     return Group(title, table, "")
 
 
+def explain_items(predict: Predict, items: Sequence[AnnotatedImage]) -> list[dict[str, Any]]:
+    """One record for each image of evaluation data, with what is known of it."""
+    records = explain_request(predict, [(item.key, item.content()) for item in items], {})
+    return [record | {"known": _known(item)} for record, item in zip(records, items, strict=True)]
+
+
+def _known(item: AnnotatedImage) -> str:
+    true = "; ".join(", ".join(words) for words in item.concepts.values())
+    return f"true: {true}" if true else item.caption or ""
+
+
+def shown(record: dict) -> tuple[Shown, Shown]:
+    """The image or text, and its words."""
+    pictures = (("", record["image"]),) if "image" in record else ()
+    said = f"{plural(record['l0'], 'word')}, cosine {record['cosine']:.3f}"
+    words = tuple((entry["concept"], entry["weight"]) for entry in record["concepts"])
+    return Shown(pictures, record.get("known") or record.get("text", "")), Shown(text=said, bars=words)
+
+
 PRESENTER = Presenter(
     views=VIEWS,
     suffixes=(*SUFFIXES, *DATA_SUFFIXES),
@@ -88,5 +108,7 @@ PRESENTER = Presenter(
     describe=describe,
     save=save,
     rows=rows_of,
+    explain_items=explain_items,
+    shown=shown,
     unprinted=("image",),
 )

@@ -1,33 +1,14 @@
 """Intervals, differences and leaders in tables and in JSON, from samples as evaluations leave them."""
 
-from datetime import UTC, datetime
 from io import StringIO
 
 import numpy as np
-import pandas as pd
 import pytest
+from comparisons import compared_versions
 
 from conceptry.evaluation.comparison.compared import ComparedVersions
 from conceptry.evaluation.tables import comparison_records, comparison_table
 from conceptry.evaluation.terminal import Terminal
-from conceptry.registry.comparison import compare_versions
-from conceptry.registry.versions import Measured, Version
-
-NOW = datetime(2026, 1, 2, tzinfo=UTC)
-
-
-def compared(revisions: tuple[int, ...] = (1, 1), **columns: list[np.ndarray]) -> ComparedVersions:
-    """Versions 1, 2, ... of splice with samples of their own; gap_max is measured too, which is no mean."""
-    count = len(next(iter(columns.values())))
-    tables, versions = {}, []
-    for k in range(count):
-        table = pd.DataFrame({name: each[k] for name, each in columns.items()})
-        tables[k + 1] = table.assign(sample=[f"s{i}" for i in range(len(table))])
-        metrics = {name: float(table[name].mean()) for name in columns} | {"gap_max": float(k)}
-        measured = (Measured("scenes", "d1", metrics, NOW),)
-        versions.append(Version("words", k + 1, "splice", "f", (), {"p": str(k)}, measured, {}, NOW, "run", "m-1"))
-    records = {k + 1: {"revision": revisions[k % len(revisions)], "notes": []} for k in range(count)}
-    return ComparedVersions(compare_versions(versions), tables, records)
 
 
 @pytest.fixture
@@ -45,7 +26,7 @@ def printed(found: ComparedVersions) -> str:
 
 def test_only_what_is_better_beyond_chance_is_bold(hard: np.ndarray) -> None:
     noise = np.random.default_rng(1).normal(size=(2, 60))
-    found = compared(cosine=[hard + 0.5, hard], l0=[3 + noise[0], 3 + noise[1]])
+    found = compared_versions(cosine=[hard + 0.5, hard], l0=[3 + noise[0], 3 + noise[1]])
     assert found.leaders("cosine") == {1}
     assert found.leaders("l0") == found.leaders("gap_max") == frozenset()
     text = printed(found)
@@ -57,14 +38,14 @@ def test_only_what_is_better_beyond_chance_is_bold(hard: np.ndarray) -> None:
 
 
 def test_other_meanings_are_not_ranked(hard: np.ndarray) -> None:
-    found = compared((1, 2), cosine=[hard + 0.5, hard])
+    found = compared_versions((1, 2), cosine=[hard + 0.5, hard])
     assert found.leaders("cosine") == frozenset()
     caption = comparison_table(found.comparison, compared=found).caption
     assert "not to be ranked: the evaluations that measured them differ" in str(caption)
 
 
 def test_records_have_bounds_and_differences(hard: np.ndarray) -> None:
-    found = compared(cosine=[hard + 0.5, hard])
+    found = compared_versions(cosine=[hard + 0.5, hard])
     one, other = comparison_records(found.comparison, compared=found)
     assert one["metrics"]["cosine"] == one["scores"]["cosine"]["mean"] == pytest.approx(hard.mean() + 0.5)
     assert one["scores"]["cosine"]["low"] < hard.mean() + 0.5 < one["scores"]["cosine"]["high"]

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from mlflow import MlflowClient
 
 from conceptry.evaluation.harness import agreement, evaluate, evaluation_of
 from conceptry.evaluation.harsanyi import metrics as m
@@ -18,6 +19,7 @@ from conceptry.models.errors import ConceptryError, InputError
 from conceptry.models.harsanyi.interactions.and_or import inverse_or
 from conceptry.models.harsanyi.interactions.moebius import inverse_moebius, moebius, subset_sizes
 from conceptry.registry import compare, load, register
+from conceptry.registry.descriptions import describe_compared
 
 TABLE = {"model": "classifier:x", "modality": "table"}
 
@@ -80,7 +82,32 @@ def test_versions_compare_and_agree(evaluated, command_line) -> None:
     assert code == 0
     assert "agreement of the kept patterns" in out
     code, out, _ = command_line("compare", "tiny-harsanyi", "--json")
+    assert json.loads(out)[0]["scores"]["kept"]["low"] is not None
     assert json.loads(out)[0]["agreement"]["2"] == pytest.approx(agreed.loc[1, 2])
+
+
+def test_the_page_of_a_comparison_asks_versions_and_is_linked(evaluated, command_line, tmp_path) -> None:
+    one, other = (done.version for done in evaluated[:2])
+    page = tmp_path / "compare.html"
+    code, _, err = command_line("compare", one.uri, other.uri, "--output", str(page), "--samples", "1")
+    assert (code, f"saved {page}" in err) == (0, True), err
+    text = page.read_text(encoding="utf-8")
+    assert text.count('<article class="sample"') == 1
+    assert text.count("at the baseline") >= 2  # said by each of the versions
+    client = MlflowClient()
+    (folder,) = client.list_artifacts(other.run_id, "evaluation")
+    file = f"{folder.path}/compare.html"
+    assert file in {entry.path for entry in client.list_artifacts(other.run_id, folder.path)}
+    described = client.get_model_version(other.name, str(other.version)).description
+    address = f"runs/{other.run_id}/artifacts/{file}"
+    assert address in described.splitlines()[2]
+    assert described.splitlines()[0].endswith("(↑ higher, ↓ lower is better)")
+    assert address in client.get_registered_model(other.name).description
+    before = described
+    describe_compared(client, [one, other], file)
+    assert client.get_model_version(other.name, str(other.version)).description == before
+    code, _, err = command_line("compare", one.uri, "--output", str(tmp_path / "x.png"))
+    assert (code, err.strip()) == (2, f"conceptry: --output must end in .html, got {tmp_path / 'x.png'}")
 
 
 @pytest.mark.parametrize("both", [False, True])
