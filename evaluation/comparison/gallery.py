@@ -44,11 +44,13 @@ def _glance(compared: ComparedVersions, sample: ComparedSample) -> str:
 def _gist(compared: ComparedVersions, sample: ComparedSample, key: Key) -> str:
     """What one version says that not all of them do; else what it says, or its numbers."""
     said = sample.said.get(key)
+    if said and said.gist:
+        return html_text(said.gist)
     if said and said.bars:
         names = [{name for name, _ in shown.bars} for shown in sample.said.values()]
         common = set.intersection(*names)
         own = [name for name, _ in said.bars if name not in common]
-        rest = f"{len(common)} that all have" if common else ""
+        rest = f"{len(common)} in common" if common else ""
         return html_text(" + ".join(filter(None, (rest, ", ".join(own[:BARS]))))) or "nothing"
     if said and said.text:
         return html_text(said.text)
@@ -117,7 +119,7 @@ def _bars(said: Shown, others: set[str]) -> str:
         bar = f'<svg viewBox="0 0 100 9" preserveAspectRatio="none"><rect{mark} width="{width:.1f}" height="9"/></svg>'
         only = "" if name in others or not others else ' class="only"'
         number = f"{weight:+.3f}" if signed else f"{weight:.3f}"
-        rows.append(f"<tr{only}><td>{html_text(name)}</td><td>{bar}</td><td>{number}</td></tr>")
+        rows.append(f"<tr{only}><td><span title="{html_text(name)}">{html_text(name)}</span></td><td>{bar}</td><td>{number}</td></tr>")
     left = len(said.bars) - BARS
     more = f'<tr><td class="muted">and {left} more</td><td></td><td></td></tr>' if left > 0 else ""
     return f'<table class="bars">{"".join(rows)}{more}</table>'

@@ -197,8 +197,9 @@ def shown(record: dict) -> tuple[Shown, Shown]:
         inside = (np.asarray(image_of(mask).convert("L")) > 127).astype(np.uint8)[None, None]
         pictures.append(("", image_text(png_bytes(Image.fromarray(shaded(pixels, inside)[0])))))
     truth = f"known to be: {', '.join(record['truth'])}" if record.get("truth") else ""
+    said = record["description"] or "inactive"
     others = tuple((entry["text"], entry["score"]) for entry in record["alternatives"][:OTHERS])
-    return Shown(tuple(pictures), truth), Shown(text=record["description"] or "inactive", bars=others)
+    return Shown(tuple(pictures), truth), Shown(text=said, bars=others, gist=said)
 
 
 PRESENTER = Presenter(

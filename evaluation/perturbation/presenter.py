@@ -183,10 +183,9 @@ def shown(record: dict) -> tuple[Shown, Shown]:
     before, after = class_label(record["before"][0]), class_label(record["after"][0])
     reached = "" if record["success"] else ", not reached"
     said = f"{before} → {after}{reached}; {record['changed']:.1%} of pixels changed, L2 {record['l2']:.2f}"
-    pictures = (("", record["start"]),) if not record["probe"] else ()
-    return Shown(pictures, f"toward {aim(record)}"), Shown(
-        (("perturbed", record["image"]), ("change", record["delta"])), said
-    )
+    what = Shown(() if record["probe"] else (("", record["start"]),), f"toward {aim(record)}")
+    pictures = (("perturbed", record["image"]), ("change", record["delta"]))
+    return what, Shown(pictures, said, gist=f"{before} → {after}{reached}")
 
 
 PRESENTER = Presenter(
