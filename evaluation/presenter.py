@@ -12,6 +12,7 @@ from rich.console import RenderableType
 from conceptry.evaluation.isolation.client import Predict
 from conceptry.models.errors import InputError
 from conceptry.models.method import METHODS
+from conceptry.registry.comparison import differing_params
 from conceptry.registry.versions import Version
 
 
@@ -97,14 +98,22 @@ def check_beside(versions: Sequence[Version]) -> None:
         raise InputError(f"{repeated[0].uri} is given twice; expected versions that differ")
 
 
+def _groups(versions: Sequence[Version], keys: Sequence[str]) -> int:
+    """How many different versions there are by these hyperparameters."""
+    return len({tuple(v.params.get(key) for key in keys) for v in versions})
+
+
 def version_titles(versions: Sequence[Version]) -> list[str]:
     """Titles that tell versions apart in one figure: each with the hyperparameters in which they differ.
 
-    The model that is explained comes first, by its name alone; at most two others follow. Where the versions do not
-    differ, as a single one, the model is named.
+    The model that is explained comes first, by its name alone; two others follow, and more where these leave two
+    versions alike. Where the versions do not differ, as a single one, the model is named.
     """
-    keys = [key for key in dict.fromkeys(key for v in versions for key in v.params) if key != "model"]
-    differing = [key for key in keys if len({v.params.get(key) for v in versions}) > 1][:2]
+    others = [key for key in differing_params(versions) if key != "model"]
+    differing = others[:2]
+    for key in others[2:]:
+        if _groups(versions, [*differing, "model"]) < _groups(versions, [*differing, "model", key]):
+            differing.append(key)
     by_model = not differing or len({v.params.get("model") for v in versions}) > 1
     titles = []
     for v in versions:

@@ -37,7 +37,8 @@ class Package:
     params: hyperparameters by name, the columns of a comparison; tags: lineage (the explained model and its
     digest, the vocabulary); example: a request by column name, one list entry a row; requirements: names of the
     distributions that serving needs; pip pins are taken from the installed versions; notes: sentences on what the
-    user should know of the version.
+    user should know of the version; contents: SHA-256 of what options name that may change behind its name, as a file
+    or a checkpoint does, by option. See `contents_of`.
     """
 
     params: Mapping[str, str | int | float]
@@ -45,6 +46,19 @@ class Package:
     example: Mapping[str, Sequence[Any]]
     requirements: Sequence[str]
     notes: Sequence[str] = ()
+    contents: Mapping[str, str] = field(default_factory=dict)
+
+
+def contents_of(named: Mapping[str, tuple[object, str | None]], shipped: Sequence[str] = ()) -> dict[str, str]:
+    """SHA-256 by option, from what names each option and the SHA-256 of its content; None of either leaves it out.
+
+    What ships with conceptry is left out, as it changes with the code alone: `zoo:NAME`, and names in `shipped`.
+    """
+    return {
+        option: digest
+        for option, (name, digest) in named.items()
+        if name is not None and digest is not None and not str(name).startswith("zoo:") and str(name) not in shipped
+    }
 
 
 @dataclass(frozen=True)

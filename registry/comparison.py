@@ -1,9 +1,11 @@
 """Versions of one method side by side."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 
-from conceptry.models.errors import InputError
+from conceptry.models.errors import ConceptryError, InputError
+from conceptry.registry.tags import CONTENT, DIGITS
 from conceptry.registry.versions import Version, find_version, list_versions
 
 
@@ -72,9 +74,32 @@ def compare_versions(versions: Sequence[Version]) -> Comparison:
             f"only versions of one method can be compared: {first.uri} is of {first.method}, "
             f"{other[0].uri} of {other[0].method}"
         )
-    keys = dict.fromkeys(key for v in versions for key in v.params)
-    differing = tuple(key for key in keys if len({v.params.get(key) for v in versions}) > 1)
+    differing = differing_params(versions)
+    if not differing and len({v.fingerprint for v in versions}) > 1:
+        versions = [replace(v, params=v.params | _parts(v)) for v in versions]
+        differing = differing_params(versions)
     return on_shared_data(tuple(versions), differing)
+
+
+def differing_params(versions: Sequence[Version]) -> tuple[str, ...]:
+    """Hyperparameters in which versions differ; the digest of a content where its name does not tell as much."""
+    keys = dict.fromkeys(key for v in versions for key in v.params)
+    differing = [key for key in keys if len({v.params.get(key) for v in versions}) > 1]
+
+    def is_told(key: str) -> bool:
+        names = [v.params.get(key.removesuffix(CONTENT)) for v in versions]
+        digests = [v.params.get(key) for v in versions]
+        return len(set(names)) == len(set(zip(names, digests, strict=True)))
+
+    return tuple(key for key in differing if not (key.endswith(CONTENT) and is_told(key)))
+
+
+def _parts(version: Version) -> dict[str, str]:
+    """Digests that tell versions of equal hyperparameters apart: of the package, of its code, of all."""
+    parts = {"fingerprint": version.fingerprint}
+    with suppress(ConceptryError):  # of files that were changed since; `verify` says so
+        parts = {"files": version.recorded.manifest_sha256, "code": version.recorded.code_sha256 or "unknown"} | parts
+    return {name: digest[:DIGITS] for name, digest in parts.items()}
 
 
 def on_shared_data(versions: tuple[Version, ...], differing: tuple[str, ...]) -> Comparison:

@@ -14,6 +14,7 @@ from conceptry.models.errors import InputError
 from conceptry.models.folders import temporary_folder
 from conceptry.models.manifest import MANIFEST, digest_of_files, files_in, read_json, write_manifest
 from conceptry.models.method import Method, Package
+from conceptry.registry.tags import CONTENT, DIGITS
 
 
 @dataclass(frozen=True)
@@ -55,6 +56,9 @@ def stage_package(
         entry = folder / f"{method.name}_explainer.py"
         directory.mkdir()
         about = write(directory)
+        # Of what a name stands for now: it may stand for something else in the next version.
+        digests = {f"{name}{CONTENT}": digest[:DIGITS] for name, digest in about.contents.items()}
+        about = replace(about, params={**about.params, **digests})
         if max_work is not None:  # a hyperparameter as others are: versions can differ in it alone
             about = replace(about, params={**about.params, "max_work": max_work})
         manifest_sha256 = write_manifest(directory)

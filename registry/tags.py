@@ -26,6 +26,8 @@ OWNER = f"{_PREFIX}owner"  # the process that writes a run or a logged model: it
 FILE = f"{_PREFIX}sha256."  # + path of a file of the package
 EVALUATION = f"{_PREFIX}evaluation."  # + start of a data set's digest
 
+CONTENT, DIGITS = "_digest", 8  # of hyperparameters: the end of the name of a content's digest, and its digits
+
 _IDENTITY = (METHOD, FINGERPRINT, RECORDED, MANIFEST, CODE, ARTIFACT, OWNER)
 _FAMILIES = (FILE, EVALUATION, PROMOTION, RULE)
 _FOR_MACHINES = ("_sha256", "_id")  # ends of names in a lineage

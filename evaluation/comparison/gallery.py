@@ -119,7 +119,9 @@ def _bars(said: Shown, others: set[str]) -> str:
         bar = f'<svg viewBox="0 0 100 9" preserveAspectRatio="none"><rect{mark} width="{width:.1f}" height="9"/></svg>'
         only = "" if name in others or not others else ' class="only"'
         number = f"{weight:+.3f}" if signed else f"{weight:.3f}"
-        rows.append(f"<tr{only}><td><span title="{html_text(name)}">{html_text(name)}</span></td><td>{bar}</td><td>{number}</td></tr>")
+        text = html_text(name)
+        named = f'<span title="{text}">{text}</span>'
+        rows.append(f"<tr{only}><td>{named}</td><td>{bar}</td><td>{number}</td></tr>")
     left = len(said.bars) - BARS
     more = f'<tr><td class="muted">and {left} more</td><td></td><td></td></tr>' if left > 0 else ""
     return f'<table class="bars">{"".join(rows)}{more}</table>'

@@ -6,6 +6,8 @@
 | `explained/` | the explained model, see `conceptry.models.explained` |
 """
 
+import hashlib
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -21,7 +23,7 @@ from conceptry.models.harsanyi.model import Harsanyi
 from conceptry.models.harsanyi.problem import table_problem
 from conceptry.models.harsanyi.settings import Settings
 from conceptry.models.manifest import digest_of_files, files_in, read_json, write_json
-from conceptry.models.method import Package
+from conceptry.models.method import Package, contents_of
 
 CONFIG, EXPLAINED = "config.json", "explained"
 REQUIREMENTS = ("numba", "numpy", "pandas", "pillow", "safetensors", "scikit-learn", "torch")
@@ -61,7 +63,21 @@ def write_package(
     notes = model.notes
     if getattr(model, "certain", False) and settings.reward == "probability":
         notes = (*notes, PROBABILITY_NOTE)
-    return Package(params, lineage, example, tuple(requirements), notes)
+    contents = contents_of(
+        {
+            "model": (params["model"], lineage["explained_sha256"]),
+            "players": (settings.players, _digest(groups)),
+            "baseline": (settings.baseline, _digest(baseline_row)),
+        }
+    )
+    return Package(params, lineage, example, tuple(requirements), notes, contents)
+
+
+def _digest(content: Mapping[str, Any] | None) -> str | None:
+    """SHA-256 of what a JSON file or a row of a table held; None where there is none."""
+    if content is None:
+        return None
+    return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()
 
 
 def read_package(directory: Path, device: torch.device) -> Harsanyi:

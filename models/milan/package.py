@@ -25,8 +25,8 @@ from conceptry.models.encoders.processing import requirements_of
 from conceptry.models.encoders.protocol import PackagedEncoder
 from conceptry.models.errors import InputError, truncated_repr
 from conceptry.models.explained.source import OwnPreparation
-from conceptry.models.manifest import digest_of_files, files_in, write_json
-from conceptry.models.method import Package
+from conceptry.models.manifest import digest_of_files, files_in, sha256_file, write_json
+from conceptry.models.method import Package, contents_of
 from conceptry.models.milan.baselines.clip_dissect import ClipDissect
 from conceptry.models.milan.describer.describer import ENCODER, Describer
 from conceptry.models.milan.exemplars.records import LayerExemplars
@@ -99,7 +99,26 @@ def describe_package(options: MilanOptions, found: "NetworkExemplars", directory
         notes.append(warning)
     example = {"layer": [layer], "unit": [unit]}
     requirements = (*REQUIREMENTS, *requirements_of(directory))
-    return Package({n: v for n, v in params.items() if v is not None}, tags, example, requirements, notes)
+    params = {name: value for name, value in params.items() if value is not None}
+    contents = contents_of(
+        {
+            "model": (found.model, tags.get("explained_sha256")),
+            "describer": (options.describer, tags["describer_sha256"] if not options.is_words else None),
+            "words": (options.words, tags["describer_sha256"]),
+            "clip_encoder": (options.encoder_name, _digest_below(directory / CLIP)),
+            "exemplars": (options.exemplars, _digest_below(directory / UNITS)),
+            "data": (found.data, tags.get("data_sha256")),
+            "classes": (options.classes, _digest_below(directory / NETWORK)),
+        }
+    )
+    return Package(params, tags, example, requirements, notes, contents)
+
+
+def _digest_below(path: Path) -> str | None:
+    """SHA-256 of a file, or of the files of a folder; None where there is none."""
+    if path.is_file():
+        return sha256_file(path)
+    return digest_of_files(path, files_in(path)) if path.is_dir() else None
 
 
 def preparation_of(params: Mapping[str, str], file: Mapping[str, Any]) -> OwnPreparation:

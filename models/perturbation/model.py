@@ -25,7 +25,7 @@ from conceptry.models.explained.preprocessing import adjust_images
 from conceptry.models.explained.protocol import PackagedModel
 from conceptry.models.images import png_bytes
 from conceptry.models.manifest import read_json, write_json
-from conceptry.models.method import Package, Progress, check_options, option_type
+from conceptry.models.method import Package, Progress, check_options, contents_of, option_type
 from conceptry.models.perturbation.class_scores import ClassScores
 from conceptry.models.perturbation.explanation import Explanation
 from conceptry.models.perturbation.question import noise
@@ -262,7 +262,8 @@ class Perturbation:
         params |= {"outputs": model.form, "classes": len(scores.classes)}
         params = {name: value for name, value in params.items() if value is not None}
         requirements = dict.fromkeys((*REQUIREMENTS, *model.requirements))
-        return Package(params, model.lineage, _example(scores, settings), tuple(requirements), notes)
+        contents = contents_of({"model": (params["model"], model.lineage.get("explained_sha256"))})
+        return Package(params, model.lineage, _example(scores, settings), tuple(requirements), notes, contents)
 
 
 def read_settings(directory: Path) -> Settings:

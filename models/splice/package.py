@@ -20,8 +20,9 @@ from conceptry.models.encoders.protocol import PackagedEncoder
 from conceptry.models.errors import InputError
 from conceptry.models.images import example_picture
 from conceptry.models.manifest import read_json, sha256_file, write_json, write_lines
-from conceptry.models.method import Package
+from conceptry.models.method import Package, contents_of
 from conceptry.models.splice.model import Splice
+from conceptry.models.splice.vocabulary import NAMES
 
 CONFIG, VOCABULARY, TENSORS, ENCODER = "config.json", "vocabulary.txt", "splice.safetensors", "encoder"
 REQUIREMENTS = ("numba", "numpy", "open_clip_torch", "pandas", "pillow", "safetensors", "torch", "torchvision")
@@ -65,7 +66,10 @@ def write_package(splice: Splice, directory: Path, runtime: str | None = None) -
         requirements.append("onnxruntime")
     if splice.solver == "sklearn":
         requirements.append("scikit-learn")
-    return Package(params, tags, {"image": [example_picture()]}, tuple(requirements))
+    digests: dict[str, str | None] = {name: _sha256(tensor.numpy().tobytes()) for name, tensor in known.items()}
+    digests |= {"encoder": tags["encoder_sha256"], "vocabulary": _sha256("\n".join(splice.vocabulary).encode())}
+    contents = contents_of({name: (value, digests.get(name)) for name, value in splice.sources.items()}, NAMES)
+    return Package(params, tags, {"image": [example_picture()]}, tuple(requirements), contents=contents)
 
 
 def read_package(directory: Path, device: torch.device) -> Splice:
@@ -89,7 +93,11 @@ def _packaged(encoder: object) -> PackagedEncoder:
 
 
 def _digest(content: bytes) -> str:
-    return hashlib.sha256(content).hexdigest()[:8]
+    return _sha256(content)[:8]
+
+
+def _sha256(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
 
 
 def _encoder_digest(directory: Path) -> str:

@@ -1,5 +1,6 @@
 """Comparisons of versions of one method under several names; those of one name are in test_promotion."""
 
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
@@ -35,6 +36,32 @@ def test_versions_of_several_names_have_their_names_in_the_comparison() -> None:
 def test_versions_of_two_methods_are_not_compared() -> None:
     with pytest.raises(InputError, match=r"models:/a/1 is of splice, models:/b/2 of harsanyi$"):
         compare_versions([version("a", 1, "splice"), version("b", 2, "harsanyi")])
+
+
+def test_contents_tell_versions_apart_that_names_do_not() -> None:
+    def differing(*versions: Version) -> tuple[str, ...]:
+        return compare_versions(versions).differing
+
+    words = [version("a", k, vocabulary=name, vocabulary_digest=d) for k, (name, d) in enumerate(["x1", "x2", "y3"], 1)]
+    assert differing(words[0], words[1]) == ("vocabulary_digest",)
+    assert differing(words[0], words[2]) == ("vocabulary",)  # whose digest says no more
+    assert differing(*words) == ("vocabulary", "vocabulary_digest")
+    assert version_titles(words[:2]) == ["a/1 (vocabulary_digest=1)", "a/2 (vocabulary_digest=2)"]
+    assert differing(version("a", 1), version("a", 2)) == ()
+
+
+def test_a_comparison_of_versions_that_differ_is_never_empty(tiny_version) -> None:
+    other = replace(tiny_version, version=99, fingerprint="f" * 64)
+    compared = compare_versions([tiny_version, other])
+    assert compared.differing == ("fingerprint",)
+    assert [v.params["fingerprint"] for v in compared.versions] == [tiny_version.fingerprint[:8], "f" * 8]
+    assert compared.versions[0].params["code"]
+
+
+def test_titles_name_as_many_hyperparameters_as_tell_versions_apart() -> None:
+    settings = [("1", "1", "1"), ("1", "1", "2"), ("2", "2", "1")]
+    versions = [version("a", k, p=p, q=q, r=r) for k, (p, q, r) in enumerate(settings, 1)]
+    assert version_titles(versions)[:2] == ["a/1 (p=1, q=1, r=1)", "a/2 (p=1, q=1, r=2)"]
 
 
 def test_names_stand_for_versions_once(store, tiny_version) -> None:

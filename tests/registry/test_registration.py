@@ -1,10 +1,12 @@
 """Versions: registered once, complete or not at all, self-contained, and refused when a byte changed."""
 
+import hashlib
 import json
 import shutil
 import subprocess
 import sys
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import mlflow
@@ -17,8 +19,9 @@ from PIL import Image
 from conceptry.models.errors import InputError, IntegrityError
 from conceptry.models.images import png_bytes
 from conceptry.models.manifest import sha256_file
+from conceptry.models.method import load_method, make_options
 from conceptry.registry import find_version, list_versions, load, register, verify
-from conceptry.registry.packaging import pinned
+from conceptry.registry.packaging import pinned, stage_package
 from conceptry.registry.versions import BrokenVersionWarning, CodeWarning
 from support import ROOT, WORDS, environment
 
@@ -322,3 +325,28 @@ def test_a_version_whose_run_is_gone_is_named_and_left_out(tiny_version, monkeyp
     monkeypatch.setattr(MlflowClient, "get_run", unreachable)
     with pytest.raises(MlflowException, match="no connection"):
         list_versions("tiny")
+
+
+def test_what_a_version_holds_is_seen(tiny_options, tiny_classifier, tmp_path: Path) -> None:
+    """Files of one name with other content give other hyperparameters, and so another row of a comparison."""
+    words, groups = tmp_path / "words.txt", tmp_path / "groups.json"
+
+    def params(method: str, **options: str) -> dict:
+        explainer = load_method(method)
+        with stage_package(explainer, partial(explainer.build, make_options(explainer, options))) as package:
+            return dict(package.about.params)
+
+    found = []
+    for text, half in (("dog\ncat\n", ["age"]), ("dog\ncar\n", ["age", "dose"])):
+        words.write_text(text)
+        rest = [name for name in ("age", "height", "weight", "dose", "kind") if name not in half]
+        groups.write_text(json.dumps({"half": half, "rest": rest}))
+        of_words = params("splice", **(tiny_options | {"vocabulary": str(words)}))
+        of_groups = params("harsanyi", model=f"classifier:{tiny_classifier}", players=str(groups))
+        found.append(of_words | of_groups)
+    one, other = found
+    assert {name for name in one if one[name] != other[name]} == {"vocabulary_digest", "players_digest"}
+    assert one["vocabulary_digest"] == hashlib.sha256(b"dog\ncat").hexdigest()[:8]
+    assert {"encoder_digest", "model_digest"} <= one.keys()
+    assert "baseline_digest" not in one  # a word, not a file
+    assert not [name for name in params("perturbation", model="zoo:digits") if name.endswith("_digest")]

@@ -11,6 +11,7 @@ from PIL import Image
 
 from browser import Browser, open_browser
 from conceptry.evaluation.comparison.chart import Point, chart
+from conceptry.evaluation.comparison.compared import Key
 from conceptry.evaluation.comparison.page import PageParts, comparison_page
 from conceptry.evaluation.comparison.samples import ComparedSample, compared_samples, disagreement
 from conceptry.evaluation.comparison.verdicts import verdicts
@@ -35,7 +36,9 @@ def compared():
 def page(compared, tmp_path_factory: pytest.TempPathFactory) -> Path:
     picture = base64.b64encode(png_bytes(Image.new("RGB", (40, 40), "red"))).decode()
     samples = compared_samples(compared)
-    said = {k: Shown(text=f"{k + 1} words", bars=(("fire", 0.5), (f"only {k} {HOSTILE}", 0.1 * k))) for k in (1, 2, 3)}
+    said: dict[Key, Shown] = {
+        k: Shown(text=f"{k + 1} words", bars=(("fire", 0.5), (f"only {k} {HOSTILE}", 0.1 * k))) for k in (1, 2, 3)
+    }
     first = samples[0]
     full = ComparedSample(first.name, first.disagreement, first.metrics, HOSTILE, Shown((("", picture),)), said)
     given = Promotion("champion", 2, None, "by hand", None, "me", "2026-01-02")
