@@ -154,6 +154,14 @@ def find_version(uri: str) -> Version:
     return _version(client, found)
 
 
+def version_of_model(model_id: str) -> Version | None:
+    """The first version whose logged model that is; None where it is of no version in this store."""
+    client = connect()
+    found = client.search_model_versions(f"source_path = 'models:/{_quotable(model_id)}'")
+    complete = sorted((v for v in found if _is_complete(v)), key=lambda v: (v.name, int(v.version)))
+    return _version(client, complete[0]) if complete else None
+
+
 def load(uri: str, **model_config: Any) -> "PyFuncModel":
     """Load a version for `predict`; digests are checked. Keywords override its configuration, as `device="cuda"`.
 

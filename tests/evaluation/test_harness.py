@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 from mlflow import MlflowClient
 from mlflow.artifacts import load_dict
+from mlflow.exceptions import MlflowException
 from PIL import Image
 
 from conceptry.evaluation.harness import evaluate, evaluation_of, is_evaluated
@@ -129,7 +130,7 @@ def test_versions_in_onnx_and_torch_agree(tiny_version, tiny_options, picture: I
     assert text_rows[0]["embedding"][0] @ text_rows[1]["embedding"][0] >= 0.9999
 
 
-def test_the_mlflow_evaluator(tiny_version, picture: Image.Image) -> None:
+def test_the_mlflow_evaluator(tiny_version, picture: Image.Image, tmp_path: Path) -> None:
     table = pd.DataFrame(
         {
             "image": [png_bytes(picture.rotate(30 * i)) for i in range(6)],
@@ -137,18 +138,40 @@ def test_the_mlflow_evaluator(tiny_version, picture: Image.Image) -> None:
             "concepts": ["cat;red", "dog", "cat", "dog", "cat", "dog;blue"],
         }
     )
+
+    def most_words(l0, targets, metrics) -> float:
+        assert len(targets) == len(l0)
+        assert metrics["cosine"].aggregate_results["cosine"] > 0
+        return max(l0)
+
+    asked = {"targets": "label", "model_type": "explainer", "evaluators": ["conceptry"]}
     with mlflow.start_run(experiment_id=MlflowClient().create_experiment("plugin")) as run:
         result = mlflow.models.evaluate(
             tiny_version.uri,
             table,
-            targets="label",
-            model_type="explainer",
-            evaluators=["conceptry"],
+            extra_metrics=[mlflow.models.make_metric(eval_fn=most_words, greater_is_better=False)],
+            evaluator_config={"conceptry": {"groups": "all"}},
+            **asked,
         )
+        for config, sentence in (
+            ({"groups": ["x"]}, "'x' is no group of metrics here; expected one of basic"),
+            ({"pos_label": 1}, "evaluator_config has 'pos_label'; the conceptry evaluator takes groups"),
+        ):
+            with pytest.raises(MlflowException, match=sentence):
+                mlflow.models.evaluate(tiny_version.uri, table, evaluator_config={"conceptry": config}, **asked)
     assert 0 <= result.metrics["zero_shot"] <= 1
     assert "recall_concepts" in result.metrics
     logged = MlflowClient().get_run(run.info.run_id).data.metrics
     assert logged["cosine"] == pytest.approx(result.metrics["cosine"])
+    assert logged["most_words"] == result.metrics["most_words"] == result.artifacts["samples"].content["l0"].max()
+    assert set(result.artifacts) == {"frontier", "frontier.png", "samples"}
+    assert result.artifacts["frontier.png"].content.size[0] > 300
+    result.save(tmp_path)
+    assert {path.name for path in (tmp_path / "artifacts").iterdir()} == {"frontier.csv", "frontier.png", "samples.csv"}
+    version = find_version(tiny_version.uri)
+    assert version.latest
+    assert version.latest.metrics["most_words"] == result.metrics["most_words"]
+    assert report_table(version, version.latest.data, version.latest.digest, "samples")["l0"].size == 6
 
 
 def test_the_evaluator_leaves_other_models_alone() -> None:

@@ -36,9 +36,9 @@ def compared():
 def page(compared, tmp_path_factory: pytest.TempPathFactory) -> Path:
     picture = base64.b64encode(png_bytes(Image.new("RGB", (40, 40), "red"))).decode()
     samples = compared_samples(compared)
-    said: dict[Key, Shown] = {
-        k: Shown(text=f"{k + 1} words", bars=(("fire", 0.5), (f"only {k} {HOSTILE}", 0.1 * k))) for k in (1, 2, 3)
-    }
+    said: dict[Key, Shown] = {}
+    for k in (1, 2, 3):
+        said[k] = Shown(text=f"{k + 1} words", bars=(("fire", 0.5), (f"only {k} {HOSTILE}", 0.1 * k)))
     first = samples[0]
     full = ComparedSample(first.name, first.disagreement, first.metrics, HOSTILE, Shown((("", picture),)), said)
     given = Promotion("champion", 2, None, "by hand", None, "me", "2026-01-02")
