@@ -162,16 +162,18 @@ def evaluate(
         asked = [group for group in asked if not is_evaluated(version, data, (group,))]
     whole, used = Report(), ""
     if asked:
+        is_known = is_evaluated(version, data, ())
         progress("loading the version", 0.0)
         with VersionProcess(version.uri, device) as predict:
             used = predict.device_in_use
             for group, report in evaluation.measure(predict, data, progress, asked):
-                if report.metrics:
+                is_known = is_known or bool(report.metrics)
+                if is_known:  # beside others a group that finds nothing was measured as well, and says why
                     headlines = evaluation.headlines(report.metrics)
                     about = {"revision": evaluation.revision, "headlines": headlines, "drawn": drawn}
                     log_report(version, data, report, (group,), **about)
                 whole.add(report)
-        if not whole.metrics:
+        if not is_known:
             raise ConceptryError(f"{data.name} holds nothing that {version.method} can be measured on")
     return VersionReport(find_version(version.uri), data, whole, used, tuple(asked))
 

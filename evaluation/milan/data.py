@@ -19,15 +19,16 @@ What is true of units of the emoji world is known down to the pixels of every co
 import hashlib
 import json
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from functools import cached_property
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property, partial
 from typing import ClassVar
 
 import numpy as np
 import pandas as pd
 
 from conceptry.evaluation.data import EvaluationData, draw_sample
+from conceptry.evaluation.milan.activations import ScoredUnits, emoji_units, own_units
 from conceptry.evaluation.milan.client import ANNOTATED, COLOURS, OWN, PLANTED, UnitCase, own_case
 from conceptry.evaluation.milan.metrics import EMOJI, baselines, mean_embeddings
 from conceptry.models.errors import InputError
@@ -38,6 +39,7 @@ from conceptry.models.milan.exemplars.compute import compute_exemplars
 from conceptry.models.milan.exemplars.records import UnitExemplars
 from conceptry.models.milan.exemplars.sources import ArraySource
 from conceptry.models.zoo.emoji_world.scenes import EmojiScenes, Scene
+from conceptry.registry.versions import Version
 
 SCENES = 2048  # that exemplars of planted and colour units are chosen from
 CONTROLS = 30
@@ -141,7 +143,8 @@ class UnitData(EvaluationData):
     """Units to evaluate on.
 
     controls: units of random pictures, with the truth of planted ones; encoder: the dual encoder of the CLIP score, ""
-    for none; title: what summaries call it, "" for its name.
+    for none; title: what summaries call it, "" for its name; find_scored: makes `scored`, None where no network of the
+    units is known.
     """
 
     unit: ClassVar[str] = "units"
@@ -149,6 +152,7 @@ class UnitData(EvaluationData):
     controls: Sequence[UnitCase] = ()
     encoder: str = EMOJI
     title: str = ""
+    find_scored: Callable[[], ScoredUnits] | None = field(default=None, repr=False)
 
     @property
     def items(self) -> Sequence[UnitCase]:
@@ -158,6 +162,16 @@ class UnitData(EvaluationData):
     def baselines(self) -> dict[str, list[str]]:
         """Texts of each baseline for all units, see `metrics.baselines`."""
         return baselines(self.cases)
+
+    @cached_property
+    def scored(self) -> ScoredUnits:
+        """Activations of the units. Raises InputError where no network of theirs is known, or their pictures are not."""
+        if self.find_scored is None:
+            raise InputError(
+                f"no network of the units of {self.name} is known; expected {DEFAULT}, or {OWN_UNITS} of a network over "
+                "scenes"
+            )
+        return self.find_scored()
 
     @cached_property
     def embedded(self) -> np.ndarray:
@@ -178,10 +192,13 @@ def load_units(name: str | None, params: Mapping[str, str], size: int | None, se
     name = name or DEFAULT
     scheme, _, rest = name.partition(":")
     controls: Sequence[UnitCase] = ()
+    find_scored = None
     if name == DEFAULT:
         cases, controls = emoji_cases(size or DEFAULT_SIZE, seed)
+        find_scored = partial(emoji_units, cases, controls, seed)
     elif name == OWN_UNITS:
         cases = draw_sample(own_cases(params), size, seed)
+        find_scored = partial(own_units, cases, params, seed)
     elif scheme == "milannotations" and rest:
         cases = _annotations(rest, size or DEFAULT_SIZE, seed)
     else:
@@ -189,7 +206,13 @@ def load_units(name: str | None, params: Mapping[str, str], size: int | None, se
     encoder = EMOJI if name == DEFAULT else params.get("clip_encoder", "")
     known = [name, *(params.get(key, "") for key in _IDENTITY)] if name == OWN_UNITS else [name]
     title = f"units of {params['model']}" if name == OWN_UNITS else ""
-    return UnitData(name, _digest([*cases, *controls], known), cases, controls, encoder, title)
+    return UnitData(name, _digest([*cases, *controls], known), cases, controls, encoder, title, find_scored)
+
+
+def known_of(version: Version) -> dict[str, str]:
+    """Hyperparameters of a version, and the digest of the network that its units are of, where it knows that."""
+    digest = version.lineage.get("explained_sha256")
+    return {**version.params, **({"explained_sha256": digest} if digest else {})}
 
 
 def own_ranges(params: Mapping[str, str]) -> dict[str, list[tuple[int, int]]]:

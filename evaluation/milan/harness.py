@@ -7,19 +7,25 @@ judged by the same rule, and the baselines on the same units stand beside it.
 
 from collections.abc import Callable, Collection, Iterator, Sequence
 
-from conceptry.evaluation.harness import BASIC, Evaluation
+from conceptry.evaluation.harness import BASIC, Evaluation, MetricGroup
 from conceptry.evaluation.isolation.client import Predict
+from conceptry.evaluation.milan import activation_metrics as activation
 from conceptry.evaluation.milan import metrics as m
 from conceptry.evaluation.milan.client import EXEMPLARS, CaseDescription, describe_cases, record_of
-from conceptry.evaluation.milan.data import UnitData, load_units, table_units
-from conceptry.evaluation.milan.plots import draw, draw_scores
+from conceptry.evaluation.milan.data import UnitData, known_of, load_units, table_units
+from conceptry.evaluation.milan.plots import draw, draw_activation_scores, draw_scores
 from conceptry.evaluation.milan.summary import describe_summary, draw_summary, summarise
 from conceptry.evaluation.reports import Report
 from conceptry.models.errors import ConceptryError
 from conceptry.models.method import Progress
 
 DRAWN = 8
+ACTIVATIONS = "activations"
 HEADLINE = (
+    "correlation",
+    "auprc",
+    "clip_dissect_correlation",
+    "constant_correlation",
     "property_set",
     "property_set_single",
     "clip_dissect_property_set_single",
@@ -45,6 +51,9 @@ def measure(
     units = describe_cases(predict, data.cases, params, _part(progress, "describing units", 0.0, 0.7))
     if BASIC in groups:
         yield BASIC, _basic(predict, data, units, progress)
+    if ACTIVATIONS in groups:
+        progress("scoring by activations", 0.9)
+        yield ACTIVATIONS, _activations(data, units)
     progress("done", 1.0)
 
 
@@ -65,6 +74,16 @@ def _basic(predict: Predict, data: UnitData, units: Sequence[CaseDescription], p
     if any(name in report.metrics for name in m.NAMED):
         report.figures["scores"] = draw_scores(report.metrics)
     report.figures["units"] = draw(_records(units))
+    return report
+
+
+def _activations(data: UnitData, units: Sequence[CaseDescription]) -> Report:
+    keys, texts = [d.case.key for d in units], [d.description for d in units]
+    try:
+        report = activation.activation_report(data.scored, keys, texts, data.baselines)
+    except ConceptryError as error:  # no network is known, it cannot be had, or what its pictures show is not known
+        return Report(notes=[f"{ACTIVATIONS} is left out: {error}"])
+    report.figures["activation_scores"] = draw_activation_scores(report.tables["activation_scores"])
     return report
 
 
@@ -106,7 +125,7 @@ def _clip_scores(data: UnitData, units: Sequence[CaseDescription]) -> list[float
 
 EVALUATION = Evaluation(
     revision=1,
-    metrics=m.METRICS,
+    metrics=m.METRICS | activation.METRICS,
     headline=HEADLINE,
     load_data=load_units,
     table_data=table_units,
@@ -114,4 +133,9 @@ EVALUATION = Evaluation(
     summarise=summarise,
     draw_summary=draw_summary,
     describe_summary=describe_summary,
+    groups={
+        BASIC: MetricGroup("whether descriptions say what is true, how they are worded, how fast they come"),
+        ACTIVATIONS: MetricGroup("whether units respond to the pictures that show what is said of them"),
+    },
+    known_of=known_of,
 )

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from PIL import Image, ImageOps
@@ -205,6 +206,53 @@ def draw_scores(metrics: Mapping[str, float]) -> Figure:
             y += LINE
         y += 13
     page.text(MARGIN, y, "Blue: this version. Grey: baselines on the same units. Orange: chance.", 7, MUTED)
+    return page.figure
+
+
+_PANELS = {
+    "correlation": "Correlation",
+    "auprc": "AUPRC, most active 1 %",
+    "cosy_auc": "CoSy's AUC",
+    "cosy_mad": "CoSy's MAD",
+}
+_CONTROLS = ("constant", "shuffled", "random network")
+_ROW, _PANEL, _GAP, _NAMES = 26.0, 128.0, 44.0, 132.0
+
+
+def draw_activation_scores(table: pd.DataFrame) -> Figure:
+    """Bars with intervals of each score of `activation_metrics.describers_table`, a row for each describer."""
+    shown = [score for score in _PANELS if score in table.columns]
+    page = Page(_NAMES + len(shown) * (_PANEL + _GAP) + MARGIN, 76 + _ROW * len(table) + 22)
+    units = int(table["units"].max())
+    page.text(MARGIN, MARGIN, "Do units respond to the pictures that show what is said of them?", 11, INK, weight="bold")
+    rows = table.to_dict("records")
+    for k, score in enumerate(shown):
+        left, known = _NAMES + k * (_PANEL + _GAP), [row for row in rows if np.isfinite(row[score])]
+        page.text(left, 46, _PANELS[score], 9, INK, weight="bold")
+        most = max(1.0, *(row[f"{score}_high"] for row in known))
+        for j, row in enumerate(rows):
+            y = 68 + j * _ROW
+            if not k:
+                ink = INK if not j else MUTED
+                page.text(_NAMES - 10, y + BAR / 2, row["describer"], 8.5, ink, ha="right", va="center")
+                if row["says"]:
+                    page.text(_NAMES - 10, y + BAR + 5, row["says"], 6.5, MUTED, ha="right", va="center")
+            if row not in known:
+                continue
+            ink, colour = (INK, ACCENT) if not j else (MUTED, SECOND if row["describer"] in _CONTROLS else BASELINE)
+            page.bar(left, y, _PANEL, BAR, GRID, 0.45)
+            page.bar(left, y, max(_PANEL * row[score] / most, 1.0), BAR, colour)
+            low, high = (_PANEL * min(max(row[f"{score}_{end}"] / most, 0.0), 1.0) for end in ("low", "high"))
+            page.bar(left + low, y + BAR / 2 - 0.5, max(high - low, 0.5), 1.0, INK)
+            page.text(left + _PANEL + 5, y + BAR / 2, f"{row[score]:.2f}", 8.5, ink, va="center")
+    page.text(
+        MARGIN,
+        68 + _ROW * len(rows) + 6,
+        f"Means over {units} units, with intervals (95 %). Blue: this version. Grey: baselines on the same units. "
+        "Orange: controls.",
+        7,
+        MUTED,
+    )
     return page.figure
 
 

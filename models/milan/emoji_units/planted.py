@@ -75,6 +75,11 @@ class PlantedUnits(nn.Module):
         """LAYER:UNIT -> concept, for every unit."""
         return {f"{layer}:{i}": word for layer, words in self.concepts.items() for i, word in enumerate(words)}
 
+    @property
+    def trunk(self) -> nn.Module:
+        """The network below the units, no part of this module."""
+        return self._encoder.trunk
+
     def forward(self, pixels: Tensor) -> dict[str, Tensor]:
         levels = zip(self._encoder.levels, self._encoder.levels_of(pixels), strict=True)
         return {level: self.probes[level](values) for level, values in levels if level in self.probes}
