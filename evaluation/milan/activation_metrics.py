@@ -39,7 +39,7 @@ METRICS = {
     "correlation": Metric(
         "higher", ".3f", "correlation of a unit's activations with the presence of what is said of it, mean over units"
     ),
-    "auprc": Metric("higher", ".3f", "average precision of that presence for the most active 1 % of pictures, mean"),
+    "auprc": Metric("higher", ".3f", "average precision of that presence for the most active 2 % of pictures, mean"),
     "cosy_auc": Metric(
         "higher", ".3f", "share of pairs where a scene drawn for the description activates the unit more than a control"
     ),
@@ -135,7 +135,7 @@ class _Scores:
 
     def shuffled(self, score: str, texts: Sequence[str], seed: int) -> np.ndarray:
         """Mean score of each unit with descriptions of other units that have activations; NaN for a single unit."""
-        found, rows = np.full(len(texts), np.nan), np.flatnonzero(self._known)
+        found, rows = np.full(len(texts), np.nan), np.flatnonzero(self._known).tolist()
         if len(rows) > 1:
             said = [self._column[texts[row]] for row in rows]
             orders = [derangement([str(j) for j in said], seed + k) for k in range(SHUFFLES)]
@@ -146,7 +146,7 @@ class _Scores:
         """CoSy's scores of the description of each unit: scenes drawn for it against the scored pictures without."""
         found = {"cosy_auc": np.full(len(texts), np.nan), "cosy_mad": np.full(len(texts), np.nan)}
         rendered = self.scored.rendered(texts)
-        for row in np.flatnonzero(self._known):
+        for row in np.flatnonzero(self._known).tolist():
             drawn = rendered[row]
             if drawn is None:
                 found["cosy_auc"][row], found["cosy_mad"][row] = 0.5, 0.0

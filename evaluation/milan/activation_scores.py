@@ -48,7 +48,9 @@ from types import MappingProxyType
 
 import numpy as np
 
-ALPHA = 0.01  # as for masks of MILAN; the best of .005 to .1 by the meta-AUPRC of auprc on other scenes
+# Of the shares from .005 to .1 with which auprc passes both tests on planted units in 99 % of draws, on scenes that are
+# not scored, the one of the highest meta-AUPRC.
+ALPHA = 0.02
 PRESENT = 0.5  # least c of a picture that has the concept
 LEAST_FALL = 0.001
 Score = Callable[[np.ndarray, np.ndarray], np.ndarray]
@@ -82,7 +84,7 @@ def auprc(a: np.ndarray, c: np.ndarray, alpha: float = ALPHA) -> np.ndarray:
         gained = np.add.reduceat(active[order], starts, axis=0)
         predicted = np.append(starts[1:], len(order))[:, None]
         found[:, j] = (gained.cumsum(0) / predicted * gained).sum(0) / totals[:, 0]
-    return _shaped(a, c, np.where(active.any(0)[:, None], found, 0.0))
+    return _shaped(a, c, np.where(active.sum(0)[:, None] > 0, found, 0.0))
 
 
 def f1(a: np.ndarray, c: np.ndarray, alpha: float = ALPHA) -> np.ndarray:
@@ -212,7 +214,7 @@ class SanityTests:
 
 
 def sanity_tests(
-    score: Score, a: np.ndarray, c: np.ndarray, width: float | None = 1.0, draws: int = 5, seed: int = 0
+    score: Score, a: np.ndarray, c: np.ndarray, width: float | None = 1.0, draws: int = 2, seed: int = 0
 ) -> SanityTests:
     """Test a score on units whose concept is known.
 
@@ -249,7 +251,7 @@ def with_as_many(c: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 
 def meta_auprc(scores: np.ndarray, is_true: np.ndarray) -> float:
-    """Average precision of scores (U, D) as predictions of which pairs of unit and description are true, bool (U, D)."""
+    """Average precision of scores (U, D) as predictions of `is_true`, bool (U, D)."""
     order = np.argsort(-scores, axis=None, kind="stable")
     values, hits = scores.ravel()[order], np.asarray(is_true, dtype=float).ravel()[order]
     last = np.append(np.flatnonzero(np.diff(values)), len(values) - 1)  # of each run of equal scores

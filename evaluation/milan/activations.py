@@ -16,7 +16,7 @@ and patterns of backgrounds), it shows one that is named. A description that nam
 | units | network | activations |
 |---|---|---|
 | planted, colour arithmetic | known to the harness | yes |
-| a version's own, of a network over scenes | loaded again by its name, if its weights are those that were registered | yes |
+| a version's own, described by scenes | loaded again by its name, if its weights are those registered | yes |
 | annotated | made up by hand | none |
 """
 
@@ -29,7 +29,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from conceptry.evaluation.milan.client import COLOURS, OWN, PLANTED, UnitCase
+from conceptry.evaluation.milan.client import COLOURS, PLANTED, UnitCase
 from conceptry.evaluation.milan.text_scores import properties
 from conceptry.models.errors import InputError
 from conceptry.models.zoo.emoji_world.emoji import COLOURS as COLOUR_WORDS
@@ -230,8 +230,8 @@ def pooled_activations(
             recorder.run(partial(feed.run, batch))
             for layer in layers:
                 maps = recorder.take(layer, len(rows))[:, numbers[layer]].flatten(2).double()
-                means[np.ix_(rows, columns[layer])] = maps.mean(dim=2).cpu().numpy()
-                maxima[np.ix_(rows, columns[layer])] = maps.amax(dim=2).cpu().numpy()
+                means[rows[:, None], columns[layer]] = maps.mean(dim=2).cpu().numpy()
+                maxima[rows[:, None], columns[layer]] = maps.amax(dim=2).cpu().numpy()
     return means, maxima
 
 

@@ -165,11 +165,11 @@ class UnitData(EvaluationData):
 
     @cached_property
     def scored(self) -> ScoredUnits:
-        """Activations of the units. Raises InputError where no network of theirs is known, or their pictures are not."""
+        """Activations of the units. Raises InputError where no network of theirs, or no pictures for it, are known."""
         if self.find_scored is None:
             raise InputError(
-                f"no network of the units of {self.name} is known; expected {DEFAULT}, or {OWN_UNITS} of a network over "
-                "scenes"
+                f"no network of the units of {self.name} is known; expected {DEFAULT}, or {OWN_UNITS} of a version "
+                "whose exemplars are scenes"
             )
         return self.find_scored()
 

@@ -211,10 +211,11 @@ def draw_scores(metrics: Mapping[str, float]) -> Figure:
 
 _PANELS = {
     "correlation": "Correlation",
-    "auprc": "AUPRC, most active 1 %",
+    "auprc": "AUPRC, most active 2 %",
     "cosy_auc": "CoSy's AUC",
     "cosy_mad": "CoSy's MAD",
 }
+_CHANCE = {"cosy_auc": 0.5}  # of those that are not about 0
 _CONTROLS = ("constant", "shuffled", "random network")
 _ROW, _PANEL, _GAP, _NAMES = 26.0, 128.0, 44.0, 132.0
 
@@ -223,12 +224,16 @@ def draw_activation_scores(table: pd.DataFrame) -> Figure:
     """Bars with intervals of each score of `activation_metrics.describers_table`, a row for each describer."""
     shown = [score for score in _PANELS if score in table.columns]
     page = Page(_NAMES + len(shown) * (_PANEL + _GAP) + MARGIN, 76 + _ROW * len(table) + 22)
-    units = int(table["units"].max())
-    page.text(MARGIN, MARGIN, "Do units respond to the pictures that show what is said of them?", 11, INK, weight="bold")
-    rows = table.to_dict("records")
+    page.text(
+        MARGIN, MARGIN, "Do units respond to the pictures that show what is said of them?", 11, INK, weight="bold"
+    )
+    rows: list[dict[str, Any]] = [{str(name): cell for name, cell in row.items()} for row in table.to_dict("records")]
     for k, score in enumerate(shown):
         left, known = _NAMES + k * (_PANEL + _GAP), [row for row in rows if np.isfinite(row[score])]
         page.text(left, 46, _PANELS[score], 9, INK, weight="bold")
+        if score in _CHANCE:
+            page.bar(left + _PANEL * _CHANCE[score] - 0.4, 64, 0.8, _ROW * len(known) - 8, MUTED, 0.6)
+            page.text(left + _PANEL * _CHANCE[score], 62 + _ROW * len(known), "chance", 6.5, MUTED, ha="center")
         most = max(1.0, *(row[f"{score}_high"] for row in known))
         for j, row in enumerate(rows):
             y = 68 + j * _ROW
@@ -236,23 +241,20 @@ def draw_activation_scores(table: pd.DataFrame) -> Figure:
                 ink = INK if not j else MUTED
                 page.text(_NAMES - 10, y + BAR / 2, row["describer"], 8.5, ink, ha="right", va="center")
                 if row["says"]:
-                    page.text(_NAMES - 10, y + BAR + 5, row["says"], 6.5, MUTED, ha="right", va="center")
+                    page.text(_NAMES - 10, y + BAR + 5, f"says {row['says']}", 6.5, MUTED, ha="right", va="center")
             if row not in known:
                 continue
             ink, colour = (INK, ACCENT) if not j else (MUTED, SECOND if row["describer"] in _CONTROLS else BASELINE)
             page.bar(left, y, _PANEL, BAR, GRID, 0.45)
             page.bar(left, y, max(_PANEL * row[score] / most, 1.0), BAR, colour)
             low, high = (_PANEL * min(max(row[f"{score}_{end}"] / most, 0.0), 1.0) for end in ("low", "high"))
-            page.bar(left + low, y + BAR / 2 - 0.5, max(high - low, 0.5), 1.0, INK)
-            page.text(left + _PANEL + 5, y + BAR / 2, f"{row[score]:.2f}", 8.5, ink, va="center")
-    page.text(
-        MARGIN,
-        68 + _ROW * len(rows) + 6,
-        f"Means over {units} units, with intervals (95 %). Blue: this version. Grey: baselines on the same units. "
-        "Orange: controls.",
-        7,
-        MUTED,
-    )
+            page.bar(left + low, y + BAR / 2 - 0.6, max(high - low, 0.6), 1.2, INK)
+            places = 3 if most == 1 else 2
+            said = f"{round(row[score], places) + 0.0:.{places}f}"  # without a sign of 0
+            page.text(left + _PANEL + 5, y + BAR / 2, said, 8.5, ink, va="center")
+    units = max(row["units"] for row in rows)
+    said = f"Means over {units} units, with intervals (95 %). Blue: this version. Grey: baselines. Orange: controls."
+    page.text(MARGIN, 68 + _ROW * len(rows) + 6, said, 7, MUTED)
     return page.figure
 
 

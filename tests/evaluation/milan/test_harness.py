@@ -150,6 +150,7 @@ def test_own_units_are_measured_without_truth(predict, milan_version) -> None:
     assert report.metrics["clip_score"] > 0
     assert not {"bleu", "planted", "net_dissect_planted"} & set(report.metrics)
     assert set(report.figures) == {"units"}
+    assert any(note.startswith("activations is left out: no network of the units of") for note in report.notes)
     assert set(report.tables["descriptions"]["unit"]) == {0, 1, 2, 3, 5, 11}
 
 
