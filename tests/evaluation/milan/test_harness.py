@@ -22,10 +22,12 @@ from conceptry.evaluation.milan.data import UnitData
 from conceptry.evaluation.milan.metrics import clip_scores, emoji_caption, mean_embeddings
 from conceptry.evaluation.mlflow_plugin import _params_of
 from conceptry.evaluation.presenter import presenter_of
+from conceptry.evaluation.reports import evaluation_records
 from conceptry.models.encoders.load import load_encoder
 from conceptry.models.encoders.protocol import encode_images, encode_texts
 from conceptry.models.errors import ConceptryError, InputError
 from conceptry.registry import load, register
+from conceptry.registry.versions import find_version
 
 EVALUATION, PRESENTER = evaluation_of("milan"), presenter_of("milan")
 ASKED = {"first": [0, 1, 2, 3], "7": [2, 5, 11]}
@@ -292,6 +294,10 @@ def test_commands_on_a_real_store(milan_version, milan_options, command_line, tm
         code, out, _ = command_line("evaluate", uri, "--data", "units:own")
         assert code == 0
         assert "7 units of units:own" in out
+    (record,) = evaluation_records(find_version(milan_version.uri))
+    assert record["groups"] == ["basic", "activations"]  # the second finds nothing, and says why
+    sentence = "activations is left out: what pictures of squares show is not known; expected a version whose exemplars"
+    assert any(note.startswith(sentence) for note in record["notes"])
     code, out, _ = command_line("compare", milan_version.name)
     assert code == 0
     assert "strategy" in out
