@@ -70,6 +70,13 @@ class Explainer(PythonModel):
     def explain(self, rows: pd.DataFrame, params: Mapping[str, Any]) -> pd.DataFrame:
         """One row of answer for each row of the request. Raises InputError for what the client did wrong."""
 
+    def redraw(self, share: float, seed: int) -> int:
+        """Draw the parameters of the last `share` of the explained model's layers anew, for evaluations alone.
+
+        Returns how many layers were drawn, 0 where the model has no parameters that can be.
+        """
+        return 0
+
     def load_context(self, context: PythonModelContext) -> None:
         directory = Path(context.artifacts[PACKAGE])
         verify(directory, self.manifest_sha256)

@@ -5,19 +5,20 @@ what is measured of them is computed here, by the same rule for every version, w
 """
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from conceptry.evaluation.harness import BASIC, Evaluation, Metric
+from conceptry.evaluation.harness import BASIC, Evaluation, Metric, MetricGroup
 from conceptry.evaluation.harsanyi import metrics as m
-from conceptry.evaluation.harsanyi import plots
+from conceptry.evaluation.harsanyi import plots, trials
 from conceptry.evaluation.harsanyi.client import SampleExplanation, explain_samples
 from conceptry.evaluation.harsanyi.data import SampleData, known_of, load_samples, table_samples
 from conceptry.evaluation.harsanyi.summary import describe_summary, draw_summary, summarise
 from conceptry.evaluation.isolation.client import Predict
-from conceptry.evaluation.reports import Report
+from conceptry.evaluation.reports import Report, report_of
 from conceptry.models.method import Progress
 
 CURVE = 80  # patterns, as many as denoising keeps at most
@@ -36,7 +37,7 @@ METRICS = {
         for k in ERROR_AT
     },
     "residual_max": Metric("lower", ".1e", "error of v as the sum of the interactions, over the largest |v|, largest"),
-    "r2_masks": Metric("higher", ".3f", "R2 of sampled terms on held-out masks, mean"),
+    "r2_terms": Metric("higher", ".3f", "R2 of sampled terms on held-out masks, by the version itself, mean"),
     "believable": Metric("higher", ".2f", "share of samples whose R2 is high enough to be believed"),
     "gap_max": Metric("lower", ".1e", "relative duality gap of the AND-OR split, largest"),
     "l1": Metric("lower", ".2f", "sum of all |I|, in units of the reward, mean"),
@@ -48,6 +49,33 @@ METRICS = {
     "players": Metric(None, ".1f", "players, mean"),
     "model_calls": Metric("lower", ",.0f", "masked inputs the model was asked per sample, mean"),
     "seconds": Metric("lower", ".3f", "seconds per sample, median"),
+    "r2_masks": Metric("higher", ".3f", "R2 of v by the kept patterns, on masks drawn for it, mean"),
+    "insertion_auc": Metric("higher", ".3f", "share of the effect as players are put in, by the kept patterns"),
+    "insertion_shapley": Metric(None, ".3f", "the same by Shapley values"),
+    "insertion_random": Metric(None, ".3f", "the same by chance"),
+    "deletion_auc": Metric("lower", ".3f", "share of the effect as players are taken out, by the kept patterns"),
+    "deletion_shapley": Metric(None, ".3f", "the same by Shapley values"),
+    "deletion_random": Metric(None, ".3f", "the same by chance"),
+    **{
+        f"comprehensiveness_{k}": Metric("higher", ".3f", f"share of the effect lost without the first {k} players")
+        for k in trials.TOP
+    },
+    **{
+        f"sufficiency_{k}": Metric("lower", ".3f", f"share of the effect that the first {k} players do not bring")
+        for k in trials.TOP
+    },
+    "sensitivity_max": Metric("lower", ".3f", "largest change of the effects under noise, over their size, mean"),
+    "stable_patterns": Metric("higher", ".3f", "Jaccard index of the kept patterns with those under noise, mean"),
+    "output_change": Metric(None, ".3f", "largest change of the reward under the same noise, mean"),
+    "stability_input": Metric("lower", ".2f", "log of relative input stability of the Shapley values, mean"),
+    "stability_output": Metric("lower", ".2f", "log of relative output stability of the Shapley values, mean"),
+    "randomisation": Metric("lower", ".3f", "cosine of the effects with those of a model drawn anew, mean"),
+}
+GROUPS = {
+    BASIC: MetricGroup("sparsity, errors, counts and time"),
+    "faithfulness": MetricGroup("whether the kept patterns say what the model does"),
+    "robustness": MetricGroup("how far explanations move under noise", by_default=False),
+    "randomisation": MetricGroup("whether explanations hang on the model's parameters", by_default=False),
 }
 HEADLINE = (
     "salient",
@@ -61,6 +89,10 @@ HEADLINE = (
     "total_effect",
     "residual_max",
     "r2_masks",
+    "insertion_auc",
+    "deletion_auc",
+    "sensitivity_max",
+    "randomisation",
     "graph_nodes",
     "graph_edges",
     "model_calls",
@@ -76,6 +108,20 @@ def measure(
     explained = explain_samples(predict, data.samples, lambda share: progress("explaining samples", share))
     if BASIC in groups:
         yield BASIC, _basic(explained)
+    for group in groups:
+        if trial := TRIALS.get(group):
+
+            def run(report: Report, group: str = group, trial: Any = trial) -> None:
+                trial(predict, explained, report, lambda share: progress(group, share))
+
+            yield group, report_of(group, run)
+
+
+TRIALS = {
+    "faithfulness": trials.faithfulness,
+    "robustness": trials.robustness,
+    "randomisation": trials.randomisation,
+}
 
 
 def _basic(explained: Sequence[SampleExplanation]) -> Report:
@@ -135,7 +181,7 @@ def _means(
         learning = [np.asarray(a["learning"], dtype=np.float64) for a in answers]
         found["l1_ratio"] = [steps.min() / (steps[0] or 1.0) for steps in learning]
     if any(a.get("engine") == "sampled" for a in answers):
-        found["r2_masks"] = [a["r2"] for a in answers]
+        found["r2_terms"] = [a["r2"] for a in answers]
         found["believable"] = [float(a["believable"]) for a in answers]
     return found | {
         "players": [e.n for e in explained],
@@ -200,7 +246,7 @@ def _draw_orders(explained: Sequence[SampleExplanation], sums: Mapping[str, np.n
 
 
 EVALUATION = Evaluation(
-    revision=1,
+    revision=2,
     metrics=METRICS,
     headline=HEADLINE,
     load_data=load_samples,
@@ -211,4 +257,5 @@ EVALUATION = Evaluation(
     draw_summary=draw_summary,
     describe_summary=describe_summary,
     agreement=agreement,
+    groups=GROUPS,
 )

@@ -8,7 +8,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from multiprocessing import Pipe
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol, TypeVar
@@ -32,6 +32,8 @@ class Predict(Protocol):
     """Ask a version: a table of rows in, its answer out."""
 
     def __call__(self, rows: pd.DataFrame, params: Mapping[str, Any] | None = None) -> Answer: ...
+
+    def redrawn(self, share: float, seed: int = 0) -> "AbstractContextManager[Predict]": ...
 
 
 Case = TypeVar("Case")
@@ -78,7 +80,7 @@ def named_rows(cases: Sequence[Any], first: int = 0) -> Iterator[None]:
 
 
 class InProcess:
-    """`Predict` over a model that is loaded in this process already."""
+    """`Predict` over a model that is loaded in this process already, and so cannot be changed for a test."""
 
     def __init__(self, model: Any) -> None:
         self.model = model
@@ -87,6 +89,10 @@ class InProcess:
         start = time.perf_counter()
         answer = self.model.predict(rows, params=dict(params or {}))
         return Answer(answer, time.perf_counter() - start)
+
+    def redrawn(self, share: float, seed: int = 0) -> AbstractContextManager[Predict]:
+        """Raise ConceptryError: the loaded model is somebody else's."""
+        raise ConceptryError("a model that is loaded in this process is not changed; `conceptry evaluate` does it")
 
 
 class VersionProcess:
@@ -122,6 +128,18 @@ class VersionProcess:
         with suppress(OSError):  # the child is gone; _receive says how it ended
             self._pipe.send((rows, dict(params or {})))
         return Answer(*self._receive())
+
+    @contextmanager
+    def redrawn(self, share: float, seed: int = 0) -> "Iterator[VersionProcess]":
+        """The version once more, in a process of its own, with the last `share` of its model's layers drawn anew.
+
+        Raises ConceptryError where the explained model has no parameters that can be.
+        """
+        with VersionProcess(self.uri, self.device) as other:
+            other._pipe.send((None, {"share": share, "seed": seed}))
+            if not other._receive()[0]:
+                raise ConceptryError("the explained model has no layers that could be drawn anew")
+            yield other
 
     def __exit__(self, *_: object) -> None:
         self._pipe.close()

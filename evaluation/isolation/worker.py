@@ -67,7 +67,9 @@ def serve(pipe: Connection, uri: str, device: str, role: str) -> None:
             return
         start = time.perf_counter()
         try:
-            answer = model.predict(frame, params=params)
+            # Without rows: draw layers of the explained model anew, which versions of former releases cannot.
+            redrawn = None if frame is not None else getattr(explainer, "redraw", lambda **_: 0)(**params)
+            answer = redrawn if frame is None else model.predict(frame, params=params)
         except Exception as error:
             pipe.send(("error", _sentence(error)))
         else:

@@ -9,15 +9,16 @@ from collections.abc import Collection, Iterator, Sequence
 
 import numpy as np
 
-from conceptry.evaluation.harness import BASIC, Evaluation, Metric
+from conceptry.evaluation.harness import BASIC, Evaluation, Metric, MetricGroup
 from conceptry.evaluation.isolation.client import Predict
 from conceptry.evaluation.perturbation import metrics as m
+from conceptry.evaluation.perturbation import trials
 from conceptry.evaluation.perturbation.client import PROBE, CaseExplanation, explain_cases, record_of, with_mean
 from conceptry.evaluation.perturbation.data import Case, CaseData, load_cases, table_cases
 from conceptry.evaluation.perturbation.judges import Judgement
 from conceptry.evaluation.perturbation.plots import draw_grid
 from conceptry.evaluation.perturbation.summary import describe_summary, draw_summary, summarise
-from conceptry.evaluation.reports import Report
+from conceptry.evaluation.reports import Report, report_of
 from conceptry.models.errors import ConceptryError, InputError
 from conceptry.models.method import Progress
 
@@ -46,6 +47,13 @@ METRICS = {
     "probe_margin": Metric(
         "higher", ".2f", "distance of a probe to the nearest real picture of another class less that to its own, mean"
     ),
+    "insertion_auc": Metric("higher", ".3f", "share of the target's probability as changes are put in, largest first"),
+    "insertion_random": Metric(None, ".3f", "the same by chance"),
+    "deletion_auc": Metric("lower", ".3f", "share of the target's probability as changes are undone, largest first"),
+    "deletion_random": Metric(None, ".3f", "the same by chance"),
+    "sensitivity_max": Metric("lower", ".3f", "largest change of the perturbation under noise, over its size, mean"),
+    "output_change": Metric(None, ".3f", "largest change of the loss under the same noise, mean"),
+    "randomisation": Metric("lower", ".3f", "cosine of the changes with those of a network drawn anew, mean"),
 }
 HEADLINE = (
     "accuracy",
@@ -59,6 +67,10 @@ HEADLINE = (
     "changed",
     "l1",
     "l2",
+    "insertion_auc",
+    "deletion_auc",
+    "sensitivity_max",
+    "randomisation",
     "seconds",
 )
 
@@ -69,7 +81,31 @@ def measure(
     """Measure groups of metrics of a version, and of the network behind it, on images."""
     if BASIC in groups:
         yield BASIC, _basic(predict, data, progress)
+    if asked := [group for group in groups if group in TRIALS]:
+        cases = data.toward_others()[: trials.FAITHFUL]
+        explained = explain_cases(
+            predict, cases, trials.COUNTERFACTUAL, lambda share: progress("counterfactuals", share)
+        )
+        for group in asked:
+
+            def run(report: Report, group: str = group) -> None:
+                TRIALS[group](predict, explained, report, lambda share: progress(group, share))
+
+            yield group, report_of(group, run)
     progress("done", 1.0)
+
+
+TRIALS = {
+    "faithfulness": trials.faithfulness,
+    "robustness": trials.robustness,
+    "randomisation": trials.randomisation,
+}
+GROUPS = {
+    BASIC: MetricGroup("the network itself, its counterfactuals and its probes"),
+    "faithfulness": MetricGroup("whether the changed pixels make the class"),
+    "robustness": MetricGroup("how far changes move under noise", by_default=False),
+    "randomisation": MetricGroup("whether changes hang on the network's parameters", by_default=False),
+}
 
 
 def _basic(predict: Predict, data: CaseData, progress: Progress) -> Report:
@@ -143,4 +179,5 @@ EVALUATION = Evaluation(
     summarise=summarise,
     draw_summary=draw_summary,
     describe_summary=describe_summary,
+    groups=GROUPS,
 )

@@ -15,14 +15,19 @@ BATCH = 64
 
 @dataclass(frozen=True)
 class ImageExplanations:
-    """Answers of a version to n images: unit embeddings z and z_hat (n, d), words, and certificates."""
+    """Answers of a version to n images: unit embeddings z and z_hat (n, d), weights of words, and certificates."""
 
     z: np.ndarray
     z_hat: np.ndarray
-    words: list[list[str]]
+    weights: list[dict[str, float]]
     l0: np.ndarray
     cosine: np.ndarray
     gap: np.ndarray
+
+    @property
+    def words(self) -> list[list[str]]:
+        """The words of each image, the heaviest first."""
+        return [list(weights) for weights in self.weights]
 
 
 def answers(
@@ -51,7 +56,7 @@ def explain_images(
     return ImageExplanations(
         z=np.stack(rows["embedding"].tolist()),
         z_hat=np.stack(rows["recomposed"].tolist()),
-        words=[[entry["concept"] for entry in concepts] for concepts in rows["concepts"]],
+        weights=[{entry["concept"]: float(entry["weight"]) for entry in concepts} for concepts in rows["concepts"]],
         l0=rows["l0"].to_numpy(float),
         cosine=rows["cosine"].to_numpy(float),
         gap=rows["gap"].to_numpy(float),

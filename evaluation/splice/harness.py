@@ -6,11 +6,12 @@ embeddings come out, so the same code judges a version in any runtime and with a
 
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
-from conceptry.evaluation.harness import BASIC, Evaluation, Metric
+from conceptry.evaluation.harness import BASIC, Evaluation, Metric, MetricGroup
 from conceptry.evaluation.isolation.client import Predict
-from conceptry.evaluation.reports import Report
-from conceptry.evaluation.splice import experiments
+from conceptry.evaluation.reports import Report, report_of
+from conceptry.evaluation.splice import experiments, trials
 from conceptry.evaluation.splice.client import ImageExplanations, explain_images
 from conceptry.evaluation.splice.data import DEFAULT, AnnotatedImage, ImageData, load_images, table_images
 from conceptry.evaluation.splice.plots import draw_frontier, draw_summary
@@ -37,6 +38,20 @@ METRICS = {
     "concept_precision": Metric("higher", ".3f", "share of named words that are true"),
     "encode_ms": Metric("lower", ".2f", "milliseconds per picture to decode and encode it, batch 64"),
     "solve_ms": Metric("lower", ".3f", "milliseconds per picture to solve and recompose, batch 64"),
+    "insertion_auc": Metric("higher", ".3f", "share of the cosine as words are put in, the heaviest first"),
+    "insertion_random": Metric(None, ".3f", "the same by chance"),
+    "deletion_auc": Metric("lower", ".3f", "share of the cosine as words are taken out, the heaviest first"),
+    "deletion_random": Metric(None, ".3f", "the same by chance"),
+    "sensitivity_max": Metric("lower", ".3f", "largest change of the weights under noise, over their size, mean"),
+    "stable_words": Metric("higher", ".3f", "Jaccard index of the words with those under noise, mean"),
+    "output_change": Metric(None, ".3f", "largest 1 - cosine of z under the same noise, mean"),
+    "randomisation": Metric("lower", ".3f", "cosine of the weights with those by an encoder drawn anew, mean"),
+}
+GROUPS = {
+    BASIC: MetricGroup("sparsity, fidelity, what the words say, and time"),
+    "faithfulness": MetricGroup("whether the named words are what z_hat lives of"),
+    "robustness": MetricGroup("how far explanations move under noise", by_default=False),
+    "randomisation": MetricGroup("whether explanations hang on the encoder's parameters", by_default=False),
 }
 HEADLINE = (
     "l0",
@@ -48,6 +63,10 @@ HEADLINE = (
     "recall_objects_all",
     "recall_colour",
     "concept_precision",
+    "insertion_auc",
+    "deletion_auc",
+    "sensitivity_max",
+    "randomisation",
     "encode_ms",
     "solve_ms",
 )
@@ -71,7 +90,21 @@ def measure(
     explained = explain_images(predict, images, lambda share: progress("explaining pictures", 0.6 * share))
     if BASIC in groups:
         yield BASIC, _basic(predict, images, explained, progress)
+    for group in groups:
+        if trial := TRIALS.get(group):
+
+            def run(report: Report, group: str = group, trial: Any = trial) -> None:
+                trial(predict, images, explained, report, lambda share: progress(group, share))
+
+            yield group, report_of(group, run)
     progress("done", 1.0)
+
+
+TRIALS = {
+    "faithfulness": trials.faithfulness,
+    "robustness": trials.robustness,
+    "randomisation": trials.randomisation,
+}
 
 
 def _basic(
@@ -117,4 +150,5 @@ EVALUATION = Evaluation(
     draw_summary=draw_summary,
     describe_summary=describe_summary,
     family=recall_metric,
+    groups=GROUPS,
 )

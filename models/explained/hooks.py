@@ -1,5 +1,6 @@
 """Look into a network while it runs, and leave it as it was: evaluation mode, layers by name, hooks of one thread."""
 
+import math
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -171,3 +172,25 @@ def find_layer(module: nn.Module, layer: str, name: str) -> nn.Module:
 def format_names(names: Sequence[str]) -> str:
     """Join the first names and say how many there are besides: "a, b, c, d, e and 7 more"."""
     return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
+
+
+def redraw(networks: Sequence[object], share: float, seed: int) -> int:
+    """Draw the parameters of the last `share` of the layers of all networks anew, in place, by the seed.
+
+    Layers are the modules that hold parameters of their own, in the order in which they are registered. Each parameter
+    is drawn from a normal of its own mean and standard deviation, so that the network keeps its scale and any kind of
+    module will do; running statistics stay. Returns how many layers were drawn: none where there is no torch module.
+
+    Adebayo et al., "Sanity Checks for Saliency Maps", NeurIPS 2018 (cascading randomisation).
+    """
+    modules = [m for network in networks if isinstance(network, nn.Module) for m in network.modules()]
+    layers = [[p for p in m.parameters(recurse=False) if p.is_floating_point()] for m in modules]
+    layers = list(filter(None, layers))
+    count = math.ceil(share * len(layers))
+    generator = torch.Generator().manual_seed(seed)
+    with torch.inference_mode(False), torch.no_grad():
+        for parameter in (p for layer in layers[len(layers) - count :] for p in layer):
+            values = parameter.detach().float().cpu()
+            drawn = torch.randn(values.shape, generator=generator) * values.std(correction=0) + values.mean()
+            parameter.data = drawn.to(parameter)
+    return count

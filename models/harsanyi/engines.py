@@ -19,7 +19,7 @@ or over a temperature:
 Whether it is, the model's own answer for an example decides, not a table alone.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -104,6 +104,19 @@ class Engines:
         ask, target = mean_by_mask(self.model, problem.maskers, self.reward, index), self.model.classes[index]
         found = sampled_record(ask, problem.players, target, problem.description, options, batch_size, image, progress)
         return replace(found, calls=found.calls * len(problem.maskers))
+
+    def rewards(self, problem: "Problem", index: int, subsets: Sequence[Sequence[int]], batch_size: int) -> np.ndarray:
+        """Rewards of subsets of the players, by their numbers, whatever the engine."""
+        n = len(problem.players)
+        masks = np.zeros((len(subsets), n), bool)
+        for row, players in enumerate(subsets):
+            if players and not 0 <= min(players) <= max(players) < n:
+                raise InputError(f"subset {row} has players {list(players)}; expected numbers from 0 to {n - 1}")
+            masks[row, list(players)] = True
+        ask = mean_by_mask(self.model, problem.maskers, self.reward, index)
+        batches = range(0, len(masks), batch_size)
+        found = np.concatenate([ask(masks[start : start + batch_size]) for start in batches])
+        return found - ask(np.zeros((1, n), bool)) if self.settings.subtract_empty else found
 
     @property
     def why(self) -> str:

@@ -25,7 +25,6 @@ from conceptry.models.explained.base import Description
 from conceptry.models.explained.protocol import ExplainedModel
 from conceptry.models.harsanyi import game as g
 from conceptry.models.harsanyi import problem as p
-from conceptry.models.harsanyi.baseline import Sparsified, sparsify
 from conceptry.models.harsanyi.engines import Engines, sampled_record, samples_by_default
 from conceptry.models.harsanyi.game import Reward, output_index
 from conceptry.models.harsanyi.inputs import BaselineRows, columns_named, read_samples, settings_with_files
@@ -304,7 +303,9 @@ class Harsanyi:
         if not options.denoise and options.top_k is None:
             check_listed(len(problem.players), 2 ** len(problem.players) - 1)
         if self.settings.learns_baseline:
-            learned = self._learn(problem, index, progress)
+            x, _, _ = problem.features(self.model)  # type: ignore[arg-type]  # checked when it was made
+            size = self._batch_size(x.numel())
+            learned = p.learned_baseline(self.model, problem, self._reward, index, self.settings, size, progress)
             v, calls, spreads = learned.v, learned.calls, None
         else:
             v, spreads = g.mean_rewards(self.model, problem.maskers, self._reward, index, batch_size, progress)
@@ -313,6 +314,13 @@ class Harsanyi:
             v, self.settings, problem.players, self.model.classes[index], learned, calls, problem.description, options,
             image, spreads,
         )  # fmt: skip
+
+    def ask(self, sample: Any, subsets: Sequence[Sequence[int]], target: str | None = None) -> dict[str, Any]:
+        """The target, and the rewards of subsets of the players of one sample, by their numbers."""
+        problem = self.problem(sample)
+        index = self._target(problem, target or self.settings.target)
+        rewards = self.engines.rewards(problem, index, subsets, self._batch_size(np.size(problem.sample)))
+        return {"target": self.model.classes[index], "rewards": rewards.tolist()}
 
     def _target(self, problem: p.Problem, target: str) -> int:
         if target != PREDICTED:
@@ -323,28 +331,3 @@ class Harsanyi:
     def _batch_size(self, numbers: int) -> int:
         """Masked inputs of one call, where each holds so many numbers."""
         return max(1, min(self.settings.batch_size, MAX_BATCH_NUMBERS // numbers))
-
-    def _learn(self, problem: p.Problem, index: int, progress: Progress | None) -> Sparsified:
-        """The baseline that minimises the L1 of the AND interactions, within a box around the registered start."""
-        model: Any = self.model
-        x, baseline, owner = problem.features(model)
-        lower, upper, spread = p.learning_bounds(model, problem, x, baseline, self.settings.learning_range)
-
-        def rewards(masked: Tensor) -> Tensor:
-            return self._reward(model.forward(masked), model.form, index)
-
-        return sparsify(
-            rewards,
-            x,
-            baseline,
-            owner,
-            len(problem.players),
-            lower=lower,
-            upper=upper,
-            scale=spread,
-            steps=self.settings.learning_steps,
-            lr=self.settings.learning_rate,
-            batch_size=self._batch_size(x.numel()),
-            subtract_empty=self.settings.subtract_empty,
-            progress=progress,
-        )

@@ -21,6 +21,8 @@ from torch import Tensor
 from conceptry.models.errors import InputError
 from conceptry.models.explained.protocol import Column, DifferentiableModel, ExplainedModel
 from conceptry.models.explained.tables import check_row, with_unseen
+from conceptry.models.harsanyi.baseline import Sparsified, sparsify
+from conceptry.models.harsanyi.game import Reward
 from conceptry.models.harsanyi.interactions.moebius import MAX_PLAYERS
 from conceptry.models.harsanyi.maskers.base import Masker
 from conceptry.models.harsanyi.maskers.images import (
@@ -34,7 +36,7 @@ from conceptry.models.harsanyi.maskers.points import PointMasker, cluster_points
 from conceptry.models.harsanyi.maskers.tabular import TabularMasker, tabular_baseline
 from conceptry.models.harsanyi.maskers.text import TextMasker, group_words, split_words
 from conceptry.models.harsanyi.settings import EXACT, LEARNED, MAX_SAMPLED, SAMPLED, Settings
-from conceptry.models.method import whole_number
+from conceptry.models.method import Progress, whole_number
 
 POINTS_SEED = 0
 _WAY_OUT = {
@@ -236,6 +238,39 @@ def _grid(players: str) -> tuple[int, int]:
     if name != "grid" or not whole_number(rows) or not whole_number(columns):
         raise InputError(f"players must be grid:ROWSxCOLUMNS or slic:K, got {players!r}")
     return int(rows), int(columns)
+
+
+def learned_baseline(
+    model: Any,
+    problem: Problem,
+    reward: Reward,
+    index: int,
+    settings: Settings,
+    batch_size: int,
+    progress: Progress | None,
+) -> Sparsified:
+    """The baseline that minimises the L1 of the AND interactions, within a box around the registered start."""
+    x, baseline, owner = problem.features(model)
+    lower, upper, spread = learning_bounds(model, problem, x, baseline, settings.learning_range)
+
+    def rewards(masked: Tensor) -> Tensor:
+        return reward(model.forward(masked), model.form, index)
+
+    return sparsify(
+        rewards,
+        x,
+        baseline,
+        owner,
+        len(problem.players),
+        lower=lower,
+        upper=upper,
+        scale=spread,
+        steps=settings.learning_steps,
+        lr=settings.learning_rate,
+        batch_size=batch_size,
+        subtract_empty=settings.subtract_empty,
+        progress=progress,
+    )
 
 
 def learning_bounds(

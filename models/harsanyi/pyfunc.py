@@ -25,8 +25,12 @@ row. The answer has for each row
 and with `details` also `players`, `rewards`, `interactions`, `or_interactions`, `terms`, `learning` and `sample`:
 tables over all subsets by the engine exact, `terms` as JSON by the others. Where the baseline is several rows, a
 pattern has `spread` too, the standard deviation of its effect over them, by the engines exact and trees.
+
+With `subsets`, a JSON list of lists of players by number, nothing is explained: the answer has `target` and `rewards`,
+the reward of each of these subsets.
 """
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -38,7 +42,8 @@ from mlflow.models import ModelSignature
 from mlflow.types import ColSpec, DataType, ParamSchema, ParamSpec, Schema
 from mlflow.types.schema import AnyType, Array, Object, Property
 
-from conceptry.models.errors import InputError
+from conceptry.models.errors import InputError, truncated_repr
+from conceptry.models.explained.hooks import redraw
 from conceptry.models.explained.protocol import ExplainedModel
 from conceptry.models.explainer import Explainer, cell_error, is_given
 from conceptry.models.harsanyi.inputs import fit_image, read_points
@@ -82,6 +87,7 @@ _PARAMS = ParamSchema(
         ParamSpec("top_k", DataType.long, None),
         ParamSpec("denoise", DataType.boolean, True),
         ParamSpec("details", DataType.boolean, False),
+        ParamSpec("subsets", DataType.string, None),
     ]
 )
 
@@ -101,13 +107,23 @@ class HarsanyiExplainer(Explainer):
         Interactions(("x", "y"), "", np.zeros(4), np.zeros(4), i_or, 0.0, None, 0, {}).denoised()
         self.harsanyi.engines.warm_up()
 
+    def redraw(self, share: float, seed: int) -> int:
+        """Draw layers of an explained network anew; see `Explainer.redraw`."""
+        model = self.harsanyi.model
+        return redraw([getattr(model, name, None) for name in ("module", "network")], share, seed)
+
     def explain(self, rows: pd.DataFrame, params: Mapping[str, Any]) -> pd.DataFrame:
-        self.check_work(len(rows) * self.harsanyi.engines.calls)
+        target = params.get("target") or None
+        subsets = read_subsets(params.get("subsets"))
+        calls = self.harsanyi.engines.calls if subsets is None else len(subsets) * self.harsanyi.engines.n_baselines
+        self.check_work(len(rows) * calls)
         samples = [self._sample(row, values) for row, values in enumerate(rows.to_dict("records"))]
+        if subsets is not None:
+            return pd.DataFrame([self.harsanyi.ask(sample, subsets, target) for sample in samples])
         denoise = params.get("denoise")
         explanations = self.harsanyi.explain(
             samples,
-            params.get("target") or None,
+            target,
             self.progress,
             top_k=params.get("top_k"),
             denoise=denoise is None or bool(denoise),
@@ -133,6 +149,23 @@ class HarsanyiExplainer(Explainer):
             return read_points(value) if modality == "points" else fit_image(decode_image(image_bytes(value)), model)
         except InputError as error:
             raise cell_error(row, modality, error) from None
+
+
+def read_subsets(text: str | None) -> list[list[int]] | None:
+    """The subsets that are asked about, None where they are not. Raises InputError for what is no list of lists."""
+    if not text:
+        return None
+    try:
+        subsets = json.loads(text)
+    except ValueError:
+        subsets = None
+    if (
+        not isinstance(subsets, list)
+        or not subsets
+        or not all(isinstance(subset, list) and all(type(player) is int for player in subset) for subset in subsets)
+    ):
+        raise InputError(f"subsets: expected a JSON list of lists of players by number, got {truncated_repr(text)}")
+    return subsets
 
 
 def columns_of(model: ExplainedModel) -> list[str]:

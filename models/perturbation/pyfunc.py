@@ -43,6 +43,7 @@ from mlflow.models import ModelSignature
 from mlflow.types import ColSpec, DataType, ParamSchema, ParamSpec, Schema
 from mlflow.types.schema import AnyType, Array, Object, Property
 
+from conceptry.models.explained.hooks import redraw
 from conceptry.models.explainer import Explainer, in_spark, is_given
 from conceptry.models.perturbation.method import METHOD
 from conceptry.models.perturbation.model import PARAMS, Perturbation
@@ -93,6 +94,10 @@ class PerturbationExplainer(Explainer):
 
     def load(self, directory: Path, device: torch.device) -> None:
         self.explainer = METHOD.read(directory, device)
+
+    def redraw(self, share: float, seed: int) -> int:
+        """Draw layers of the network anew; see `Explainer.redraw`."""
+        return redraw([self.explainer.scores.model.module], share, seed)
 
     def explain(self, rows: pd.DataFrame, params: Mapping[str, Any]) -> pd.DataFrame:
         explainer = self.explainer

@@ -31,6 +31,7 @@ from mlflow.types import ColSpec, DataType, ParamSchema, ParamSpec, Schema
 from mlflow.types.schema import AnyType, Array, Object, Property
 
 from conceptry.models.errors import InputError
+from conceptry.models.explained.hooks import redraw
 from conceptry.models.explainer import Explainer, is_given
 from conceptry.models.splice.inputs import Input, Kind
 from conceptry.models.splice.model import Splice
@@ -77,6 +78,11 @@ class SpliceExplainer(Explainer):
         self.model = read_package(directory, device)
         # The solver's kernels compile at the first solve: better now than in the first request.
         self.model.decompose(torch.ones(1, self.model.dictionary.shape[1], device=device))
+
+    def redraw(self, share: float, seed: int) -> int:
+        """Draw layers of the encoder's image tower anew; see `Explainer.redraw`."""
+        tower = getattr(getattr(self.model.encoder, "model", None), "visual", None)
+        return redraw([tower], share, seed)
 
     def explain(self, rows: pd.DataFrame, params: Mapping[str, Any]) -> pd.DataFrame:
         asked = params.get("l1_penalty")

@@ -1,0 +1,1 @@
+"""Scores of explanations that several methods share, pure functions over arrays."""

@@ -1,0 +1,99 @@
+"""Trials of explanations: are the named words what z_hat lives of, do they survive noise, do they hang on the encoder?
+
+Each trial adds metrics to a report. A part of an explanation is a word, and its value is the cosine of z with what the
+words that are left recompose to.
+"""
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import pandas as pd
+from PIL import Image
+
+from conceptry.evaluation.data import LabelledImage
+from conceptry.evaluation.isolation.client import Predict
+from conceptry.evaluation.reports import Report
+from conceptry.evaluation.scores import faithfulness as f
+from conceptry.evaluation.scores import robustness as r
+from conceptry.evaluation.splice.client import ImageExplanations, explain_images
+from conceptry.models.images import decode_image, png_bytes
+
+FAITHFUL = 48  # images whose words are taken away one by one
+RANDOM_ORDERS = 2
+CHANGED, DRAWS, NOISE = 16, 4, 0.05  # images and noises of each; of white
+SHARES = (0.0, 0.5, 1.0)  # of the layers of the image tower that are drawn anew: the last one, half of them, all
+
+Share = Callable[[float], None]
+
+
+def faithfulness(
+    predict: Predict, images: Sequence[LabelledImage], explained: ImageExplanations, report: Report, progress: Share
+) -> None:
+    """Cosine as words are put in and taken out: from the heaviest on, and by chance."""
+    rows, keys = [], []
+    for i, image in enumerate(images[:FAITHFUL]):
+        words = list(explained.weights[i])
+        if len(words) < 2:
+            continue
+        orders = [np.arange(len(words)), *f.random_orders(len(words), RANDOM_ORDERS, image.key)]
+        nested = [f.nested(order) for order in orders]
+        masks = np.concatenate([*nested, *(~each for each in nested)])
+        different, place = np.unique(masks, axis=0, return_inverse=True)
+        values = np.array([_cosine_of(predict, explained.z[i], words, mask) for mask in different])
+        curves = values[place.ravel()].reshape(2, len(orders), len(words) + 1).swapaxes(0, 1)
+        own, *by_chance = (f.insertion_deletion(*curve) for curve in curves)
+        rows.append((*own, *np.mean(by_chance, axis=0)))
+        keys.append(image.key)
+        progress((i + 1) / min(FAITHFUL, len(images)))
+    if not rows:
+        report.notes.append("faithfulness is left out: no picture has two words or more")
+        return
+    names = ("insertion_auc", "deletion_auc", "insertion_random", "deletion_random")
+    report.add_samples(keys, dict(zip(names, np.array(rows).T, strict=True)))
+
+
+def _cosine_of(predict: Predict, z: np.ndarray, words: Sequence[str], kept: np.ndarray) -> float:
+    suppressed = [word for word, stays in zip(words, kept, strict=True) if not stays]
+    rows = predict(pd.DataFrame({"embedding": [z]}), {"suppress": suppressed}).rows
+    return float(rows["cosine"].iloc[0])
+
+
+def robustness(
+    predict: Predict, images: Sequence[LabelledImage], explained: ImageExplanations, report: Report, progress: Share
+) -> None:
+    """How far the words of images with a little noise are from those without."""
+    chosen = images[:CHANGED]
+    noisy = [_with_noise(image, draw) for image in chosen for draw in range(DRAWS)]
+    moved = explain_images(predict, noisy, progress)
+    rows = []
+    for i in range(len(chosen)):
+        others = moved.weights[i * DRAWS : (i + 1) * DRAWS]
+        start, *vectors = f.aligned(explained.weights[i], *others)
+        same = [len({*explained.weights[i]} & {*o}) / (len({*explained.weights[i], *o}) or 1) for o in others]
+        change = 1 - moved.z[i * DRAWS : (i + 1) * DRAWS] @ explained.z[i]
+        rows.append((r.sensitivity_max(start, np.stack(vectors)), np.mean(same), change.max()))
+    names = ("sensitivity_max", "stable_words", "output_change")
+    report.add_samples([image.key for image in chosen], dict(zip(names, np.array(rows).T, strict=True)))
+
+
+def _with_noise(image: LabelledImage, draw: int) -> LabelledImage:
+    rng = np.random.default_rng(np.random.SeedSequence([*image.key.encode(), 53, draw]))
+    pixels = np.asarray(decode_image(image.content()), dtype=np.float64)
+    noisy = np.clip(np.rint(pixels + rng.normal(scale=255 * NOISE, size=pixels.shape)), 0, 255)
+    return LabelledImage(png_bytes(Image.fromarray(noisy.astype(np.uint8))))
+
+
+def randomisation(
+    predict: Predict, images: Sequence[LabelledImage], explained: ImageExplanations, report: Report, progress: Share
+) -> None:
+    """Cosine of the weights with those by an image tower drawn anew: 1 is an explanation of nothing."""
+    chosen, rows = images[:CHANGED], []
+    cosines: list[float] = []
+    for stage, share in enumerate(SHARES):
+        with predict.redrawn(share or 1e-9) as random:
+            others = explain_images(random, chosen, lambda share: None).weights
+        cosines = [abs(f.cosine(*f.aligned(*pair))) for pair in zip(explained.weights, others, strict=False)]
+        rows.append({"share": share, "cosine": float(np.mean(cosines))})
+        progress((stage + 1) / len(SHARES))
+    report.add_samples([image.key for image in chosen], {"randomisation": cosines})
+    report.tables["randomisation"] = pd.DataFrame(rows)
