@@ -1,8 +1,8 @@
 """Trials of counterfactuals: do the changed pixels make the class, does the change survive noise, does it hang on the
 network?
 
-Each trial adds metrics to a report. A part of an explanation is a changed pixel, and its value is the probability of the
-target, from the picture with these changes alone.
+Each trial adds metrics to a report. A part of an explanation is a changed pixel, and its value is the probability of
+the target, from the picture with these changes alone.
 """
 
 from collections.abc import Callable, Sequence
