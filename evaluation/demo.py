@@ -16,7 +16,7 @@ import pandas as pd
 from rich.console import Console
 
 from conceptry.evaluation.data import EvaluationData
-from conceptry.evaluation.harness import agreement, evaluate, evaluation_of, is_evaluated
+from conceptry.evaluation.harness import BASIC, agreement, evaluate, evaluation_of, is_evaluated
 from conceptry.evaluation.isolation.client import VersionProcess
 from conceptry.evaluation.presenter import presenter_of, version_titles
 from conceptry.evaluation.progress import bar
@@ -26,6 +26,7 @@ from conceptry.models.errors import ConceptryError
 from conceptry.models.method import METHODS
 from conceptry.registry import Requirement, Version, compare, connect, promote, register
 
+GROUPS = (BASIC,)  # of metrics: `conceptry evaluate` measures more, in half as much time again
 EXPLANATIONS = "explanations"  # folder among the artifacts of the champion's run
 
 
@@ -74,11 +75,11 @@ def _tour(tour: Tour, output: Path, size: int, console: Console) -> str:
     _register(tour, output, console)
     data = tour.data(size)
     for version in compare(tour.name).versions:
-        if is_evaluated(version, data):
+        if is_evaluated(version, data, GROUPS):
             console.print(f"{version.uri} is evaluated on these {data.unit} already")
             continue
         with bar(f"evaluating {version.uri}") as progress:
-            evaluate(version.uri, data, progress=progress)
+            evaluate(version.uri, data, groups=GROUPS, progress=progress)
         console.print(f"evaluated {version.uri} on {len(data)} held-out {data.unit}")
     champion = _promote(tour, data, console)
     console.print()

@@ -50,18 +50,18 @@ METRICS = {
     "model_calls": Metric("lower", ",.0f", "masked inputs the model was asked per sample, mean"),
     "seconds": Metric("lower", ".3f", "seconds per sample, median"),
     "r2_masks": Metric("higher", ".3f", "R2 of v by the kept patterns, on masks drawn for it, mean"),
-    "insertion_auc": Metric("higher", ".3f", "share of the effect as players are put in, by the kept patterns"),
+    "insertion_auc": Metric("higher", ".3f", "height of the reward as players are put in, by the kept patterns"),
     "insertion_shapley": Metric(None, ".3f", "the same by Shapley values"),
     "insertion_random": Metric(None, ".3f", "the same by chance"),
-    "deletion_auc": Metric("lower", ".3f", "share of the effect as players are taken out, by the kept patterns"),
+    "deletion_auc": Metric("lower", ".3f", "height of the reward as players are taken out, by the kept patterns"),
     "deletion_shapley": Metric(None, ".3f", "the same by Shapley values"),
     "deletion_random": Metric(None, ".3f", "the same by chance"),
     **{
-        f"comprehensiveness_{k}": Metric("higher", ".3f", f"share of the effect lost without the first {k} players")
+        f"comprehensiveness_{k}": Metric("higher", ".3f", f"height of the reward lost without the first {k} players")
         for k in trials.TOP
     },
     **{
-        f"sufficiency_{k}": Metric("lower", ".3f", f"share of the effect that the first {k} players do not bring")
+        f"sufficiency_{k}": Metric("lower", ".3f", f"height of the reward that the first {k} players do not bring")
         for k in trials.TOP
     },
     "sensitivity_max": Metric("lower", ".3f", "largest change of the effects under noise, over their size, mean"),

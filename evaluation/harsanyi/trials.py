@@ -42,9 +42,6 @@ def faithfulness(
         rows.append(scores_of(e, kept_terms(e), rewards_of(predict, e)))
         progress((done + 1) / len(explained))
     report.add_samples([e.sample.key for e in explained], {name: [row[name] for row in rows] for name in rows[0]})
-    flat = sum(np.isnan(row["insertion_auc"]) for row in rows)
-    if flat:
-        report.notes.append(f"{flat} of {len(rows)} samples have next to no total effect: no insertion and deletion")
 
 
 def kept_terms(e: SampleExplanation) -> Terms:
@@ -91,14 +88,13 @@ def scores_of(e: SampleExplanation, terms: Terms, rewards: Rewards) -> dict[str,
     masks = np.concatenate([drawn, *nested, *(~each for each in nested)])
     different, place = np.unique(masks, axis=0, return_inverse=True)
     values = rewards(different)[place.ravel()]
-    curves = values[MASKS:].reshape(2, len(orders), n + 1)
-    own, by_shapley, *by_chance = (f.insertion_deletion(*curve) for curve in curves.swapaxes(0, 1))
+    curves = f.Curves.of(values[MASKS:].reshape(2, len(orders), n + 1))
     found = {"r2_masks": f.r2(values[:MASKS], terms.values(drawn))}
-    for name, pair in (("auc", own), ("shapley", by_shapley), ("random", np.mean(by_chance, axis=0))):
-        found |= {f"insertion_{name}": float(pair[0]), f"deletion_{name}": float(pair[1])}
+    for kind, areas in (("insertion", curves.insertion), ("deletion", curves.deletion)):
+        own, by_shapley, *by_chance = areas.tolist()
+        found |= {f"{kind}_auc": own, f"{kind}_shapley": by_shapley, f"{kind}_random": float(np.mean(by_chance))}
     for k in TOP:
-        found[f"comprehensiveness_{k}"] = f.comprehensiveness(curves[0, 0], curves[1, 0], k)
-        found[f"sufficiency_{k}"] = f.sufficiency(curves[0, 0], curves[1, 0], k)
+        found |= {f"comprehensiveness_{k}": curves.comprehensiveness(k), f"sufficiency_{k}": curves.sufficiency(k)}
     return found
 
 

@@ -47,9 +47,9 @@ METRICS = {
     "probe_margin": Metric(
         "higher", ".2f", "distance of a probe to the nearest real picture of another class less that to its own, mean"
     ),
-    "insertion_auc": Metric("higher", ".3f", "share of the target's probability as changes are put in, largest first"),
+    "insertion_auc": Metric("higher", ".3f", "height of the target's probability as changes are put in, largest first"),
     "insertion_random": Metric(None, ".3f", "the same by chance"),
-    "deletion_auc": Metric("lower", ".3f", "share of the target's probability as changes are undone, largest first"),
+    "deletion_auc": Metric("lower", ".3f", "height of the target's probability as changes are undone, largest first"),
     "deletion_random": Metric(None, ".3f", "the same by chance"),
     "sensitivity_max": Metric("lower", ".3f", "largest change of the perturbation under noise, over its size, mean"),
     "output_change": Metric(None, ".3f", "largest change of the loss under the same noise, mean"),

@@ -59,9 +59,9 @@ def faithfulness(predict: Predict, explained: Sequence[CaseExplanation], report:
     rows, start_at = [], 0
     for _, parts in plan:
         count = 2 * (1 + RANDOM_ORDERS) * (parts + 1)
-        curves = values[start_at : start_at + count].reshape(2, 1 + RANDOM_ORDERS, parts + 1).swapaxes(0, 1)
-        own, *by_chance = (f.insertion_deletion(*curve) for curve in curves)
-        rows.append((*own, *np.mean(by_chance, axis=0)))
+        curves = f.Curves.of(values[start_at : start_at + count].reshape(2, 1 + RANDOM_ORDERS, parts + 1))
+        areas = np.stack([curves.insertion, curves.deletion])
+        rows.append((*areas[:, 0], *areas[:, 1:].mean(axis=1)))
         start_at += count
     names = ("insertion_auc", "deletion_auc", "insertion_random", "deletion_random")
     report.add_samples([e.case.key for e, _ in plan], dict(zip(names, np.array(rows).T, strict=True)))

@@ -8,23 +8,22 @@ sufficiency).
 | order | parts (players, words, pixels), the most important first | (n,) |
 | v_k | value with the first k parts of an order present, v_0 with none, v_n with all | (n + 1,) |
 | r_k | value with the first k parts of it removed, r_0 with none removed | (n + 1,) |
-| t | v_n - v_0, the total effect | scalar |
+| u(v) | (v - low) / (high - low), or 1 - that where v_n < v_0 | in [0, 1] |
 
-    insertion        mean_k (v_k - v_0) / t          by the trapezoid rule; large: the first parts bring the value
-    deletion         mean_k (r_k - v_0) / t          small: without the first parts it is gone
-    comprehensiveness at k     (r_0 - r_k) / t       large
-    sufficiency at k           (v_n - v_k) / t       small
+    insertion        mean_k u(v_k)            by the trapezoid rule; large: the first parts bring the value
+    deletion         mean_k u(r_k)            small: without the first parts it is gone
+    comprehensiveness at k     u(r_0) - u(r_k)       large
+    sufficiency at k           u(v_n) - u(v_k)       small
 
-All are in units of the total effect, so that samples weigh alike. Where it is less than a twentieth of the largest
-change on the way, there is nothing to bring or to lose, and the scores say nothing (NaN).
+low and high are the extremes of all curves of a sample, those by chance among them. In units of v_n - v_0 itself a
+sample whose parts cancel would outweigh all others. Where nothing changes on the way the scores say nothing (NaN).
 """
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-
-LEAST_EFFECT = 0.05
 
 
 def nested(order: np.ndarray) -> np.ndarray:
@@ -35,37 +34,47 @@ def nested(order: np.ndarray) -> np.ndarray:
     return rank[None] < np.arange(n + 1)[:, None]
 
 
-def has_effect(inserted: np.ndarray, removed: np.ndarray) -> bool:
-    """Whether the total effect is large enough, beside what happens on the way, to be a unit."""
-    largest = max(np.abs(inserted - inserted[0]).max(), np.abs(removed - inserted[0]).max())
-    return bool(abs(inserted[-1] - inserted[0]) > LEAST_EFFECT * largest)
+@dataclass(frozen=True)
+class Curves:
+    """Values of one sample along several orders, from 0 to 1.
+
+    inserted, removed: u(v_k) and u(r_k), (orders, n + 1), NaN where nothing changes.
+    """
+
+    inserted: np.ndarray
+    removed: np.ndarray
+
+    @classmethod
+    def of(cls, values: np.ndarray) -> "Curves":
+        """The curves of values (2, orders, n + 1), v_k and then r_k."""
+        low, high = float(values.min()), float(values.max())
+        if high - low <= 1e-12 * max(abs(low), abs(high)):
+            return cls(*np.full(values.shape, np.nan))
+        scaled = (values - low) / (high - low)
+        return cls(*(scaled if values[0, 0, -1] >= values[0, 0, 0] else 1 - scaled))
+
+    @property
+    def insertion(self) -> np.ndarray:
+        """Insertion by each order, (orders,)."""
+        return np.array([area(curve) for curve in self.inserted])
+
+    @property
+    def deletion(self) -> np.ndarray:
+        """Deletion by each order, (orders,)."""
+        return np.array([area(curve) for curve in self.removed])
+
+    def comprehensiveness(self, k: int) -> float:
+        """What is lost with the first k parts of the first order; NaN where there are no more than k."""
+        return float(self.removed[0, 0] - self.removed[0, k]) if k < self.removed.shape[1] - 1 else float("nan")
+
+    def sufficiency(self, k: int) -> float:
+        """What the first k parts of the first order do not bring; NaN where there are no more than k."""
+        return float(self.inserted[0, -1] - self.inserted[0, k]) if k < self.inserted.shape[1] - 1 else float("nan")
 
 
 def area(curve: np.ndarray) -> float:
     """Mean height of a curve (n + 1,) over [0, 1], by the trapezoid rule."""
     return float((curve[1:] + curve[:-1]).sum() / 2 / (len(curve) - 1))
-
-
-def insertion_deletion(inserted: np.ndarray, removed: np.ndarray) -> tuple[float, float]:
-    """Insertion and deletion of an order, from its v_k and r_k; NaN where there is no total effect."""
-    if not has_effect(inserted, removed):
-        return float("nan"), float("nan")
-    total = inserted[-1] - inserted[0]
-    return area((inserted - inserted[0]) / total), area((removed - inserted[0]) / total)
-
-
-def comprehensiveness(inserted: np.ndarray, removed: np.ndarray, k: int) -> float:
-    """Share of the total effect that is lost with the first k parts; NaN where there is none, or no more than k."""
-    if k >= len(removed) - 1 or not has_effect(inserted, removed):
-        return float("nan")
-    return float((removed[0] - removed[k]) / (inserted[-1] - inserted[0]))
-
-
-def sufficiency(inserted: np.ndarray, removed: np.ndarray, k: int) -> float:
-    """Share of the total effect that the first k parts alone do not bring; NaN as above."""
-    if k >= len(inserted) - 1 or not has_effect(inserted, removed):
-        return float("nan")
-    return float((inserted[-1] - inserted[k]) / (inserted[-1] - inserted[0]))
 
 
 def r2(values: np.ndarray, predicted: np.ndarray) -> float:

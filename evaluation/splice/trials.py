@@ -40,9 +40,9 @@ def faithfulness(
         masks = np.concatenate([*nested, *(~each for each in nested)])
         different, place = np.unique(masks, axis=0, return_inverse=True)
         values = np.array([_cosine_of(predict, explained.z[i], words, mask) for mask in different])
-        curves = values[place.ravel()].reshape(2, len(orders), len(words) + 1).swapaxes(0, 1)
-        own, *by_chance = (f.insertion_deletion(*curve) for curve in curves)
-        rows.append((*own, *np.mean(by_chance, axis=0)))
+        curves = f.Curves.of(values[place.ravel()].reshape(2, len(orders), len(words) + 1))
+        areas = np.stack([curves.insertion, curves.deletion])
+        rows.append((*areas[:, 0], *areas[:, 1:].mean(axis=1)))
         keys.append(image.key)
         progress((i + 1) / min(FAITHFUL, len(images)))
     if not rows:

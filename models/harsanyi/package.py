@@ -67,7 +67,7 @@ def write_package(
         {
             "model": (params["model"], lineage["explained_sha256"]),
             "players": (settings.players, _digest(groups)),
-            "baseline": (settings.baseline, _digest(baseline_row)),
+            "baseline": (settings.baseline, _digest(baseline_rows)),
         }
     )
     return Package(params, lineage, example, tuple(requirements), notes, contents)

@@ -44,7 +44,7 @@ def test_every_metric_is_described_and_the_headline_is_measured(evaluated) -> No
     harness = evaluation_of("harsanyi")
     for done in evaluated:
         assert set(done.report.metrics) <= set(harness.metrics)
-        assert set(harness.headline) - set(done.report.metrics) <= {"l1_ratio", "r2_masks"}
+        assert set(harness.headline) - set(done.report.metrics) <= {"l1_ratio", "sensitivity_max", "randomisation"}
         assert done.report.metrics["residual_max"] < 1e-9
         assert done.report.metrics["players"] == 5
         assert done.report.metrics["model_calls"] == 32
@@ -55,7 +55,7 @@ def test_every_metric_is_described_and_the_headline_is_measured(evaluated) -> No
 def test_sparse_answers_are_measured_as_those_over_all_subsets(evaluated) -> None:
     """Five players are fewer than the budget, so what was sampled is the same game."""
     exact, *_, sampled = (done.report.metrics for done in evaluated)
-    assert sampled["r2_masks"] == sampled["believable"] == 1.0
+    assert sampled["r2_terms"] == sampled["believable"] == 1.0
     for name in set(exact) - {"seconds"}:
         assert sampled[name] == pytest.approx(exact[name], rel=1e-6, abs=1e-9), name
     for name in ("error_curve", "orders"):
