@@ -32,8 +32,9 @@ PARAMETERS = {
     ("harsanyi", "target"): "Output to explain: a class by name or index.",
     ("harsanyi", "top_k"): "Maximum number of patterns to list for each row.",
     ("harsanyi", "denoise"): "List only the patterns that denoising keeps.",
-    ("harsanyi", "details"): "Add the columns `players`, `rewards`, `interactions`, `or_interactions`, `learning` and "
-    "`sample`.",
+    ("harsanyi", "details"): "Add the columns `players`, `rewards`, `interactions`, `or_interactions`, `terms`, "
+    "`learning` and `sample`.",
+    ("harsanyi", "subsets"): "JSON list of lists of players by number: the answer has the `rewards` of these alone.",
     ("perturbation", "details"): "Add the columns `start`, `history` and `path`.",
     ("milan", "exemplars"): "Fill the columns `images` and `masks` for a unit of the registered network.",
 }

@@ -73,8 +73,8 @@ def write_package(
     return Package(params, lineage, example, tuple(requirements), notes, contents)
 
 
-def _digest(content: Mapping[str, Any] | None) -> str | None:
-    """SHA-256 of what a JSON file or a row of a table held; None where there is none."""
+def _digest(content: Mapping[str, Any] | Sequence[Mapping[str, Any]] | None) -> str | None:
+    """SHA-256 of what a JSON file or rows of a table held; None where there is none."""
     if content is None:
         return None
     return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()
