@@ -1,5 +1,6 @@
 """Make the page of a comparison, write it to a file, and log it to the runs of the versions that it compares."""
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -27,14 +28,20 @@ def make_page(compared: ComparedVersions, asked: int, device: str, progress: Pro
     samples, notes = shown_samples(compared, compared_samples(compared), asked, device, progress)
     versions = compared.comparison.versions
     history = {name: promotions(name) for name in dict.fromkeys(v.name for v in versions)}
-    server = mlflow.get_tracking_uri()
     links = {}
-    if server.startswith(("http://", "https://")):
+    if server := server_address(mlflow.get_tracking_uri()):
         for version in versions:
             experiment = connect().get_run(version.run_id).info.experiment_id
-            address = f"{server.rstrip('/')}/#/experiments/{experiment}/runs/{version.run_id}"
-            links[compared.comparison.key(version)] = address
+            links[compared.comparison.key(version)] = f"{server}/#/experiments/{experiment}/runs/{version.run_id}"
     return comparison_page(compared, PageParts(samples, history, links, notes))
+
+
+def server_address(uri: str) -> str:
+    """Address of MLflow's pages, "" where the store has no server; without the name and the password in it.
+
+    Pages are logged where others read them.
+    """
+    return re.sub(r"://[^/@]*@", "://", uri).rstrip("/") if uri.startswith(("http://", "https://")) else ""
 
 
 def publish(comparison: Comparison, page: str, output: Path) -> list[str]:
