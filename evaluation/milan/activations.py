@@ -25,7 +25,7 @@ from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field
 from functools import cached_property, partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -34,9 +34,6 @@ from conceptry.evaluation.milan.text_scores import properties
 from conceptry.models.errors import InputError
 from conceptry.models.zoo.emoji_world.emoji import COLOURS as COLOUR_WORDS
 from conceptry.models.zoo.emoji_world.emoji import OBJECTS, PATTERNS, VOCABULARY, background
-
-if TYPE_CHECKING:  # torch is slow to import
-    from torch import nn
 
 SCORED, RENDERED = 2048, 10
 _SEED = 10_000  # beyond the seeds that exemplars are drawn by
@@ -236,24 +233,11 @@ def pooled_activations(
 
 
 def redrawn(network: Any, seed: int) -> Any | None:
-    """A copy of a network whose parameters are drawn anew: normal, of the mean and the deviation of each tensor.
-
-    None for a network without parameters. Buffers, such as the statistics of batch normalisation, stay.
-    """
-    import torch
-
-    from conceptry.models.explained.hooks import module_of
+    """A copy of a network whose parameters are drawn anew, see `redraw`; None for a network without parameters."""
+    from conceptry.models.explained.hooks import module_of, redraw
 
     copied = deepcopy(network)
-    parts: list[nn.Module] = [part for part in (module_of(copied), getattr(copied, "trunk", None)) if part is not None]
-    parameters = list({id(p): p for part in parts for p in part.parameters()}.values())
-    generator = torch.Generator().manual_seed(seed)
-    with torch.no_grad():
-        for parameter in parameters:
-            drawn = torch.randn(parameter.shape, generator=generator)
-            spread = parameter.float().std() if parameter.numel() > 1 else parameter.float().abs().mean()
-            parameter.copy_(parameter.float().mean() + drawn.to(parameter.device) * spread)
-    return copied if parameters else None
+    return copied if redraw([module_of(copied), getattr(copied, "trunk", None)], 1.0, seed) else None
 
 
 def render(concept: frozenset[str], count: int, seed: int) -> list[np.ndarray]:
