@@ -21,6 +21,7 @@ PROMPT = "a photo of a {}"
 PENALTIES = (0.02, 0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.4, 0.5, 0.7, 1.0)
 SUPPRESSED_CLASSES = 12
 TIMING_REPEATS = 5
+AT = {1: "", 5: "_at_5", 10: "_at_10"}  # ranks that count as found, and what names of metrics say of them
 
 REFUSALS = (ConceptryError, MlflowException)  # of a version in a process of its own, and of one in this process
 
@@ -68,16 +69,22 @@ def _word(label: str) -> str:
 
 
 def retrieval(predict: Predict, images: Sequence[AnnotatedImage], explained: ImageExplanations, report: Report) -> None:
-    """Recall at 1 of the captions of pictures, with z and with z_hat."""
+    """Recall of the captions of pictures, and of the pictures of captions, with z and with z_hat."""
     captions = {text: k for k, text in enumerate(dict.fromkeys(p.caption for p in images if p.caption))}
     if len(captions) < 2:
         return
     captioned = [i for i, image in enumerate(images) if image.caption]
     texts = embed_texts(predict, list(captions))
-    truth = [captions[image.caption] for image in images if image.caption]
-    hits = {"retrieval": m.retrieval_hits(explained.z[captioned], texts, truth)}
-    hits["retrieval_recomposed"] = m.retrieval_hits(explained.z_hat[captioned], texts, truth)
-    report.add_samples([images[i].key for i in captioned], hits)
+    truth = np.array([captions[image.caption] for image in images if image.caption])
+    for suffix, embedded in (("", explained.z[captioned]), ("_recomposed", explained.z_hat[captioned])):
+        of_images, of_captions = m.retrieval_ranks(embedded, texts, truth), m.caption_ranks(embedded, texts, truth)
+        report.add_samples(
+            [images[i].key for i in captioned], {f"retrieval{at}{suffix}": of_images <= k for k, at in AT.items()}
+        )
+        report.add_samples(
+            [f"caption: {text}" for text in captions],
+            {f"caption_retrieval{at}{suffix}": of_captions <= k for k, at in AT.items()},
+        )
 
 
 def concepts(images: Sequence[AnnotatedImage], explained: ImageExplanations, report: Report) -> None:

@@ -33,8 +33,12 @@ METRICS = {
     "zero_shot_ratio": Metric("higher", ".3f", "zero-shot accuracy with z_hat over that with z"),
     "suppressed_accuracy": Metric(None, ".3f", "zero-shot accuracy with z_hat, the word of the class suppressed"),
     "suppressed_accuracy_drop": Metric("higher", ".3f", "zero-shot accuracy that suppressing the class's word costs"),
-    "retrieval": Metric("higher", ".3f", "picture-to-caption recall at 1 with z"),
-    "retrieval_recomposed": Metric("higher", ".3f", "picture-to-caption recall at 1 with z_hat"),
+    **{
+        f"{kind}{at}{suffix}": Metric("higher", ".3f", f"{title} recall at {k} with {embedding}")
+        for kind, title in (("retrieval", "picture-to-caption"), ("caption_retrieval", "caption-to-picture"))
+        for k, at in experiments.AT.items()
+        for suffix, embedding in (("", "z"), ("_recomposed", "z_hat"))
+    },
     "concept_precision": Metric("higher", ".3f", "share of named words that are true"),
     "encode_ms": Metric("lower", ".2f", "milliseconds per picture to decode and encode it, batch 64"),
     "solve_ms": Metric("lower", ".3f", "milliseconds per picture to solve and recompose, batch 64"),

@@ -18,18 +18,32 @@ def zero_shot_hits(z: np.ndarray, t: np.ndarray, labels: Sequence[int] | np.ndar
     return (z @ t.T).argmax(axis=1) == np.asarray(labels)
 
 
-def retrieval_hits(z: np.ndarray, t: np.ndarray, truth: Sequence[int], k: int = 1) -> np.ndarray:
-    """Whether fewer than `k` captions of `t` are more similar than the true one, of each row of `z` (n, d): bool (n,).
+def retrieval_ranks(z: np.ndarray, t: np.ndarray, truth: Sequence[int] | np.ndarray) -> np.ndarray:
+    """Rank of the true caption among those of `t` (m, d), 1 is the first, of each row of `z` (n, d): (n,).
 
-    `truth[i]` is the row of `t` (m, d) that belongs to row i. Ties count against the model, so equal embeddings of
-    different captions earn nothing.
+    `truth[i]` is the row of `t` that belongs to row i. Ties count against the model, so equal embeddings of different
+    captions earn nothing.
     """
-    own, hits = np.asarray(truth), []
+    own, ranks = np.asarray(truth), [np.zeros(0, np.int64)]
     for start in range(0, len(z), CHUNK):
         similarity = z[start : start + CHUNK] @ t.T
         true = np.take_along_axis(similarity, own[start : start + CHUNK, None], axis=1)
-        hits.append((similarity >= true).sum(axis=1) <= k)
-    return np.concatenate(hits) if hits else np.zeros(0, bool)
+        ranks.append((similarity >= true).sum(axis=1))
+    return np.concatenate(ranks)
+
+
+def caption_ranks(z: np.ndarray, t: np.ndarray, truth: Sequence[int] | np.ndarray) -> np.ndarray:
+    """Rank of the best true picture among those of `z` (n, d), 1 is the first, of each caption of `t` (m, d): (m,).
+
+    `truth[i]` is the caption of picture i; each has one at least. Of others a tie counts against the model.
+    """
+    own, ranks = np.asarray(truth), [np.zeros(0, np.int64)]
+    for start in range(0, len(t), CHUNK):
+        similarity = t[start : start + CHUNK] @ z.T
+        is_true = own[None] == np.arange(start, start + len(similarity))[:, None]
+        best = np.where(is_true, similarity, -np.inf).max(axis=1, keepdims=True)
+        ranks.append(1 + ((similarity >= best) & ~is_true).sum(axis=1))
+    return np.concatenate(ranks)
 
 
 def concept_recall(named: Sequence[Collection[str]], true: Sequence[Collection[str]]) -> np.ndarray:

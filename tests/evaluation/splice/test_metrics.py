@@ -31,21 +31,30 @@ def test_retrieval_recall(arrays, k: int) -> None:
     for i in range(40):
         ranked = sorted(range(40), key=lambda j: -float(z[i] @ captions[j]))
         hits += i in ranked[:k]
-    assert m.retrieval_hits(z, captions, list(range(40)), k).mean() == hits / 40
+    assert (m.retrieval_ranks(z, captions, list(range(40))) <= k).mean() == hits / 40
+
+
+def test_caption_ranks_are_those_of_the_best_true_picture(arrays) -> None:
+    z, t = arrays
+    truth = np.random.default_rng(3).integers(0, len(t), len(z))
+    for caption, rank in enumerate(m.caption_ranks(z, t, truth)):
+        ordered = sorted(range(len(z)), key=lambda i: -float(z[i] @ t[caption]))
+        assert rank == 1 + [truth[i] == caption for i in ordered].index(True)
 
 
 def test_retrieval_in_chunks_is_retrieval_at_once(arrays, monkeypatch: pytest.MonkeyPatch) -> None:
     z, t = arrays
     truth = np.random.default_rng(3).integers(0, len(t), len(z)).tolist()
-    whole = m.retrieval_hits(z, t, truth).tolist()
-    assert 0 < sum(whole) < len(whole)
+    whole = [ranks(z, t, truth).tolist() for ranks in (m.retrieval_ranks, m.caption_ranks)]
+    assert [len(each) for each in whole] == [len(z), len(t)]
     monkeypatch.setattr(m, "CHUNK", 7)
-    assert m.retrieval_hits(z, t, truth).tolist() == whole
+    assert [ranks(z, t, truth).tolist() for ranks in (m.retrieval_ranks, m.caption_ranks)] == whole
 
 
 def test_a_space_that_cannot_tell_captions_apart_earns_nothing() -> None:
     same = np.ones((5, 3))
-    assert not m.retrieval_hits(same, same, list(range(5))).any()
+    assert m.retrieval_ranks(same, same, list(range(5))).tolist() == [5] * 5
+    assert m.caption_ranks(same, same, list(range(5))).tolist() == [5] * 5
 
 
 def test_concept_scores() -> None:
