@@ -59,7 +59,7 @@ _PATTERN = Object(
         Property("players", Array(DataType.string)),
         Property("effect", DataType.double),
         Property("kind", DataType.string),
-        Property("spread", DataType.double, required=False),
+        # Not `spread`, which some answers have: Spark reads every declared one from every answer.
     ]
 )
 _SHARE = Object([Property("player", DataType.string), Property("value", DataType.double)])
