@@ -157,7 +157,7 @@ def read_subsets(text: str | None) -> list[list[int]] | None:
         return None
     try:
         subsets = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         subsets = None
     if (
         not isinstance(subsets, list)

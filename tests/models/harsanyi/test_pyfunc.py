@@ -166,3 +166,24 @@ def test_all_patterns_of_many_players_are_not_listed(model, tiny_rows, monkeypat
     with pytest.raises(MlflowException, match=r"row 0: denoise is false, and 5 players have 31 patterns; at most 16"):
         model.predict(frame, params={"denoise": False})
     assert len(model.predict(frame, params={"denoise": False, "top_k": 20})["patterns"][0]) == 20
+
+
+@pytest.mark.parametrize(
+    "subsets", ["[", "[" * 100_000, "[]", "[1]", '[["a"]]', "[[true]]", "[[0.5]]", "[[" + "9" * 5000 + "]]", "{}"]
+)
+def test_what_is_no_list_of_subsets_is_refused_in_a_sentence(model, tiny_rows, subsets: str) -> None:
+    with pytest.raises(MlflowException, match="subsets: expected a JSON list of lists of players by number, got"):
+        model.predict(pd.DataFrame(tiny_rows), params={"subsets": subsets})
+
+
+@pytest.mark.parametrize("subset", [[5], [-1], [0, 99]])
+def test_players_that_are_not_there_are_refused(model, tiny_rows, subset: list[int]) -> None:
+    with pytest.raises(MlflowException, match=r"subset 1 has players .*; expected numbers from 0 to 4"):
+        model.predict(pd.DataFrame(tiny_rows), params={"subsets": json.dumps([[], subset])})
+
+
+def test_subsets_are_answered_with_their_rewards(model, tiny_rows) -> None:
+    answer = model.predict(pd.DataFrame(tiny_rows), params={"subsets": "[[], [0, 2], [0, 1, 2, 3, 4]]"})
+    whole = model.predict(pd.DataFrame(tiny_rows), params={"details": True})
+    for asked, known in zip(answer["rewards"], whole["rewards"], strict=True):
+        assert asked == pytest.approx([known[0], known[0b10100], known[-1]])
