@@ -53,7 +53,7 @@ class ConceptryEvaluator(ModelEvaluator):
                 logger.info("the conceptry evaluator leaves this model alone: conceptry did not register it")
                 return EvaluationResult(metrics={}, artifacts={})
             evaluation = evaluation_of(method)
-            groups = _groups(evaluation_of(method).groups, evaluator_config or {})
+            groups = _groups(evaluation.groups, evaluator_config or {})
             params = _params_of(model)
             data = evaluation.table_data(dataset.features_data, dataset.labels_data, dataset.name, params)
             report = evaluation.evaluate(InProcess(model), data, lambda what, share: None, groups)

@@ -15,7 +15,7 @@ compares versions only the latter.
 import io
 import json
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -36,6 +36,7 @@ from mlflow.utils.mlflow_tags import MLFLOW_LOGGED_ARTIFACTS
 from conceptry.evaluation.data import EvaluationData
 from conceptry.evaluation.intervals import SAMPLE, mean_intervals
 from conceptry.models.errors import ConceptryError
+from conceptry.models.method import Progress
 from conceptry.registry.descriptions import describe_measured
 from conceptry.registry.store import connect
 from conceptry.registry.versions import Version
@@ -84,14 +85,21 @@ def sample_names(keys: Sequence[str]) -> list[str]:
     return names.where(repeats == 0, names + " #" + (repeats + 1).astype(str)).tolist()
 
 
-def report_of(group: str, trial: Callable[[Report], None]) -> Report:
-    """The report that a trial adds to, with a note where the version or the data do not allow it."""
-    report = Report()
-    try:
-        trial(report)
-    except (ConceptryError, MlflowException) as error:  # of a process of its own, and of one in this process
-        report.notes.append(f"{group} is left out: {getattr(error, 'message', error)}")
-    return report
+def trial_reports(
+    trials: Mapping[str, Callable[..., None]], groups: Collection[str], progress: Progress, *given: Any
+) -> Iterator[tuple[str, Report]]:
+    """Report of each of `groups` that is a trial, with a note where the version or the data do not allow it.
+
+    trials: by group; each takes what is `given`, the report that it adds to, and whom to tell the share that is done.
+    """
+    for group in groups:
+        if group in trials:
+            report = Report()
+            try:
+                trials[group](*given, report, lambda share, group=group: progress(group, share))
+            except (ConceptryError, MlflowException) as error:  # of a process of its own, and of one in this process
+                report.notes.append(f"{group} is left out: {getattr(error, 'message', error)}")
+            yield group, report
 
 
 def log_report(

@@ -5,7 +5,6 @@ what is measured of them is computed here, by the same rule for every version, w
 """
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -18,7 +17,7 @@ from conceptry.evaluation.harsanyi.client import SampleExplanation, explain_samp
 from conceptry.evaluation.harsanyi.data import SampleData, known_of, load_samples, table_samples
 from conceptry.evaluation.harsanyi.summary import describe_summary, draw_summary, summarise
 from conceptry.evaluation.isolation.client import Predict
-from conceptry.evaluation.reports import Report, report_of
+from conceptry.evaluation.reports import Report, trial_reports
 from conceptry.models.method import Progress
 
 CURVE = 80  # patterns, as many as denoising keeps at most
@@ -108,13 +107,7 @@ def measure(
     explained = explain_samples(predict, data.samples, lambda share: progress("explaining samples", share))
     if BASIC in groups:
         yield BASIC, _basic(explained)
-    for group in groups:
-        if trial := TRIALS.get(group):
-
-            def run(report: Report, group: str = group, trial: Any = trial) -> None:
-                trial(predict, explained, report, lambda share: progress(group, share))
-
-            yield group, report_of(group, run)
+    yield from trial_reports(TRIALS, groups, progress, predict, explained)
 
 
 TRIALS = {

@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from PIL import Image
 
 from conceptry.evaluation.harsanyi.client import SampleExplanation, explain_samples
 from conceptry.evaluation.harsanyi.data import Sample
@@ -20,15 +19,14 @@ from conceptry.evaluation.isolation.client import Predict
 from conceptry.evaluation.reports import Report
 from conceptry.evaluation.scores import faithfulness as f
 from conceptry.evaluation.scores import robustness as r
+from conceptry.evaluation.scores.randomisation import stages
 from conceptry.models.errors import ConceptryError
 from conceptry.models.harsanyi.interactions.terms import Terms
-from conceptry.models.images import decode_image, png_bytes
 
 MASKS = 512  # that R2 is measured on
 RANDOM_ORDERS = 3
 TOP = (1, 5, 10)
 CHANGED, DRAWS, NOISE = 16, 4, 0.05  # samples and noises of each; of the spread of a column, or of white
-SHARES = (0.0, 0.5, 1.0)  # of the layers that are drawn anew: the last one, half of them, all
 
 Rewards = Callable[[np.ndarray], np.ndarray]
 
@@ -171,13 +169,11 @@ def _spreads(samples: Sequence[Sample]) -> dict[str, float]:
 
 
 def _with_noise(sample: Sample, spreads: dict[str, float], draw: int) -> Sample:
-    rng = np.random.default_rng(np.random.SeedSequence([*sample.key.encode(), 53, draw]))
+    rng = r.noise_of(sample.key, draw)
     values: dict[str, Any] = {}
     for name, value in sample.values.items():
         if name == "image":
-            pixels = np.asarray(decode_image(value), dtype=np.float64)
-            pixels = np.clip(np.rint(pixels + rng.normal(scale=255 * NOISE, size=pixels.shape)), 0, 255)
-            values[name] = png_bytes(Image.fromarray(pixels.astype(np.uint8)))
+            values[name] = r.noisy_image(value, rng, NOISE)
         elif name == "points":
             points = np.asarray(value, dtype=np.float64)
             values[name] = (points + rng.normal(scale=NOISE * points.std(), size=points.shape)).tolist()
@@ -198,15 +194,13 @@ def randomisation(
     """Cosine of the effects with those of the model once its layers are drawn anew: 1 is an explanation of nothing."""
     chosen, rows = explained[:CHANGED], []
     cosines: list[float] = []
-    for stage, share in enumerate(SHARES):
-        with predict.redrawn(share or 1e-9) as random:
-            others = []
-            for e in chosen:
-                others += explain_samples(random, [e.sample], params={"target": e.answer["target"]})
+    for share, random in stages(predict, progress):
+        others = []
+        for e in chosen:
+            others += explain_samples(random, [e.sample], params={"target": e.answer["target"]})
         pairs = [f.aligned(_effects(e), _effects(other)) for e, other in zip(chosen, others, strict=True)]
         cosines = [abs(f.cosine(*pair)) for pair in pairs]
         same = [jaccard(_effects(e), _effects(other)) for e, other in zip(chosen, others, strict=True)]
         rows.append({"share": share, "cosine": float(np.mean(cosines)), "same_patterns": float(np.mean(same))})
-        progress((stage + 1) / len(SHARES))
     report.add_samples([e.sample.key for e in chosen], {"randomisation": cosines})
     report.tables["randomisation"] = pd.DataFrame(rows)

@@ -18,7 +18,7 @@ from conceptry.evaluation.perturbation.data import Case, CaseData, load_cases, t
 from conceptry.evaluation.perturbation.judges import Judgement
 from conceptry.evaluation.perturbation.plots import draw_grid
 from conceptry.evaluation.perturbation.summary import describe_summary, draw_summary, summarise
-from conceptry.evaluation.reports import Report, report_of
+from conceptry.evaluation.reports import Report, trial_reports
 from conceptry.models.errors import ConceptryError, InputError
 from conceptry.models.method import Progress
 
@@ -81,17 +81,12 @@ def measure(
     """Measure groups of metrics of a version, and of the network behind it, on images."""
     if BASIC in groups:
         yield BASIC, _basic(predict, data, progress)
-    if asked := [group for group in groups if group in TRIALS]:
+    if TRIALS.keys() & set(groups):
         cases = data.toward_others()[: trials.FAITHFUL]
         explained = explain_cases(
             predict, cases, trials.COUNTERFACTUAL, lambda share: progress("counterfactuals", share)
         )
-        for group in asked:
-
-            def run(report: Report, group: str = group) -> None:
-                TRIALS[group](predict, explained, report, lambda share: progress(group, share))
-
-            yield group, report_of(group, run)
+        yield from trial_reports(TRIALS, groups, progress, predict, explained)
     progress("done", 1.0)
 
 

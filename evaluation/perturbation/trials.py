@@ -18,6 +18,7 @@ from conceptry.evaluation.perturbation.data import Case
 from conceptry.evaluation.reports import Report
 from conceptry.evaluation.scores import faithfulness as f
 from conceptry.evaluation.scores import robustness as r
+from conceptry.evaluation.scores.randomisation import stages
 from conceptry.models.errors import ConceptryError
 from conceptry.models.images import decode_image, png_bytes
 
@@ -25,7 +26,6 @@ FAITHFUL = 32  # pictures
 STEPS = 10  # of an order of pixels: as many parts, of as many pixels each
 RANDOM_ORDERS = 2
 CHANGED, DRAWS, NOISE = 16, 4, 0.02  # pictures and noises of each; of white
-SHARES = (0.0, 0.5, 1.0)  # of the layers that are drawn anew: the last one, half of them, all
 COUNTERFACTUAL = {"mode": "counterfactual"}
 
 Share = Callable[[float], None]
@@ -60,11 +60,9 @@ def faithfulness(predict: Predict, explained: Sequence[CaseExplanation], report:
     for _, parts in plan:
         count = 2 * (1 + RANDOM_ORDERS) * (parts + 1)
         curves = f.Curves.of(values[start_at : start_at + count].reshape(2, 1 + RANDOM_ORDERS, parts + 1))
-        areas = np.stack([curves.insertion, curves.deletion])
-        rows.append((*areas[:, 0], *areas[:, 1:].mean(axis=1)))
+        rows.append(curves.areas())
         start_at += count
-    names = ("insertion_auc", "deletion_auc", "insertion_random", "deletion_random")
-    report.add_samples([e.case.key for e, _ in plan], dict(zip(names, np.array(rows).T, strict=True)))
+    report.add_samples([e.case.key for e, _ in plan], {name: [row[name] for row in rows] for name in rows[0]})
 
 
 def _mixed(case: Case, start: np.ndarray, end: np.ndarray, chosen: np.ndarray, present: bool) -> Case:
@@ -91,22 +89,18 @@ def robustness(predict: Predict, explained: Sequence[CaseExplanation], report: R
 
 
 def _with_noise(case: Case, draw: int) -> Case:
-    rng = np.random.default_rng(np.random.SeedSequence([*case.key.encode(), 53, draw]))
-    pixels = _pixels(case.content).astype(np.float64)
-    noisy = np.clip(np.rint(pixels + rng.normal(scale=255 * NOISE, size=pixels.shape)), 0, 255)
-    return replace(case, image=png_bytes(Image.fromarray(noisy.astype(np.uint8))))
+    assert case.content is not None  # a counterfactual has a picture
+    return replace(case, image=r.noisy_image(case.content, r.noise_of(case.key, draw), NOISE))
 
 
 def randomisation(predict: Predict, explained: Sequence[CaseExplanation], report: Report, progress: Share) -> None:
     """Cosine of the changes with those of a network drawn anew: 1 is an explanation of nothing."""
     chosen, rows = explained[:CHANGED], []
     cosines: list[float] = []
-    for stage, share in enumerate(SHARES):
-        with predict.redrawn(share or 1e-9) as random:
-            others = explain_cases(random, [e.case for e in chosen], COUNTERFACTUAL)
+    for share, random in stages(predict, progress):
+        others = explain_cases(random, [e.case for e in chosen], COUNTERFACTUAL)
         cosines = [abs(f.cosine(_change(e), _change(o))) for e, o in zip(chosen, others, strict=True)]
         rows.append({"share": share, "cosine": float(np.mean(cosines))})
-        progress((stage + 1) / len(SHARES))
     report.add_samples([e.case.key for e in chosen], {"randomisation": cosines})
     report.tables["randomisation"] = pd.DataFrame(rows)
 

@@ -63,6 +63,13 @@ class Curves:
         """Deletion by each order, (orders,)."""
         return np.array([area(curve) for curve in self.removed])
 
+    def areas(self) -> dict[str, float]:
+        """Insertion and deletion by the first order, and the means of the others, those by chance, by metric."""
+        found = {}
+        for name, areas in (("insertion", self.insertion), ("deletion", self.deletion)):
+            found |= {f"{name}_auc": float(areas[0]), f"{name}_random": float(areas[1:].mean())}
+        return found
+
     def comprehensiveness(self, k: int) -> float:
         """What is lost with the first k parts of the first order; NaN where there are no more than k."""
         return float(self.removed[0, 0] - self.removed[0, k]) if k < self.removed.shape[1] - 1 else float("nan")

@@ -17,8 +17,23 @@ Entries of e and x below eps in size are divided by eps.
 """
 
 import numpy as np
+from PIL import Image
+
+from conceptry.models.images import decode_image, png_bytes
 
 EPSILON = 1e-6
+
+
+def noise_of(key: str, draw: int) -> np.random.Generator:
+    """Source of the noise of a draw, the same for every version: `key` is that of the sample."""
+    return np.random.default_rng(np.random.SeedSequence([*key.encode(), 53, draw]))
+
+
+def noisy_image(content: bytes, rng: np.random.Generator, noise: float) -> bytes:
+    """The picture as a PNG with normal noise in every pixel, its standard deviation as a share of white."""
+    pixels = np.asarray(decode_image(content), dtype=np.float64)
+    noisy = np.clip(np.rint(pixels + rng.normal(scale=255 * noise, size=pixels.shape)), 0, 255)
+    return png_bytes(Image.fromarray(noisy.astype(np.uint8)))
 
 
 def sensitivity_max(e: np.ndarray, moved: np.ndarray) -> float:

@@ -6,11 +6,10 @@ embeddings come out, so the same code judges a version in any runtime and with a
 
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
 
 from conceptry.evaluation.harness import BASIC, Evaluation, Metric, MetricGroup
 from conceptry.evaluation.isolation.client import Predict
-from conceptry.evaluation.reports import Report, report_of
+from conceptry.evaluation.reports import Report, trial_reports
 from conceptry.evaluation.splice import experiments, trials
 from conceptry.evaluation.splice.client import ImageExplanations, explain_images
 from conceptry.evaluation.splice.data import DEFAULT, AnnotatedImage, ImageData, load_images, table_images
@@ -94,13 +93,7 @@ def measure(
     explained = explain_images(predict, images, lambda share: progress("explaining pictures", 0.6 * share))
     if BASIC in groups:
         yield BASIC, _basic(predict, images, explained, progress)
-    for group in groups:
-        if trial := TRIALS.get(group):
-
-            def run(report: Report, group: str = group, trial: Any = trial) -> None:
-                trial(predict, images, explained, report, lambda share: progress(group, share))
-
-            yield group, report_of(group, run)
+    yield from trial_reports(TRIALS, groups, progress, predict, images, explained)
     progress("done", 1.0)
 
 

@@ -8,20 +8,18 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 import pandas as pd
-from PIL import Image
 
 from conceptry.evaluation.data import LabelledImage
 from conceptry.evaluation.isolation.client import Predict
 from conceptry.evaluation.reports import Report
 from conceptry.evaluation.scores import faithfulness as f
 from conceptry.evaluation.scores import robustness as r
+from conceptry.evaluation.scores.randomisation import stages
 from conceptry.evaluation.splice.client import ImageExplanations, explain_images
-from conceptry.models.images import decode_image, png_bytes
 
 FAITHFUL = 48  # images whose words are taken away one by one
 RANDOM_ORDERS = 2
 CHANGED, DRAWS, NOISE = 16, 4, 0.05  # images and noises of each; of white
-SHARES = (0.0, 0.5, 1.0)  # of the layers of the image tower that are drawn anew: the last one, half of them, all
 
 Share = Callable[[float], None]
 
@@ -41,15 +39,13 @@ def faithfulness(
         different, place = np.unique(masks, axis=0, return_inverse=True)
         values = np.array([_cosine_of(predict, explained.z[i], words, mask) for mask in different])
         curves = f.Curves.of(values[place.ravel()].reshape(2, len(orders), len(words) + 1))
-        areas = np.stack([curves.insertion, curves.deletion])
-        rows.append((*areas[:, 0], *areas[:, 1:].mean(axis=1)))
+        rows.append(curves.areas())
         keys.append(image.key)
         progress((i + 1) / min(FAITHFUL, len(images)))
     if not rows:
         report.notes.append("faithfulness is left out: no picture has two words or more")
         return
-    names = ("insertion_auc", "deletion_auc", "insertion_random", "deletion_random")
-    report.add_samples(keys, dict(zip(names, np.array(rows).T, strict=True)))
+    report.add_samples(keys, {name: [row[name] for row in rows] for name in rows[0]})
 
 
 def _cosine_of(predict: Predict, z: np.ndarray, words: Sequence[str], kept: np.ndarray) -> float:
@@ -77,10 +73,7 @@ def robustness(
 
 
 def _with_noise(image: LabelledImage, draw: int) -> LabelledImage:
-    rng = np.random.default_rng(np.random.SeedSequence([*image.key.encode(), 53, draw]))
-    pixels = np.asarray(decode_image(image.content()), dtype=np.float64)
-    noisy = np.clip(np.rint(pixels + rng.normal(scale=255 * NOISE, size=pixels.shape)), 0, 255)
-    return LabelledImage(png_bytes(Image.fromarray(noisy.astype(np.uint8))))
+    return LabelledImage(r.noisy_image(image.content(), r.noise_of(image.key, draw), NOISE))
 
 
 def randomisation(
@@ -89,11 +82,9 @@ def randomisation(
     """Cosine of the weights with those by an image tower drawn anew: 1 is an explanation of nothing."""
     chosen, rows = images[:CHANGED], []
     cosines: list[float] = []
-    for stage, share in enumerate(SHARES):
-        with predict.redrawn(share or 1e-9) as random:
-            others = explain_images(random, chosen, lambda share: None).weights
+    for share, random in stages(predict, progress):
+        others = explain_images(random, chosen, lambda share: None).weights
         cosines = [abs(f.cosine(*f.aligned(*pair))) for pair in zip(explained.weights, others, strict=False)]
         rows.append({"share": share, "cosine": float(np.mean(cosines))})
-        progress((stage + 1) / len(SHARES))
     report.add_samples([image.key for image in chosen], {"randomisation": cosines})
     report.tables["randomisation"] = pd.DataFrame(rows)

@@ -303,9 +303,9 @@ class Harsanyi:
         if not options.denoise and options.top_k is None:
             check_listed(len(problem.players), 2 ** len(problem.players) - 1)
         if self.settings.learns_baseline:
-            x, _, _ = problem.features(self.model)  # type: ignore[arg-type]  # checked when it was made
-            size = self._batch_size(x.numel())
-            learned = p.learned_baseline(self.model, problem, self._reward, index, self.settings, size, progress)
+            learned = p.learned_baseline(
+                self.model, problem, self._reward, index, self.settings, self._batch_size, progress
+            )
             v, calls, spreads = learned.v, learned.calls, None
         else:
             v, spreads = g.mean_rewards(self.model, problem.maskers, self._reward, index, batch_size, progress)

@@ -9,7 +9,7 @@
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -246,10 +246,13 @@ def learned_baseline(
     reward: Reward,
     index: int,
     settings: Settings,
-    batch_size: int,
+    batch_size_of: Callable[[int], int],
     progress: Progress | None,
 ) -> Sparsified:
-    """The baseline that minimises the L1 of the AND interactions, within a box around the registered start."""
+    """The baseline that minimises the L1 of the AND interactions, within a box around the registered start.
+
+    batch_size_of: masked inputs of one call of the model, by how many numbers one of them holds.
+    """
     x, baseline, owner = problem.features(model)
     lower, upper, spread = learning_bounds(model, problem, x, baseline, settings.learning_range)
 
@@ -267,7 +270,7 @@ def learned_baseline(
         scale=spread,
         steps=settings.learning_steps,
         lr=settings.learning_rate,
-        batch_size=batch_size,
+        batch_size=batch_size_of(x.numel()),
         subtract_empty=settings.subtract_empty,
         progress=progress,
     )
