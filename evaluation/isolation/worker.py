@@ -11,11 +11,12 @@ import importlib
 import importlib.util
 import json
 import os
+import select
 import signal
 import socket
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -23,9 +24,10 @@ from types import ModuleType
 
 ANSWERING, SCORING = "answering", "scoring"  # roles: of tables, and of HTTP requests
 NEEDED = ("mlflow.pyfunc", "pandas", "torch")
-# What some versions need, or MLflow's stores: worth it once a second version is asked for.
-OFTEN_NEEDED = (
-    *("numba", "open_clip", "torchvision"),
+# What takes half a second or more to import, and some versions or stores of MLflow need: imported for the next version
+# once one has needed it.
+SLOW = (
+    *("numba", "open_clip", "skops.io", "torchvision"),
     *("mlflow.store.tracking.sqlalchemy_store", "mlflow.store.model_registry.sqlalchemy_store"),
 )
 
@@ -40,8 +42,11 @@ def main() -> None:
         serve(Connection(int(descriptor)), uri, device, role)
 
 
-def serve(pipe: Connection, uri: str, device: str, role: str) -> None:
-    """Load the version and answer on `pipe` until it closes: tables, or as "scoring" the bodies of HTTP requests."""
+def serve(pipe: Connection, uri: str, device: str, role: str, loaded: Callable[[], None] = lambda: None) -> None:
+    """Load the version and answer on `pipe` until it closes: tables, or as "scoring" the bodies of HTTP requests.
+
+    loaded: is called once the version is.
+    """
     import mlflow
 
     try:
@@ -51,6 +56,7 @@ def serve(pipe: Connection, uri: str, device: str, role: str) -> None:
     except Exception as error:
         pipe.send(("error", _sentence(error)))
         return
+    loaded()
     explainer = model.unwrap_python_model()
     ready = ("ready", str(getattr(explainer, "device", "unknown")))
     if role == SCORING:
@@ -99,20 +105,30 @@ def _fork_on_request(control: socket.socket) -> None:
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody here waits for those who wait
     _import(NEEDED)
-    more = iter(((), OFTEN_NEEDED))
-    while size := int.from_bytes(_exactly(control, 8), "big"):
+    needed, needs = os.pipe()  # versions write what they needed, each with its role
+    wanted: set[str] = set()
+    while True:
+        ready, _, _ = select.select([control, needed], [], [])
+        if needed in ready:
+            for line in os.read(needed, select.PIPE_BUF).decode().splitlines():
+                role, *libraries = line.split()
+                wanted.update(libraries)
+                if role == SCORING:  # whose place another one may have to take at once
+                    _import(wanted)
+            continue
+        size = int.from_bytes(_exactly(control, 8), "big")
+        if not size:
+            return
         message = _exactly(control, size)
-        _import(next(more, ()))
+        _import(wanted)
         request = json.loads(message)
         _, descriptors, _, _ = socket.recv_fds(control, 1, 3)
         if not os.fork():
             control.close()
-            _wait_for_version(request, *descriptors)
+            os.close(needed)
+            _wait_for_version(request, *descriptors, needs)
         for descriptor in descriptors:
             os.close(descriptor)
-        if request["role"] == SCORING:  # whose place another one may have to take at once
-            _import(next(more, ()))
-            _import(next(more, ()))
 
 
 def _import(libraries: Iterable[str]) -> None:
@@ -132,12 +148,19 @@ def _exactly(control: socket.socket, size: int) -> bytes:
     return parts if len(parts) == size else b""
 
 
-def _wait_for_version(request: dict, pipe: int, log: int, status: int) -> None:
+def _wait_for_version(request: dict, pipe: int, log: int, status: int, needs: int) -> None:
     """Fork the version's process and report on it; never returns."""
+
+    def tell() -> None:
+        libraries = [library for library in SLOW if library in sys.modules]
+        os.write(needs, f"{' '.join([request['role'], *libraries])}\n".encode())
+        os.close(needs)
+
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     child = os.fork()
     if child:
         os.close(pipe)
+        os.close(needs)
         os.write(status, f"{child}\n".encode())
         _, code = os.waitpid(child, 0)
         os.write(status, f"{os.waitstatus_to_exitcode(code)}\n".encode())
@@ -149,7 +172,7 @@ def _wait_for_version(request: dict, pipe: int, log: int, status: int) -> None:
     os.environ.update(request["environ"])
     os.chdir(request["folder"])
     try:
-        serve(Connection(pipe), request["uri"], request["device"], request["role"])
+        serve(Connection(pipe), request["uri"], request["device"], request["role"], tell)
     except BaseException as error:
         print(f"{type(error).__name__}: {error}", file=sys.stderr, flush=True)
         os._exit(1)

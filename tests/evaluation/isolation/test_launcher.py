@@ -58,12 +58,24 @@ def test_the_environment_is_that_of_the_moment(tiny_version, monkeypatch: pytest
 @linux
 def test_what_cannot_be_imported_beforehand_is_left_to_the_version(tiny_version, monkeypatch, tmp_path) -> None:
     script = tmp_path / "worker.py"
-    script.write_text(Path(launcher.worker.__file__).read_text("utf-8").replace('"open_clip"', '"no_such_library"'))
+    script.write_text(Path(launcher.worker.__file__).read_text("utf-8").replace('"pandas"', '"no_such_library"'))
     monkeypatch.setattr(launcher.worker, "__file__", str(script))
     monkeypatch.setattr(launcher, "_started", None)
-    for _ in range(2):  # it is imported for the second one
-        with VersionProcess(tiny_version.uri, "cpu") as predict:
-            assert predict.device_in_use == "cpu"
+    with VersionProcess(tiny_version.uri, "cpu") as predict:
+        assert predict.device_in_use == "cpu"
+
+
+@linux
+def test_what_one_version_needed_is_imported_for_the_next(tiny_version, monkeypatch) -> None:
+    monkeypatch.setattr(launcher, "_started", None)
+    maps: list[str] = []
+    for _ in range(2):
+        with VersionProcess(tiny_version.uri, "cpu"):
+            maps.append(Path(f"/proc/{launcher._forks().process.pid}/maps").read_text("utf-8"))
+    first, second = maps
+    assert "torchvision" not in first
+    assert "torchvision" in second
+    assert "sklearn" not in second  # which skops would have brought
 
 
 @linux
