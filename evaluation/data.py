@@ -17,6 +17,7 @@ import numpy as np
 import pandas as pd
 
 from conceptry._former import name_of
+from conceptry.evaluation.isolation.client import Predict
 from conceptry.models.errors import InputError, closest
 from conceptry.models.images import image_files
 from conceptry.models.manifest import read_text
@@ -74,6 +75,10 @@ class EvaluationData:
     def label_of(self, label: str | None) -> str | None:
         """Label that `label` stands for: data with numbered classes take their numbers too."""
         return label
+
+    def through(self, predict: Predict) -> Predict:
+        """`predict` as these data have it asked."""
+        return predict
 
     @property
     def logged_digest(self) -> str:

@@ -13,7 +13,7 @@ import click
 from conceptry.evaluation.cli.ablate import analyse, edit
 from conceptry.evaluation.cli.audit import audit
 from conceptry.evaluation.cli.describe import describe
-from conceptry.evaluation.cli.evaluate import evaluate, summarise
+from conceptry.evaluation.cli.evaluate import evaluate, probe, summarise
 from conceptry.evaluation.cli.exemplars import exemplars
 from conceptry.evaluation.cli.explain import explain
 from conceptry.evaluation.cli.options import Flag, NamedArgument, check_folder, console, errors, group
@@ -107,6 +107,7 @@ for _command in (
     gc,
     explain,
     summarise,
+    probe,
     train,
     exemplars,
     describe,

@@ -1,4 +1,4 @@
-"""`conceptry evaluate` and `summarise`: a version over a data set."""
+"""`conceptry evaluate`, `probe` and `summarise`: a version over a data set."""
 
 import json
 from pathlib import Path
@@ -16,14 +16,16 @@ from conceptry.evaluation.cli.options import (
     say_device,
     seed_option,
     size_option,
+    suppress_option,
 )
 from conceptry.evaluation.isolation.launcher import ahead
 
 _DATA = (
-    "Data set. splice: zoo:emoji-scenes, folder:PATH, csv:PATH, cifar10:ROOT, cifar100:ROOT or imagenet:ROOT "
-    "(ROOT#train: its training images); harsanyi: zoo:NAME; csv:, texts:, folder: or npy:PATH; "
-    "census:, commercial:, bike:, sst2: or cola:FOLDER; perturbation: zoo:digits-16, zoo:digits, "
-    "folder:PATH or csv:PATH; milan: zoo:emoji-units, milannotations:ROOT#KEY or units:own."
+    "Data set. splice: zoo:emoji-scenes, zoo:emoji-spurious, folder:PATH, csv:PATH, cifar10:, cifar100:, imagenet:, "
+    "celeba:, waterbirds: or coco:ROOT (ROOT#train: its training images); "
+    "harsanyi: zoo:NAME; csv:, texts:, folder: or npy:PATH; census:, commercial:, bike:, sst2: or cola:FOLDER; "
+    "perturbation: zoo:digits-16, zoo:digits, folder:PATH or csv:PATH; "
+    "milan: zoo:emoji-units, milannotations:ROOT#KEY or units:own."
 )
 
 
@@ -39,6 +41,7 @@ _DATA = (
     help="Comma-separated groups of metrics, or all; a name that is none lists them. [default: the quick ones]",
 )
 @click.option("--missing", cls=Flag, help="Measure only the groups that are not there yet.")
+@suppress_option
 @click.option("--json", "as_json", cls=Flag, help="Print JSON instead of a table.")
 def evaluate(
     uri: str,
@@ -48,6 +51,7 @@ def evaluate(
     device: str,
     metrics: str | None,
     missing: bool,
+    suppress: tuple[str, ...],
     as_json: bool,
 ) -> None:
     """Evaluate a version on held-out data, and log metrics, tables and figures to it.
@@ -63,9 +67,11 @@ def evaluate(
     from conceptry.registry import find_version
     from conceptry.registry.comparison import on_data
 
-    groups = None
+    groups, method = None, find_version(uri).method if metrics is not None or suppress else ""
+    if suppress:
+        data = _without(method, data, suppress)
     if metrics is not None:
-        every = evaluation_of(find_version(uri).method).groups
+        every = evaluation_of(method).groups
         groups = list(every) if metrics.strip() == "all" else [name.strip() for name in metrics.split(",")]
     with bar(uri) as progress:
         done = evaluate_version(
@@ -89,6 +95,71 @@ def evaluate(
         say(f"nothing to measure: {version.uri} has these metrics on {done.data.name} already")
         return
     say(f"{len(done.data)} {done.data.unit} of {done.data.name}; logged to {version.uri} and its run {version.run_id}")
+
+
+def _without(method: str, data: str | None, words: tuple[str, ...]) -> str:
+    """Name of the data of which `words` are suppressed in every answer."""
+    from conceptry.evaluation.splice.data import DEFAULT, without
+    from conceptry.models.errors import InputError
+
+    if method != "splice":
+        raise InputError(f"words are those of splice versions; this one is of {method}")
+    return without(data or DEFAULT, words)
+
+
+@command()
+@click.argument("uri")
+@click.option("--data", required=True, help="Labelled pictures to measure on, by a name that `evaluate` takes.")
+@click.option("--train", help="Labelled pictures to train on. [default: 70 % of --data, which are left out there]")
+@suppress_option
+@click.option(
+    "--edit", multiple=True, metavar="WORD", help="Take this word away from the fitted probe; may be repeated."
+)
+@click.option("--output", type=click.Path(path_type=Path), help="Save the curve: .png, .svg, .pdf or .json.")
+@click.option("--json", "as_json", cls=Flag, help="Print JSON instead of text.")
+@size_option
+@seed_option
+@device_option
+def probe(
+    uri: str,
+    data: str,
+    train: str | None,
+    suppress: tuple[str, ...],
+    edit: tuple[str, ...],
+    output: Path | None,
+    as_json: bool,
+    size: int | None,
+    seed: int,
+    device: str,
+) -> None:
+    """Tell classes apart by the weights of words: a concept bottleneck, for splice versions.
+
+    A sparse linear probe is trained on the words of labelled pictures and measured on others, beside probes over whole
+    embeddings. --suppress fits it without a word; --edit takes a word from it once it is fitted. Logged to the version.
+    """
+    ahead()
+    from conceptry.evaluation.progress import bar
+    from conceptry.evaluation.splice.plots import draw_probe
+    from conceptry.evaluation.splice.probe import log_probe
+    from conceptry.evaluation.splice.summary import describe_probe
+    from conceptry.registry import find_version
+
+    check_picture(output, (".png", ".svg", ".pdf", ".json"))
+    version = find_version(uri)
+    measured = _without(version.method, data, suppress)
+    trained = _without(version.method, train, suppress) if train else None
+    with bar(uri) as progress:
+        record = log_probe(version, measured, trained, edit, size, seed, device, progress)
+    if as_json:
+        print(json.dumps(record, indent=2))
+    else:
+        console.print(describe_probe(record))
+    if output and output.suffix == ".json":
+        output.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+    elif output:
+        draw_probe(record).savefig(output)
+    if output:
+        errors.print(f"saved {output}")
 
 
 @command()

@@ -116,6 +116,9 @@ def _canonical(command: click.Command, ctx: click.Context, args: Sequence[str]) 
 
 size_option = click.option("--size", type=int, help="Maximum number of images or samples.")
 seed_option = click.option("--seed", type=click.IntRange(min=0), default=0, help="Seed of the random draw.")
+suppress_option = click.option(
+    "--suppress", multiple=True, metavar="WORD", help="splice: leave this word out of every answer; may be repeated."
+)
 device_option = click.option("--device", default="auto", help="auto, cpu, cuda or cuda:INDEX.")
 
 

@@ -101,7 +101,7 @@ def shown_samples(
         progress(f"asking {version.uri}", number / len(compared.comparison.versions))
         try:
             with VersionProcess(version.uri, device) as predict:
-                records = presenter.explain_items(predict, [items[sample.name] for sample in chosen])
+                records = presenter.explain_items(data.through(predict), [items[sample.name] for sample in chosen])
         except ConceptryError as error:
             notes.append(f"what it says of samples is left out: {error}")
             continue

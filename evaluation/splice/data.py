@@ -3,55 +3,58 @@
 | name | what |
 |---|---|
 | `zoo:emoji-scenes` | held-out scenes of the emoji world: half with one object (labelled), half with two (captioned) |
+| `zoo:emoji-spurious` | scenes of one object (labelled), never on the colour that goes with its class |
+| `zoo:emoji-spurious#train` | the same, but nearly always on it |
 | `folder:PATH` | images; the folder that each lies in is its label where there are several |
 | `csv:PATH` | a table with the columns image (path), and any of label, caption, concepts (separated by ;) |
-| `cifar10:ROOT` | test images of CIFAR-10: the folder `cifar-10-batches-py` in ROOT, as torchvision keeps it |
-| `cifar100:ROOT` | test images of CIFAR-100: the folder `cifar-100-python` in ROOT |
-| `imagenet:ROOT` | validation images of ImageNet: the folder `val` in ROOT, with the names of the file `meta.bin` |
+| `SCHEME:ROOT` | cifar10, cifar100, imagenet, celeba, waterbirds or coco in its published layout (see `published`) |
 
-`#train` at the end of the last three names the training images. Their classes go by name or by number.
+`#train` at the end of the last names the training images. Classes go by name or by number. `?suppress=WORD` at the end
+of any of them, with more words after commas, has every answer leave out the words.
 """
 
-import codecs
 import hashlib
-import pickle
-import warnings
-from collections import Counter
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
+from urllib.parse import quote, unquote
 
-import numpy as np
 import pandas as pd
 from PIL import Image
 
-from conceptry.evaluation.data import EvaluationData, LabelledImage, csv_rows, draw_sample, folder_images, image_rows
+from conceptry.evaluation.data import EvaluationData, csv_rows, draw_sample, folder_images, image_rows
+from conceptry.evaluation.isolation.client import Answer, Predict
+from conceptry.evaluation.splice import published
+from conceptry.evaluation.splice.published import AnnotatedImage
 from conceptry.models.errors import InputError
-from conceptry.models.images import image_files, png_bytes
+from conceptry.models.images import png_bytes
 from conceptry.models.manifest import sha256_file
 from conceptry.models.method import whole_number
 
+if TYPE_CHECKING:
+    from conceptry.models.zoo.emoji_world.scenes import Scene
+
 DEFAULT = "zoo:emoji-scenes"
-SCHEMES = (DEFAULT, "folder:PATH", "csv:PATH", "cifar10:ROOT", "cifar100:ROOT", "imagenet:ROOT")
+SPURIOUS = "zoo:emoji-spurious"
+SCHEMES = (DEFAULT, SPURIOUS, "folder:PATH", "csv:PATH", *(f"{scheme}:ROOT" for scheme in published.SCHEMES))
 DEFAULT_SIZE = 512
-
-
-@dataclass(frozen=True)
-class AnnotatedImage(LabelledImage):
-    """An image and what is known of it. caption: a sentence; concepts: true words by kind."""
-
-    caption: str | None = None
-    concepts: dict[str, tuple[str, ...]] = field(default_factory=dict)
+SUPPRESS = "?suppress="
 
 
 @dataclass(frozen=True)
 class ImageData(EvaluationData):
-    """Images to evaluate on. classes: their names in the order of their numbers, where classes have numbers."""
+    """Images to evaluate on.
+
+    classes: their names in the order of their numbers, where classes have numbers; suppressed: words that every answer
+    leaves out.
+    """
 
     unit: ClassVar[str] = "pictures"
     images: Sequence[AnnotatedImage]
     classes: tuple[str, ...] = ()
+    suppressed: tuple[str, ...] = ()
 
     @property
     def items(self) -> Sequence[AnnotatedImage]:
@@ -66,6 +69,41 @@ class ImageData(EvaluationData):
         number = whole_number(label) if label and label not in self.classes else None
         return self.classes[number] if number is not None and number < len(self.classes) else label
 
+    def through(self, predict: Predict) -> Predict:
+        return Suppressing(predict, self.suppressed) if self.suppressed else predict
+
+
+@dataclass(frozen=True)
+class Suppressing:
+    """`Predict` that sets the weights of `words` to zero in every answer, beside those that a request names."""
+
+    predict: Predict
+    words: tuple[str, ...]
+
+    def __call__(self, rows: pd.DataFrame, params: Mapping[str, Any] | None = None) -> Answer:
+        asked = dict(params or {})
+        return self.predict(rows, asked | {"suppress": [*self.words, *asked.get("suppress", ())]})
+
+    @contextmanager
+    def redrawn(self, share: float, seed: int = 0) -> Iterator[Predict]:
+        """The version with layers drawn anew, asked in the same way."""
+        with self.predict.redrawn(share, seed) as other:
+            yield Suppressing(other, self.words)
+
+
+def without(name: str, words: Sequence[str]) -> str:
+    """The name of the data `name` with `words` suppressed in every answer."""
+    if not words:
+        return name
+    plain, known = _parted(name)
+    return f"{plain}{SUPPRESS}{','.join(quote(word, safe=' ') for word in dict.fromkeys((*known, *words)))}"
+
+
+def _parted(name: str) -> tuple[str, tuple[str, ...]]:
+    """The name of the data themselves, and the words that are to be suppressed."""
+    plain, _, words = name.partition(SUPPRESS)
+    return plain, tuple(unquote(word) for word in words.split(",") if word)
+
 
 def load_images(name: str, size: int | None = None, seed: int = 0) -> ImageData:
     """Read the data called `name` (see the table above).
@@ -75,23 +113,24 @@ def load_images(name: str, size: int | None = None, seed: int = 0) -> ImageData:
     """
     if size is not None and size < 2:
         raise InputError(f"size must be at least 2 pictures, got {size}")
-    scheme, _, rest = name.partition(":")
+    plain, suppressed = _parted(name)
+    scheme, _, rest = plain.partition(":")
     classes: tuple[str, ...] = ()
-    if name == DEFAULT:
+    if plain == DEFAULT:
         images = _emoji_scenes(size or DEFAULT_SIZE, seed)
+    elif plain.partition("#")[0] == SPURIOUS:
+        images = _spurious_scenes(plain, size or DEFAULT_SIZE, seed)
     elif scheme == "folder" and rest:
         images = [AnnotatedImage(i.source, i.label) for i in draw_sample(folder_images(Path(rest)), size, seed)]
     elif scheme == "csv" and rest:
         images = draw_sample(_table(Path(rest)), size, seed)
-    elif scheme in _READERS and rest:
-        root, _, split = rest.partition("#")
-        if split not in ("", "train"):
-            raise InputError(f"{name}: after # comes train, for the training images, or nothing at all")
-        count, read, classes = _READERS[scheme](Path(root), split or "test")
-        images = [read(i) for i in draw_sample(range(count), size, seed)]
+    elif scheme in published.SCHEMES and rest:
+        source = published.published(scheme, rest)
+        images = [source.read(i) for i in draw_sample(range(source.count), size, seed)]
+        classes = source.classes
     else:
-        raise InputError(f"unknown data {name!r}; expected one of {', '.join(SCHEMES)}")
-    return ImageData(name, _digest(images), images, classes)
+        raise InputError(f"unknown data {plain!r}; expected one of {', '.join(SCHEMES)}")
+    return ImageData(name, content_digest(images, suppressed), images, classes, suppressed)
 
 
 def table_images(table: pd.DataFrame, labels: Sequence[object] | None, name: str) -> ImageData:
@@ -106,8 +145,8 @@ def table_images(table: pd.DataFrame, labels: Sequence[object] | None, name: str
             known["label"] = label
         words = _words(known.get("concepts"))
         concepts = {"concepts": words} if words else {}
-        images.append(AnnotatedImage(source, known.get("label"), known.get("caption"), concepts))
-    return ImageData(name, _digest(images), images)
+        images.append(AnnotatedImage(source, known.get("label"), _sentences(known.get("caption")), concepts))
+    return ImageData(name, content_digest(images), images)
 
 
 def _emoji_scenes(size: int, seed: int) -> list[AnnotatedImage]:
@@ -117,24 +156,27 @@ def _emoji_scenes(size: int, seed: int) -> list[AnnotatedImage]:
         EmojiScenes("heldout", size - size // 2, seed, n_objects=1),
         EmojiScenes("heldout", size // 2, seed, n_objects=2),
     ]
-    images = []
-    for scenes in halves:
-        for index in range(len(scenes)):
-            scene = scenes[index]
-            single = len(scene.objects) == 1
-            images.append(
-                AnnotatedImage(
-                    source=png_bytes(Image.fromarray(scene.image)),
-                    label=scene.objects[0] if single else None,
-                    caption=None if single else scene.caption,
-                    concepts={
-                        "objects": scene.objects,
-                        "colour": (scene.colour,),
-                        "pattern": (scene.pattern,),
-                    },
-                )
-            )
-    return images
+    return [_scene(scenes[index]) for scenes in halves for index in range(len(scenes))]
+
+
+def _spurious_scenes(name: str, size: int, seed: int) -> list[AnnotatedImage]:
+    from conceptry.models.zoo.emoji_world.scenes import SpuriousScenes
+
+    _, _, split = name.partition("#")
+    if split not in ("", published.TRAIN):
+        raise InputError(f"{name}: after # comes train, for scenes to train on, or nothing at all")
+    scenes = SpuriousScenes("mixed" if split else "disagreeing", size, seed)
+    return [_scene(scenes[index]) for index in range(len(scenes))]
+
+
+def _scene(scene: "Scene") -> AnnotatedImage:
+    single = len(scene.objects) == 1
+    return AnnotatedImage(
+        source=png_bytes(Image.fromarray(scene.image)),
+        label=scene.objects[0] if single else None,
+        captions=() if single else (scene.caption,),
+        concepts={"objects": scene.objects, "colour": (scene.colour,), "pattern": (scene.pattern,)},
+    )
 
 
 def _table(path: Path) -> list[AnnotatedImage]:
@@ -149,132 +191,31 @@ def _table(path: Path) -> list[AnnotatedImage]:
             raise InputError(f"{path}, line {number}: no picture at {row['image']!r}")
         words = _words(row.get("concepts"))
         concepts = {"concepts": words} if words else {}
-        images.append(AnnotatedImage(file, row.get("label") or None, row.get("caption") or None, concepts))
+        images.append(AnnotatedImage(file, row.get("label") or None, _sentences(row.get("caption")), concepts))
     if not images:
         raise InputError(f"{path}: holds no rows")
     return images
 
 
-@dataclass(frozen=True)
-class CifarLayout:
-    """How torchvision keeps a CIFAR data set: its folder, its files by split, and the keys of labels and names."""
-
-    folder: str
-    splits: dict[str, tuple[str, ...]]
-    meta: str
-    labels: str
-    names: str
-
-
-_CIFAR = {
-    "cifar10": CifarLayout(
-        "cifar-10-batches-py",
-        {"test": ("test_batch",), "train": tuple(f"data_batch_{i}" for i in range(1, 6))},
-        "batches.meta",
-        "labels",
-        "label_names",
-    ),
-    "cifar100": CifarLayout(
-        "cifar-100-python", {"test": ("test",), "train": ("train",)}, "meta", "fine_labels", "fine_label_names"
-    ),
-}
-
-
-Reading = tuple[int, Callable[[int], AnnotatedImage], tuple[str, ...]]
-"""How many images there are, what each of them is, and the names of the classes."""
-
-
-def _cifar(layout: CifarLayout) -> Callable[[Path, str], Reading]:
-    def read(root: Path, split: str) -> Reading:
-        folder = root / layout.folder
-        classes = tuple(_read_batch(folder / layout.meta).get(layout.names, ()))
-        batches = [_read_batch(folder / file) for file in layout.splits[split]]
-        strange = InputError(f"{folder}: its files are not those of CIFAR; download the data set again")
-        try:
-            images = np.concatenate([batch["data"] for batch in batches]).reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1)
-            labels = [classes[label] for batch in batches for label in batch[layout.labels]]
-        except (KeyError, ValueError, IndexError, TypeError):
-            raise strange from None
-        if len(labels) != len(images):
-            raise strange
-
-        def image(i: int) -> AnnotatedImage:
-            return AnnotatedImage(png_bytes(Image.fromarray(np.ascontiguousarray(images[i]))), labels[i])
-
-        return len(images), image, classes
-
-    return read
-
-
-class _ArrayUnpickler(pickle.Unpickler):
-    """Reads the pickles that CIFAR consists of, and nothing but numbers, texts and arrays."""
-
-    _ALLOWED: ClassVar = {
-        "_reconstruct": np.empty(0).__reduce__()[0],
-        "ndarray": np.ndarray,
-        "dtype": np.dtype,
-        "encode": codecs.encode,
-    }
-
-    def find_class(self, module: str, name: str) -> Any:
-        if module.partition(".")[0] in ("numpy", "_codecs") and name in self._ALLOWED:
-            return self._ALLOWED[name]
-        raise pickle.UnpicklingError(f"{module}.{name} is no part of an array")
-
-
-def _read_batch(path: Path) -> dict[str, Any]:
-    try:
-        with path.open("rb") as stream, warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # numpy's, of what is out of date in pickles as old as these
-            batch = _ArrayUnpickler(stream, encoding="latin1").load()
-    except OSError:
-        raise InputError(f"{path}: no such file; ROOT is the folder that torchvision downloads CIFAR into") from None
-    except Exception as error:  # damaged pickles raise whatever they run into
-        raise InputError(f"{path}: is no file of CIFAR ({type(error).__name__})") from None
-    if not isinstance(batch, dict):
-        raise InputError(f"{path}: is no file of CIFAR")
-    return batch
-
-
-def _imagenet(root: Path, split: str) -> Reading:
-    import torch
-
-    folder, meta = root / ("val" if split == "test" else split), root / "meta.bin"
-    try:
-        names = torch.load(meta, weights_only=True)[0]
-    except OSError:
-        raise InputError(
-            f"{meta}: no such file; torchvision.datasets.ImageNet writes it, with the names of the classes. "
-            f"Without it, folder:{folder} labels the images by WordNet's numbers"
-        ) from None
-    except Exception as error:  # torch raises many types on files that are something else
-        raise InputError(f"{meta}: is no meta.bin of torchvision's ImageNet ({type(error).__name__})") from None
-    files = image_files(folder)
-    wnids = sorted(path.name for path in folder.iterdir() if path.is_dir() and path.name in names)
-    shared = Counter(names[wnid][0] for wnid in wnids)  # "crane" is a bird, and a machine
-    labels = {w: names[w][0] if shared[names[w][0]] == 1 else f"{names[w][0]} ({w})" for w in wnids}
-    if strange := next((file for file in files if file.parent.name not in labels), None):
-        raise InputError(f"{strange}: lies in no folder of a class that {meta} names")
-    return len(files), lambda i: AnnotatedImage(files[i], labels[files[i].parent.name]), tuple(labels.values())
-
-
-_READERS: dict[str, Callable[[Path, str], Reading]] = {
-    **{scheme: _cifar(layout) for scheme, layout in _CIFAR.items()},
-    "imagenet": _imagenet,
-}
+def _sentences(text: str | None) -> tuple[str, ...]:
+    return (text,) if text else ()
 
 
 def _words(text: str | None) -> tuple[str, ...]:
     return tuple(word.strip() for word in (text or "").split(";") if word.strip())
 
 
-def _digest(images: Sequence[AnnotatedImage]) -> str:
+def content_digest(images: Sequence[AnnotatedImage], suppressed: Sequence[str] = ()) -> str:
+    """SHA-256 over images, what is known of them, and the words that answers about them leave out."""
     total = hashlib.sha256()
     for image in images:
         if isinstance(image.source, bytes):
             content = hashlib.sha256(image.source).hexdigest()
         else:
             content = sha256_file(image.source)
-        known = (image.label, image.caption, sorted(image.concepts.items()))
+        sentences = image.captions if len(image.captions) > 1 else image.caption
+        known = (image.label, sentences, sorted(image.concepts.items()))
         total.update(f"{content} {known!r}\n".encode())
+    if suppressed:
+        total.update(f"without {sorted(suppressed)!r}\n".encode())
     return total.hexdigest()

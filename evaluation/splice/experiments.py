@@ -4,7 +4,7 @@ Each experiment adds metrics to a report, none where the images lack the annotat
 """
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 import pandas as pd
@@ -28,13 +28,13 @@ REFUSALS = (ConceptryError, MlflowException)  # of a version in a process of its
 
 def zero_shot(predict: Predict, images: Sequence[AnnotatedImage], explained: ImageExplanations, report: Report) -> None:
     """Accuracy of z and z_hat over the labelled pictures, and of z_hat once the word of the class is taken away."""
-    labels = [image.label for image in images if image.label]
-    classes = {label: k for k, label in enumerate(sorted(set(labels)))}
+    classes = classes_of(images)
     if len(classes) < 2:
         return
     labelled = [i for i, image in enumerate(images) if image.label]
+    labels = [image.label for image in images if image.label]
     z, z_hat = explained.z[labelled], explained.z_hat[labelled]
-    prompts = embed_texts(predict, [PROMPT.format(_word(label)) for label in classes])
+    prompts = embed_prompts(predict, classes)
     truth = np.array([classes[label] for label in labels])
     hits = {"zero_shot": m.zero_shot_hits(z, prompts, truth)}
     hits["zero_shot_recomposed"] = m.zero_shot_hits(z_hat, prompts, truth)
@@ -42,6 +42,16 @@ def zero_shot(predict: Predict, images: Sequence[AnnotatedImage], explained: Ima
     if dense := float(hits["zero_shot"].mean()):
         report.metrics["zero_shot_ratio"] = float(hits["zero_shot_recomposed"].mean()) / dense
     report.metrics |= _suppression(predict, z, z_hat, prompts, truth, labels)
+
+
+def classes_of(images: Sequence[AnnotatedImage]) -> dict[str, int]:
+    """Number of each class among the labels."""
+    return {label: k for k, label in enumerate(sorted({image.label for image in images if image.label}))}
+
+
+def embed_prompts(predict: Predict, classes: Iterable[str]) -> np.ndarray:
+    """Unit embeddings (classes, d) of a sentence about each class."""
+    return embed_texts(predict, [PROMPT.format(_word(label)) for label in classes])
 
 
 def _suppression(predict: Predict, z, z_hat, prompts, truth: np.ndarray, labels: Sequence[str]) -> dict[str, float]:
@@ -70,14 +80,17 @@ def _word(label: str) -> str:
 
 def retrieval(predict: Predict, images: Sequence[AnnotatedImage], explained: ImageExplanations, report: Report) -> None:
     """Recall of the captions of pictures, and of the pictures of captions, with z and with z_hat."""
-    captions = {text: k for k, text in enumerate(dict.fromkeys(p.caption for p in images if p.caption))}
+    captions = {text: k for k, text in enumerate(dict.fromkeys(text for p in images for text in p.captions))}
     if len(captions) < 2:
         return
-    captioned = [i for i, image in enumerate(images) if image.caption]
+    captioned = [i for i, image in enumerate(images) if image.captions]
     texts = embed_texts(predict, list(captions))
-    truth = np.array([captions[image.caption] for image in images if image.caption])
+    is_true = m.belonging(
+        [[captions[text] for text in dict.fromkeys(images[i].captions)] for i in captioned], len(texts)
+    )
     for suffix, embedded in (("", explained.z[captioned]), ("_recomposed", explained.z_hat[captioned])):
-        of_images, of_captions = m.retrieval_ranks(embedded, texts, truth), m.caption_ranks(embedded, texts, truth)
+        of_images = m.retrieval_ranks(embedded, texts, is_true)
+        of_captions = m.retrieval_ranks(texts, embedded, is_true.T.tocsr())
         report.add_samples(
             [images[i].key for i in captioned], {f"retrieval{at}{suffix}": of_images <= k for k, at in AT.items()}
         )

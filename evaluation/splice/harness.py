@@ -45,10 +45,17 @@ METRICS = {
     "insertion_random": Metric(None, ".3f", "the same by chance"),
     "deletion_auc": Metric("lower", ".3f", "height of the cosine as words are taken out, the heaviest first"),
     "deletion_random": Metric(None, ".3f", "the same by chance"),
+    "deletion_zero_shot": Metric("lower", ".3f", "zero-shot accuracy as words are taken out, the heaviest first, mean"),
+    "deletion_zero_shot_random": Metric(None, ".3f", "the same by chance"),
     "sensitivity_max": Metric("lower", ".3f", "largest change of the weights under noise, over their size, mean"),
     "stable_words": Metric("higher", ".3f", "Jaccard index of the words with those under noise, mean"),
     "output_change": Metric(None, ".3f", "largest 1 - cosine of z under the same noise, mean"),
     "randomisation": Metric("lower", ".3f", "cosine of the weights with those by an encoder drawn anew, mean"),
+    "probe_accuracy": Metric("higher", ".3f", "held-out accuracy of a sparse probe over words (conceptry probe)"),
+    "probe_concepts": Metric("lower", ".0f", "words that the probe reads"),
+    "probe_accuracy_embedding": Metric(None, ".3f", "held-out accuracy of a probe over z"),
+    "probe_accuracy_recomposed": Metric("higher", ".3f", "held-out accuracy of a probe over z_hat"),
+    "probe_accuracy_edited": Metric(None, ".3f", "held-out accuracy of the sparse probe without the edited words"),
 }
 GROUPS = {
     BASIC: MetricGroup("sparsity, fidelity, what the words say, and time"),
@@ -70,6 +77,7 @@ HEADLINE = (
     "deletion_auc",
     "sensitivity_max",
     "randomisation",
+    "probe_accuracy",
     "encode_ms",
     "solve_ms",
 )
@@ -89,7 +97,7 @@ def measure(
     predict: Predict, data: ImageData, progress: Progress, groups: Collection[str]
 ) -> Iterator[tuple[str, Report]]:
     """Measure groups of metrics of a version on images."""
-    images = data.images
+    images, predict = data.images, data.through(predict)
     explained = explain_images(predict, images, lambda share: progress("explaining pictures", 0.6 * share))
     if BASIC in groups:
         yield BASIC, _basic(predict, images, explained, progress)

@@ -9,6 +9,7 @@
 from collections.abc import Collection, Sequence
 
 import numpy as np
+from scipy.sparse import csr_array
 
 CHUNK = 1024  # rows of similarities that are held at a time
 
@@ -18,32 +19,26 @@ def zero_shot_hits(z: np.ndarray, t: np.ndarray, labels: Sequence[int] | np.ndar
     return (z @ t.T).argmax(axis=1) == np.asarray(labels)
 
 
-def retrieval_ranks(z: np.ndarray, t: np.ndarray, truth: Sequence[int] | np.ndarray) -> np.ndarray:
-    """Rank of the true caption among those of `t` (m, d), 1 is the first, of each row of `z` (n, d): (n,).
+def retrieval_ranks(queries: np.ndarray, items: np.ndarray, is_true: csr_array) -> np.ndarray:
+    """Rank of the best true one among `items` (m, d), 1 is the first, of each row of `queries` (n, d): (n,).
 
-    `truth[i]` is the row of `t` that belongs to row i. Ties count against the model, so equal embeddings of different
-    captions earn nothing.
+    is_true: bool (n, m), which items belong to each query, one at least. Of others a tie counts against the model, so
+    equal embeddings of different things earn nothing.
     """
-    own, ranks = np.asarray(truth), [np.zeros(0, np.int64)]
-    for start in range(0, len(z), CHUNK):
-        similarity = z[start : start + CHUNK] @ t.T
-        true = np.take_along_axis(similarity, own[start : start + CHUNK, None], axis=1)
-        ranks.append((similarity >= true).sum(axis=1))
+    ranks = [np.zeros(0, np.int64)]
+    for start in range(0, len(queries), CHUNK):
+        similarity = queries[start : start + CHUNK] @ items.T
+        true = is_true[start : start + CHUNK].toarray()
+        best = np.where(true, similarity, -np.inf).max(axis=1, keepdims=True)
+        ranks.append(1 + ((similarity >= best) & ~true).sum(axis=1))
     return np.concatenate(ranks)
 
 
-def caption_ranks(z: np.ndarray, t: np.ndarray, truth: Sequence[int] | np.ndarray) -> np.ndarray:
-    """Rank of the best true picture among those of `z` (n, d), 1 is the first, of each caption of `t` (m, d): (m,).
-
-    `truth[i]` is the caption of picture i; each has one at least. Of others a tie counts against the model.
-    """
-    own, ranks = np.asarray(truth), [np.zeros(0, np.int64)]
-    for start in range(0, len(t), CHUNK):
-        similarity = t[start : start + CHUNK] @ z.T
-        is_true = own[None] == np.arange(start, start + len(similarity))[:, None]
-        best = np.where(is_true, similarity, -np.inf).max(axis=1, keepdims=True)
-        ranks.append(1 + ((similarity >= best) & ~is_true).sum(axis=1))
-    return np.concatenate(ranks)
+def belonging(rows: Sequence[Sequence[int]], columns: int) -> csr_array:
+    """bool (n, `columns`): true at the columns that each of n rows lists."""
+    ends = np.concatenate([[0], np.cumsum([len(row) for row in rows])])
+    indices = np.array([column for row in rows for column in row], dtype=np.int64)
+    return csr_array((np.ones(len(indices), bool), indices, ends), shape=(len(rows), columns))
 
 
 def concept_recall(named: Sequence[Collection[str]], true: Sequence[Collection[str]]) -> np.ndarray:

@@ -159,3 +159,36 @@ def _labelled(shown: pd.DataFrame, apart: float = 0.07) -> list[tuple[float, flo
         if not kept or np.hypot((x[i] - x[kept[-1]]) / width, (y[i] - y[kept[-1]]) / height) >= apart:
             kept.append(i)
     return [tuple(shown[["l1_penalty", "l0", "cosine"]].iloc[i]) for i in kept]
+
+
+def draw_probe(record: dict) -> Figure:
+    """Draw the accuracy of sparse probes over their number of words, beside that of probes of whole embeddings."""
+    figure = new_figure(6.6, 3.8)
+    axes = figure.subplots()
+    quiet(axes)
+    curve = pd.DataFrame(record["curve"])
+    curve = curve[curve["concepts"] > 0].drop_duplicates("concepts")
+    axes.fill_between(curve["concepts"], curve["low"], curve["high"], color=ACCENT, alpha=0.15, linewidth=0)
+    axes.plot(curve["concepts"], curve["accuracy"], color=ACCENT, marker="o", markersize=4, label="words")
+    axes.plot(record["concepts"], record["accuracy"]["probe_accuracy"]["mean"], color=ACCENT, marker="o", markersize=9)
+    for name, title, style in (("embedding", "whole embeddings", "--"), ("recomposed", "recomposed", ":")):
+        axes.axhline(record["accuracy"][f"probe_accuracy_{name}"]["mean"], color=SECOND, linestyle=style, label=title)
+    axes.axhline(record["constant"], color=MUTED, linewidth=1, label="most frequent class")
+    axes.set_xscale("log")
+    axes.xaxis.set_major_formatter(ScalarFormatter())
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.set_xticks(_ticks(curve["concepts"]))
+    axes.set_ylim(0, 1.02)
+    axes.set_xlabel("words that the probe reads")
+    axes.set_ylabel(f"accuracy on {plural(record['count'], 'held-out picture')}")
+    axes.legend(frameon=False, fontsize=9, loc="best")
+    return figure
+
+
+def _ticks(counts: pd.Series) -> list[float]:
+    """Counts that are far enough apart to be read on a logarithmic axis."""
+    ticks: list[float] = []
+    for count in sorted(set(counts)):
+        if not ticks or count >= 1.3 * ticks[-1]:
+            ticks.append(float(count))
+    return ticks

@@ -24,7 +24,7 @@ from conceptry.models.method import Progress
 
 def summarise(predict: Predict, data: ImageData, label: str | None, progress: Progress) -> dict:
     """Count images, average l0 and cosine, and list every word with its weight and share, heaviest first."""
-    label = data.label_of(label)
+    label, predict = data.label_of(label), data.through(predict)
     images = items_of(data.images, label, data.name)
     weights: dict[str, list[float]] = defaultdict(list)
     l0, cosine = [], []
@@ -61,3 +61,35 @@ def describe_summary(record: dict) -> RenderableType:
     for entry in record["concepts"]:
         table.add_row(escape(entry["concept"]), f"{entry['weight']:.4f}", f"{entry['share']:.1%}")
     return Group(f"{escape(summary_title(record))}: {facts(record)}", table)
+
+
+def describe_probe(record: dict) -> RenderableType:
+    """A probe for the terminal: its accuracy beside the others, the path, and the words of each class."""
+    path = Table(show_header=True, header_style="dim", box=None, padding=(0, 1, 0, 2))
+    for name in ("words", "accuracy", "interval"):
+        path.add_column(name, justify="right")
+    for each in record["curve"]:
+        chosen = each["strength"] == record["strength"]
+        cells = (str(each["concepts"]), f"{each['accuracy']:.3f}", f"{each['low']:.3f} to {each['high']:.3f}")
+        path.add_row(*cells, style="bold" if chosen else None)
+    words = Table(show_header=True, header_style="dim", box=None, padding=(0, 1, 0, 2))
+    words.add_column("class")
+    words.add_column("read off the words")
+    for name, heaviest in record["words"].items():
+        words.add_row(escape(name), escape(", ".join(f"{w['concept']} {w['weight']:.1f}" for w in heaviest)))
+    return Group(*_probe_lines(record), path, words)
+
+
+def _probe_lines(record: dict) -> list[str]:
+    found = {name.removeprefix("probe_accuracy").strip("_"): each["mean"] for name, each in record["accuracy"].items()}
+    without = f" without {', '.join(record['suppressed'])}" if record["suppressed"] else ""
+    lines = [
+        f"{plural(record['count'], 'picture')} of {record['data']}, {len(record['classes'])} classes; "
+        f"trained on {record['trained_on']} of {record['train']}",
+        f"accuracy {found['']:.3f} by {plural(record['concepts'], 'word')}{without}; by whole embeddings "
+        f"{found['embedding']:.3f}, by recomposed ones {found['recomposed']:.3f}, by the most frequent class "
+        f"{record['constant']:.3f}",
+    ]
+    if record["edited"]:
+        lines.append(f"accuracy {found['edited']:.3f} once the probe loses {', '.join(record['edited'])}")
+    return [escape(line) for line in lines]

@@ -16,6 +16,9 @@ from conceptry.evaluation.scores import faithfulness as f
 from conceptry.evaluation.scores import robustness as r
 from conceptry.evaluation.scores.randomisation import stages
 from conceptry.evaluation.splice.client import ImageExplanations, explain_images
+from conceptry.evaluation.splice.experiments import classes_of, embed_prompts
+from conceptry.evaluation.splice.metrics import zero_shot_hits
+from conceptry.evaluation.splice.published import AnnotatedImage
 
 FAITHFUL = 48  # images whose words are taken away one by one
 RANDOM_ORDERS = 2
@@ -25,9 +28,11 @@ Share = Callable[[float], None]
 
 
 def faithfulness(
-    predict: Predict, images: Sequence[LabelledImage], explained: ImageExplanations, report: Report, progress: Share
+    predict: Predict, images: Sequence[AnnotatedImage], explained: ImageExplanations, report: Report, progress: Share
 ) -> None:
-    """Cosine as words are put in and taken out: from the heaviest on, and by chance."""
+    """Cosine, and the class of labelled images, as words are put in and taken out: heaviest first, and by chance."""
+    classes = classes_of(images)
+    prompts = embed_prompts(predict, classes) if len(classes) > 1 else None
     rows, keys = [], []
     for i, image in enumerate(images[:FAITHFUL]):
         words = list(explained.weights[i])
@@ -37,21 +42,30 @@ def faithfulness(
         nested = [f.nested(order) for order in orders]
         masks = np.concatenate([*nested, *(~each for each in nested)])
         different, place = np.unique(masks, axis=0, return_inverse=True)
-        values = np.array([_cosine_of(predict, explained.z[i], words, mask) for mask in different])
-        curves = f.Curves.of(values[place.ravel()].reshape(2, len(orders), len(words) + 1))
-        rows.append(curves.areas())
+        left = [_left(predict, explained.z[i], words, mask) for mask in different]
+        shape = (2, len(orders), len(words) + 1)
+        areas = f.Curves.of(np.array([cosine for cosine, _ in left])[place.ravel()].reshape(shape)).areas()
+        if prompts is not None and image.label:
+            found = zero_shot_hits(np.stack([z_hat for _, z_hat in left]), prompts, [classes[image.label]] * len(left))
+            _, removed = found[place.ravel()].reshape(shape)
+            heights = [f.area(curve.astype(float)) for curve in removed]
+            areas |= {"deletion_zero_shot": heights[0], "deletion_zero_shot_random": float(np.mean(heights[1:]))}
+        rows.append(areas)
         keys.append(image.key)
         progress((i + 1) / min(FAITHFUL, len(images)))
     if not rows:
         report.notes.append("faithfulness is left out: no picture has two words or more")
         return
-    report.add_samples(keys, {name: [row[name] for row in rows] for name in rows[0]})
+    table = pd.DataFrame(rows)
+    report.add_samples(keys, {str(name): table[name].to_numpy(float) for name in table})
 
 
-def _cosine_of(predict: Predict, z: np.ndarray, words: Sequence[str], kept: np.ndarray) -> float:
+def _left(predict: Predict, z: np.ndarray, words: Sequence[str], kept: np.ndarray) -> tuple[float, np.ndarray]:
+    """Cosine of z with what the words that are kept recompose to, and that itself (d,)."""
     suppressed = [word for word, stays in zip(words, kept, strict=True) if not stays]
-    rows = predict(pd.DataFrame({"embedding": [z]}), {"suppress": suppressed}).rows
-    return float(rows["cosine"].iloc[0])
+    asked = {"suppress": suppressed, "return_embedding": True}
+    row = predict(pd.DataFrame({"embedding": [z]}), asked).rows.iloc[0]
+    return float(row["cosine"]), np.asarray(row["recomposed"], dtype=np.float64)
 
 
 def robustness(

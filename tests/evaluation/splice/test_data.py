@@ -77,7 +77,11 @@ def test_scenes_carry_what_is_known_of_them() -> None:
 @pytest.mark.parametrize(
     ("name", "size", "message"),
     [
-        ("imagenet", None, "unknown data 'imagenet'; expected one of zoo:emoji-scenes, folder:PATH, csv:PATH"),
+        (
+            "imagenet",
+            None,
+            "unknown data 'imagenet'; expected one of zoo:emoji-scenes, zoo:emoji-spurious",
+        ),
         ("folder:/no/such", None, "no such folder"),
         ("csv:/no/such.csv", None, "no such file"),
         ("zoo:emoji-scenes", 1, "size must be at least 2"),

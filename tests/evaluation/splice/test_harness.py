@@ -134,7 +134,7 @@ def test_what_the_encoder_refuses_is_left_out_and_noted(predict, data) -> None:
     assert report.notes == ["zero-shot accuracy is left out: 'zyx' is not a word"]
     assert "zero_shot" not in report.metrics
     assert {"l0", "cosine", "solve_ms"} <= set(report.metrics)
-    captioned = [AnnotatedImage(p.source, "dog", caption=f"{p.label} {i}") for i, p in enumerate(data.images)]
+    captioned = [AnnotatedImage(p.source, "dog", captions=(f"{p.label} {i}",)) for i, p in enumerate(data.images)]
     report = evaluation_of("splice").evaluate(strict, ImageData("c", "0" * 64, captioned), ignore)
     assert report.notes == ["retrieval is left out: 'zyx' is not a word"]
 
