@@ -45,7 +45,7 @@ METRICS = {
     "insertion_random": Metric(None, ".3f", "the same by chance"),
     "deletion_auc": Metric("lower", ".3f", "height of the cosine as words are taken out, the heaviest first"),
     "deletion_random": Metric(None, ".3f", "the same by chance"),
-    "deletion_zero_shot": Metric("lower", ".3f", "zero-shot accuracy as words are taken out, the heaviest first, mean"),
+    "deletion_zero_shot": Metric(None, ".3f", "zero-shot accuracy as words are taken out, the heaviest first, mean"),
     "deletion_zero_shot_random": Metric(None, ".3f", "the same by chance"),
     "sensitivity_max": Metric("lower", ".3f", "largest change of the weights under noise, over their size, mean"),
     "stable_words": Metric("higher", ".3f", "Jaccard index of the words with those under noise, mean"),

@@ -166,8 +166,8 @@ def draw_probe(record: dict) -> Figure:
     figure = new_figure(6.6, 3.8)
     axes = figure.subplots()
     quiet(axes)
-    curve = pd.DataFrame(record["curve"])
-    curve = curve[curve["concepts"] > 0].drop_duplicates("concepts")
+    # Of several C with as many words the first; none that reads no word, which a logarithm has no place for.
+    curve = pd.DataFrame(list({each["concepts"]: each for each in record["curve"][::-1] if each["concepts"]}.values()))
     axes.fill_between(curve["concepts"], curve["low"], curve["high"], color=ACCENT, alpha=0.15, linewidth=0)
     axes.plot(curve["concepts"], curve["accuracy"], color=ACCENT, marker="o", markersize=4, label="words")
     axes.plot(record["concepts"], record["accuracy"]["probe_accuracy"]["mean"], color=ACCENT, marker="o", markersize=9)
@@ -177,7 +177,7 @@ def draw_probe(record: dict) -> Figure:
     axes.set_xscale("log")
     axes.xaxis.set_major_formatter(ScalarFormatter())
     axes.xaxis.set_minor_locator(NullLocator())
-    axes.set_xticks(_ticks(curve["concepts"]))
+    axes.set_xticks(_ticks(curve["concepts"].tolist()))
     axes.set_ylim(0, 1.02)
     axes.set_xlabel("words that the probe reads")
     axes.set_ylabel(f"accuracy on {plural(record['count'], 'held-out picture')}")
@@ -185,7 +185,7 @@ def draw_probe(record: dict) -> Figure:
     return figure
 
 
-def _ticks(counts: pd.Series) -> list[float]:
+def _ticks(counts: Sequence[int]) -> list[float]:
     """Counts that are far enough apart to be read on a logarithmic axis."""
     ticks: list[float] = []
     for count in sorted(set(counts)):

@@ -1,6 +1,7 @@
 """Data to evaluate on: read as documented, refused by file and line, identified by content."""
 
 import io
+import json
 import pickle
 from pathlib import Path
 from typing import Any
@@ -10,12 +11,12 @@ import pandas as pd
 import pytest
 import torch
 from PIL import Image
-from torchvision.datasets import CIFAR10, CIFAR100, ImageNet
+from torchvision.datasets import CIFAR10, CIFAR100, CelebA, ImageNet
 
 from conceptry.evaluation.data import LabelledImage
 from conceptry.evaluation.harness import evaluation_of
 from conceptry.evaluation.isolation.client import VersionProcess
-from conceptry.evaluation.splice.data import load_images, table_images
+from conceptry.evaluation.splice.data import load_images, table_images, without
 from conceptry.models.errors import InputError
 from conceptry.models.images import png_bytes
 
@@ -249,3 +250,117 @@ def test_what_is_no_imagenet_is_refused(imagenet: Path, picture: Image.Image) ->
     (imagenet / "meta.bin").unlink()
     with pytest.raises(InputError, match=r"meta\.bin: no such file; torchvision.* folder:.*/val labels the images by"):
         load_images(f"imagenet:{imagenet}")
+
+
+@pytest.fixture
+def celeba(tmp_path: Path, picture: Image.Image) -> Path:
+    folder = tmp_path / "celeba"
+    (folder / "img_align_celeba").mkdir(parents=True)
+    names = [f"{i:06d}.jpg" for i in range(1, 7)]
+    for i, name in enumerate(names):
+        picture.rotate(10 * i).save(folder / "img_align_celeba" / name)
+    rows = [f"{name} {1 if i % 2 else -1:2d} {1 if i > 2 else -1:2d}" for i, name in enumerate(names)]
+    (folder / "list_attr_celeba.txt").write_text("6\nBlond_Hair Male\n" + "\n".join(rows) + "\n")
+    (folder / "list_eval_partition.txt").write_text("".join(f"{name} {i % 3}\n" for i, name in enumerate(names)))
+    for name, values in (
+        ("identity_CelebA", "1"),
+        ("list_bbox_celeba", "1 2 3 4"),
+        ("list_landmarks_align_celeba", "1"),
+    ):
+        header = {"identity_CelebA": "", "list_landmarks_align_celeba": "6\nx\n"}.get(name, "6\nname x y w h\n")
+        (folder / f"{name}.txt").write_text(header + "".join(f"{each} {values}\n" for each in names))
+    return tmp_path
+
+
+@pytest.mark.parametrize(("suffix", "split"), [("", "test"), ("#train", "train"), ("#train,Blond_Hair", "train")])
+def test_celeba_is_what_torchvision_reads(celeba: Path, monkeypatch, suffix: str, split: str) -> None:
+    monkeypatch.setattr(CelebA, "_check_integrity", lambda self: True)  # of the whole data set
+    expected = CelebA(str(celeba), split)
+    data = load_images(f"celeba:{celeba}{suffix}")
+    assert len(data) == len(expected) == 2
+    word = "blond hair" if "Blond" in suffix else "male"
+    for image, (shown, attributes) in zip(data.images, expected, strict=True):
+        np.testing.assert_array_equal(pixels(image), np.asarray(shown))
+        words = [
+            name.replace("_", " ").lower() for name, has in zip(expected.attr_names, attributes, strict=False) if has
+        ]
+        assert list(image.concepts["attributes"]) == words
+        assert image.label == (word if word in words else f"not {word}")
+
+
+def test_what_is_no_celeba_is_refused(celeba: Path) -> None:
+    with pytest.raises(InputError, match="'Blonde_Hair' is not one of the 2 attributes of CelebA; near: Blond_Hair"):
+        load_images(f"celeba:{celeba}#Blonde_Hair")
+    (celeba / "celeba" / "img_align_celeba" / "000003.jpg").unlink()
+    with pytest.raises(InputError, match=r"000003\.jpg: no such file, but the data set lists it"):
+        load_images(f"celeba:{celeba}")
+    with pytest.raises(InputError, match="ROOT is the folder that torchvision downloads CelebA into"):
+        load_images(f"celeba:{celeba / 'celeba'}")
+
+
+def test_waterbirds_as_published(tmp_path: Path, picture: Image.Image) -> None:
+    folder = tmp_path / "waterbird_complete95_forest2water2"
+    (folder / "001.Albatross").mkdir(parents=True)
+    rows = []
+    for i in range(4):
+        picture.rotate(10 * i).save(folder / "001.Albatross" / f"{i}.jpg")
+        rows.append(f"{i},001.Albatross/{i}.jpg,{i % 2},{2 * (i > 0)},{int(i < 3)},/l/lake.jpg")
+    table = folder / "metadata.csv"
+    table.write_text("img_id,img_filename,y,split,place,place_filename\n" + "\n".join(rows) + "\n")
+    data = load_images(f"waterbirds:{tmp_path}")
+    assert [(i.label, i.concepts["place"]) for i in data.images] == [
+        ("waterbird", ("water",)),
+        ("landbird", ("water",)),
+        ("waterbird", ("land",)),
+    ]
+    assert [i.label for i in load_images(f"waterbirds:{folder}#train", size=2).images] == ["landbird"]
+    table.write_text("img_id,img_filename,y,split,place\n0,../../../etc/passwd,0,2,0\n1,a,0,2,0\n")
+    with pytest.raises(InputError, match=r"'\.\./\.\./\.\./etc/passwd' lies outside of it"):
+        load_images(f"waterbirds:{folder}")
+    table.write_text("img_id,img_filename,y\n")
+    with pytest.raises(InputError, match="expected the columns of Waterbirds, place, split among them"):
+        load_images(f"waterbirds:{folder}")
+
+
+def test_coco_has_all_captions_of_a_picture(tmp_path: Path, picture: Image.Image) -> None:
+    (tmp_path / "val2017").mkdir()
+    (tmp_path / "annotations").mkdir()
+    for i in range(2):
+        picture.rotate(10 * i).save(tmp_path / "val2017" / f"{i}.jpg")
+    captions = [(1, "a dog"), (0, "a cat\n"), (1, "a  dog again"), (0, "two cats")]
+    record = {
+        "images": [{"id": i, "file_name": f"{i}.jpg"} for i in range(2)],
+        "annotations": [{"id": k, "image_id": i, "caption": text} for k, (i, text) in enumerate(captions)],
+    }
+    file = tmp_path / "annotations" / "captions_val2017.json"
+    file.write_text(json.dumps(record))
+    assert [image.captions for image in load_images(f"coco:{tmp_path}").images] == [
+        ("a cat", "two cats"),
+        ("a dog", "a dog again"),
+    ]
+    file.write_text(json.dumps({"images": [{"id": 0}], "annotations": []}))
+    with pytest.raises(InputError, match=r"captions_val2017\.json: are no captions of COCO"):
+        load_images(f"coco:{tmp_path}")
+
+
+def test_words_are_suppressed_by_the_name_of_the_data() -> None:
+    name = without("zoo:emoji-spurious#train", ["red", "ice cream, cold"])
+    data = load_images(without(name, ["red", "blue"]), size=2)
+    assert data.suppressed == ("red", "ice cream, cold", "blue")
+    assert without("zoo:emoji-spurious", []) == "zoo:emoji-spurious"
+    assert load_images("zoo:emoji-spurious#train", size=2).digest != data.digest
+    asked: list[dict] = []
+    predict = data.through(lambda rows, params=None: asked.append(params))  # type: ignore[arg-type]
+    predict(pd.DataFrame(), {"suppress": ["tree"], "top_k": 5})
+    assert asked == [{"suppress": ["red", "ice cream, cold", "blue", "tree"], "top_k": 5}]
+    with pytest.raises(InputError, match="after # comes train, for scenes to train on, or nothing at all"):
+        load_images("zoo:emoji-spurious#test")
+
+
+def test_spurious_scenes_mislead_where_they_are_measured() -> None:
+    from conceptry.models.zoo.emoji_world.scenes import OWN_COLOUR
+
+    for name, agrees in (("zoo:emoji-spurious", False), ("zoo:emoji-spurious#train", True)):
+        for image in load_images(name, size=20).images:
+            assert image.label is not None
+            assert (OWN_COLOUR[image.label] == image.concepts["colour"][0]) == agrees
