@@ -13,7 +13,7 @@ import click
 from conceptry.evaluation.cli.ablate import analyse, edit
 from conceptry.evaluation.cli.audit import audit
 from conceptry.evaluation.cli.describe import describe
-from conceptry.evaluation.cli.evaluate import evaluate, probe, summarise
+from conceptry.evaluation.cli.evaluate import drift, evaluate, probe, summarise
 from conceptry.evaluation.cli.exemplars import exemplars
 from conceptry.evaluation.cli.explain import explain
 from conceptry.evaluation.cli.options import Flag, NamedArgument, check_folder, console, errors, group
@@ -58,7 +58,7 @@ def cli(tracking_uri: str | None) -> None:
 
 
 @cli.command()
-@click.argument("name", type=click.Choice((*METHODS, "encoders", "serving", "startup", "kills")))
+@click.argument("name", type=click.Choice((*METHODS, "encoders", "serving", "startup", "kills", "drift")))
 @click.option(
     "--dictionary",
     type=click.Path(path_type=Path),
@@ -68,8 +68,8 @@ def cli(tracking_uri: str | None) -> None:
 @click.option("--quick", cls=Flag, help="Run fewer repeats and sizes.")
 @click.option("--kills", type=click.IntRange(min=1), help="kills: number of commands to kill. [default: 100]")
 def benchmark(name: str, dictionary: Path | None, json_file: Path | None, quick: bool, kills: int | None) -> None:
-    """Measure the speed of a method beside others, how soon versions answer, what servers take, what kills leave, or
-    which architectures of open_clip work."""
+    """Measure the speed of a method beside others, how soon versions answer, what servers take, what kills leave, how
+    often drift is seen, or which architectures of open_clip work."""
     import importlib
 
     check_folder(json_file, "--json")
@@ -108,6 +108,7 @@ for _command in (
     explain,
     summarise,
     probe,
+    drift,
     train,
     exemplars,
     describe,

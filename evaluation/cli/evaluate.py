@@ -1,6 +1,7 @@
-"""`conceptry evaluate`, `probe` and `summarise`: a version over a data set."""
+"""`conceptry evaluate`, `probe`, `summarise` and `drift`: a version over data sets."""
 
 import json
+import sys
 from pathlib import Path
 
 import click
@@ -216,3 +217,66 @@ def summarise(
     if output:
         save_summary(evaluation, record, output)
         errors.print(f"saved {output}")
+
+
+DRIFTED = 3  # exit code
+
+
+@command()
+@click.argument("before")
+@click.argument("after")
+@click.option(
+    "--version", "uri", metavar="URI", help="Ask this version about BEFORE and AFTER, which are data sets then."
+)
+@click.option("--alpha", type=float, default=0.05, help="Chance that anything is called drift where nothing is.")
+@click.option("--least-share", type=float, default=0.02, help="Changes of a share below this are not drift.")
+@click.option(
+    "--least-effect", type=float, default=0.1, help="Moves of a mean weight below so many deviations are not."
+)
+@click.option("--top", type=click.IntRange(min=1), default=20, help="Number of concepts to show.")
+@click.option("--output", type=click.Path(path_type=Path), help="Save it: .png, .svg, .pdf, .csv, .json.")
+@click.option("--json", "as_json", cls=Flag, help="Print JSON instead of text.")
+@size_option
+@seed_option
+@device_option
+def drift(
+    before: str,
+    after: str,
+    uri: str | None,
+    alpha: float,
+    least_share: float,
+    least_effect: float,
+    top: int,
+    output: Path | None,
+    as_json: bool,
+    size: int | None,
+    seed: int,
+    device: str,
+) -> None:
+    """Say which concepts have drifted between two data sets; exit with code 3 where any has.
+
+    BEFORE and AFTER are folders that `conceptry batch` has written, or, with --version, data that `evaluate` takes.
+    Words of splice and patterns of harsanyi are compared one by one, by share and by mean weight, with intervals, and
+    p-values that are corrected for the number of tests. Logged to a run of conceptry/drift.
+    """
+    if uri:
+        ahead()
+    from conceptry.evaluation.drift.ask import find_drift
+    from conceptry.evaluation.drift.comparison import Rule
+    from conceptry.evaluation.drift.report import describe, log, save
+    from conceptry.evaluation.progress import bar
+
+    check_picture(output, (".png", ".svg", ".pdf", ".csv", ".json"))
+    rule = Rule(alpha, least_share, least_effect)
+    with bar("drift") as progress:
+        found = find_drift(before, after, uri, rule, size=size, seed=seed, device=device, progress=progress)
+    if as_json:
+        print(json.dumps(found.to_dict(), indent=2))
+    else:
+        console.print(describe(found, top))
+    if output:
+        save(found, output)
+        errors.print(f"saved {output}")
+    errors.print(f"logged to the run {log(found)}", style="dim")
+    if found.concepts:
+        sys.exit(DRIFTED)

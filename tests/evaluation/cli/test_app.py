@@ -17,6 +17,7 @@ COMMANDS = (
     "explain",
     "summarise",
     "probe",
+    "drift",
     "train",
     "benchmark",
     "demo",
