@@ -3,14 +3,20 @@
 `conceptry edit`: silence the units behind a spurious feature, and see how much accuracy that restores.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
+import numpy as np
 from rich.table import Table
 
 from conceptry.evaluation.cli.describe import UnitsAsked, described_units
 from conceptry.evaluation.cli.options import Flag, check_folder, check_picture, command, console, errors, say
 from conceptry.models.errors import InputError
+
+if TYPE_CHECKING:
+    from conceptry.evaluation.units.ablation import Edit
 
 
 @command()
@@ -85,14 +91,30 @@ def _title(network: str, order: str, words: tuple[str, ...], reverse: bool) -> t
 @click.option("--clean", help="Images on which it does not mislead, scored as well: in the same forms as --data.")
 @click.option("--output", default="edit.png", type=click.Path(path_type=Path), help="Figure to write.")
 @click.option("--record", "record_file", type=click.Path(path_type=Path), help="Also write the edit as JSON.")
+@click.option("--refit", cls=Flag, help="Also score the last layer fitted anew on the images of the choice.")
+@click.option(
+    "--trials",
+    type=click.IntRange(min=1),
+    default=1,
+    help="Repeat with as many seeds, and print means with deviations.",
+)
 @described_units(orders=6, size=300)
-def edit(asked: UnitsAsked, words: str, data: str, clean: str | None, output: Path, record_file: Path | None) -> None:
+def edit(
+    asked: UnitsAsked,
+    words: str,
+    data: str,
+    clean: str | None,
+    output: Path,
+    record_file: Path | None,
+    refit: bool,
+    trials: int,
+) -> None:
     """Silence the units whose descriptions name a spurious feature, and score the network before and after.
 
     URI is a registered milan version, a folder written by `conceptry describe`, or a table (.csv) with the columns
     layer, unit and description. The number of silenced units is chosen on other images than those scored: freshly
     drawn ones for zoo:scenes-spurious, otherwise one half of the data. As many random units of the same layers are
-    silenced for comparison.
+    silenced for comparison. Figure and record are of the first trial.
     """
     check_picture(output)
     check_folder(record_file, "--record")
@@ -103,21 +125,23 @@ def edit(asked: UnitsAsked, words: str, data: str, clean: str | None, output: Pa
     from conceptry.models.milan.words import split_words
 
     wanted = split_words(words)
-    size, seed = asked.size, asked.seed
+    size, results = asked.size, []
     with bar(asked.uri) as progress:
         named = asked.units(progress)
-        progress("reading data", 0.0)
-        report = load_parts(data, named.model, size, seed)
-        choose = unseen_parts(data, named.model, size, seed)
-        if clean is not None:
-            if choose is not None:
-                raise InputError(f"{data} has clean images of its own; leave --clean out")
-            extra = load_parts(clean, named.model, size, seed)
-            report = {"misleading": next(iter(report.values())), **{f"clean {k}": v for k, v in extra.items()}}
-        if choose is None:
-            choose, report = split_parts(report, seed)
-        result = edit_network(named, wanted, data, choose, report, asked.orders, seed, progress)
-    console.print(_table(result))
+        for seed in range(asked.seed, asked.seed + trials):
+            progress("reading data", 0.0)
+            report = load_parts(data, named.model, size, seed)
+            choose = unseen_parts(data, named.model, size, seed)
+            if clean is not None:
+                if choose is not None:
+                    raise InputError(f"{data} has clean images of its own; leave --clean out")
+                extra = load_parts(clean, named.model, size, seed)
+                report = {"misleading": next(iter(report.values())), **{f"clean {k}": v for k, v in extra.items()}}
+            if choose is None:
+                choose, report = split_parts(report, seed)
+            results.append(edit_network(named, wanted, data, choose, report, asked.orders, seed, progress, refit))
+    result = results[0]
+    console.print(_table(results))
     layers_of = {layer: sum(each == layer for each, _ in result.silenced) for layer, _ in result.silenced}
     where = ", ".join(f"{count} of {layer}" for layer, count in layers_of.items())
     say(
@@ -131,15 +155,23 @@ def edit(asked: UnitsAsked, words: str, data: str, clean: str | None, output: Pa
     errors.print(f"saved {output}")
 
 
-def _table(result: object) -> Table:
-    from conceptry.evaluation.units.ablation import Edit
-
-    assert isinstance(result, Edit)
+def _table(results: Sequence["Edit"]) -> Table:
+    """Accuracies by part: of one trial, or means over trials with standard deviations."""
     table = Table("accuracy", box=None, header_style="bold", pad_edge=False)
-    for column in ("images", "before", "after", "random", "sd"):
+    for column in ("images", "before", "after", "random", "sd", *(["refitted"] if results[0].refitted else [])):
         table.add_column(column, justify="right")
-    for part in result.parts:
-        before, after, random = part.described[0], part.described[result.chosen], part.random[:, result.chosen]
-        figures = [f"{value:.3f}" for value in (before, after, random.mean(), random.std(ddof=1))]
-        table.add_row(part.part, f"{part.n_images:,}", *figures)
+    for place, part in enumerate(results[0].parts):
+        each = [(result.parts[place], result.chosen, result.refitted) for result in results]
+        random = [of.random[:, k] for of, k, _ in each]
+        columns = [[of.described[0] for of, *_ in each], [of.described[k] for of, k, _ in each]]
+        columns += [[one.mean() for one in random]]
+        cells = [*map(_mean, columns), f"{np.mean([one.std(ddof=1) for one in random]):.3f}"]
+        if results[0].refitted:
+            cells.append(_mean([refitted[part.part] for *_, refitted in each]))
+        table.add_row(part.part, f"{part.n_images:,}", *cells)
     return table
+
+
+def _mean(values: Sequence[float]) -> str:
+    spread = f" ±{np.std(values, ddof=1):.3f}" if len(values) > 1 else ""
+    return f"{np.mean(values):.3f}{spread}"

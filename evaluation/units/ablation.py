@@ -16,13 +16,14 @@ accuracies reported are those of the others. The control silences as many units 
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
 from conceptry.evaluation.cells import write_rows
 from conceptry.evaluation.units.records import UnitDescription
+from conceptry.evaluation.units.refit import refitted_accuracy
 from conceptry.evaluation.units.sources import NamedUnits
 from conceptry.models.errors import InputError
 from conceptry.models.explained.protocol import PixelModel
@@ -66,6 +67,7 @@ class Edit:
         validation: mean accuracy over the parts on the images that chose, float64 (counts,).
         chosen: position of the count that is silenced.
         parts: accuracies on the other images.
+        refitted: accuracy by part with the last layer fitted anew instead (see `refit`); empty where not asked for.
     """
 
     title: str
@@ -78,6 +80,7 @@ class Edit:
     validation: np.ndarray
     chosen: int
     parts: tuple[PartAccuracy, ...]
+    refitted: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def silenced(self) -> tuple[Unit, ...]:
@@ -109,10 +112,12 @@ def edit_network(
     orders: int,
     seed: int = 0,
     progress: Progress = lambda what, share: None,
+    refit: bool = False,
 ) -> Edit:
     """Choose how many units to silence on the parts `choose`, and score that on the parts `report`.
 
     Parts have equal weight in the choice; of equally good counts the least is taken. orders: random ones, at least 2.
+    refit: whether to score the last layer fitted anew to `choose` as well.
     """
     if orders < 2:
         raise InputError(f"expected 2 or more random orders, whose spread is shown, got {orders}")
@@ -137,7 +142,7 @@ def edit_network(
     ]
     return Edit(
         named.title, model.name, data, tuple(words), order, len(named.units), counts, validation,
-        int(validation.argmax()), tuple(parts),
+        int(validation.argmax()), tuple(parts), refitted_accuracy(model, choose, report, seed) if refit else {},
     )  # fmt: skip
 
 
@@ -158,6 +163,7 @@ def record(edit: Edit, model: PixelModel) -> dict[str, object]:
                 "after": round(float(part.described[k]), 4),
                 "random_mean": round(float(part.random[:, k].mean()), 4),
                 "random_sd": round(float(part.random[:, k].std(ddof=1)), 4),
+                **({"refitted": round(edit.refitted[part.part], 4)} if edit.refitted else {}),
             }
             for part in edit.parts
         },

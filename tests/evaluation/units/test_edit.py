@@ -16,6 +16,7 @@ from conceptry.evaluation.units.ablation import edit_network, read_units, record
 from conceptry.evaluation.units.datasets import load_parts, read_labelled, split_parts, unseen_parts
 from conceptry.evaluation.units.plots import draw_edit
 from conceptry.evaluation.units.records import UnitDescription, write_descriptions
+from conceptry.evaluation.units.refit import last_linear
 from conceptry.evaluation.units.sources import NamedUnits, named_units
 from conceptry.models.errors import InputError
 from conceptry.models.explained.image_inputs import as_pixel_model
@@ -131,6 +132,18 @@ def test_the_shortcut_is_silenced_and_accuracy_comes_back(named: NamedUnits):
     assert 0.05 < found.mean() < 0.5
     assert shares == sorted(shares)
     assert shares[-1] == 1
+
+
+def test_the_last_layer_fitted_anew_is_the_other_cure(named: NamedUnits):
+    edit = edit_network(named, ["red"], "test", _parts(10), _parts(20), 2, refit=True)
+    assert [part.described[0] for part in edit.parts] == [1, 0]
+    assert edit.refitted == {"agreeing": 1, "disagreeing": 1}  # it learns to leave the shortcut alone
+    assert record(edit, named.model)["accuracy"]["disagreeing"]["refitted"] == 1  # type: ignore[index]
+    last = named.model.module.last.weight.data
+    assert torch.equal(last, Shortcut().last.weight.data)  # the network stays as it was
+    named.model.module.last = nn.Linear(4, 3)  # type: ignore[assignment]
+    with pytest.raises(InputError, match="its outputs are not those of a linear layer, which could be fitted anew"):
+        last_linear(named.model)
 
 
 def test_nothing_is_silenced_where_that_is_best(named: NamedUnits):
