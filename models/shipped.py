@@ -11,17 +11,17 @@ _INSTALLED = "conceptry/models/zoo/weights"
 
 Kind = Literal["encoder", "classifier", "describer", "probes"]
 _DESCRIBED_BY = {
-    "encoder": "open_clip_config.json",
-    "classifier": "classifier.json",
-    "describer": "describer.json",
-    "probes": "probes.json",
+    "encoder": ("open_clip_config.json", "conse.json"),
+    "classifier": ("classifier.json",),
+    "describer": ("describer.json",),
+    "probes": ("probes.json",),
 }
 
 
 def shipped_names(kind: Kind = "encoder") -> list[str]:
     """The names of the networks of a kind that ship, as in `zoo:NAME`."""
     folders = [path for path in _weights().iterdir() if (path / "provenance.json").is_file()]
-    return sorted(path.name for path in folders if (path / _DESCRIBED_BY[kind]).is_file())
+    return sorted(path.name for path in folders if any((path / file).is_file() for file in _DESCRIBED_BY[kind]))
 
 
 def weights_directory(name: str, kind: Kind = "encoder") -> Path:

@@ -32,6 +32,19 @@ def train_encoder(output: Path, steps: int | None, seed: int | None, small: bool
     say(train_command(output, steps=steps, seed=seed, small=small))
 
 
+@train.command(name="photos")
+@_output_option
+@click.option("--n-words", type=int, help="Words of the vocabulary. [default: as the shipped one, 5000]")
+def train_photos(output: Path, n_words: int | None) -> None:
+    """Build the encoder of photographs from packages, in seconds; log the run to MLflow; write its provenance.
+
+    It needs the extra photos. The same packages give the same bytes each time.
+    """
+    from conceptry.evaluation.training.photos import train_command
+
+    say(train_command(output, n_words))
+
+
 @train.command(name="milan")
 @_output_option
 @click.option("--units", type=int, help="Number of annotated units to train on. [default: as the shipped weights]")

@@ -2,7 +2,9 @@
 
 | name | what |
 |---|---|
-| `zoo:emoji-clip` | the small encoder that ships with conceptry |
+| `zoo:emoji-clip` | the small encoder that ships with conceptry, of the scenes it draws |
+| `zoo:photos` | photographs: a classifier of ImageNet with vectors of words (the extra `photos`; see `conse`) |
+| `conse:FOLDER` | the same from a folder that `conceptry train photos` wrote |
 | `open_clip:ARCH@TAG` | an open_clip model with published weights (downloaded by open_clip) |
 | `open_clip:ARCH@FILE` | the same architecture with a local checkpoint |
 | `open_clip:local-dir:FOLDER` | a folder with configuration and safetensors, as `conceptry train encoder` writes it |
@@ -30,6 +32,7 @@ SCHEMES = (
     "open_clip:ARCH@TAG",
     "open_clip:ARCH@FILE",
     "open_clip:local-dir:FOLDER",
+    "conse:FOLDER",
     "onnx:FOLDER",
 )
 # The names that users of the published implementation of SpLiCE know.
@@ -52,18 +55,22 @@ def load_encoder(
 
     name, device = ALIASES.get(name, name), resolve_device(str(device))
     scheme, _, rest = name.partition(":")
-    if not rest or scheme not in ("zoo", "open_clip", "onnx"):
+    if not rest or scheme not in ("zoo", "open_clip", "conse", "onnx"):
         raise InputError(f"unknown encoder {name!r}; expected one of {', '.join((*SCHEMES, *ALIASES))}")
     if scheme == "onnx":
         from conceptry.models.encoders.onnx_runtime import OnnxEncoder
 
         return OnnxEncoder(name, Path(rest), device)
-    from conceptry.models.encoders.clip import load_open_clip, read_open_clip
+    from conceptry.models.encoders.conse import read_conse
 
+    if scheme == "conse":
+        return read_conse(Path(rest), name, device)
     if scheme == "zoo":
         from conceptry.models.shipped import weights_directory
 
-        return read_open_clip(weights_directory(rest), name, device)
+        return _read_torch(weights_directory(rest), name, device)
+    from conceptry.models.encoders.clip import load_open_clip
+
     return load_open_clip(rest, device, download_root)
 
 
@@ -76,9 +83,10 @@ def save_encoder(encoder: PackagedEncoder, directory: Path, runtime: str) -> Non
         encoder.save(directory)
     elif runtime == "onnx":
         from conceptry.models.encoders.clip import OpenClipEncoder
+        from conceptry.models.encoders.conse import ConseEncoder
         from conceptry.models.encoders.onnx_runtime import export_onnx
 
-        assert isinstance(encoder, OpenClipEncoder)
+        assert isinstance(encoder, OpenClipEncoder | ConseEncoder)
         export_onnx(encoder, directory)
     else:
         raise InputError(f"{encoder.name} consists of ONNX files; register it with runtime onnx")
@@ -92,6 +100,14 @@ def read_encoder(directory: Path, device: torch.device) -> PackagedEncoder:
         from conceptry.models.encoders.onnx_runtime import OnnxEncoder
 
         return OnnxEncoder(description["name"], directory, device)
+    return _read_torch(directory, description["name"], device)
+
+
+def _read_torch(directory: Path, name: str, device: torch.device) -> PackagedEncoder:
+    from conceptry.models.encoders.conse import is_conse, read_conse
+
+    if is_conse(directory):
+        return read_conse(directory, name, device)
     from conceptry.models.encoders.clip import read_open_clip
 
-    return read_open_clip(directory, description["name"], device)
+    return read_open_clip(directory, name, device)

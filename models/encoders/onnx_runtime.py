@@ -1,13 +1,14 @@
 """Both towers of a dual encoder as ONNX files, run by ONNX Runtime.
 
-A folder holds `image.onnx`, `text.onnx` and the processing files (`open_clip_config.json`, tokeniser). The CUDA
-provider is used where the device is a CUDA one. Without a working CUDA provider a named CUDA device is refused; for
-the device that "auto" chose, the CPU provider runs instead, with a warning. `providers` and the log say which runs.
+A folder holds `image.onnx`, `text.onnx` and the processing files (`open_clip_config.json` or `conse.json`, tokeniser).
+The CUDA provider is used where the device is a CUDA one. Without a working CUDA provider a named CUDA device is
+refused; for the device that "auto" chose, the CPU provider runs instead, with a warning. `providers` and the log say
+which runs.
 """
 
 import logging
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from conceptry.models.encoders.clip import OpenClipEncoder
+from conceptry.models.encoders.conse import ConseEncoder
 from conceptry.models.encoders.processing import Processing, read_processing
 from conceptry.models.errors import ConceptryError, InputError
 
@@ -40,6 +42,10 @@ class OnnxEncoder:
         self._image, self._text = (session(directory / tower, device) for tower in TOWERS)
         self.providers = self._image.get_providers()
         logger.info("ONNX Runtime runs %s on %s", name, self.providers[0])
+
+    @property
+    def calibration(self) -> Callable[[Tensor], Tensor] | None:
+        return self.processing.calibration
 
     def preprocess(self, image: Image.Image) -> Tensor:
         return self.processing.preprocess(image)
@@ -65,8 +71,10 @@ class OnnxEncoder:
         return torch.from_numpy(embeddings).to(self.device)
 
 
-def export_onnx(encoder: OpenClipEncoder, directory: Path) -> None:
+def export_onnx(encoder: OpenClipEncoder | ConseEncoder, directory: Path) -> None:
     """Write both towers of a torch encoder as ONNX with a free batch dimension, and prove them equal.
+
+    Where texts are of any length, so is the second dimension of their tokens.
 
     Raises ConceptryError where an exported tower and its original differ by more than cosine 0.9999 on a probe.
     """
@@ -75,11 +83,12 @@ def export_onnx(encoder: OpenClipEncoder, directory: Path) -> None:
     generator = torch.Generator().manual_seed(0)
     pixels = torch.randn(3, 3, *size, generator=generator)
     tokens = encoder.tokenize(["a photo of a dog", "a dog", "a"])
-    for tower, module, batch in (
-        (TOWERS[0], _ImageTower(encoder.model), pixels),
-        (TOWERS[1], _TextTower(encoder.model), tokens),
+    length = {1: "length"} if encoder.processing.any_length else {}
+    for tower, module, batch, free in (
+        (TOWERS[0], _ImageTower(encoder.model), pixels, {0: "n"}),
+        (TOWERS[1], _TextTower(encoder.model), tokens, {0: "n"} | length),
     ):
-        _export(module.eval().cpu(), batch, directory / tower)
+        _export(module.eval().cpu(), batch, free, directory / tower)
     encoder.model.to(device)
     exported = OnnxEncoder(encoder.name, directory, torch.device("cpu"))
     for what, ours, original in (
@@ -91,8 +100,11 @@ def export_onnx(encoder: OpenClipEncoder, directory: Path) -> None:
             raise ConceptryError(f"{encoder.name}: the exported {what} tower differs from torch (cosine {cosine:.6f})")
 
 
-def _export(module: nn.Module, batch: Tensor, path: Path) -> None:
-    """Write one tower. The exporter notes stack traces with paths of this machine on every node; they are removed."""
+def _export(module: nn.Module, batch: Tensor, free: dict[int, str], path: Path) -> None:
+    """Write one tower; free: names of the dimensions of any size.
+
+    The exporter notes stack traces with paths of this machine on every node; they are removed.
+    """
     import warnings
 
     import onnx
@@ -105,7 +117,7 @@ def _export(module: nn.Module, batch: Tensor, path: Path) -> None:
             (batch,),
             input_names=["batch"],
             output_names=["embeddings"],
-            dynamic_shapes=({0: torch.export.Dim("n")},),
+            dynamic_shapes=({axis: torch.export.Dim(name) for axis, name in free.items()},),
             dynamo=True,
             verbose=False,
         )
@@ -146,7 +158,7 @@ def session(path: Path, device: torch.device):
     return session
 
 
-def _image_size(encoder: OpenClipEncoder) -> tuple[int, int]:
+def _image_size(encoder: OpenClipEncoder | ConseEncoder) -> tuple[int, int]:
     pixels = encoder.preprocess(Image.fromarray(np.zeros((8, 8, 3), np.uint8)))
     return int(pixels.shape[1]), int(pixels.shape[2])
 

@@ -100,12 +100,16 @@ class Preprocess:
 class Processing:
     """The two halves of an encoder that come before its networks, and the files that describe them.
 
-    `files` maps a file name to its content, so that a copy of the processing can be written anywhere.
+    `files` maps a file name to its content, so that a copy of the processing can be written anywhere. calibration: from
+    the largest cosines (n,) of images with words to how often such answers are right (n,), where that is known.
+    any_length: whether rows of tokens are as long as the longest text of a batch.
     """
 
-    preprocess: Preprocess
+    preprocess: Callable[[Image.Image], Tensor]
     tokenize: Callable[[Sequence[str]], Tensor]
     files: dict[str, bytes]
+    calibration: Callable[[Tensor], Tensor] | None = None
+    any_length: bool = False
 
     def save(self, directory: Path) -> None:
         """Write the files into `directory`."""
@@ -115,7 +119,15 @@ class Processing:
 
 
 def read_processing(directory: Path) -> Processing:
-    """Read the processing from `open_clip_config.json`, and `tokens.json` or tokeniser files where there are any."""
+    """Read the processing from `open_clip_config.json`, and `tokens.json` or tokeniser files where there are any.
+
+    That of a classifier with token vectors comes from its own files; see `conse`.
+    """
+    from conceptry.models.encoders.conse import is_conse, read_conse_processing
+
+    if is_conse(directory):
+        found: Any = read_conse_processing(directory)  # pyright knows this file by two names
+        return found
     config = read_config(directory)
     size = config["model_cfg"]["vision_cfg"].get("image_size", 224)
     given = {
@@ -182,8 +194,12 @@ def check_texts(text_cfg: Mapping[str, Any], name: str) -> None:
 
 def requirements_of(directory: Path) -> tuple[str, ...]:
     """The packages that the tokenisers of encoders below a folder need besides open_clip's own."""
+    from conceptry.models.encoders import conse
+
     configs = [read_config(path.parent) for path in sorted(directory.rglob(CONFIG))]
-    return ("transformers",) if any(_is_of_hugging_face(each["model_cfg"]["text_cfg"]) for each in configs) else ()
+    of_texts = any(_is_of_hugging_face(each["model_cfg"]["text_cfg"]) for each in configs)
+    others = [conse.requirements_of_conse(path.parent) for path in sorted(directory.rglob(conse.CONFIG))]
+    return (*(("transformers",) if of_texts else ()), *dict.fromkeys(name for names in others for name in names))
 
 
 def _is_of_hugging_face(text_cfg: Mapping[str, Any]) -> bool:

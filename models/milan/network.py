@@ -98,7 +98,7 @@ class ImageTower:
 
     def __init__(self, encoder: Any) -> None:
         self.name, self.device, self.module = encoder.name, encoder.device, encoder.model.visual
-        self._preprocess: Preprocess = encoder.processing.preprocess
+        self._preprocess: Preprocess = encoder.processing.preprocess  # that of open_clip's models
         self._mean, self._std = (
             torch.tensor(values, device=self.device)[:, None, None] for values in self._preprocess.normalisation
         )
@@ -171,7 +171,9 @@ def _named_network(name: str, device: str | torch.device) -> Any:
     if scheme in ("open_clip", "clip") or (scheme == "zoo" and rest in shipped_names("encoder")):
         from conceptry.models.encoders.load import load_encoder
 
-        return ImageTower(load_encoder(name, device))
+        encoder = load_encoder(name, device)
+        # Its image half is a classifier, whose units are asked about.
+        return getattr(encoder, "classifier", None) or ImageTower(encoder)
     return as_pixel_model(load_explained(name, device))
 
 

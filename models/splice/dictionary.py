@@ -222,10 +222,9 @@ def default_image_mean(encoder_name: str) -> str:
         from conceptry.models.shipped import weights_directory
 
         folder = weights_directory(encoder_name.removeprefix("zoo:"))
-    elif encoder_name.startswith("open_clip:local-dir:"):
-        folder = Path(encoder_name.removeprefix("open_clip:local-dir:"))
-    elif encoder_name.startswith("onnx:"):
-        folder = Path(encoder_name.removeprefix("onnx:"))
+    else:
+        schemes = ("open_clip:local-dir:", "conse:", "onnx:")
+        folder = next((Path(encoder_name.removeprefix(s)) for s in schemes if encoder_name.startswith(s)), None)
     if folder is not None and (folder / IMAGE_MEAN).is_file():
         return str(folder / IMAGE_MEAN)
     raise InputError(

@@ -1,14 +1,18 @@
 """What SpLiCE answers: embeddings in words, with the tensors that they were computed from."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+import torch
 from torch import Tensor
 
 from conceptry.models.record import Record
 from conceptry.models.splice.decomposition import Decomposition
 from conceptry.models.splice.inputs import Input
+
+UNSURE = 0.2  # `sure` below which an answer is shown as unsure
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,6 +29,8 @@ class Explanation(Record):
         inputs: what was explained, where it was more than embeddings.
         top_k: how many words `answers` gives of each row, all for None.
         return_embedding: whether `answers` gives z and z_hat too.
+        sure: share of answers like these that name what is in the picture among their first five words, (batch,), NaN
+            for texts; None for encoders of which that has not been measured. Below `UNSURE`, pictures say so.
     """
 
     method: ClassVar[str] = "splice"
@@ -38,6 +44,7 @@ class Explanation(Record):
     inputs: Sequence[Input] = ()
     top_k: int | None = None
     return_embedding: bool = False
+    sure: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.cosine)
@@ -54,6 +61,8 @@ class Explanation(Record):
             "cosine": self.cosine.double().tolist(),
             "gap": self.gap.double().tolist(),
         }
+        if self.sure is not None:
+            columns["sure"] = [None if math.isnan(share) else share for share in self.sure.tolist()]
         if self.return_embedding:
             columns |= {"embedding": self.embedding.double().tolist(), "recomposed": self.recomposed.double().tolist()}
         rows = [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
@@ -65,6 +74,19 @@ class Explanation(Record):
     def drawable(self) -> list[dict[str, Any]]:
         inputs: Sequence[Input | None] = self.inputs or [None] * len(self)
         return [answer | _shown(one) for answer, one in zip(self.answers(), inputs, strict=True)]
+
+
+def certainty(encoder: Any, v: Tensor, dictionary: Tensor, modality: str | Sequence[str]) -> Tensor | None:
+    """How often answers like these are right, (batch,), NaN for texts; None where that is not known of the encoder.
+
+    It goes by the largest cosine of v (batch, d) with a word, which the first weight follows and no penalty changes.
+    """
+    calibration = getattr(encoder, "calibration", None)
+    if calibration is None:
+        return None
+    sure = calibration(torch.cat([(part @ dictionary.T).amax(dim=1) for part in v.split(1024)]))
+    of_images = [modality == "image"] * len(v) if isinstance(modality, str) else [m == "image" for m in modality]
+    return torch.where(torch.tensor(of_images), sure, torch.nan)
 
 
 def _shown(one: Input | None) -> dict[str, Any]:

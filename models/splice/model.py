@@ -30,8 +30,9 @@ from conceptry.models.errors import InputError, closest
 from conceptry.models.method import Package
 from conceptry.models.splice.decomposition import Decomposition, centred_embeddings, decompose, unit_embeddings
 from conceptry.models.splice.dictionary import distinct_atoms, gather_parts
-from conceptry.models.splice.explanation import Explanation
+from conceptry.models.splice.explanation import Explanation, certainty
 from conceptry.models.splice.inputs import Input, Modality, embed, modalities_of, read_inputs
+from conceptry.models.splice.settings import defaults_of
 
 PARAMETERS = ("modality", "l1_penalty", "suppress", "top_k", "return_embedding")
 
@@ -46,13 +47,15 @@ class Splice(nn.Module):
         encoder: the name of an encoder (see `conceptry.models.encoders.load_encoder`), an object with `encode_image`
             and `encode_text`, or None where only embeddings are decomposed.
         vocabulary: the name of a vocabulary, a text file with one entry a line, or the words themselves; in the order
-            of the rows of the dictionary where that is given.
+            of the rows of the dictionary where that is given. By default "photos" for the encoder zoo:photos, else
+            "emoji".
         dictionary: (words, d), centred and of unit norm, as `build_dictionary` gives it.
         image_mean: (d,), mean of unit-norm image embeddings, or its file, a folder of images, or "published".
         text_mean: (d,), mean of unit-norm text embeddings, or its file, or a text file of captions. Where a dictionary
             is given, a modality without a mean cannot be decomposed.
         vocabulary_size: keep the last (most important) words only; None keeps all.
-        l1_penalty: lambda of `min_{w >= 0} ||v - C^T w||^2 + lambda ||w||_1`; higher gives fewer words.
+        l1_penalty: lambda of `min_{w >= 0} ||v - C^T w||^2 + lambda ||w||_1`; higher gives fewer words. By default
+            .45 for the encoder zoo:photos, else .25.
         solver: "active_set", "admm" or "sklearn".
         tolerance: largest duality gap of a converged solve.
         return_weights: whether `encode_image`, `encode_text` and `intervene_image` return weights (batch, words)
@@ -81,13 +84,13 @@ class Splice(nn.Module):
     def __init__(
         self,
         encoder: str | DualEncoder | None = "zoo:emoji-clip",
-        vocabulary: str | Path | Sequence[str] = "emoji",
+        vocabulary: str | Path | Sequence[str] | None = None,
         dictionary: Tensor | None = None,
         image_mean: Tensor | str | Path | None = None,
         text_mean: Tensor | str | Path | None = None,
         *,
         vocabulary_size: int | None = None,
-        l1_penalty: float = 0.25,
+        l1_penalty: float | None = None,
         solver: str = "active_set",
         tolerance: float = 1e-6,
         return_weights: bool = False,
@@ -95,6 +98,8 @@ class Splice(nn.Module):
         download_root: str | Path | None = None,
     ) -> None:
         super().__init__()
+        defaults = defaults_of(encoder)
+        vocabulary = defaults.vocabulary if vocabulary is None else vocabulary
         parts = gather_parts(
             encoder, vocabulary, dictionary, image_mean, text_mean, vocabulary_size, device, download_root
         )
@@ -106,7 +111,7 @@ class Splice(nn.Module):
         self.register_buffer("image_mean", parts.image_mean)
         self.register_buffer("text_mean", parts.text_mean)
         self.sources = parts.sources
-        self.l1_penalty = l1_penalty
+        self.l1_penalty = defaults.l1_penalty if l1_penalty is None else l1_penalty
         self.solver = solver
         self.tolerance = tolerance
         self.return_weights = return_weights
@@ -181,12 +186,14 @@ class Splice(nn.Module):
             embeddings = embed(read, self.encoder, self.dictionary.shape[1], self.device)
             modality = modalities_of(read, modality)
         z, mean = unit_embeddings(embeddings, self.dictionary), self._mean(modality)
-        solved = self._decompose(normalize(z - mean, dim=1), l1_penalty)
+        v = normalize(z - mean, dim=1)
+        solved = self._decompose(v, l1_penalty)
         kept = solved.suppress(self._stands[suppressed]) if suppressed else solved
         recomposed = self._recompose(kept, mean)
         cosine = (z * recomposed).sum(dim=1)
+        sure = certainty(self.encoder, v, self.dictionary, modality)
         return Explanation(
-            kept, solved.gap, z, recomposed, cosine, self.vocabulary, read, top_k, bool(return_embedding)
+            kept, solved.gap, z, recomposed, cosine, self.vocabulary, read, top_k, bool(return_embedding), sure
         )
 
     # ---- embeddings -> words

@@ -16,6 +16,8 @@ mixed rows, and in sentences that name no row. The answer has for each row
 | cosine | of the embedding and its recomposition |
 | gap | duality gap of the solve |
 
+| sure | share of answers like this one that are right; only where the encoder has it measured, null for texts |
+
 and with `return_embedding` also `embedding` and `recomposed`, both of unit norm.
 """
 
@@ -78,6 +80,10 @@ class SpliceExplainer(Explainer):
         self.model = read_package(directory, device)
         # The solver's kernels compile at the first solve: better now than in the first request.
         self.model.decompose(torch.ones(1, self.model.dictionary.shape[1], device=device))
+        if getattr(self.model.encoder, "calibration", None) is not None:
+            known = self.signature
+            outputs = Schema([*known.outputs.inputs, ColSpec(DataType.double, "sure", required=False)])
+            self.signature = ModelSignature(known.inputs, outputs, known.params)
 
     def redraw(self, share: float, seed: int) -> int:
         """Draw layers of the encoder's image tower anew; see `Explainer.redraw`."""

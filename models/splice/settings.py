@@ -10,19 +10,42 @@ from conceptry.models.splice.solvers import SOLVERS
 
 
 @dataclass(frozen=True)
+class Defaults:
+    """What goes with an encoder where nothing else is asked for."""
+
+    vocabulary: str = "emoji"
+    l1_penalty: float = 0.25
+
+
+# At .45, photographs get six words, of which .6 have a right one among the first five; half as many words lose none.
+_DEFAULTS = {"zoo:photos": Defaults("photos", 0.45)}
+
+
+def defaults_of(encoder: object) -> Defaults:
+    """The vocabulary and the penalty of an encoder, by its name or by itself."""
+    name = encoder if isinstance(encoder, str) else getattr(encoder, "name", None)
+    return _DEFAULTS.get(name, Defaults()) if isinstance(name, str) else Defaults()
+
+
+@dataclass(frozen=True)
 class SpliceOptions:
     """What distinguishes one SpLiCE version from another."""
 
     encoder: str = option(
         "zoo:emoji-clip",
-        "Encoder: zoo:NAME, open_clip:ARCH@TAG-or-FILE, onnx:FOLDER, or clip:ViT-B/32, clip:ViT-B/16, clip:RN50.",
+        "Encoder: zoo:emoji-clip, zoo:photos (photographs), open_clip:ARCH@TAG-or-FILE, onnx:FOLDER, or clip:ViT-B/32, "
+        "clip:ViT-B/16, clip:RN50.",
     )
     runtime: str = option("torch", "Runtime of the encoder's networks.", RUNTIMES)
-    vocabulary: str = option(
-        "emoji", "Vocabulary: emoji, laion, laion_bigrams, mscoco, or a text file with one entry per line."
+    vocabulary: str | None = option(
+        None,
+        "Vocabulary: emoji, photos, laion, laion_bigrams, mscoco, or a text file with one entry per line. "
+        "[default: photos for zoo:photos, else emoji]",
     )
     vocabulary_size: int | None = option(None, "Keep only this many of the last, most important words. [default: all]")
-    l1_penalty: float = option(0.25, "L1 penalty lambda: a higher one gives fewer words.")
+    l1_penalty: float | None = option(
+        None, "L1 penalty lambda: a higher one gives fewer words. [default: .45 for zoo:photos, else .25]"
+    )
     solver: str = option("active_set", "Solver of the decomposition.", SOLVERS)
     tolerance: float = option(1e-6, "Duality gap at which a solve has converged.")
     image_mean: str | None = option(
@@ -33,6 +56,9 @@ class SpliceOptions:
     )
 
     def __post_init__(self) -> None:
+        for name, value in vars(defaults_of(self.encoder)).items():
+            if getattr(self, name) is None:
+                object.__setattr__(self, name, value)
         keep_plain_numbers(self)
         for name in ("l1_penalty", "tolerance"):
             value = getattr(self, name)

@@ -3,6 +3,7 @@
 | name | words | from |
 |---|---|---|
 | `emoji` | objects, colours and patterns of the emoji world | ships with conceptry |
+| `photos` | 5,000 names of things in WordNet, for photographs | ships with conceptry |
 | `laion` | 37,445 most frequent words of LAION-400M captions | AI4LIFE-GROUP/SpLiCE |
 | `laion_bigrams` | 10,000 words and 5,000 bigrams of the same | AI4LIFE-GROUP/SpLiCE |
 | `mscoco` | 12,832 words of MSCOCO captions | AI4LIFE-GROUP/SpLiCE |
@@ -29,7 +30,8 @@ PUBLISHED = {
         f"{_REPOSITORY}/mscoco.txt", "ddd84fc591b2e49c1513cc3dcc199153df276a44686712e21a6efb7711e2d43b"
     ),
 }
-NAMES = ("emoji", *PUBLISHED)
+SHIPPED = {"emoji": "emoji-clip", "photos": "photos"}  # the encoder that each comes with
+NAMES = (*SHIPPED, *PUBLISHED)
 
 
 def load_vocabulary(
@@ -79,10 +81,10 @@ def _checked_words(words: list[str]) -> list[str]:
 
 
 def _locate(name: str, download_root: str | Path | None) -> Path:
-    if name == "emoji":
+    if name in SHIPPED:
         from conceptry.models.shipped import weights_directory
 
-        return weights_directory("emoji-clip") / "vocabulary.txt"
+        return weights_directory(SHIPPED[name]) / "vocabulary.txt"
     if name in PUBLISHED:
         return fetch(PUBLISHED[name], download_root)
     path = Path(name)

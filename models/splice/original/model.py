@@ -106,7 +106,7 @@ class SPLICE(Splice):
 
 def available_models() -> list[str]:
     """Encoders that `load` takes without an `image_mean`; any other open_clip name works with one."""
-    return ["zoo:emoji-clip", *PUBLISHED_MEANS, *ALIASES]
+    return ["zoo:emoji-clip", "zoo:photos", *PUBLISHED_MEANS, *ALIASES]
 
 
 def get_preprocess(name: str) -> Callable[[Image.Image], Tensor]:
@@ -126,14 +126,14 @@ def get_vocabulary(name: str, vocabulary_size: int | None = None, download_root:
 
 def load(
     name: str = "zoo:emoji-clip",
-    vocabulary: str | Path | Sequence[str] = "emoji",
+    vocabulary: str | Path | Sequence[str] | None = None,
     vocabulary_size: int | None = None,
     device: str | torch.device | None = "auto",
     download_root: str | Path | None = None,
     *,
     image_mean: Tensor | str | None = None,
     text_mean: Tensor | str | None = None,
-    l1_penalty: float = 0.25,
+    l1_penalty: float | None = None,
     solver: str = "active_set",
     tolerance: float = 1e-6,
     return_weights: bool = False,
@@ -143,8 +143,9 @@ def load(
     """A SpLiCE model as its users know it, by the names of an encoder and a vocabulary.
 
     Args:
-        name: an encoder, such as "open_clip:ViT-B-32", "clip:ViT-B/16" or "zoo:emoji-clip".
-        vocabulary: a name, a text file with one entry a line, or the words.
+        name: an encoder, such as "open_clip:ViT-B-32", "clip:ViT-B/16", "zoo:photos" or "zoo:emoji-clip".
+        vocabulary: a name, a text file with one entry a line, or the words; by default that of the encoder, else
+            "emoji".
         vocabulary_size: keep the last (most important) words only; None or -1 keeps all.
         device: auto, cpu, cuda or cuda:INDEX; None is auto.
         download_root: the folder for published weights, vocabularies and means, instead of the caches of open_clip and
@@ -152,7 +153,8 @@ def load(
         image_mean: a tensor (d,), "published", a file or a folder of images; by default what ships with the encoder,
             else "published".
         text_mean: a tensor (d,), a file, or a text file of captions; by default the mean of the vocabulary.
-        l1_penalty, solver, tolerance, return_weights, return_cosine, decomp_text: as `SPLICE` takes them.
+        l1_penalty: as `SPLICE` takes it; by default that of the encoder, .45 for "zoo:photos", else .25.
+        solver, tolerance, return_weights, return_cosine, decomp_text: as `SPLICE` takes them.
 
     Returns:
         A `SPLICE`.
@@ -182,7 +184,7 @@ def load(
         parts.dictionary,
         parts.encoder,
         solver,
-        l1_penalty,
+        parts.l1_penalty if l1_penalty is None else l1_penalty,
         return_weights,
         return_cosine,
         decomp_text,
