@@ -1,5 +1,6 @@
 """Figures of SpLiCE: an image beside its words, and how fidelity falls as words are taken away."""
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from textwrap import fill
@@ -16,6 +17,7 @@ from conceptry.evaluation.drawing.style import ACCENT, GRID, INK, MUTED, SECOND,
 from conceptry.evaluation.splice.summary import facts
 from conceptry.evaluation.tables import summary_title
 from conceptry.models.errors import plural
+from conceptry.models.splice.explanation import UNSURE
 
 VIEWS = ("words",)
 SUFFIXES = (".png", ".svg", ".pdf")
@@ -46,10 +48,26 @@ def draw(records: Sequence[dict], view: str | None = None, **style: Any) -> Figu
         _bars(right, record["concepts"][:MAX_BARS], widest)
         hidden = len(record["concepts"]) - MAX_BARS
         more = f"  (+{hidden} more)" if hidden > 0 else ""
-        right.set_title(
-            f"{plural(record['l0'], 'word')}, cosine {record['cosine']:.2f}{more}", loc="left", fontsize=10, color=MUTED
-        )
+        said = f"{plural(record['l0'], 'word')}, cosine {record['cosine']:.2f}{said_of_sure(record)}{more}"
+        right.set_title(said, loc="left", fontsize=10, color=SECOND if is_unsure(record) else MUTED)
+        if is_unsure(record):
+            for bar in right.patches:
+                bar.set_color(GRID)
     return figure
+
+
+def is_unsure(record: Mapping[str, Any]) -> bool:
+    """Whether fewer than one in five answers like this one name what is in the picture."""
+    sure = record.get("sure")  # null, which tables give as NaN, for texts
+    return sure is not None and sure < UNSURE
+
+
+def said_of_sure(record: Mapping[str, Any]) -> str:
+    """What is added to the facts of an answer whose encoder has been judged: how often such answers are right."""
+    sure = record.get("sure")
+    if sure is None or math.isnan(sure):
+        return ""
+    return f", {'UNSURE' if is_unsure(record) else 'sure'} {sure:.2f}"
 
 
 def save_records(records: Sequence[dict], output: Path, view: str | None, style: Mapping[str, Any]) -> list[Path]:

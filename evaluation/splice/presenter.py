@@ -13,12 +13,14 @@ from conceptry.evaluation.drawing.images import image_text
 from conceptry.evaluation.isolation.client import Predict
 from conceptry.evaluation.presenter import Presenter, Shown, check_files
 from conceptry.evaluation.splice.data import AnnotatedImage
-from conceptry.evaluation.splice.plots import SUFFIXES, VIEWS, save_records
+from conceptry.evaluation.splice.plots import SUFFIXES, VIEWS, said_of_sure, save_records
 from conceptry.evaluation.tables import DATA_SUFFIXES, write_data
 from conceptry.models.errors import plural
+from conceptry.models.explainer import is_given
 from conceptry.models.images import is_image_file, read_image
 
 FIELDS = ("concepts", "l0", "cosine", "gap")  # of an answer that a record holds
+SURE = "sure"  # what a record holds besides, of an encoder whose answers have been judged
 HIGH_GAP = 1e-5  # above any tolerance worth registering: the row did not converge
 
 
@@ -42,6 +44,7 @@ def explain_request(
     return [
         ({"text": name} if content is None else {"file": name, "image": image_text(content)})
         | {field: row[field] for field in FIELDS}
+        | ({SURE: row[SURE]} if is_given(row.get(SURE)) else {})
         for (name, content), row in zip(request, rows, strict=True)
     ]
 
@@ -57,7 +60,7 @@ def save(records: Sequence[dict], output: Path, view: str | None, style: Mapping
 
 def rows_of(record: dict) -> list[dict]:
     """One row of a table for each word; one without a word where there is none."""
-    facts = {"input": _name(record), **{name: record[name] for name in ("l0", "cosine", "gap")}}
+    facts = {"input": _name(record), **{name: record[name] for name in (*FIELDS[1:], SURE) if name in record}}
     return [facts | entry for entry in record["concepts"] or [{"concept": None, "weight": None}]]
 
 
@@ -75,6 +78,7 @@ def _words(record: dict) -> RenderableType:
     title = f"{escape(_name(record))}: {plural(record['l0'], 'word')}, cosine {record['cosine']:.3f}"
     if record["gap"] > HIGH_GAP:
         title += f", gap {record['gap']:.1e}"
+    title += said_of_sure(record)
     table = Table(show_header=False, box=None, padding=(0, 1, 0, 2))
     for entry in record["concepts"]:
         table.add_row(escape(entry["concept"]), f"{entry['weight']:.4f}")
@@ -95,7 +99,7 @@ def _known(item: AnnotatedImage) -> str:
 def shown(record: dict) -> tuple[Shown, Shown]:
     """The image or text, and its words."""
     pictures = (("", record["image"]),) if "image" in record else ()
-    said = f"{plural(record['l0'], 'word')}, cosine {record['cosine']:.3f}"
+    said = f"{plural(record['l0'], 'word')}, cosine {record['cosine']:.3f}{said_of_sure(record)}"
     words = tuple((entry["concept"], entry["weight"]) for entry in record["concepts"])
     return Shown(pictures, record.get("known") or record.get("text", "")), Shown(text=said, bars=words)
 

@@ -20,6 +20,7 @@ from conceptry.evaluation.splice.data import ImageData
 from conceptry.evaluation.tables import summary_title
 from conceptry.models.errors import plural
 from conceptry.models.method import Progress
+from conceptry.models.splice.explanation import UNSURE
 
 
 def summarise(predict: Predict, data: ImageData, label: str | None, progress: Progress) -> dict:
@@ -27,10 +28,11 @@ def summarise(predict: Predict, data: ImageData, label: str | None, progress: Pr
     label, predict = data.label_of(label), data.through(predict)
     images = items_of(data.images, label, data.name)
     weights: dict[str, list[float]] = defaultdict(list)
-    l0, cosine = [], []
+    l0, cosine, sure = [], [], []
     for rows in answers(predict, "image", images, progress=lambda share: progress("explaining pictures", share)):
         l0 += rows["l0"].tolist()
         cosine += rows["cosine"].tolist()
+        sure += rows["sure"].tolist() if "sure" in rows else []
         for concepts in rows["concepts"]:
             for entry in concepts:
                 weights[entry["concept"]].append(entry["weight"])
@@ -42,6 +44,7 @@ def summarise(predict: Predict, data: ImageData, label: str | None, progress: Pr
         "count": n,
         "l0": math.fsum(l0) / n,
         "cosine": math.fsum(cosine) / n,
+        **({"unsure": sum(share < UNSURE for share in sure) / n} if sure else {}),
         "concepts": sorted(words, key=lambda entry: (-entry["weight"], entry["concept"])),
     }
 
@@ -49,7 +52,8 @@ def summarise(predict: Predict, data: ImageData, label: str | None, progress: Pr
 def facts(record: dict) -> str:
     """Count of the images, and how sparse and faithful their decompositions are."""
     images = plural(record["count"], "picture")
-    return f"{images}, {record['l0']:.1f} words each, cosine {record['cosine']:.3f}"
+    unsure = f", {record['unsure']:.0%} of them unsure" if "unsure" in record else ""
+    return f"{images}, {record['l0']:.1f} words each, cosine {record['cosine']:.3f}{unsure}"
 
 
 def describe_summary(record: dict) -> RenderableType:

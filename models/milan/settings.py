@@ -31,7 +31,7 @@ LENGTH = 15  # tokens of a description, in the paper
 MAX_BEAM_SIZE, MAX_LENGTH, MAX_TEMPERATURE = 5_000, 100, 100.0
 MODEL, DATA = "zoo:scenes", "zoo:emoji-scenes"
 DEFAULT_SIZE = 2000  # scenes that exemplars are chosen from
-EMOJI_CLIP, EMOJI_MILAN = "zoo:emoji-clip", "zoo:emoji-milan"
+EMOJI_CLIP, EMOJI_MILAN, PHOTOS = "zoo:emoji-clip", "zoo:emoji-milan", "zoo:photos"
 CLIP_DISSECT = "clip-dissect"
 OF_WORDS = ("alternatives",)  # settings that say something to a describer of single words
 NONE = "none"
@@ -214,7 +214,9 @@ class MilanOptions(DecodingSettings, ExemplarSource):
 
     describer: str = option(EMOJI_MILAN, f"Describer: zoo:NAME, describer:FOLDER or {CLIP_DISSECT}.")
     words: str | None = option(
-        None, f"Text file with the words of {CLIP_DISSECT}, one per line. [default: the words of the emoji world]"
+        None,
+        f"Text file with the words of {CLIP_DISSECT}, one per line. "
+        f"[default: the vocabulary of {PHOTOS} with that, else the words of the emoji world]",
     )
     clip_encoder: str | None = option(
         None,

@@ -36,7 +36,8 @@ from conceptry.models.errors import InputError
 from conceptry.models.manifest import read_entries, read_json, write_json
 from conceptry.models.milan.describer.ranking import NOTHING, Alternative, Description
 from conceptry.models.milan.exemplars.sources import Source, open_source
-from conceptry.models.milan.settings import CLIP_DISSECT
+from conceptry.models.milan.settings import CLIP_DISSECT, PHOTOS
+from conceptry.models.shipped import weights_directory
 
 RECORD, WORDS, ENCODER = "clip_dissect.json", "words.txt", "encoder"
 FIRST, LAST = 0.998, 0.97
@@ -174,7 +175,9 @@ def _unit_norm(z: Tensor) -> Tensor:
 def load_clip_dissect(
     words: str | Path | Sequence[str] | None, data: str | Source, encoder: PackagedEncoder
 ) -> ClipDissect:
-    """A describer over `words`, a text file of one entry a line or the entries; by default those of the emoji world.
+    """A describer over `words`, a text file of one entry a line or the entries.
+
+    By default they are the vocabulary of an encoder that ships, else that of the emoji world.
 
     data: a source, or the name of one, on whose first 500 images it is measured how frequent words are. Raises
     InputError where words or data cannot be had.
@@ -185,7 +188,7 @@ def load_clip_dissect(
         raise InputError(f"{CLIP_DISSECT} asks how frequent words are in the data of the exemplars: {error}") from None
     numbers = range(min(len(source), REFERENCE_IMAGES))
     images = (Image.fromarray(np.ascontiguousarray(_image(source, number))) for number in numbers)
-    return build_clip_dissect(encoder, _entries(words), images)
+    return build_clip_dissect(encoder, _entries(words, encoder.name), images)
 
 
 def _image(source: Any, number: int) -> np.ndarray:
@@ -195,7 +198,9 @@ def _image(source: Any, number: int) -> np.ndarray:
     return source.to_images(source.items([number]))[0].permute(1, 2, 0).cpu().numpy()
 
 
-def _entries(words: str | Path | Sequence[str] | None) -> tuple[str, ...]:
+def _entries(words: str | Path | Sequence[str] | None, encoder: str) -> tuple[str, ...]:
+    if words is None and encoder == PHOTOS:
+        return tuple(read_entries(weights_directory(PHOTOS.removeprefix("zoo:")) / "vocabulary.txt"))
     if words is None:
         from conceptry.models.zoo.emoji_world.emoji import VOCABULARY
 

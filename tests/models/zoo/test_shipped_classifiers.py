@@ -134,7 +134,7 @@ def test_what_is_drawn_in_scenes_has_its_attribution():
 
 
 def test_encoders_and_classifiers_are_not_mixed_up():
-    assert shipped_names() == ["emoji-clip"]
+    assert shipped_names() == ["emoji-clip", "photos"]
     assert shipped_names("classifier") == sorted(NAMES)
     assert isinstance(weights_directory("emoji-clip"), Path)
     with pytest.raises(InputError, match=r"no network 'wine' among its encoders; they are emoji-clip$"):
