@@ -15,7 +15,10 @@ BATCH = 64
 
 @dataclass(frozen=True)
 class ImageExplanations:
-    """Answers of a version to n images: unit embeddings z and z_hat (n, d), weights of words, and certificates."""
+    """Answers of a version to n images: unit embeddings z and z_hat (n, d), weights of words, and certificates.
+
+    sure: share of such answers that are right, (n,), of encoders whose answers have been judged; else None.
+    """
 
     z: np.ndarray
     z_hat: np.ndarray
@@ -23,6 +26,7 @@ class ImageExplanations:
     l0: np.ndarray
     cosine: np.ndarray
     gap: np.ndarray
+    sure: np.ndarray | None = None
 
     @property
     def words(self) -> list[list[str]]:
@@ -60,6 +64,7 @@ def explain_images(
         l0=rows["l0"].to_numpy(float),
         cosine=rows["cosine"].to_numpy(float),
         gap=rows["gap"].to_numpy(float),
+        sure=rows["sure"].to_numpy(float) if "sure" in rows else None,
     )
 
 

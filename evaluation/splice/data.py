@@ -48,13 +48,14 @@ class ImageData(EvaluationData):
     """Images to evaluate on.
 
     classes: their names in the order of their numbers, where classes have numbers; suppressed: words that every answer
-    leaves out.
+    leaves out; classifier: name of the one whose classes the version's encoder mixes, where it is made of one.
     """
 
     unit: ClassVar[str] = "pictures"
     images: Sequence[AnnotatedImage]
     classes: tuple[str, ...] = ()
     suppressed: tuple[str, ...] = ()
+    classifier: str = ""
 
     @property
     def items(self) -> Sequence[AnnotatedImage]:

@@ -21,6 +21,7 @@ PROMPT = "a photo of a {}"
 PENALTIES = (0.02, 0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.4, 0.5, 0.7, 1.0)
 SUPPRESSED_CLASSES = 12
 TIMING_REPEATS = 5
+FIRST = 5  # words of a picture that are to name its label
 AT = {1: "", 5: "_at_5", 10: "_at_10"}  # ranks that count as found, and what names of metrics say of them
 
 REFUSALS = (ConceptryError, MlflowException)  # of a version in a process of its own, and of one in this process
@@ -38,6 +39,8 @@ def zero_shot(predict: Predict, images: Sequence[AnnotatedImage], explained: Ima
     truth = np.array([classes[label] for label in labels])
     hits = {"zero_shot": m.zero_shot_hits(z, prompts, truth)}
     hits["zero_shot_recomposed"] = m.zero_shot_hits(z_hat, prompts, truth)
+    if len(classes) > FIRST:
+        hits["zero_shot_at_5"] = m.retrieval_ranks(z, prompts, truth) <= FIRST
     report.add_samples([images[i].key for i in labelled], hits)
     if dense := float(hits["zero_shot"].mean()):
         report.metrics["zero_shot_ratio"] = float(hits["zero_shot_recomposed"].mean()) / dense
@@ -117,6 +120,39 @@ def concepts(images: Sequence[AnnotatedImage], explained: ImageExplanations, rep
         precision = m.concept_precision([explained.words[i] for i in known], everything)
         if np.isfinite(precision):
             report.metrics["concept_precision"] = precision
+
+
+def labels(predict: Predict, images: Sequence[AnnotatedImage], explained: ImageExplanations, report: Report) -> None:
+    """Whether the first words name the label, beside the words of other labels, and whether `sure` says when."""
+    labelled = [i for i, image in enumerate(images) if image.label]
+    if not labelled:
+        return
+    names = [_word(images[i].label or "") for i in labelled]
+    words = [explained.words[i][:FIRST] for i in labelled]
+    hits = np.array([m.names_label(row, name) for row, name in zip(words, names, strict=True)], dtype=float)
+    columns = {"label_at_5": hits, "label_at_5_shuffled": m.shuffled_share(words, names)}
+    columns["label_first"] = [m.names_label(row[:1], name) for row, name in zip(words, names, strict=True)]
+    if explained.sure is not None:
+        sure = explained.sure[labelled]
+        columns["sure"] = sure
+        found = {"sure_error": m.calibration_error(sure, hits), "sure_order": m.order_of(sure, hits)}
+        report.metrics |= {name: value for name, value in found.items() if np.isfinite(value)}
+    report.add_samples([images[i].key for i in labelled], columns)
+
+
+def agreement(
+    predict: Predict, images: Sequence[AnnotatedImage], explained: ImageExplanations, report: Report, classifier: str
+) -> None:
+    """Whether the name of a class that is nearest to a picture is the one that the classifier itself finds in it."""
+    from conceptry.models.explained.load import load_explained
+    from conceptry.models.images import decode_image
+
+    model = load_explained(classifier, outputs="logits")
+    prompts = embed_texts(predict, [name.replace("_", " ") for name in model.classes])
+    own = [int(model(np.asarray(decode_image(image.content()))[None])[0].argmax()) for image in images]
+    report.add_samples(
+        [image.key for image in images], {"classifier_agreement": m.zero_shot_hits(explained.z, prompts, own)}
+    )
 
 
 def timing(predict: Predict, images: Sequence[AnnotatedImage], explained: ImageExplanations) -> dict[str, float]:

@@ -4,8 +4,9 @@ Everything is asked through `predict`, as a user would: images, prompts and capt
 embeddings come out, so the same code judges a version in any runtime and with any code of its own.
 """
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 
 from conceptry.evaluation.harness import BASIC, Evaluation, Metric, MetricGroup
 from conceptry.evaluation.isolation.client import Predict
@@ -18,6 +19,7 @@ from conceptry.evaluation.splice.summary import describe_summary, summarise
 from conceptry.models.method import Progress
 
 FRONTIER_IMAGES = 256
+PHOTOS, CLASSIFIER = "zoo:photos", "imagenet:efficientnet-lite0"
 
 METRICS = {
     "l0": Metric("lower", ".2f", "words per picture, mean"),
@@ -30,6 +32,14 @@ METRICS = {
     "zero_shot": Metric("higher", ".3f", "zero-shot accuracy with z"),
     "zero_shot_recomposed": Metric("higher", ".3f", "zero-shot accuracy with z_hat"),
     "zero_shot_ratio": Metric("higher", ".3f", "zero-shot accuracy with z_hat over that with z"),
+    "zero_shot_at_5": Metric("higher", ".3f", "zero-shot accuracy at 5 with z"),
+    "label_at_5": Metric("higher", ".3f", "share of labelled pictures whose label is among the first five words"),
+    "label_at_5_shuffled": Metric(None, ".3f", "the same with the words of pictures of other labels"),
+    "label_first": Metric("higher", ".3f", "share of labelled pictures whose label is the first word"),
+    "sure": Metric(None, ".3f", "share of right answers that the version states, mean"),
+    "sure_error": Metric("lower", ".3f", "distance of stated and found shares of right answers, over fifths"),
+    "sure_order": Metric("higher", ".3f", "share of pairs where a right answer is stated to be surer than a wrong one"),
+    "classifier_agreement": Metric("higher", ".3f", "share of pictures whose nearest class name is the classifier's"),
     "suppressed_accuracy": Metric(None, ".3f", "zero-shot accuracy with z_hat, the word of the class suppressed"),
     "suppressed_accuracy_drop": Metric("higher", ".3f", "zero-shot accuracy that suppressing the class's word costs"),
     **{
@@ -59,6 +69,8 @@ METRICS = {
 }
 GROUPS = {
     BASIC: MetricGroup("sparsity, fidelity, what the words say, and time"),
+    "labels": MetricGroup("whether first words name the label, and whether `sure` says when"),
+    "classifier": MetricGroup("whether encoder and classifier agree, where one is made of the other", by_default=False),
     "faithfulness": MetricGroup("whether the named words are what z_hat lives of"),
     "robustness": MetricGroup("how far explanations move under noise", by_default=False),
     "randomisation": MetricGroup("whether explanations hang on the encoder's parameters", by_default=False),
@@ -69,6 +81,10 @@ HEADLINE = (
     "gap_max",
     "zero_shot_recomposed",
     "zero_shot_ratio",
+    "label_at_5",
+    "label_at_5_shuffled",
+    "sure_error",
+    "sure_order",
     "retrieval_recomposed",
     "recall_objects_all",
     "recall_colour",
@@ -101,8 +117,25 @@ def measure(
     explained = explain_images(predict, images, lambda share: progress("explaining pictures", 0.6 * share))
     if BASIC in groups:
         yield BASIC, _basic(predict, images, explained, progress)
+    if "labels" in groups:
+        report = Report()
+        experiments.labels(predict, images, explained, report)
+        yield "labels", report
+    if "classifier" in groups:
+        report = Report()
+        if data.classifier:
+            experiments.agreement(predict, images, explained, report, data.classifier)
+        else:
+            report.notes.append("agreement is left out: the encoder of this version is made of no classifier")
+        yield "classifier", report
     yield from trial_reports(TRIALS, groups, progress, predict, images, explained)
     progress("done", 1.0)
+
+
+def load_data(name: str | None, params: Mapping[str, str], size: int | None, seed: int) -> ImageData:
+    """Read the images called `name`; `params` of the version say which classifier its encoder is made of."""
+    of_classifier = params.get("encoder") == PHOTOS
+    return replace(load_images(name or DEFAULT, size, seed), classifier=CLASSIFIER if of_classifier else "")
 
 
 TRIALS = {
@@ -148,7 +181,7 @@ EVALUATION = Evaluation(
     revision=1,
     metrics=METRICS,
     headline=HEADLINE,
-    load_data=lambda name, params, size, seed: load_images(name or DEFAULT, size, seed),
+    load_data=load_data,
     table_data=lambda table, labels, name, params: table_images(table, labels, name),
     measure=measure,
     summarise=summarise,

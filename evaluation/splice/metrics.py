@@ -52,3 +52,39 @@ def concept_precision(named: Sequence[Collection[str]], true: Sequence[Collectio
     total = sum(len(words) for words in named)
     hits = sum(len(set(n) & set(t)) for n, t in zip(named, true, strict=True))
     return hits / total if total else float("nan")
+
+
+def names_label(words: Sequence[str], label: str) -> bool:
+    """Whether words name a label: one of them is it, or they have every word of it, as "fire" and "truck" together."""
+    given, asked = {word.casefold() for word in words}, label.casefold()
+    return asked in given or set(asked.split()) <= given
+
+
+def shuffled_share(words: Sequence[Sequence[str]], labels: Sequence[str]) -> np.ndarray:
+    """Share of the other rows' words that name the label of a row, (n,): what naming is worth by chance.
+
+    Every row is tried with the words of all rows of other labels: the mean over all shuffles among labels.
+    """
+    shares = np.full(len(labels), np.nan)
+    for label in dict.fromkeys(labels):
+        own = np.array([other == label for other in labels])
+        named = [names_label(row, label) for row, mine in zip(words, own, strict=True) if not mine]
+        if named:
+            shares[own] = np.mean(named)
+    return shares
+
+
+def calibration_error(sure: np.ndarray, hits: np.ndarray, parts: int = 5) -> float:
+    """Mean distance of the mean of `sure` (n,) from the share of `hits` (n,), over `parts` of equal size by `sure`."""
+    groups = [group for group in np.array_split(np.argsort(sure, kind="stable"), parts) if len(group)]
+    return float(np.mean([abs(sure[group].mean() - hits[group].mean()) for group in groups]))
+
+
+def order_of(sure: np.ndarray, hits: np.ndarray) -> float:
+    """How often a hit is surer than a miss, ties counted half: .5 says nothing, 1 all; NaN without both."""
+    right, wrong = sure[hits > 0], sure[hits == 0]
+    if not len(right) or not len(wrong):
+        return float("nan")
+    ranks = np.sort(wrong)
+    below, equal_or_below = np.searchsorted(ranks, right), np.searchsorted(ranks, right, side="right")
+    return float((below + equal_or_below).mean() / 2 / len(wrong))
