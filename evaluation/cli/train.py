@@ -35,14 +35,15 @@ def train_encoder(output: Path, steps: int | None, seed: int | None, small: bool
 @train.command(name="photos")
 @_output_option
 @click.option("--n-words", type=int, help="Words of the vocabulary. [default: as the shipped one, 5000]")
-def train_photos(output: Path, n_words: int | None) -> None:
+@click.option("--names-only", cls=Flag, help="Write classes by their names, without definitions.")
+def train_photos(output: Path, n_words: int | None, names_only: bool) -> None:
     """Build the encoder of photographs from packages, in seconds; log the run to MLflow; write its provenance.
 
     It needs the extra photos. The same packages give the same bytes each time.
     """
     from conceptry.evaluation.training.photos import train_command
 
-    say(train_command(output, n_words))
+    say(train_command(output, n_words, names_only))
 
 
 @train.command(name="milan")

@@ -5,6 +5,7 @@ Each experiment adds metrics to a report, none where the images lack the annotat
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -40,7 +41,7 @@ def zero_shot(predict: Predict, images: Sequence[AnnotatedImage], explained: Ima
     hits = {"zero_shot": m.zero_shot_hits(z, prompts, truth)}
     hits["zero_shot_recomposed"] = m.zero_shot_hits(z_hat, prompts, truth)
     if len(classes) > FIRST:
-        hits["zero_shot_at_5"] = m.retrieval_ranks(z, prompts, truth) <= FIRST
+        hits["zero_shot_at_5"] = m.retrieval_ranks(z, prompts, m.belonging(truth[:, None], len(prompts))) <= FIRST
     report.add_samples([images[i].key for i in labelled], hits)
     if dense := float(hits["zero_shot"].mean()):
         report.metrics["zero_shot_ratio"] = float(hits["zero_shot_recomposed"].mean()) / dense
@@ -130,7 +131,7 @@ def labels(predict: Predict, images: Sequence[AnnotatedImage], explained: ImageE
     names = [_word(images[i].label or "") for i in labelled]
     words = [explained.words[i][:FIRST] for i in labelled]
     hits = np.array([m.names_label(row, name) for row, name in zip(words, names, strict=True)], dtype=float)
-    columns = {"label_at_5": hits, "label_at_5_shuffled": m.shuffled_share(words, names)}
+    columns: dict[str, Any] = {"label_at_5": hits, "label_at_5_shuffled": m.shuffled_share(words, names)}
     columns["label_first"] = [m.names_label(row[:1], name) for row, name in zip(words, names, strict=True)]
     if explained.sure is not None:
         sure = explained.sure[labelled]
@@ -150,9 +151,9 @@ def agreement(
     model = load_explained(classifier, outputs="logits")
     prompts = embed_texts(predict, [name.replace("_", " ") for name in model.classes])
     own = [int(model(np.asarray(decode_image(image.content()))[None])[0].argmax()) for image in images]
-    report.add_samples(
-        [image.key for image in images], {"classifier_agreement": m.zero_shot_hits(explained.z, prompts, own)}
-    )
+    ranks = m.retrieval_ranks(explained.z, prompts, own)
+    columns = {"classifier_agreement": ranks <= 1, "classifier_agreement_at_5": ranks <= FIRST}
+    report.add_samples([image.key for image in images], columns)
 
 
 def timing(predict: Predict, images: Sequence[AnnotatedImage], explained: ImageExplanations) -> dict[str, float]:

@@ -40,6 +40,7 @@ METRICS = {
     "sure_error": Metric("lower", ".3f", "distance of stated and found shares of right answers, over fifths"),
     "sure_order": Metric("higher", ".3f", "share of pairs where a right answer is stated to be surer than a wrong one"),
     "classifier_agreement": Metric("higher", ".3f", "share of pictures whose nearest class name is the classifier's"),
+    "classifier_agreement_at_5": Metric("higher", ".3f", "share where the classifier's is among the five nearest"),
     "suppressed_accuracy": Metric(None, ".3f", "zero-shot accuracy with z_hat, the word of the class suppressed"),
     "suppressed_accuracy_drop": Metric("higher", ".3f", "zero-shot accuracy that suppressing the class's word costs"),
     **{

@@ -39,10 +39,11 @@ def run(settings: photos.PhotosTraining, directory: Path, tracking: bool = True,
     return provenance
 
 
-def train_command(output: Path, n_words: int | None = None) -> str:
+def train_command(output: Path, n_words: int | None = None, names_only: bool = False) -> str:
     """What `conceptry train photos` does; returns what to print. None keeps the setting of the shipped files."""
     chosen = {} if n_words is None else {"n_words": n_words}
-    run(photos.PhotosTraining(**chosen), output, command=command_line("photos", chosen))
+    command = command_line("photos", chosen | {"names_only": names_only})
+    run(photos.PhotosTraining(definitions=not names_only, **chosen), output, command=command)
     return f"saved {output}: use it as conse:{output} with the vocabulary {output / 'vocabulary.txt'}"
 
 
