@@ -73,8 +73,13 @@ def encode_images(encoder: PackagedEncoder, images: Iterable[Image.Image], batch
     Each picture is preprocessed before the next is asked for, so an iterator that decodes them lazily keeps one
     decoded picture and one batch of pixels in memory.
     """
-    pixels, parts = map(encoder.preprocess, images), []
-    while batch := list(islice(pixels, batch_size)):
+    return encode_pixels(encoder, map(encoder.preprocess, images), batch_size)
+
+
+def encode_pixels(encoder: PackagedEncoder, pixels: Iterable[Tensor], batch_size: int = 64) -> Tensor:
+    """Embed images as `encode_images` does, given what `preprocess` made of each."""
+    waiting, parts = iter(pixels), []
+    while batch := list(islice(waiting, batch_size)):
         parts.append(encoder.encode_image(torch.stack(batch).to(encoder.device)).float())
     return _joined(parts)
 

@@ -23,7 +23,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from conceptry.models.encoders.protocol import encode_images, encode_texts, takes_texts
+from conceptry.models.encoders.protocol import encode_pixels, encode_texts, takes_texts
 from conceptry.models.errors import InputError
 from conceptry.models.images import decode_image, image_bytes, is_image_file, open_image, to_rgb
 
@@ -56,6 +56,14 @@ class Input:
             if isinstance(value, Image.Image):
                 return to_rgb(value)
             return open_image(value) if isinstance(value, Path) else decode_image(image_bytes(value))
+        except InputError as error:
+            raise self.error(error) from None
+
+    def pixels(self, encoder: Any) -> Tensor:
+        """What the encoder makes of the image before it embeds it. Raises InputError where it cannot."""
+        image = self.image()
+        try:
+            return encoder.preprocess(image)
         except InputError as error:
             raise self.error(error) from None
 
@@ -160,7 +168,7 @@ def _embed_images(inputs: Sequence[Input], encoder: Any, d: int) -> Tensor:
             f"the encoder, of class {type(encoder).__name__}, has no {missing[0]}, so it takes no images; give pixels "
             "(3, height, width), or wrap an open_clip model by conceptry.models.encoders.wrap_open_clip"
         )
-    return encode_images(encoder, (one.image() for one in inputs))
+    return encode_pixels(encoder, (one.pixels(encoder) for one in inputs))
 
 
 def _embed_pixels(inputs: Sequence[Input], encoder: Any, d: int) -> Tensor:

@@ -64,3 +64,27 @@ def test_concept_scores() -> None:
     assert m.concept_recall(named, true) == pytest.approx([0.5, 1, np.nan, 0], nan_ok=True)
     assert m.concept_precision(named, true) == 2 / 5
     assert np.isnan(m.concept_precision([[]], [("dog",)]))
+
+
+def test_a_label_is_named_by_itself_or_by_all_of_its_words() -> None:
+    assert m.names_label(["animal", "Cat"], "cat")
+    assert m.names_label(["truck", "fire"], "fire truck")
+    assert not m.names_label(["truck", "red"], "fire truck")
+    assert not m.names_label([], "cat")
+
+
+def test_the_control_is_the_mean_over_rows_of_other_labels() -> None:
+    words, labels = [["cat"], ["cat", "dog"], ["dog"], ["tree"]], ["cat", "cat", "dog", "tree"]
+    assert m.shuffled_share(words, labels).tolist() == pytest.approx([0.0, 0.0, 1 / 3, 0.0])
+    assert np.isnan(m.shuffled_share(words[:2], labels[:2])).all()
+
+
+def test_calibration_and_order_of_stated_shares() -> None:
+    hits = np.array([0, 0, 1, 0, 1, 1, 1, 1, 1, 1], dtype=float)
+    sure = np.linspace(0.1, 1.0, 10)
+    parts = [abs(sure[i : i + 2].mean() - hits[i : i + 2].mean()) for i in range(0, 10, 2)]
+    assert m.calibration_error(sure, hits) == pytest.approx(np.mean(parts))
+    pairs = [(a > b) + 0.5 * (a == b) for a in sure[hits > 0] for b in sure[hits == 0]]
+    assert m.order_of(sure, hits) == pytest.approx(np.mean(pairs))
+    assert m.order_of(np.ones(10), hits) == 0.5
+    assert np.isnan(m.order_of(sure, np.ones(10)))

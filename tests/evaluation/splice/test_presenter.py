@@ -1,14 +1,19 @@
 """Presenting words: a file is read once, and its record is drawn and printed without it."""
 
+import io
 import json
 from pathlib import Path
 
 import pandas as pd
 import pytest
+from matplotlib.colors import to_rgba
 from PIL import Image
+from rich.console import Console
 
+from conceptry.evaluation.drawing.style import ACCENT
 from conceptry.evaluation.isolation.client import InProcess
 from conceptry.evaluation.presenter import presenter_of
+from conceptry.evaluation.splice.plots import draw
 from conceptry.models.errors import InputError
 from conceptry.registry import load
 
@@ -79,3 +84,15 @@ def test_what_looks_like_a_file_must_be_one() -> None:
     for name in ("gone.pgn", "no/where"):
         with pytest.raises(InputError, match=f"{name}: no such file; to have it read as a text, put a space behind it"):
             PRESENTER.check_request([Path(name)], [], {})
+
+
+def test_an_answer_that_is_seldom_right_says_so(picture: Image.Image) -> None:
+    record = {"image": picture, "file": "a.png", "l0": 1, "cosine": 0.6, "gap": 0.0}
+    record["concepts"] = [{"concept": "worm", "weight": 0.1}]
+    for sure, said in ((0.19, "UNSURE 0.19"), (0.2, "sure 0.20"), (float("nan"), "cosine 0.60"), (None, "cosine 0.60")):
+        axes = draw([record | {"sure": sure}]).axes[1]
+        assert axes.get_title(loc="left").endswith(said)
+        assert (axes.patches[0].get_facecolor() == to_rgba(ACCENT)) == (said != "UNSURE 0.19")
+    console = Console(width=80, record=True, file=io.StringIO())
+    console.print(PRESENTER.describe([record | {"sure": 0.12}]))
+    assert "a.png: 1 word, cosine 0.600, UNSURE 0.12" in console.export_text()
