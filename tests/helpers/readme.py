@@ -20,6 +20,7 @@ from support import ROOT, environment
 ALONE = (
     "docs/how-to/own-model.md",
     "docs/how-to/own-vocabulary.md",
+    "docs/how-to/photos.md",
     "docs/how-to/from-python.md",
     "docs/how-to/train.md",
     "docs/explanation/benchmarks.md",
