@@ -84,15 +84,24 @@ def benchmark(name: str, dictionary: Path | None, json_file: Path | None, quick:
 
 
 @cli.command()
-@click.argument("methods", nargs=-1, type=click.Choice(METHODS), cls=NamedArgument, option="--method")
+@click.argument("methods", nargs=-1, type=click.Choice((*METHODS, "photos")), cls=NamedArgument, option="--method")
 @click.option("--output", default="conceptry-demo", type=click.Path(path_type=Path), help="Folder for the figures.")
 @click.option("--size", default=256, type=int, help="Number of held-out images to evaluate on.")
 def demo(methods: tuple[str, ...], output: Path, size: int) -> None:
-    """Register, evaluate, compare and promote versions of each method, or of METHODS, and explain samples."""
-    ahead()
-    from conceptry.evaluation.demo import run
+    """Register, evaluate, compare and promote versions of each method, or of METHODS, and explain samples.
 
-    run(output, size, console, list(dict.fromkeys(methods)) or METHODS)
+    `conceptry demo photos` explains photographs by all four methods; it needs the extra photos.
+    """
+    ahead()
+    asked = list(dict.fromkeys(methods)) or list(METHODS)
+    if chosen := [method for method in asked if method in METHODS]:
+        from conceptry.evaluation.demo import run
+
+        run(output, size, console, chosen)
+    if "photos" in asked:
+        from conceptry.evaluation.photos import demo as photos
+
+        photos.run(output, console)
 
 
 for _command in (
