@@ -15,7 +15,6 @@ mixed rows, and in sentences that name no row. The answer has for each row
 | l0 | number of concepts |
 | cosine | of the embedding and its recomposition |
 | gap | duality gap of the solve |
-
 | sure | share of answers like this one that are right; only where the encoder has it measured, null for texts |
 
 and with `return_embedding` also `embedding` and `recomposed`, both of unit norm.

@@ -1,11 +1,13 @@
 """A classifier and token vectors as a dual encoder: the formulas, its folders, both runtimes, and what is refused."""
 
+import json
 from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from PIL import Image
@@ -17,6 +19,8 @@ from conceptry.models.encoders.protocol import encode_images
 from conceptry.models.encoders.token_vectors import StaticTokenizer, TokenVectors
 from conceptry.models.errors import InputError
 from conceptry.models.explained.load import load_explained
+from conceptry.models.images import example_picture
+from conceptry.models.milan.exemplars.sources import source_of
 
 CPU = torch.device("cpu")
 
@@ -145,3 +149,36 @@ def test_a_strip_is_refused_by_its_place(photos: Any) -> None:
     strips = [Image.new("RGB", (8, 8)), Image.new("RGB", (1, 2000))]
     with pytest.raises(InputError, match="input 1: a picture of 1 x 2000 pixels is too narrow"):
         photos.explain(strips)
+
+
+def test_a_version_needs_no_package_of_weights_and_declares_its_shares(
+    photos: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from conceptry.models.splice.pyfunc import SpliceExplainer
+
+    package = photos.to_package(tmp_path / "package")
+    assert {"tokenizers", "efficientnet-lite-pytorch"} <= set(package.requirements)
+    assert len(package.requirements) == len(set(package.requirements))
+    monkeypatch.setattr("conceptry.models.encoders.token_vectors.metadata.distribution", None)
+    explainer = SpliceExplainer("")
+    explainer.load(tmp_path / "package", CPU)
+    assert explainer.signature.outputs.input_names() == ["concepts", "l0", "cosine", "gap", "sure"]
+    assert SpliceExplainer.signature.outputs.input_names() == ["concepts", "l0", "cosine", "gap"]
+    rows = pd.DataFrame([{"image": example_picture()}, {"text": "a dog"}])
+    said = json.loads(explainer.explain(rows, {"top_k": 1}).to_json(orient="records"))
+    assert 0 < said[0]["sure"] <= 0.53
+    assert (said[1]["sure"], said[1]["concepts"][0]["concept"]) == (None, "dog")
+
+
+def test_milan_describes_its_classifier_in_its_words(photos: Any) -> None:
+    from conceptry.models.milan.baselines.clip_dissect import build_clip_dissect, load_clip_dissect
+    from conceptry.models.milan.network import load_network
+
+    assert load_network("zoo:photos", "cpu").name == "imagenet:efficientnet-lite0"
+    pictures = np.stack([np.asarray(image.resize((32, 32))) for image in images()])
+    describer = load_clip_dissect(None, source_of(pictures), photos.encoder)
+    assert list(describer.words) == photos.vocabulary
+    few = build_clip_dissect(photos.encoder, ["cat", "espresso"], images())
+    skimage = pytest.importorskip("skimage.data")
+    shown = np.asarray(Image.fromarray(skimage.coffee()).resize((64, 64))).transpose(2, 0, 1)[None, None]
+    assert few.describe(shown, np.ones((1, 1, 1, 64, 64), bool))[0].text == "espresso"
