@@ -95,6 +95,8 @@ class SpliceExplainer(Explainer):
         self.check_work(len(rows) / max(fraction, 1e-9) ** 2)
         inputs = [_input(row, values) for row, values in enumerate(rows.to_dict("records"))]
         answer = pd.DataFrame(self.model.explain(inputs, **params).answers())
+        if "sure" in answer and answer["sure"].isna().any():  # as null, which JSON has, and not as NaN
+            answer["sure"] = answer["sure"].astype(object).where(answer["sure"].notna(), None)
         for name in ("embedding", "recomposed"):
             if name in answer:
                 answer[name] = [np.array(values) for values in answer[name]]

@@ -165,7 +165,7 @@ def test_a_version_needs_no_package_of_weights_and_declares_its_shares(
     assert explainer.signature.outputs.input_names() == ["concepts", "l0", "cosine", "gap", "sure"]
     assert SpliceExplainer.signature.outputs.input_names() == ["concepts", "l0", "cosine", "gap"]
     rows = pd.DataFrame([{"image": example_picture()}, {"text": "a dog"}])
-    said = json.loads(explainer.explain(rows, {"top_k": 1}).to_json(orient="records"))
+    said = json.loads(json.dumps(explainer.explain(rows, {"top_k": 1}).to_dict("records"), allow_nan=False))
     assert 0 < said[0]["sure"] <= 0.53
     assert (said[1]["sure"], said[1]["concepts"][0]["concept"]) == (None, "dog")
 
