@@ -20,6 +20,7 @@ mixed rows, and in sentences that name no row. The answer has for each row
 and with `return_embedding` also `embedding` and `recomposed`, both of unit norm.
 """
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -95,8 +96,10 @@ class SpliceExplainer(Explainer):
         self.check_work(len(rows) / max(fraction, 1e-9) ** 2)
         inputs = [_input(row, values) for row, values in enumerate(rows.to_dict("records"))]
         answer = pd.DataFrame(self.model.explain(inputs, **params).answers())
-        if "sure" in answer and answer["sure"].isna().any():  # as null, which JSON has, and not as NaN
-            answer["sure"] = answer["sure"].astype(object).where(answer["sure"].notna(), None)
+        if "sure" in answer:  # null where there is none, as JSON has it, and not NaN
+            answer["sure"] = pd.Series(
+                [None if math.isnan(v) else v for v in answer["sure"].astype(float)], dtype=object
+            )
         for name in ("embedding", "recomposed"):
             if name in answer:
                 answer[name] = [np.array(values) for values in answer[name]]
