@@ -20,7 +20,6 @@ mixed rows, and in sentences that name no row. The answer has for each row
 and with `return_embedding` also `embedding` and `recomposed`, both of unit norm.
 """
 
-import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -95,11 +94,10 @@ class SpliceExplainer(Explainer):
         fraction = asked / self.model.l1_penalty if asked is not None and 0 < asked < self.model.l1_penalty else 1.0
         self.check_work(len(rows) / max(fraction, 1e-9) ** 2)
         inputs = [_input(row, values) for row, values in enumerate(rows.to_dict("records"))]
-        answer = pd.DataFrame(self.model.explain(inputs, **params).answers())
+        answers = self.model.explain(inputs, **params).answers()
+        answer = pd.DataFrame(answers)
         if "sure" in answer:  # null where there is none, as JSON has it, and not NaN
-            answer["sure"] = pd.Series(
-                [None if math.isnan(v) else v for v in answer["sure"].astype(float)], dtype=object
-            )
+            answer["sure"] = pd.Series([one["sure"] for one in answers], dtype=object)
         for name in ("embedding", "recomposed"):
             if name in answer:
                 answer[name] = [np.array(values) for values in answer[name]]
