@@ -38,6 +38,7 @@ from conceptry.models.milan.emoji_units.planted import COLOUR_UNITS, ColourUnits
 from conceptry.models.milan.exemplars.compute import compute_exemplars
 from conceptry.models.milan.exemplars.records import UnitExemplars
 from conceptry.models.milan.exemplars.sources import ArraySource
+from conceptry.models.milan.settings import PHOTOS
 from conceptry.models.zoo.emoji_world.scenes import EmojiScenes, Scene
 from conceptry.registry.versions import Version
 
@@ -181,7 +182,7 @@ class UnitData(EvaluationData):
 
 
 def load_units(name: str | None, params: Mapping[str, str], size: int | None, seed: int) -> UnitData:
-    """The data called `name` (see the table above); for None `zoo:emoji-units`.
+    """The data called `name` (see the table above); for None `zoo:emoji-units`, of versions over photographs their own.
 
     `size` (default 200 where the units are not the version's own) limits the units to a draw by `seed`; of
     `zoo:emoji-units` each of annotated and planted ones. Raises InputError for unknown names and for data that cannot
@@ -189,7 +190,7 @@ def load_units(name: str | None, params: Mapping[str, str], size: int | None, se
     """
     if size is not None and size < 1:
         raise InputError(f"size must be at least 1 unit, got {size}")
-    name = name or DEFAULT
+    name = name or (OWN_UNITS if params.get("clip_encoder") == PHOTOS else DEFAULT)
     scheme, _, rest = name.partition(":")
     controls: Sequence[UnitCase] = ()
     find_scored = None

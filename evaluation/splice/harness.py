@@ -16,6 +16,7 @@ from conceptry.evaluation.splice.client import ImageExplanations, explain_images
 from conceptry.evaluation.splice.data import DEFAULT, AnnotatedImage, ImageData, load_images, table_images
 from conceptry.evaluation.splice.plots import draw_frontier, draw_summary
 from conceptry.evaluation.splice.summary import describe_summary, summarise
+from conceptry.models.errors import InputError
 from conceptry.models.method import Progress
 
 FRONTIER_IMAGES = 256
@@ -134,8 +135,16 @@ def measure(
 
 
 def load_data(name: str | None, params: Mapping[str, str], size: int | None, seed: int) -> ImageData:
-    """Read the images called `name`; `params` of the version say which classifier its encoder is made of."""
+    """Read the images called `name`; `params` of the version say which classifier its encoder is made of.
+
+    Raises InputError for no name where the encoder is one of photographs: none ship with labels.
+    """
     of_classifier = params.get("encoder") == PHOTOS
+    if of_classifier and name is None:
+        raise InputError(
+            f"the encoder is {PHOTOS}, and no labelled photographs ship with conceptry: name some of yours, as "
+            "folder:PATH with a folder for each label"
+        )
     return replace(load_images(name or DEFAULT, size, seed), classifier=CLASSIFIER if of_classifier else "")
 
 

@@ -17,6 +17,7 @@ from conceptry.evaluation.data import LabelledImage
 from conceptry.evaluation.harness import evaluation_of
 from conceptry.evaluation.isolation.client import VersionProcess
 from conceptry.evaluation.splice.data import load_images, table_images, without
+from conceptry.evaluation.splice.harness import load_data
 from conceptry.models.errors import InputError
 from conceptry.models.images import png_bytes
 
@@ -364,3 +365,8 @@ def test_spurious_scenes_mislead_where_they_are_measured() -> None:
         for image in load_images(name, size=20).images:
             assert image.label is not None
             assert (OWN_COLOUR[image.label] == image.concepts["colour"][0]) == agrees
+
+
+def test_photographs_are_asked_for_by_name() -> None:
+    with pytest.raises(InputError, match="no labelled photographs ship with conceptry: name some of yours, as folder"):
+        load_data(None, {"encoder": "zoo:photos"}, None, 0)
