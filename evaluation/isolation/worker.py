@@ -126,7 +126,8 @@ def _fork_on_request(control: socket.socket) -> None:
         if not os.fork():
             control.close()
             os.close(needed)
-            _wait_for_version(request, *descriptors, needs)
+            pipe, log, status = descriptors
+            _wait_for_version(request, pipe, log, status, needs)
         for descriptor in descriptors:
             os.close(descriptor)
 

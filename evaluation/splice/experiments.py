@@ -41,7 +41,7 @@ def zero_shot(predict: Predict, images: Sequence[AnnotatedImage], explained: Ima
     hits = {"zero_shot": m.zero_shot_hits(z, prompts, truth)}
     hits["zero_shot_recomposed"] = m.zero_shot_hits(z_hat, prompts, truth)
     if len(classes) > FIRST:
-        hits["zero_shot_at_5"] = m.retrieval_ranks(z, prompts, m.belonging(truth[:, None], len(prompts))) <= FIRST
+        hits["zero_shot_at_5"] = m.retrieval_ranks(z, prompts, m.belonging([[k] for k in truth], len(prompts))) <= FIRST
     report.add_samples([images[i].key for i in labelled], hits)
     if dense := float(hits["zero_shot"].mean()):
         report.metrics["zero_shot_ratio"] = float(hits["zero_shot_recomposed"].mean()) / dense
@@ -151,7 +151,7 @@ def agreement(
     model = load_explained(classifier, outputs="logits")
     prompts = embed_texts(predict, [name.replace("_", " ") for name in model.classes])
     own = [int(model(np.asarray(decode_image(image.content()))[None])[0].argmax()) for image in images]
-    ranks = m.retrieval_ranks(explained.z, prompts, own)
+    ranks = m.retrieval_ranks(explained.z, prompts, m.belonging([[k] for k in own], len(prompts)))
     columns = {"classifier_agreement": ranks <= 1, "classifier_agreement_at_5": ranks <= FIRST}
     report.add_samples([image.key for image in images], columns)
 
