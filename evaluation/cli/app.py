@@ -15,7 +15,7 @@ from conceptry.evaluation.cli.audit import audit
 from conceptry.evaluation.cli.describe import describe
 from conceptry.evaluation.cli.evaluate import drift, evaluate, probe, summarise
 from conceptry.evaluation.cli.exemplars import exemplars
-from conceptry.evaluation.cli.explain import explain
+from conceptry.evaluation.cli.explain import batch, explain
 from conceptry.evaluation.cli.options import Flag, NamedArgument, check_folder, console, errors, group
 from conceptry.evaluation.cli.registry import compare, gc, list_command, promote, register, show, verify
 from conceptry.evaluation.cli.serve import serve
@@ -115,6 +115,7 @@ for _command in (
     serve,
     gc,
     explain,
+    batch,
     summarise,
     probe,
     drift,

@@ -1,10 +1,12 @@
-"""`conceptry explain`: what a version says about files, or about units."""
+"""`conceptry explain`: what a version says about files, or about units. `conceptry batch`: about a whole data set."""
 
+import json
 from pathlib import Path
 from typing import Any
 
 import click
 
+from conceptry.evaluation.batch import FORMATS, INPUT_FORMATS
 from conceptry.evaluation.cli.options import (
     Flag,
     NamedArgument,
@@ -15,6 +17,7 @@ from conceptry.evaluation.cli.options import (
     device_option,
     errors,
     json_option,
+    say,
     say_device,
 )
 from conceptry.evaluation.isolation.launcher import ahead
@@ -105,3 +108,46 @@ def explain(
     if output:
         for file in presenter.save(records, output, view, style):
             errors.print(f"saved {file}")
+
+
+@command()
+@click.argument("uri")
+@click.argument("source", metavar="INPUT")
+@click.option("--output", required=True, help="Folder for the answers, here or where Spark writes.")
+@click.option("--format", default=FORMATS[0], type=click.Choice(FORMATS), help="Of its files; json: one object a line.")
+@click.option("--input-format", type=click.Choice(INPUT_FORMATS), help="Of INPUT. [default: by its name]")
+@click.option(
+    "--id", "id_column", metavar="COLUMN", help="What tells rows apart. [default: id, or a digest of the row]"
+)
+@json_option("--params", 'Parameters of the method, e.g. {"top_k": 5}.')
+@click.option("--master", default="local[2]", help="Of Spark: local[CORES], yarn, k8s://..., spark://...")
+@click.option("--max-error-share", default=1.0, type=float, help="Share of refused rows beyond which it ends.")
+@click.option("--batch-rows", default=64, type=int, help="Rows of a request to the version.")
+@click.option("--part-rows", type=int, help="Rows of a task. [default: 500 pictures, 5000 rows of a table]")
+@click.option("--max-bytes", default=64 * 2**20, type=int, help="Bytes of a picture's file; a larger one is not read.")
+@click.option("--json", "as_json", cls=Flag, help="Print JSON instead of text.")
+@device_option
+def batch(uri: str, source: str, output: str, master: str, as_json: bool, **settings: Any) -> None:
+    """Explain all of INPUT with a version: a folder of pictures, or a .parquet, .csv or .jsonl table.
+
+    The answers have the columns id, those of INPUT, those of the answer, error and version. A row that the version
+    refuses has null answers and a sentence in `error`. What the output has already is left alone, so that a run that
+    was killed goes on, and an input that has grown costs its new rows.
+    """
+    from dataclasses import asdict
+
+    from conceptry.evaluation.batch.job import Settings, explain
+    from conceptry.evaluation.progress import bar
+
+    with bar(f"{uri} over {source}") as progress:
+        done = explain(uri, source, output, master=master, settings=Settings(**settings), progress=progress)
+    if as_json:
+        print(json.dumps(asdict(done), indent=2))
+        return
+    rate = f", {done.answered / done.seconds:,.3g} rows/s" if done.answered else ""
+    say(f"{done.version}: {done.answered:,} rows answered, {done.there:,} there before, {done.errors:,} refused{rate}")
+    for found in done.sentences[:10]:
+        errors.print(f"{found['rows']:,} x {found['error']} (for example {found['for example']})")
+    if len(done.sentences) > 10:
+        errors.print(f"and {len(done.sentences) - 10} more kinds, in errors.json of run {done.run_id}")
+    console.print(f"answers in {output}, run {done.run_id}", markup=False)

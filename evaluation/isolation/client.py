@@ -95,27 +95,33 @@ class InProcess:
         raise ConceptryError("a model that is loaded in this process is not changed; `conceptry evaluate` does it")
 
 
+class ProcessEndedError(ConceptryError):
+    """The process of a version has ended while it was asked."""
+
+
 class VersionProcess:
     """`Predict` over a version in a child process; a context manager that ends the child.
 
     `device` is what is asked for, `device_in_use` what the version was loaded on; `on_progress` hears what a long
-    answer is doing and the share done so far, from versions that say it.
+    answer is doing and the share done so far, from versions that say it. `copy`: a folder with a copy of the version
+    whose files have been checked, which is loaded without a word to the store.
 
-    Raises ConceptryError where the version cannot be loaded (with its reason), where it refuses a request, and
-    where the child dies.
+    Raises ConceptryError where the version cannot be loaded (with its reason) and where it refuses a request, and
+    ProcessEndedError where the child dies.
     """
 
-    def __init__(self, uri: str, device: str = "auto") -> None:
-        self.uri, self.device = uri, device
+    def __init__(self, uri: str, device: str = "auto", copy: Path | None = None) -> None:
+        self.uri, self.device, self.copy = uri, device, copy
         self.on_progress: Progress = lambda what, share: None
 
     def __enter__(self) -> "VersionProcess":
-        from conceptry.registry import find_version, verify
+        if self.copy is None:
+            from conceptry.registry import find_version, verify
 
-        verify(find_version(self.uri))  # before any of its code runs
+            verify(find_version(self.uri))  # before any of its code runs
         self._pipe, theirs = Pipe()
         self._log = tempfile.TemporaryFile()
-        self._child = start(self.uri, self.device, theirs.fileno(), self._log.fileno())
+        self._child = start(str(self.copy or self.uri), self.device, theirs.fileno(), self._log.fileno())
         theirs.close()
         try:
             self.device_in_use = str(self._receive())
@@ -129,13 +135,22 @@ class VersionProcess:
             self._pipe.send((rows, dict(params or {})))
         return Answer(*self._receive())
 
+    @property
+    def has_ended(self) -> bool:
+        """Whether the child is gone, killed for lack of memory for example."""
+        try:
+            self._child.wait(timeout=0)
+        except subprocess.TimeoutExpired:
+            return False
+        return True
+
     @contextmanager
     def redrawn(self, share: float, seed: int = 0) -> "Iterator[VersionProcess]":
         """The version once more, in a process of its own, with the last `share` of its model's layers drawn anew.
 
         Raises ConceptryError where the explained model has no parameters that can be.
         """
-        with VersionProcess(self.uri, self.device) as other:
+        with VersionProcess(self.uri, self.device, self.copy) as other:
             other._pipe.send((None, {"share": share, "seed": seed}))
             if not other._receive()[0]:
                 raise ConceptryError("the explained model has no layers that could be drawn anew")
@@ -158,7 +173,7 @@ class VersionProcess:
             code = self._child.wait()
             self._log.seek(0)
             last = self._log.read().decode(errors="replace").strip().splitlines()[-1:]
-            raise ConceptryError(f"the process of {self.uri} ended with code {code}: {' '.join(last)}") from None
+            raise ProcessEndedError(f"the process of {self.uri} ended with code {code}: {' '.join(last)}") from None
         kind, content = message
         if kind == "error":
             raise ConceptryError(f"{self.uri}: {content}")

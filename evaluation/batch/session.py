@@ -1,0 +1,85 @@
+"""The Spark that a batch runs on: a session of its own, or the caller's, with settings for the length of a job."""
+
+import os
+import re
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from conceptry.models.errors import InputError
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
+
+ATTEMPTS = 4  # of a task: by default local Spark gives each a single one, and a cluster four
+
+
+@contextmanager
+def own_session(master: str) -> Iterator["SparkSession"]:
+    """A session on `master`, which ends with the block. Raises InputError where Spark or Java is not there."""
+    check_installed()
+    from pyspark.errors import PySparkException
+    from pyspark.sql import SparkSession
+
+    is_local = master.startswith("local")
+    if re.fullmatch(r"local(\[(\d+|\*)\])?", master):
+        master = f"{master[:-1] if master.endswith(']') else f'{master}[1'},{ATTEMPTS}]"
+    builder = (
+        SparkSession.builder.master(master).appName("conceptry batch").config("spark.ui.showConsoleProgress", "false")
+    )
+    if is_local:
+        os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
+        cores = re.search(r"\[(\d+)", master)
+        settings = {
+            "spark.ui.enabled": "false",
+            "spark.log.level": "FATAL",  # what fails is said in one sentence
+            "spark.driver.bindAddress": "127.0.0.1",
+            "spark.driver.host": "127.0.0.1",
+            "spark.local.dir": tempfile.gettempdir(),
+            "spark.sql.shuffle.partitions": str(2 * int(cores[1] if cores else os.cpu_count() or 1)),
+        }
+        for name, value in settings.items():
+            builder = builder.config(name, value)
+    try:
+        session = builder.getOrCreate()
+    except (PySparkException, Exception) as error:
+        raise InputError(f"--master {master}: Spark does not start there ({_line(error)})") from None
+    try:
+        yield session
+    finally:
+        session.stop()
+
+
+def check_installed() -> None:
+    """Raise InputError where Spark or Java is missing."""
+    try:
+        import pyspark  # noqa: F401
+    except ModuleNotFoundError:
+        raise InputError("batch runs on Spark, which is not installed: pip install 'conceptry[spark]'") from None
+    home = os.environ.get("JAVA_HOME")
+    if not shutil.which("java") and not (home and (Path(home) / "bin" / "java").exists()):
+        raise InputError("Spark needs Java 17 or newer: install it, and put java on PATH or set JAVA_HOME")
+
+
+@contextmanager
+def settings(session: "SparkSession", values: Mapping[str, str]) -> Iterator[None]:
+    """Settings of a session for the length of a block; the caller's own come back."""
+    before = {name: session.conf.get(name, None) for name in values}
+    for name, value in values.items():
+        session.conf.set(name, value)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                session.conf.unset(name)
+            else:
+                session.conf.set(name, value)
+
+
+def _line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
