@@ -15,12 +15,12 @@ Pictures in an answer are bytes. What a parameter adds to an answer is among the
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
-from mlflow.models import ModelSignature
-from mlflow.types import DataType
-from mlflow.types.schema import Array, Object
+
+if TYPE_CHECKING:  # the processes of Spark encode answers, and need no signatures for that
+    from mlflow.models import ModelSignature
 
 ID, ERROR, VERSION, FINGERPRINT = "id", "error", "version", "fingerprint"
 _PICTURES = {"perturbation": ("image", "delta"), "milan": ("images", "masks")}  # which the signature calls text
@@ -35,19 +35,19 @@ _ADDED: Mapping[tuple[str, str], Mapping[str, pa.DataType]] = {
     },
     ("harsanyi", "subsets"): {"rewards": _NUMBERS},
 }
-_PLAIN = {
-    DataType.boolean: pa.bool_(),
-    DataType.integer: pa.int32(),
-    DataType.long: pa.int64(),
-    DataType.float: pa.float32(),
-    DataType.double: pa.float64(),
-    DataType.string: pa.string(),
-    DataType.binary: pa.binary(),
-    DataType.datetime: pa.timestamp("us"),
+_PLAIN = {  # by MLflow's names
+    "boolean": pa.bool_(),
+    "integer": pa.int32(),
+    "long": pa.int64(),
+    "float": pa.float32(),
+    "double": pa.float64(),
+    "string": pa.string(),
+    "binary": pa.binary(),
+    "datetime": pa.timestamp("us"),
 }
 
 
-def answer_columns(method: str, signature: ModelSignature, params: Mapping[str, Any]) -> dict[str, pa.DataType]:
+def answer_columns(method: str, signature: "ModelSignature", params: Mapping[str, Any]) -> dict[str, pa.DataType]:
     """Columns of the answers of a version that is asked with `params`, without `id`, `error` and the like."""
     assert signature.outputs is not None
     columns = {
@@ -78,6 +78,8 @@ def answer_arrays(
 
 
 def _arrow(kind: Any, name: str, method: str) -> pa.DataType:
+    from mlflow.types.schema import Array, Object
+
     if isinstance(kind, Array):
         return pa.list_(_arrow(kind.dtype, name, method))
     if isinstance(kind, Object):
@@ -85,7 +87,7 @@ def _arrow(kind: Any, name: str, method: str) -> pa.DataType:
         if method == "harsanyi" and name == "patterns":
             fields["spread"] = pa.float64()  # of answers by a baseline of several rows; null of others
         return pa.struct(fields)
-    return pa.binary() if name in _PICTURES.get(method, ()) else _PLAIN[kind]
+    return pa.binary() if name in _PICTURES.get(method, ()) else _PLAIN[kind.name]
 
 
 def _cell(value: Any, kind: pa.DataType) -> Any:

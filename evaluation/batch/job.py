@@ -125,6 +125,8 @@ class _Job:
             run.data(self.source.name, digest)
             missing = self._missing()
             count = missing.count()
+            there = self._there()
+            before = 0 if there is None else there.count()  # of rows that the input has no more among them
             began, ended = time.perf_counter(), None
             if count:
                 folder = stack.enter_context(temporary_folder("batch"))
@@ -134,7 +136,7 @@ class _Job:
                 ended = self._write(self._rows(missing, count, rows), count)
                 if self.source.is_folder and not ended:
                     self._account_for_unread()
-            return self._done(run, rows, rows - count, time.perf_counter() - began, ended)
+            return self._done(run, rows, rows - count, before, time.perf_counter() - began, ended)
 
     def _write(self, frame: "DataFrame", count: int) -> str | None:
         """Ask about the rows of `frame` and write what is said; return why that ended early, None where it did not."""
@@ -183,9 +185,7 @@ class _Job:
         most = self.settings.max_error_share
         if seen < fewest or refused <= most * seen:
             return None
-        return (
-            f"{refused:,} of {seen:,} rows were refused, which is more than the share {most:g} that was to be accepted"
-        )
+        return f"{refused:,} of {seen:,} rows were refused, more than the share {most:g} that was to be accepted"
 
     def _rows(self, missing: "DataFrame", count: int, rows: int) -> "DataFrame":
         """The rows that are not there yet, in parts of the size that was asked for."""
@@ -232,7 +232,7 @@ class _Job:
             raise InputError(f"{self.source.name}: holds no rows")
         return rows, hashlib.sha256(" ".join(map(str, found)).encode()).hexdigest()
 
-    def _done(self, run: Run, rows: int, there: int, seconds: float, ended: str | None) -> Done:
+    def _done(self, run: Run, rows: int, there: int, before: int, seconds: float, ended: str | None) -> Done:
         """Count what the output holds, log it, and say it. Raises ErrorShareError where that is why it ended."""
         from pyspark.sql import functions as f
 
@@ -245,7 +245,7 @@ class _Job:
             counted = refused.agg(f.count("*").alias("rows"), f.min(ID).alias("for example"))
             found = counted.orderBy(f.desc("rows"), ERROR).limit(MOST_SENTENCES).collect()
             sentences = by_sentence([row.asDict() for row in found])
-        answered = max(0, written - there)
+        answered = written - before
         run.errors(sentences)
         run.metrics(
             {"rows": rows, "rows_answered": answered, "rows_there": there, "errors": errors, "seconds": seconds}

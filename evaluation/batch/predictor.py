@@ -117,7 +117,8 @@ class Predictor:
         mlflow.set_tracking_uri(self.stores[0])
         mlflow.set_registry_uri(self.stores[1])
         passed = passed_columns(self.asked, list(map(str, table.columns)))
-        parts = [self._part(table.iloc[i : i + self.rows]) for i in range(0, len(table), self.rows)]
+        read = table.loc[:, [name in self.asked.inputs for name in table.columns]]
+        parts = [self._part(read.iloc[i : i + self.rows]) for i in range(0, len(read), self.rows)]
         answers = pd.concat(parts) if parts else self._frame([], [], table.index[:0])
         return pd.concat([table[passed], answers], axis=1)
 
@@ -125,9 +126,8 @@ class Predictor:
         """An answer without rows, which says its columns to Dask; table: any part of the input."""
         return self(table.iloc[:0])
 
-    def _part(self, table: pd.DataFrame) -> pd.DataFrame:
-        found, errors = _answered(self.asked, table[[name for name in self.asked.inputs if name in table]])
-        return self._frame(found, errors, table.index)
+    def _part(self, rows: pd.DataFrame) -> pd.DataFrame:
+        return self._frame(*_answered(self.asked, rows), rows.index)
 
     def _frame(self, found: Sequence[Any], errors: Sequence[str | None], index: pd.Index) -> pd.DataFrame:
         arrays = added_arrays(self.asked, found, errors)
@@ -167,7 +167,7 @@ def answered_batches(
     """Batches of a part of Spark's, with the columns `passed` and answers, and how many of its rows are refused."""
     for batch in batches:
         refused = batch.column(REFUSED).to_pylist() if REFUSED in batch.schema.names else [None] * batch.num_rows
-        wanted = [row for row, why in enumerate(refused) if why is None]
+        wanted = pa.array([row for row, why in enumerate(refused) if why is None], pa.int64())
         answers: list[dict[str, Any] | None] = [None] * batch.num_rows
         errors: list[str | None] = list(refused)
         rows = _pandas(asked, batch.select([name for name in asked.inputs if name in batch.schema.names]).take(wanted))
@@ -176,7 +176,7 @@ def answered_batches(
         except ProcessEndedError as error:
             ids = batch.column(a.ID).to_pylist()
             raise ConceptryError(f"rows {ids[0]} to {ids[-1]}: {error}") from None
-        for row, answer, error in zip(wanted, *found, strict=True):
+        for row, answer, error in zip(wanted.to_pylist(), *found, strict=True):
             answers[row], errors[row] = answer, error
         arrays = {name: batch.column(name) for name in passed} | added_arrays(asked, answers, errors)
         yield pa.RecordBatch.from_pydict(arrays), sum(error is not None for error in errors)

@@ -5,6 +5,7 @@ import re
 import shutil
 import sys
 import tempfile
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,37 +17,30 @@ if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
 ATTEMPTS = 4  # of a task: by default local Spark gives each a single one, and a cluster four
+SETTINGS = {
+    "spark.ui.showConsoleProgress": "false",
+    "spark.executorEnv.OMP_NUM_THREADS": "1",  # a process a core: threads would only wait
+    # Hadoop's other one writes a checksum beside every file, and reads no file with a colon in its name.
+    "spark.hadoop.fs.file.impl": "org.apache.hadoop.fs.RawLocalFileSystem",
+}
 
 
 @contextmanager
 def own_session(master: str) -> Iterator["SparkSession"]:
     """A session on `master`, which ends with the block. Raises InputError where Spark or Java is not there."""
     check_installed()
-    from pyspark.errors import PySparkException
+    # Spark warns of the newest pandas, of which nothing is used here that it does not know: parts are Arrow's.
+    warnings.filterwarnings("ignore", message="PySpark does not yet fully support pandas")
     from pyspark.sql import SparkSession
 
-    is_local = master.startswith("local")
     if re.fullmatch(r"local(\[(\d+|\*)\])?", master):
         master = f"{master[:-1] if master.endswith(']') else f'{master}[1'},{ATTEMPTS}]"
-    builder = (
-        SparkSession.builder.master(master).appName("conceptry batch").config("spark.ui.showConsoleProgress", "false")
-    )
-    if is_local:
-        os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
-        cores = re.search(r"\[(\d+)", master)
-        settings = {
-            "spark.ui.enabled": "false",
-            "spark.log.level": "FATAL",  # what fails is said in one sentence
-            "spark.driver.bindAddress": "127.0.0.1",
-            "spark.driver.host": "127.0.0.1",
-            "spark.local.dir": tempfile.gettempdir(),
-            "spark.sql.shuffle.partitions": str(2 * int(cores[1] if cores else os.cpu_count() or 1)),
-        }
-        for name, value in settings.items():
-            builder = builder.config(name, value)
+    builder = SparkSession.builder.master(master).appName("conceptry batch")
+    for name, value in (SETTINGS | (_local(master) if master.startswith("local") else {})).items():
+        builder = builder.config(name, value)
     try:
         session = builder.getOrCreate()
-    except (PySparkException, Exception) as error:
+    except Exception as error:  # of Spark, of Java, and of what stands between them
         raise InputError(f"--master {master}: Spark does not start there ({_line(error)})") from None
     try:
         yield session
@@ -63,6 +57,20 @@ def check_installed() -> None:
     home = os.environ.get("JAVA_HOME")
     if not shutil.which("java") and not (home and (Path(home) / "bin" / "java").exists()):
         raise InputError("Spark needs Java 17 or newer: install it, and put java on PATH or set JAVA_HOME")
+
+
+def _local(master: str) -> dict[str, str]:
+    """Settings of a Spark that is this process and its children."""
+    os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
+    cores = re.search(r"\[(\d+)", master)
+    return {
+        "spark.ui.enabled": "false",
+        "spark.log.level": "FATAL",  # what fails is said in one sentence
+        "spark.driver.bindAddress": "127.0.0.1",
+        "spark.driver.host": "127.0.0.1",
+        "spark.local.dir": tempfile.gettempdir(),
+        "spark.sql.shuffle.partitions": str(2 * int(cores[1] if cores else os.cpu_count() or 1)),
+    }
 
 
 @contextmanager

@@ -58,7 +58,7 @@ def cli(tracking_uri: str | None) -> None:
 
 
 @cli.command()
-@click.argument("name", type=click.Choice((*METHODS, "encoders", "serving", "startup", "kills", "drift")))
+@click.argument("name", type=click.Choice((*METHODS, "batch", "encoders", "serving", "startup", "kills", "drift")))
 @click.option(
     "--dictionary",
     type=click.Path(path_type=Path),
@@ -66,15 +66,15 @@ def cli(tracking_uri: str | None) -> None:
 )
 @click.option("--json", "json_file", type=click.Path(path_type=Path), help="Also write records and targets as JSON.")
 @click.option("--quick", cls=Flag, help="Run fewer repeats and sizes.")
-@click.option("--kills", type=click.IntRange(min=1), help="kills: number of commands to kill. [default: 100]")
+@click.option("--kills", type=click.IntRange(min=1), help="kills, batch: number of commands to kill. [default: 100]")
 def benchmark(name: str, dictionary: Path | None, json_file: Path | None, quick: bool, kills: int | None) -> None:
-    """Measure the speed of a method beside others, how soon versions answer, what servers take, what kills leave, how
-    often drift is seen, or which architectures of open_clip work."""
+    """Measure the speed of a method beside others, what a batch over a data set costs, how soon versions answer, what
+    servers take, what kills leave, how often drift is seen, or which architectures of open_clip work."""
     import importlib
 
     check_folder(json_file, "--json")
-    if kills and name != "kills":
-        raise InputError(f"--kills is for conceptry benchmark kills, got it for {name}")
+    if kills and name not in ("kills", "batch"):
+        raise InputError(f"--kills is for conceptry benchmark kills and batch, got it for {name}")
     how = {"kills": kills} if kills else {}
     module = importlib.import_module(f"conceptry.evaluation.benchmarks.{name}")
     result = module.run(dictionary=dictionary, quick=quick, progress=lambda what: errors.print(what), **how)

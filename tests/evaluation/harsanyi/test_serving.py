@@ -54,6 +54,10 @@ def test_answers_equal_those_of_predict_in_process(server, local, tiny_rows) -> 
     for answer, same, wanted in zip(answers, by_columns, expected, strict=True):
         check_equal(answer, wanted)
         check_equal(same, wanted)
+    status, from_parquet = server.parquet(pd.DataFrame(tiny_rows))
+    assert status == 200, from_parquet
+    for answer, wanted in zip(from_parquet, expected, strict=True):
+        check_equal(answer, wanted)
 
 
 def test_parameters_of_a_request(server, local) -> None:

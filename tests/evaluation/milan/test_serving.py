@@ -65,6 +65,9 @@ def test_answers_equal_those_of_predict_in_process(server, local) -> None:
         local_rows = pd.DataFrame(rows, dtype=object)
         for answer, expected in zip(answers, local.predict(local_rows, params=params).to_dict("records"), strict=True):
             check_equal(answer, expected)
+    files = [{name: [base64.b64decode(text) for text in cell] for name, cell in row.items()} for row in rows[-3:]]
+    status, from_parquet = server.parquet(pd.DataFrame(files))
+    assert [answer["description"] for answer in from_parquet] == ["Red", "Green", "Blue"]
     names = [answer["description"] for answer in server.rows(*rows)[1]]
     assert names == ["Red", "Green", "Blue", "", "Green", "Red", "Blue", "Red", "Green", "Blue"]
 

@@ -69,6 +69,8 @@ def test_answers_equal_those_of_predict_in_process(server, local, picture) -> No
     split = {"columns": ["image", "target"], "data": [[text_of(picture), "3"]]}
     status, by_columns = server.post({"dataframe_split": split, "params": {"steps": 8}})
     assert (status, by_columns) == (200, [answer])
+    status, (from_parquet,) = server.parquet(pd.DataFrame([row]))  # which asks with the parameters of the version
+    assert (status, from_parquet["target"]) == (200, "3")
 
 
 def test_every_mode_in_json(server, local, picture) -> None:

@@ -66,6 +66,24 @@ def test_parameters_of_a_request(server, base64_picture) -> None:
     assert server.rows({"image": base64_picture}, l1_penalty=9.0)[1][0]["l0"] == 0
 
 
+def test_parquet_holds_pictures_as_bytes(server, picture, base64_picture) -> None:
+    table = pd.DataFrame(
+        {
+            "image": [png_bytes(picture), None, None],
+            "text": [None, "a dog", None],
+            "embedding": [None, None, [1.0] * D],
+        }
+    )
+    status, answers = server.parquet(table)
+    assert status == 200, answers
+    records = ({"image": base64_picture}, {"text": "a dog"}, {"embedding": [1.0] * D})
+    for answer, same in zip(answers, server.rows(*records)[1], strict=True):
+        assert [c["concept"] for c in answer["concepts"]] == [c["concept"] for c in same["concepts"]]
+    check_refused(
+        server.parquet(pd.DataFrame({"image": [png_bytes(picture), b"hello"]})), "row 1, column 'image': not a picture"
+    )
+
+
 def encoded(image: Image.Image, format: str, **options: Any) -> str:
     stream = io.BytesIO()
     image.save(stream, format, **options)

@@ -1,0 +1,56 @@
+"""Pictures over HTTP: as base64 in JSON, and as bytes in Parquet."""
+
+import base64
+import io
+import json
+from collections.abc import Callable, Mapping
+from functools import partial
+from pathlib import Path
+
+import pandas as pd
+
+from conceptry.evaluation.benchmarks.measure import Record, seconds_side_by_side
+from conceptry.evaluation.benchmarks.servers import CONCEPTRY, JSON, Client, served
+from conceptry.models.errors import ConceptryError
+
+PARQUET: Mapping[str, str] = {"Content-Type": "application/vnd.apache.parquet"}
+ROWS = (1, 64)
+REPEATS = 15
+
+
+def parquet_body(rows: pd.DataFrame) -> bytes:
+    """A request as a Parquet file."""
+    stream = io.BytesIO()
+    rows.to_parquet(stream, index=False)
+    return stream.getvalue()
+
+
+def json_body(rows: pd.DataFrame) -> bytes:
+    """The same as JSON, bytes as base64."""
+    records = [{"image": base64.b64encode(content).decode()} for content in rows["image"]]
+    return json.dumps({"dataframe_records": records}).encode()
+
+
+def side_by_side(uri: str, folder: Path, repeats: int = REPEATS) -> list[Record]:
+    """Seconds of a request of one picture and of many, making its body included."""
+    files = sorted(folder.glob("*.png"))
+    records = []
+    with served(uri, CONCEPTRY, OMP_NUM_THREADS="1") as client:
+        for count in ROWS:
+            rows = pd.DataFrame({"image": [file.read_bytes() for file in files[:count]]})
+            bodies = {"JSON, base64": (json_body, JSON), "Parquet, bytes": (parquet_body, PARQUET)}
+            ask = {name: partial(_asked, client, rows, *how) for name, how in bodies.items()}
+            seconds = seconds_side_by_side(ask, repeats)
+            records += [
+                Record(f"requests, {count} pictures", name, seconds[name], extra={"bytes": len(make(rows))})
+                for name, (make, _) in bodies.items()
+            ]
+    return records
+
+
+def _asked(
+    client: Client, rows: pd.DataFrame, make: Callable[[pd.DataFrame], bytes], headers: Mapping[str, str]
+) -> None:
+    status, text = client.post(make(rows), headers)
+    if status != 200:
+        raise ConceptryError(f"the server refused a request: {text[:200]}")
