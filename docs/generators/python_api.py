@@ -11,6 +11,7 @@ FACES = (
     "conceptry.models.milan",
     "conceptry.models.explained",
     "conceptry.registry",
+    "conceptry.batch",
 )
 
 

@@ -56,7 +56,8 @@ class Source:
         """A folder's pictures of these ids alone: nothing else is read."""
         assert self.is_folder
         spark = self.rows.sparkSession
-        found = _pictures(spark, [literal(path) for path in ids], self.max_bytes)
+        paths = [local(path) if path.startswith("/") else literal(path) for path in ids]
+        found = _pictures(spark, paths, self.max_bytes)
         return replace(self, rows=found.rows, ids=found.ids)
 
 
@@ -152,22 +153,29 @@ def _folder(name: str) -> str:
     path = Path(name)
     if not path.is_dir():
         if set(name) & set("*?[{"):
-            return str(path.absolute())
+            return f"file:{path.absolute()}"
         raise InputError(f"{name}: no such folder")
     for file in image_files(path):
         left_out = next((part for part in file.relative_to(path).parts if part.startswith("_")), None)
         if left_out:
             raise InputError(f"{file}: Spark reads nothing whose name begins with _; rename {left_out!r}")
-    return literal(str(path.resolve()))
+    return local(str(path.resolve()))
 
 
 def _existing(name: str) -> str:
-    if "://" in name or set(name) & set("*?[{"):
+    if "://" in name:
         return name
     path = Path(name)
+    if not path.exists() and set(name) & set("*?[{"):
+        return f"file:{path.absolute()}"
     if not path.exists():
         raise InputError(f"{name}: no such file or folder")
-    return literal(str(path.resolve()))
+    return local(str(path.resolve()))
+
+
+def local(path: str) -> str:
+    """The address of a path on this machine, whatever Spark's own file system is."""
+    return f"file:{literal(path)}"
 
 
 def literal(path: str) -> str:

@@ -127,19 +127,24 @@ class _Job:
             count = missing.count()
             there = self._there()
             before = 0 if there is None else there.count()  # of rows that the input has no more among them
-            began, ended = time.perf_counter(), None
+            seen, seconds, ended = 0, 0.0, None
             if count:
                 folder = stack.enter_context(temporary_folder("batch"))
                 copy = checked_copy(version, folder / f"version-{uuid.uuid4().hex}")
                 self.spark.sparkContext.addFile(str(copy), recursive=True)
                 self.asked = in_folder(self.asked, copy.name)
-                ended = self._write(self._rows(missing, count, rows), count)
-                if self.source.is_folder and not ended:
+                began = time.perf_counter()
+                seen, ended = self._write(self._rows(missing, count, rows), count)
+                seconds = time.perf_counter() - began
+                if self.source.is_folder and not ended and seen != count:
                     self._account_for_unread()
-            return self._done(run, rows, rows - count, before, time.perf_counter() - began, ended)
+            return self._done(run, rows, rows - count, before, seconds, ended)
 
-    def _write(self, frame: "DataFrame", count: int) -> str | None:
-        """Ask about the rows of `frame` and write what is said; return why that ended early, None where it did not."""
+    def _write(self, frame: "DataFrame", count: int) -> tuple[int, str | None]:
+        """Ask about the rows of `frame` and write what is said; return how many there were, and why it ended early.
+
+        Spark counts each row once, whatever it has to repeat: rows are asked about in the tasks that write.
+        """
         from pyspark import InheritableThread
 
         asked, passed, context, group = (
@@ -179,7 +184,7 @@ class _Job:
             raise
         if failures and not ended:
             raise ConceptryError(_reason(failures[0])) from None
-        return ended or self._judge(refused.value, seen.value, fewest=1)
+        return seen.value, ended or self._judge(refused.value, seen.value, fewest=1)
 
     def _judge(self, refused: int, seen: int, fewest: int = FEWEST_JUDGED) -> str | None:
         most = self.settings.max_error_share

@@ -62,6 +62,7 @@ def check_installed() -> None:
 def _local(master: str) -> dict[str, str]:
     """Settings of a Spark that is this process and its children."""
     os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
+    os.environ.setdefault("SPARK_LOCAL_IP", "127.0.0.1")
     cores = re.search(r"\[(\d+)", master)
     return {
         "spark.ui.enabled": "false",

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet
 
@@ -39,17 +40,27 @@ def table(file: Path, count: int) -> Path:
     return file
 
 
-def embeddings(folder: Path, count: int, d: int) -> Path:
-    """Random embeddings with ids, in files of 50,000."""
+def embeddings(folder: Path, count: int, known: np.ndarray) -> Path:
+    """Embeddings around `known` ones, (n, d), with ids, in files of 50,000."""
     folder.mkdir()
-    rng = np.random.default_rng(0)
+    rng, d = np.random.default_rng(0), known.shape[1]
     for first in range(0, count, 50_000):
         n = min(50_000, count - first)
-        values = pa.array(rng.standard_normal(n * d).astype(np.float32))
+        noise = 0.2 * np.linalg.norm(known, axis=1).mean() / np.sqrt(d) * rng.standard_normal((n, d))
+        values = pa.array((known[rng.integers(len(known), size=n)] + noise).astype(np.float32).ravel())
         vectors = pa.FixedSizeListArray.from_arrays(values, d).cast(pa.list_(pa.float32()))
         ids = pa.array([str(first + i) for i in range(n)])
         pyarrow.parquet.write_table(pa.table({"id": ids, "embedding": vectors}), folder / f"{first:08d}.parquet")
     return folder
+
+
+def known_embeddings(uri: str, images: Path, count: int = 200) -> np.ndarray:
+    """Embeddings (count, d) of pictures of a folder, as the version has them."""
+    from conceptry.batch import predictor
+
+    files = sorted(images.glob("*.png"))[:count]
+    answers = predictor(uri, {"return_embedding": True})(pd.DataFrame({"image": [file.read_bytes() for file in files]}))
+    return np.stack(list(answers["embedding"]))
 
 
 def splice_version() -> str:

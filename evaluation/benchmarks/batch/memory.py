@@ -21,7 +21,7 @@ def peaks(uri: str, sources: dict[int, Path], spark: Any, folder: Path) -> list[
             done = explain(
                 uri, str(source), str(folder / f"out-{rows}"), spark=spark, settings=Settings(batch_rows=BATCH_ROWS)
             )
-        said = {name: peak / MIB for name, peak in watch.peaks.items()}
+        said = {name: peak / MIB for name, peak in watch.peaks.items()} | {"refused": done.errors}
         records.append(Record(f"memory, {rows:,} embeddings", "batch, two cores", done.seconds, extra=said))
     return records
 

@@ -8,14 +8,16 @@ from functools import partial
 from pathlib import Path
 
 import pandas as pd
+from PIL import Image
 
 from conceptry.evaluation.benchmarks.measure import Record, seconds_side_by_side
 from conceptry.evaluation.benchmarks.servers import CONCEPTRY, JSON, Client, served
 from conceptry.models.errors import ConceptryError
+from conceptry.models.images import png_bytes
 
 PARQUET: Mapping[str, str] = {"Content-Type": "application/vnd.apache.parquet"}
-ROWS = (1, 64)
 REPEATS = 15
+LARGE = 512
 
 
 def parquet_body(rows: pd.DataFrame) -> bytes:
@@ -32,17 +34,19 @@ def json_body(rows: pd.DataFrame) -> bytes:
 
 
 def side_by_side(uri: str, folder: Path, repeats: int = REPEATS) -> list[Record]:
-    """Seconds of a request of one picture and of many, making its body included."""
-    files = sorted(folder.glob("*.png"))
+    """Seconds of a request of one picture, of many and of large ones, making its body included."""
+    scenes = [file.read_bytes() for file in sorted(folder.glob("*.png"))]
+    noise = Image.effect_noise((LARGE, LARGE), 64).convert("RGB")  # which no format makes smaller
+    cases = {"1 scene": scenes[:1], "64 scenes": scenes[:64], f"16 of {LARGE} x {LARGE}": [png_bytes(noise)] * 16}
     records = []
     with served(uri, CONCEPTRY, OMP_NUM_THREADS="1") as client:
-        for count in ROWS:
-            rows = pd.DataFrame({"image": [file.read_bytes() for file in files[:count]]})
+        for case, pictures in cases.items():
+            rows = pd.DataFrame({"image": pictures})
             bodies = {"JSON, base64": (json_body, JSON), "Parquet, bytes": (parquet_body, PARQUET)}
             ask = {name: partial(_asked, client, rows, *how) for name, how in bodies.items()}
             seconds = seconds_side_by_side(ask, repeats)
             records += [
-                Record(f"requests, {count} pictures", name, seconds[name], extra={"bytes": len(make(rows))})
+                Record(f"requests, {case}", name, seconds[name], extra={"bytes": len(make(rows))})
                 for name, (make, _) in bodies.items()
             ]
     return records

@@ -66,7 +66,8 @@ def run(
             plan = Settings(part_rows=max(50, min(1000, sizes.rows // 8)), batch_rows=256)
             found(*side_by_side("harsanyi", trees, table, spark, folder, plan, progress))
             found(corrupt(splice, folder, sizes.corrupt, spark))
-            sources = {n: data.embeddings(folder / f"embeddings-{n}", n, 64) for n in sizes.embeddings}
+            known = data.known_embeddings(splice, images)
+            sources = {n: data.embeddings(folder / f"embeddings-{n}", n, known) for n in sizes.embeddings}
             found(*memory.peaks(splice, sources, spark, folder))
         few = data.pictures(folder / "few", sizes.killed)
         found(ends.kill(splice, few, folder, kills or sizes.kills, progress))
