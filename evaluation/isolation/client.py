@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any, NamedTuple, Protocol, TypeVar
 
 import pandas as pd
-from mlflow.exceptions import MlflowException
 
 from conceptry.evaluation.isolation.launcher import start
 from conceptry.models.errors import ConceptryError
@@ -65,6 +64,8 @@ def named_rows(cases: Sequence[Any], first: int = 0) -> Iterator[None]:
 
     cases: those of the request. Raises ConceptryError instead of what the version said.
     """
+
+    from mlflow.exceptions import MlflowException  # not before it is needed: processes of Spark do without MLflow
 
     def name_of(found: re.Match[str]) -> str:
         number = int(found[1])

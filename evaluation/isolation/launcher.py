@@ -37,13 +37,13 @@ def ahead() -> None:
 
 def start(uri: str, device: str, pipe: int, log: int, role: str = worker.ANSWERING) -> Child:
     """Start a process that loads `uri` on `device`, answers on the descriptor `pipe` and prints to `log`."""
-    import mlflow
-
-    # by variables, not arguments: a URI may hold a password, and arguments are seen by everybody
-    environ = os.environ | {
-        "MLFLOW_TRACKING_URI": mlflow.get_tracking_uri(),
-        "MLFLOW_REGISTRY_URI": mlflow.get_registry_uri(),
-    }
+    environ = dict(os.environ)
+    if (mlflow := sys.modules.get("mlflow")) is not None:  # else nobody has chosen stores but by these variables
+        # by variables, not arguments: a URI may hold a password, and arguments are seen by everybody
+        environ |= {
+            "MLFLOW_TRACKING_URI": mlflow.get_tracking_uri(),
+            "MLFLOW_REGISTRY_URI": mlflow.get_registry_uri(),
+        }
     if sys.platform == "linux":
         return _forks().start(uri, device, role, environ, pipe, log)
     return _run([str(pipe), uri, device, role], environ, [pipe], log)

@@ -91,6 +91,8 @@ def targets(records: list[Record]) -> list[Target]:
     peaks = [r.extra for r in records if r.case.startswith("memory")]
     bad = next(r for r in records if r.case.startswith("corrupt")).extra
     promised = [Target(f"times the plain loop, {case}", ratio, LEAST, "min") for case, ratio in warm.items()]
+    by_cpu = {r.case: r.extra["x by CPU"] for r in records if r.implementation == WARM}
+    promised += [Target(f"times the plain loop by CPU time, {case}", x, LEAST, "min") for case, x in by_cpu.items()]
     promised += [
         Target(
             f"memory, most rows over fewest, {name.removesuffix(' MiB')}", peaks[-1][name] / peaks[0][name], FLAT, "max"
@@ -107,7 +109,7 @@ def estimate(records: list[Record]) -> str:
     """What a cluster would take for very many pictures, by the costs of a row and a start that were measured."""
     row = next(r for r in records if r.case == "splice" and r.implementation == WARM)
     cold = next(r for r in records if r.case == "splice" and r.implementation == "batch, two cores")
-    core = 2 * (row.seconds or 0.0) / row.extra["rows"]  # seconds of a core for a picture
+    core = row.extra["CPU ms/row"] / 1e3  # seconds of a core for a picture
     start = max(0.0, (cold.seconds or 0.0) - (row.seconds or 0.0))
     parts = MANY // PART_ROWS
     hours = MANY * core / EXECUTORS / 3600
