@@ -56,10 +56,10 @@ def embeddings(folder: Path, count: int, known: np.ndarray) -> Path:
 
 def known_embeddings(uri: str, images: Path, count: int = 200) -> np.ndarray:
     """Embeddings (count, d) of pictures of a folder, as the version has them."""
-    from conceptry.batch import predictor
+    from conceptry.evaluation.batch.predictor import Predictor
 
     files = sorted(images.glob("*.png"))[:count]
-    answers = predictor(uri, {"return_embedding": True})(pd.DataFrame({"image": [file.read_bytes() for file in files]}))
+    answers = Predictor(uri, {"return_embedding": True})(pd.DataFrame({"image": [file.read_bytes() for file in files]}))
     return np.stack(list(answers["embedding"]))
 
 
