@@ -6,7 +6,7 @@ from typing import Any
 
 from conceptry.models.errors import InputError
 
-BATCH_ROWS = 64  # of a request to the version
+BATCH_ROWS = 256  # of a request to the version; fewer where pictures are large: Spark hands over 64 MiB at most
 PART_ROWS = {True: 500, False: 5000}  # of a task and its file, of pictures and of tables
 MAX_BYTES = 64 * 2**20  # of the file of a picture
 

@@ -6,11 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from conceptry.evaluation.batch.job import explain
-from conceptry.evaluation.batch.settings import Settings
+from conceptry.evaluation.batch.settings import BATCH_ROWS, Settings
 from conceptry.evaluation.benchmarks.batch.ends import below
 from conceptry.evaluation.benchmarks.measure import MIB, Record
-
-BATCH_ROWS = 256
 
 
 def peaks(uri: str, sources: dict[int, Path], spark: Any, folder: Path) -> list[Record]:
