@@ -121,11 +121,14 @@ def summary_title(record: dict[str, Any]) -> str:
     return f"{record['label']} ({record['data']})" if record["label"] else record["data"]
 
 
+_LISTS = ("edges", "histogram")  # of summaries, which have no place in a row
+
+
 def save_summary(evaluation: Evaluation, record: dict[str, Any], output: Path) -> None:
     """Write a summary to a file: as data or as text, by its suffix, or else as a figure."""
     if output.suffix in DATA_SUFFIXES:
-        facts = {name: value for name, value in record.items() if name != "concepts"}
-        rows = [facts | entry for entry in record["concepts"]]
+        facts = {name: value for name, value in record.items() if name not in ("concepts", *_LISTS)}
+        rows = [facts | {k: v for k, v in entry.items() if k not in _LISTS} for entry in record["concepts"]]
         write_data(output, json.dumps(record, indent=2), rows, evaluation.describe_summary(record))
     else:
         evaluation.draw_summary(record).savefig(output)

@@ -2,7 +2,9 @@
 
 import json
 import sys
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -20,6 +22,11 @@ from conceptry.evaluation.cli.options import (
     suppress_option,
 )
 from conceptry.evaluation.isolation.launcher import ahead
+from conceptry.models.errors import InputError
+
+if TYPE_CHECKING:
+    from conceptry.evaluation.comparison.summaries import Side
+    from conceptry.models.method import Progress
 
 _DATA = (
     "Data set. splice: zoo:emoji-scenes, zoo:emoji-spurious, folder:PATH, csv:PATH, cifar10:, cifar100:, imagenet:, "
@@ -101,7 +108,6 @@ def evaluate(
 def _without(method: str, data: str | None, words: tuple[str, ...]) -> str:
     """Name of the data of which `words` are suppressed in every answer."""
     from conceptry.evaluation.splice.data import DEFAULT, without
-    from conceptry.models.errors import InputError
 
     if method != "splice":
         raise InputError(f"words are those of splice versions; this one is of {method}")
@@ -167,6 +173,13 @@ def probe(
 @click.argument("uri")
 @click.option("--data", required=True, help=_DATA)
 @click.option("--label", help="Restrict to one class of the data; milan: to a layer. [default: all]")
+@click.option(
+    "--beside",
+    multiple=True,
+    metavar="TEXT",
+    help="Another class, other data (with a colon) or another version to put beside it; may be repeated.",
+)
+@click.option("--concept", help="splice, with --output: draw how the weights of this word are spread over pictures.")
 @click.option("--top", type=click.IntRange(min=1), default=20, help="Number of words, patterns or classes to show.")
 @click.option("--output", type=click.Path(path_type=Path), help="Save it: .png, .svg, .pdf, .txt, .csv, .json.")
 @click.option("--json", "as_json", cls=Flag, help="Print JSON instead of text.")
@@ -177,6 +190,8 @@ def summarise(
     uri: str,
     data: str,
     label: str | None,
+    beside: tuple[str, ...],
+    concept: str | None,
     top: int,
     output: Path | None,
     as_json: bool,
@@ -192,31 +207,66 @@ def summarise(
     --size limits the data before the class is selected.
     """
     ahead()
+    from conceptry.evaluation.comparison.summaries import (
+        Side,
+        describe_beside,
+        draw_beside,
+        draw_histograms,
+        sides_of,
+        titles_of,
+    )
     from conceptry.evaluation.harness import evaluation_of
-    from conceptry.evaluation.isolation.client import VersionProcess
     from conceptry.evaluation.progress import bar
     from conceptry.evaluation.tables import DATA_SUFFIXES, save_summary
     from conceptry.registry import find_version
 
-    check_picture(output, (".png", ".svg", ".pdf", *DATA_SUFFIXES))
-    version = find_version(uri)
-    evaluation = evaluation_of(version.method)
+    drawn = (".png", ".svg", ".pdf")
+    check_picture(output, (*drawn, *(() if concept else (".json",) if beside else DATA_SUFFIXES)))
+    if concept and output is None:
+        raise InputError("--concept draws a figure; name its file by --output")
+    sides = sides_of(Side(find_version(uri), data, label), beside)
+    evaluation = evaluation_of(sides[0].version.method)
     with bar(uri) as progress:
-        progress("reading data", 0.0)
-        known = evaluation.load_data(data, evaluation.known_of(version), size, seed)
-        known.check_label(label)
-        progress("loading the version", 0.0)
-        with VersionProcess(version.uri, device) as predict:
-            say_device(predict.device_in_use)
-            record = evaluation.summarise(predict, known, label, progress)
-    record["concepts"] = record["concepts"][:top]
+        found = dict(zip(titles_of(sides), _summaries(sides, size, seed, device, progress), strict=True))
+    shown = {title: record | {"concepts": record["concepts"][:top]} for title, record in found.items()}
+    (first, *_), method = shown.values(), sides[0].version.method
     if as_json:
-        print(json.dumps(record, indent=2))
+        print(json.dumps(list(shown.values()) if beside else first, indent=2))
     else:
-        console.print(evaluation.describe_summary(record))
+        console.print(describe_beside(found, method, top) if beside else evaluation.describe_summary(first))
+    if output and concept:
+        draw_histograms(found, concept).savefig(output)
+    elif output and beside and output.suffix == ".json":
+        output.write_text(json.dumps(list(shown.values()), indent=2) + "\n", encoding="utf-8")
+    elif output and beside:
+        draw_beside(found, method, top).savefig(output)
+    elif output:
+        save_summary(evaluation, first, output)
     if output:
-        save_summary(evaluation, record, output)
         errors.print(f"saved {output}")
+
+
+def _summaries(sides: "Sequence[Side]", size: int | None, seed: int, device: str, progress: "Progress") -> list[dict]:
+    """The summary of each side; sides of one version share its process."""
+    from conceptry.evaluation.harness import evaluation_of
+    from conceptry.evaluation.isolation.client import VersionProcess
+
+    data = []
+    for side in sides:
+        progress("reading data", 0.0)
+        evaluation = evaluation_of(side.version.method)
+        known = evaluation.load_data(side.data, evaluation.known_of(side.version), size, seed)
+        known.check_label(side.label)
+        data.append(known)
+    records: list[dict] = [{} for _ in sides]
+    for uri in dict.fromkeys(side.version.uri for side in sides):
+        progress("loading the version", 0.0)
+        with VersionProcess(uri, device) as predict:
+            say_device(predict.device_in_use)
+            for k, side in enumerate(sides):
+                if side.version.uri == uri:
+                    records[k] = evaluation_of(side.version.method).summarise(predict, data[k], side.label, progress)
+    return records
 
 
 DRIFTED = 3  # exit code

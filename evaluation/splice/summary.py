@@ -4,11 +4,13 @@
 |---|---|
 | weight | mean weight of a word over all pictures, those that do not name it included |
 | share | share of pictures that name the word |
+| histogram | pictures by the weight that they give the word, between `edges` |
 """
 
 import math
 from collections import defaultdict
 
+import numpy as np
 from rich.console import Group, RenderableType
 from rich.markup import escape
 from rich.table import Table
@@ -21,6 +23,8 @@ from conceptry.evaluation.tables import summary_title
 from conceptry.models.errors import plural
 from conceptry.models.method import Progress
 from conceptry.models.splice.explanation import UNSURE
+
+EDGES = [k / 20 for k in range(31)]  # of weights, the same for all summaries; the last bin has those above too
 
 
 def summarise(predict: Predict, data: ImageData, label: str | None, progress: Progress) -> dict:
@@ -37,13 +41,22 @@ def summarise(predict: Predict, data: ImageData, label: str | None, progress: Pr
             for entry in concepts:
                 weights[entry["concept"]].append(entry["weight"])
     n = len(images)
-    words = [{"concept": word, "weight": math.fsum(w) / n, "share": len(w) / n} for word, w in weights.items()]
+    words = [
+        {
+            "concept": word,
+            "weight": math.fsum(w) / n,
+            "share": len(w) / n,
+            "histogram": np.histogram(np.minimum(w, EDGES[-1]), EDGES)[0].tolist(),
+        }
+        for word, w in weights.items()
+    ]
     return {
         "data": data.name,
         "label": label,
         "count": n,
         "l0": math.fsum(l0) / n,
         "cosine": math.fsum(cosine) / n,
+        "edges": EDGES,
         **({"unsure": sum(share < UNSURE for share in sure) / n} if sure else {}),
         "concepts": sorted(words, key=lambda entry: (-entry["weight"], entry["concept"])),
     }
