@@ -16,6 +16,7 @@ from conceptry.models.errors import InputError
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
+LOG = Path(__file__).with_name("log4j2.properties")  # what fails is said in one sentence
 ATTEMPTS = 4  # of a task: by default local Spark gives each a single one, and a cluster four
 SETTINGS = {
     "spark.ui.showConsoleProgress": "false",
@@ -66,7 +67,7 @@ def _local(master: str) -> dict[str, str]:
     cores = re.search(r"\[(\d+)", master)
     return {
         "spark.ui.enabled": "false",
-        "spark.log.level": "FATAL",  # what fails is said in one sentence
+        "spark.driver.extraJavaOptions": f"-Dlog4j2.configurationFile={LOG.as_uri()}",
         "spark.driver.bindAddress": "127.0.0.1",
         "spark.driver.host": "127.0.0.1",
         "spark.local.dir": tempfile.gettempdir(),
