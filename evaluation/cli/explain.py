@@ -7,6 +7,7 @@ from typing import Any
 import click
 
 from conceptry.evaluation.batch import FORMATS, INPUT_FORMATS
+from conceptry.evaluation.batch.settings import BATCH_ROWS, MAX_BYTES
 from conceptry.evaluation.cli.options import (
     Flag,
     NamedArgument,
@@ -122,9 +123,9 @@ def explain(
 @json_option("--params", 'Parameters of the method, e.g. {"top_k": 5}.')
 @click.option("--master", default="local[2]", help="Of Spark: local[CORES], yarn, k8s://..., spark://...")
 @click.option("--max-error-share", default=1.0, type=float, help="Share of refused rows beyond which it ends.")
-@click.option("--batch-rows", default=64, type=int, help="Rows of a request to the version.")
+@click.option("--batch-rows", default=BATCH_ROWS, type=int, help="Rows of a request to the version.")
 @click.option("--part-rows", type=int, help="Rows of a task. [default: 500 pictures, 5000 rows of a table]")
-@click.option("--max-bytes", default=64 * 2**20, type=int, help="Bytes of a picture's file; a larger one is not read.")
+@click.option("--max-bytes", default=MAX_BYTES, type=int, help="Bytes of a picture's file; a larger one is not read.")
 @click.option("--json", "as_json", cls=Flag, help="Print JSON instead of text.")
 @device_option
 def batch(uri: str, source: str, output: str, master: str, as_json: bool, **settings: Any) -> None:
