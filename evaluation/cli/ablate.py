@@ -5,10 +5,10 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from statistics import fmean, stdev
 from typing import TYPE_CHECKING
 
 import click
-import numpy as np
 from rich.table import Table
 
 from conceptry.evaluation.cli.describe import UnitsAsked, described_units
@@ -165,7 +165,7 @@ def _table(results: Sequence["Edit"]) -> Table:
         random = [of.random[:, k] for of, k, _ in each]
         columns = [[of.described[0] for of, *_ in each], [of.described[k] for of, k, _ in each]]
         columns += [[one.mean() for one in random]]
-        cells = [*map(_mean, columns), f"{np.mean([one.std(ddof=1) for one in random]):.3f}"]
+        cells = [*map(_mean, columns), f"{fmean(one.std(ddof=1) for one in random):.3f}"]
         if results[0].refitted:
             cells.append(_mean([refitted[part.part] for *_, refitted in each]))
         table.add_row(part.part, f"{part.n_images:,}", *cells)
@@ -173,5 +173,5 @@ def _table(results: Sequence["Edit"]) -> Table:
 
 
 def _mean(values: Sequence[float]) -> str:
-    spread = f" ±{np.std(values, ddof=1):.3f}" if len(values) > 1 else ""
-    return f"{np.mean(values):.3f}{spread}"
+    spread = f" ±{stdev(map(float, values)):.3f}" if len(values) > 1 else ""
+    return f"{fmean(values):.3f}{spread}"

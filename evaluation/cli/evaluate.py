@@ -46,9 +46,9 @@ _DATA = (
 @click.option(
     "--metrics",
     metavar="GROUPS",
-    help="Comma-separated groups of metrics, or all; a name that is none lists them. [default: the quick ones]",
+    help="Comma-separated groups of metrics, or all; an unknown name lists them. [default: the quick ones]",
 )
-@click.option("--missing", cls=Flag, help="Measure only the groups that are not there yet.")
+@click.option("--missing", cls=Flag, help="Measure only groups that have not been measured yet.")
 @suppress_option
 @click.option("--json", "as_json", cls=Flag, help="Print JSON instead of a table.")
 def evaluate(
@@ -281,7 +281,7 @@ DRIFTED = 3  # exit code
 @click.option("--alpha", type=float, default=0.05, help="Chance that anything is called drift where nothing is.")
 @click.option("--least-share", type=float, default=0.02, help="Changes of a share below this are not drift.")
 @click.option(
-    "--least-effect", type=float, default=0.1, help="Moves of a mean weight below so many deviations are not."
+    "--least-effect", type=float, default=0.1, help="Changes of a mean weight below so many deviations are not drift."
 )
 @click.option("--top", type=click.IntRange(min=1), default=20, help="Number of concepts to show.")
 @click.option("--output", type=click.Path(path_type=Path), help="Save it: .png, .svg, .pdf, .csv, .json.")

@@ -115,13 +115,18 @@ def explain(
 @click.argument("uri")
 @click.argument("source", metavar="INPUT")
 @click.option("--output", required=True, help="Folder for the answers, here or where Spark writes.")
-@click.option("--format", default=FORMATS[0], type=click.Choice(FORMATS), help="Of its files; json: one object a line.")
-@click.option("--input-format", type=click.Choice(INPUT_FORMATS), help="Of INPUT. [default: by its name]")
+@click.option(
+    "--format",
+    default=FORMATS[0],
+    type=click.Choice(FORMATS),
+    help="Format of the files; json writes one object a line.",
+)
+@click.option("--input-format", type=click.Choice(INPUT_FORMATS), help="Format of INPUT. [default: by its name]")
 @click.option(
     "--id", "id_column", metavar="COLUMN", help="What tells rows apart. [default: id, or a digest of the row]"
 )
 @json_option("--params", 'Parameters of the method, e.g. {"top_k": 5}.')
-@click.option("--master", default="local[2]", help="Of Spark: local[CORES], yarn, k8s://..., spark://...")
+@click.option("--master", default="local[2]", help="Spark master: local[CORES], yarn, k8s://..., spark://...")
 @click.option("--max-error-share", default=1.0, type=float, help="Share of refused rows beyond which it ends.")
 @click.option("--batch-rows", default=BATCH_ROWS, type=int, help="Rows of a request to the version.")
 @click.option("--part-rows", type=int, help="Rows of a task. [default: 500 pictures, 5000 rows of a table]")
@@ -131,9 +136,9 @@ def explain(
 def batch(uri: str, source: str, output: str, master: str, as_json: bool, **settings: Any) -> None:
     """Explain all of INPUT with a version: a folder of pictures, or a .parquet, .csv or .jsonl table.
 
-    The answers have the columns id, those of INPUT, those of the answer, error and version. A row that the version
-    refuses has null answers and a sentence in `error`. What the output has already is left alone, so that a run that
-    was killed goes on, and an input that has grown costs its new rows.
+    The answers have the columns id, those of INPUT, those of the answer, error, version and fingerprint. A row that the
+    version refuses has null answers and a sentence in `error`. What the output has already is left alone, so that a run
+    that was killed goes on, and an input that has grown costs its new rows.
     """
     from dataclasses import asdict
 

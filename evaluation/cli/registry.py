@@ -45,7 +45,7 @@ SAMPLES = 6  # of which a page shows what the versions say
     "--samples",
     type=click.IntRange(min=0),
     default=SAMPLES,
-    help=f"With --output: how many samples the versions are asked about again. [default: {SAMPLES}]",
+    help="With --output: how many samples the versions are asked about again.",
 )
 @device_option
 def compare(

@@ -74,7 +74,7 @@ GROUPS = {
     BASIC: MetricGroup("sparsity, errors, counts and time"),
     "faithfulness": MetricGroup("whether the kept patterns say what the model does"),
     "robustness": MetricGroup("how far explanations move under noise", by_default=False),
-    "randomisation": MetricGroup("whether explanations hang on the model's parameters", by_default=False),
+    "randomisation": MetricGroup("whether explanations depend on the model's parameters", by_default=False),
 }
 HEADLINE = (
     "salient",

@@ -99,7 +99,7 @@ GROUPS = {
     BASIC: MetricGroup("the network itself, its counterfactuals and its probes"),
     "faithfulness": MetricGroup("whether the changed pixels make the class"),
     "robustness": MetricGroup("how far changes move under noise", by_default=False),
-    "randomisation": MetricGroup("whether changes hang on the network's parameters", by_default=False),
+    "randomisation": MetricGroup("whether changes depend on the network's parameters", by_default=False),
 }
 
 

@@ -73,9 +73,9 @@ GROUPS = {
     BASIC: MetricGroup("sparsity, fidelity, what the words say, and time"),
     "labels": MetricGroup("whether first words name the label, and whether `sure` says when"),
     "classifier": MetricGroup("whether encoder and classifier agree, where one is made of the other", by_default=False),
-    "faithfulness": MetricGroup("whether the named words are what z_hat lives of"),
+    "faithfulness": MetricGroup("whether the named words are what z_hat consists of"),
     "robustness": MetricGroup("how far explanations move under noise", by_default=False),
-    "randomisation": MetricGroup("whether explanations hang on the encoder's parameters", by_default=False),
+    "randomisation": MetricGroup("whether explanations depend on the encoder's parameters", by_default=False),
 }
 HEADLINE = (
     "l0",

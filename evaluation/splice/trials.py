@@ -5,6 +5,7 @@ words that are left recompose to.
 """
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 
 import numpy as np
 import pandas as pd
@@ -16,7 +17,7 @@ from conceptry.evaluation.scores import faithfulness as f
 from conceptry.evaluation.scores import robustness as r
 from conceptry.evaluation.scores.randomisation import stages
 from conceptry.evaluation.splice.client import ImageExplanations, explain_images
-from conceptry.evaluation.splice.experiments import classes_of, embed_prompts
+from conceptry.evaluation.splice.experiments import REFUSALS, classes_of, embed_prompts
 from conceptry.evaluation.splice.metrics import zero_shot_hits
 from conceptry.evaluation.splice.published import AnnotatedImage
 
@@ -32,7 +33,10 @@ def faithfulness(
 ) -> None:
     """Cosine, and the class of labelled images, as words are put in and taken out: heaviest first, and by chance."""
     classes = classes_of(images)
-    prompts = embed_prompts(predict, classes) if len(classes) > 1 else None
+    prompts = None
+    if len(classes) > 1:
+        with suppress(*REFUSALS):  # of class names, of which basic metrics have a note
+            prompts = embed_prompts(predict, classes)
     rows, keys = [], []
     for i, image in enumerate(images[:FAITHFUL]):
         words = list(explained.weights[i])

@@ -58,7 +58,7 @@ class Settings:
         "trees, else exact up to max_players and sampled beyond.",
         ENGINES,
     )
-    budget: int = option(4096, "Masked inputs that the engine sampled asks the model at the most.")
+    budget: int = option(4096, "Maximum number of masked inputs for the engine sampled.")
     min_r2: float = option(0.8, "R2 on held-out masks below which an answer says that it should not be believed.")
     seed: int = option(0, "Seed of the engine sampled, and of a baseline that is drawn.")
     split_tolerance: float = option(1e-3, "Relative duality gap at which an AND-OR split has converged.")

@@ -63,4 +63,6 @@ def install() -> None:
 
 
 def _warn(former: str, name: str) -> None:
-    warnings.warn(f"{former} is {name} now, and the former name goes with the next release", DeprecationWarning, 4)
+    warnings.warn(
+        f"{former} is {name} now, and the former name will be removed in the next release", DeprecationWarning, 4
+    )
