@@ -17,6 +17,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+import pandas as pd
 import pyarrow as pa
 
 if TYPE_CHECKING:  # the processes of Spark encode answers, and need no signatures for that
@@ -92,7 +93,7 @@ def _arrow(kind: Any, name: str, method: str) -> pa.DataType:
 
 def _cell(value: Any, kind: pa.DataType) -> Any:
     """A value as Arrow takes it; what has no columns of its own is JSON text."""
-    if value is None or value is pa.NA:
+    if value is None or value is pd.NA:
         return None
     if kind == pa.string() and not isinstance(value, str):
         return None if value != value else json.dumps(value, default=_listed)

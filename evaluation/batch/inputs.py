@@ -91,24 +91,30 @@ def table_source(frame: "DataFrame", asked: Asked, id_column: str | None, name: 
     names = frame.columns
     frame = frame.toDF(*(text.lstrip("\ufeff") for text in names))
     names = frame.columns
-    if repeated := [text for text in names if names.count(text) > 1]:
-        raise InputError(f"{name}: two columns are called {repeated[0]!r}; give one of them another name")
+    alike: dict[str, str] = {}
+    for text in names:  # Spark does not tell capitals from small letters
+        if (other := alike.setdefault(text.casefold(), text)) is not text:
+            raise InputError(f"{name}: two columns are called {other!r} and {text!r}; give one of them another name")
     _check_columns(names, asked, name)
     if id_column and id_column not in names:
         near = closest(id_column, names) or names
         raise InputError(f"{name}: has no column {id_column!r} for the id; it has {', '.join(near)}")
-    if id_column and id_column != ID and ID in names:
-        raise InputError(f"{name}: has a column 'id' beside --id {id_column}; give it another name")
-    id_column = id_column or (ID if ID in names else None)
+    called = alike.get(ID)  # in whatever letters
+    if id_column and called and id_column != called:
+        raise InputError(f"{name}: has a column {called!r} beside --id {id_column}; give it another name")
+    id_column = id_column or called
+    line = f.lit(None).cast("string")
     if _CORRUPT in names:
         reason = f.lit("the line cannot be read: it has other cells than the header, or is no JSON object")
-        frame = frame.withColumn(REFUSED, f.when(f.col(f"`{_CORRUPT}`").isNotNull(), reason)).drop(_CORRUPT)
+        line = f.concat(f.lit("line-"), f.substring(f.sha2(f.col(f"`{_CORRUPT}`"), 256), 1, 32))
+        frame = frame.withColumn(REFUSED, f.when(f.col(f"`{_CORRUPT}`").isNotNull(), reason))
     if id_column:
-        rows = frame.withColumn(ID, f.col(f"`{id_column}`").cast("string"))
-        if id_column != ID and id_column not in asked.inputs:
+        # A line that cannot be read has no cells, and is known by what it says.
+        rows = frame.withColumn(ID, f.coalesce(f.col(f"`{id_column}`").cast("string"), line)).drop(_CORRUPT)
+        if id_column.casefold() != ID and id_column not in asked.inputs:
             rows = rows.drop(id_column)
     else:
-        rows = _with_digests(frame)
+        rows = _with_digests(frame).drop(_CORRUPT)
     rows = rows.select(ID, *(f.col(f"`{text}`") for text in rows.columns if text != ID))
     return Source(name, rows, rows.select(ID))
 

@@ -7,6 +7,7 @@ keeps it for all parts that it is given.
 import json
 import os
 import re
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -25,6 +26,7 @@ from conceptry.models.errors import ConceptryError, InputError
 REFUSED = "_refused"  # of a row that is not asked about: why
 HELD_MOST = 2  # versions that a process holds at one time
 _held: dict[tuple[str, str, int], VersionProcess] = {}
+_holding = threading.Lock()
 
 
 @dataclass(frozen=True)
@@ -142,9 +144,10 @@ def passed_columns(asked: Asked, names: Sequence[str]) -> list[str]:
     """
     heavy = ("image", "images", "masks", "embedding", "points")
     added = (*asked.columns, a.ERROR, a.VERSION, a.FINGERPRINT)
+    known = {name.casefold() for name in added}  # Spark does not tell capitals from small letters
     read = {name for name in names if name in asked.inputs}
     for name in names:
-        if name in added and name not in read:
+        if name.casefold() in known and name not in read:
             raise InputError(f"the input's column {name!r} has the name of one of the answer; give it another name")
     return [name for name in names if name not in added and not (name in read and name in heavy) and name != REFUSED]
 
@@ -222,15 +225,16 @@ def _answered(asked: Asked, rows: pd.DataFrame) -> tuple[list[dict[str, Any] | N
 def _process(asked: Asked) -> VersionProcess:
     """The process of the version that this process holds; a new one where it has none yet, or that one has ended."""
     key = (asked.fingerprint, asked.device, os.getpid())  # a forked process has none of its parent's
-    held = _held.get(key)
-    if held is not None and not held.has_ended:
-        return held
-    for other in [other for other in _held if other[2] != os.getpid()]:
-        del _held[other]
-    while len(_held) >= HELD_MOST:
-        _held.pop(next(iter(_held))).__exit__()
-    _held[key] = VersionProcess(asked.uri, asked.device, _copy(asked)).__enter__()
-    return _held[key]
+    with _holding:
+        held = _held.get(key)
+        if held is not None and not held.has_ended:
+            return held
+        for other in [other for other in _held if other[2] != os.getpid()]:
+            del _held[other]
+        while len(_held) >= HELD_MOST:
+            _held.pop(next(iter(_held))).__exit__()
+        _held[key] = VersionProcess(asked.uri, asked.device, _copy(asked)).__enter__()
+        return _held[key]
 
 
 def _copy(asked: Asked) -> Path | None:

@@ -107,11 +107,11 @@ def evaluate(
 
 def _without(method: str, data: str | None, words: tuple[str, ...]) -> str:
     """Name of the data of which `words` are suppressed in every answer."""
-    from conceptry.evaluation.splice.data import DEFAULT, without
+    from conceptry.evaluation.splice.data import without
 
     if method != "splice":
-        raise InputError(f"words are those of splice versions; this one is of {method}")
-    return without(data or DEFAULT, words)
+        raise InputError(f"only answers of splice versions have words, and this one is of {method}")
+    return without(data or "", words)
 
 
 @command()
@@ -311,6 +311,8 @@ def drift(
     """
     if uri:
         ahead()
+    elif size is not None:
+        raise InputError("--size limits data that a version is asked about; name the version by --version")
     from conceptry.evaluation.drift.ask import find_drift
     from conceptry.evaluation.drift.comparison import Rule
     from conceptry.evaluation.drift.report import describe, log, save

@@ -9,7 +9,7 @@ r"""Which concepts are more or less frequent, or weigh more or less, in one data
 Share: q - p with Newcombe's interval (1998, method 10: Wilson's intervals of both, combined), and the two-sided p-value
 of the pooled z test, or of Fisher's exact test, doubled, where less than EXPECTED rows would be expected to name the
 concept in either. Weight: Cohen's d, (b - a) over the pooled deviation, with the interval of Hedges and Olkin (1985)
-and the p-value of Welch's test.
+and the larger p-value of Welch's and of Student's test: Welch's breaks down where hardly any of few rows name a word.
 
 Concepts that so few rows name that no outcome could be beyond chance are not tested (Tarone 1990, Gilbert 2005). All
 other p-values are adjusted together by Benjamini and Hochberg (1995): where nothing has drifted, the chance that
@@ -43,7 +43,7 @@ class Rule:
     def __post_init__(self) -> None:
         if not 0 < self.alpha < 1:
             raise InputError(f"alpha must be between 0 and 1, got {self.alpha}")
-        if not 0 <= self.least_share <= 1 or self.least_effect < 0:
+        if not 0 <= self.least_share <= 1 or not 0 <= self.least_effect < np.inf:
             raise InputError("least_share must be from 0 to 1 and least_effect 0 or more")
 
     def __str__(self) -> str:
@@ -65,12 +65,18 @@ def compare_sums(before: ConceptSums, after: ConceptSums, rule: Rule | None = No
     concepts = sorted({*before.sums, *after.sums})
     one, other = before.of(concepts), after.of(concepts)
     tested = _testable(one[:, 0] + other[:, 0], before.rows, after.rows, rule.alpha)
+    weighed = tested | (np.minimum(one[:, 0], other[:, 0]) >= EXPECTED)
     shares, weights = (
         _shares(one[:, 0], before.rows, other[:, 0], after.rows),
         _weights(one, before.rows, other, after.rows),
     )
     table = pd.DataFrame({"concept": concepts} | shares | weights)
-    p_values = np.concatenate([np.where(tested, table[name].to_numpy(), np.nan) for name in ("p_share", "p_weight")])
+    p_values = np.concatenate(
+        [
+            np.where(where, table[name].to_numpy(), np.nan)
+            for where, name in ((tested, "p_share"), (weighed, "p_weight"))
+        ]
+    )
     known = ~np.isnan(p_values)
     if known.any():
         p_values[known] = stats.false_discovery_control(p_values[known], method="bh")
@@ -103,7 +109,8 @@ def _check(before: ConceptSums, after: ConceptSums) -> None:
 def _testable(named: np.ndarray, n: int, m: int, alpha: float) -> np.ndarray:
     """Concepts that could be beyond chance: the least p-value that `named` rows allow is alpha over their number."""
     count = named.astype(int)
-    least = 2 * np.minimum(stats.hypergeom.pmf(count, n + m, count, m), stats.hypergeom.pmf(0, n + m, count, m))
+    ends = (np.minimum(count, m), np.maximum(0, count - n))  # as many after as can be, and as few
+    least = 2 * np.minimum(*(stats.hypergeom.pmf(end, n + m, count, m) for end in ends))
     ordered = np.sort(least)
     # The smallest k with at most k concepts whose least p-value is alpha / k or less; each has two tests.
     k = next((k for k in range(1, len(ordered) + 1) if (ordered <= alpha / (2 * k)).sum() <= k), len(ordered))
@@ -152,7 +159,8 @@ def _weights(one: np.ndarray, n: int, other: np.ndarray, m: int) -> dict[str, np
     p_value = np.where(a == b, 1.0, 0.0)
     if varies.any():
         ends = (a[varies], np.sqrt(of_a[varies]), n, b[varies], np.sqrt(of_b[varies]), m)
-        p_value[varies] = stats.ttest_ind_from_stats(*ends, equal_var=False).pvalue
+        welch, student = (stats.ttest_ind_from_stats(*ends, equal_var=equal).pvalue for equal in (False, True))
+        p_value[varies] = np.maximum(welch, student)
     return {
         "weight_before": a,
         "weight_after": b,

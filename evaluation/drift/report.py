@@ -5,6 +5,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -17,6 +18,9 @@ from conceptry.evaluation.drawing.style import ACCENT, INK, MUTED, SECOND, new_f
 from conceptry.evaluation.drift.comparison import Rule
 from conceptry.evaluation.drift.sums import ConceptSums
 from conceptry.models.errors import plural
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
 
 EXPERIMENT = "conceptry/drift"
 DRAWN = 20  # concepts of a figure
@@ -123,6 +127,16 @@ def log(drift: Drift) -> str:
     experiment = ensure_experiment(client, EXPERIMENT)
     run = client.create_run(experiment.experiment_id, run_name=f"drift-{drift.version}"[:250], tags=owner_tag())
     run_id = run.info.run_id
+    try:
+        _write(drift, client, run_id)
+    except BaseException:
+        client.set_terminated(run_id, "FAILED")
+        raise
+    client.set_terminated(run_id)
+    return run_id
+
+
+def _write(drift: Drift, client: "MlflowClient", run_id: str) -> None:
     params = {"version": drift.version, "before": drift.before.name, "after": drift.after.name, **asdict(drift.rule)}
     for name, value in params.items():
         client.log_param(run_id, name, str(value)[:6000])
@@ -143,8 +157,6 @@ def log(drift: Drift) -> str:
     client.log_table(run_id, drift.table, "concepts.json")
     client.log_figure(run_id, draw(drift), "drift.png")
     client.log_dict(run_id, drift.to_dict(), "drift.json")
-    client.set_terminated(run_id)
-    return run_id
 
 
 def save(drift: Drift, output: Path) -> None:

@@ -6,6 +6,7 @@ Two versions that differ in code cannot share a process: the second would silent
 import re
 import subprocess
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
@@ -113,6 +114,7 @@ class VersionProcess:
 
     def __init__(self, uri: str, device: str = "auto", copy: Path | None = None) -> None:
         self.uri, self.device, self.copy = uri, device, copy
+        self._turn = threading.Lock()  # one pipe: an answer belongs to the request before it
         self.on_progress: Progress = lambda what, share: None
 
     def __enter__(self) -> "VersionProcess":
@@ -132,9 +134,10 @@ class VersionProcess:
         return self
 
     def __call__(self, rows: pd.DataFrame, params: Mapping[str, Any] | None = None) -> Answer:
-        with suppress(OSError):  # the child is gone; _receive says how it ended
-            self._pipe.send((rows, dict(params or {})))
-        return Answer(*self._receive())
+        with self._turn:
+            with suppress(OSError):  # the child is gone; _receive says how it ended
+                self._pipe.send((rows, dict(params or {})))
+            return Answer(*self._receive())
 
     @property
     def has_ended(self) -> bool:

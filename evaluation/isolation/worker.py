@@ -107,11 +107,13 @@ def _fork_on_request(control: socket.socket) -> None:
     _import(NEEDED)
     needed, needs = os.pipe()  # versions write what they needed, each with its role
     wanted: set[str] = set()
+    said = b""
     while True:
         ready, _, _ = select.select([control, needed], [], [])
         if needed in ready:
-            for line in os.read(needed, select.PIPE_BUF).decode().splitlines():
-                role, *libraries = line.split()
+            *lines, said = (said + os.read(needed, select.PIPE_BUF)).split(b"\n")
+            for line in lines:
+                role, *libraries = line.decode().split()
                 wanted.update(libraries)
                 if role == SCORING:  # whose place another one may have to take at once
                     _import(wanted)

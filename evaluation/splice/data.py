@@ -93,14 +93,14 @@ class Suppressing:
 
 
 def without(name: str, words: Sequence[str]) -> str:
-    """The name of the data `name` with `words` suppressed in every answer."""
+    """The name of the data `name`, "" for those by default, with `words` suppressed in every answer."""
     if not words:
         return name
-    plain, known = _parted(name)
+    plain, known = parted(name)
     return f"{plain}{SUPPRESS}{','.join(quote(word, safe=' ') for word in dict.fromkeys((*known, *words)))}"
 
 
-def _parted(name: str) -> tuple[str, tuple[str, ...]]:
+def parted(name: str) -> tuple[str, tuple[str, ...]]:
     """The name of the data themselves, and the words that are to be suppressed."""
     plain, _, words = name.partition(SUPPRESS)
     return plain, tuple(unquote(word) for word in words.split(",") if word)
@@ -114,7 +114,7 @@ def load_images(name: str, size: int | None = None, seed: int = 0) -> ImageData:
     """
     if size is not None and size < 2:
         raise InputError(f"size must be at least 2 pictures, got {size}")
-    plain, suppressed = _parted(name)
+    plain, suppressed = parted(name)
     scheme, _, rest = plain.partition(":")
     classes: tuple[str, ...] = ()
     if plain == DEFAULT:
@@ -131,6 +131,8 @@ def load_images(name: str, size: int | None = None, seed: int = 0) -> ImageData:
         classes = source.classes
     else:
         raise InputError(f"unknown data {plain!r}; expected one of {', '.join(SCHEMES)}")
+    if not images:
+        raise InputError(f"{plain}: holds no pictures")
     return ImageData(name, content_digest(images, suppressed), images, classes, suppressed)
 
 

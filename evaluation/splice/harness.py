@@ -13,7 +13,15 @@ from conceptry.evaluation.isolation.client import Predict
 from conceptry.evaluation.reports import Report, trial_reports
 from conceptry.evaluation.splice import experiments, trials
 from conceptry.evaluation.splice.client import ImageExplanations, explain_images
-from conceptry.evaluation.splice.data import DEFAULT, AnnotatedImage, ImageData, load_images, table_images
+from conceptry.evaluation.splice.data import (
+    DEFAULT,
+    AnnotatedImage,
+    ImageData,
+    load_images,
+    parted,
+    table_images,
+    without,
+)
 from conceptry.evaluation.splice.plots import draw_frontier, draw_summary
 from conceptry.evaluation.splice.summary import describe_summary, summarise
 from conceptry.models.errors import InputError
@@ -140,12 +148,15 @@ def load_data(name: str | None, params: Mapping[str, str], size: int | None, see
     Raises InputError for no name where the encoder is one of photographs: none ship with labels.
     """
     of_classifier = params.get("encoder") == PHOTOS
-    if of_classifier and name is None:
+    plain, suppressed = parted(name or "")
+    if of_classifier and not plain:
         raise InputError(
             f"the encoder is {PHOTOS}, and no labelled photographs ship with conceptry: name some of yours, as "
             "folder:PATH with a folder for each label"
         )
-    return replace(load_images(name or DEFAULT, size, seed), classifier=CLASSIFIER if of_classifier else "")
+    return replace(
+        load_images(without(plain or DEFAULT, suppressed), size, seed), classifier=CLASSIFIER if of_classifier else ""
+    )
 
 
 TRIALS = {

@@ -92,6 +92,10 @@ def divide(data: ImageData, seed: int) -> tuple[ImageData, ImageData]:
             f"{HELD_OUT:.0%} of each; name data to train on, or add pictures"
         ) from None
     train, test = ([data.images[i] for i in sorted(part)] for part in parts)
+    known = {image.key for image in train}
+    test = [image for image in test if image.key not in known]  # a picture that is there twice is no other one
+    if not test:
+        raise InputError(f"{data.name}: holds the same pictures again and again; a probe is measured on others")
     return tuple(  # type: ignore[return-value]
         replace(data, name=f"{data.name} ({what})", digest=content_digest(part, data.suppressed), images=part)
         for what, part in (("to train on", train), ("held out", test))
@@ -119,7 +123,9 @@ def log_probe(
     progress("loading the version", 0.0)
     with VersionProcess(version.uri, device) as predict:
         record, report = probe(predict, fitted, test, edit, seed, progress)
-    about = {"revision": EVALUATION.revision, "headlines": EVALUATION.headlines(report.metrics)}
+    report.notes.append(f"the probe was trained on {fitted.name} (SHA-256 {fitted.digest[:8]})")
+    drawn = {"size": size, "seed": seed}
+    about = {"revision": EVALUATION.revision, "headlines": EVALUATION.headlines(report.metrics), "drawn": drawn}
     log_report(version, _labelled(test), report, (GROUP,), **about)
     return record
 
@@ -133,6 +139,11 @@ def probe(
     `test` that `train` lacks, and for words that no training image names.
     """
     train, test = _labelled(train), _labelled(test)
+    if both := {image.key for image in train.images} & {image.key for image in test.images}:
+        raise InputError(
+            f"{len(both):,} of the pictures of {test.name} are in {train.name} too; a probe is measured on pictures "
+            "that it has not seen"
+        )
     y, classes = _numbers(train, test)
     shown = [
         explain_images(data.through(predict), data.images, lambda share, k=k: progress("explaining", (k + share) * 0.4))

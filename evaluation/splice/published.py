@@ -15,6 +15,7 @@ images. CelebA is labelled by the attribute Male, `celeba:ROOT#Smiling` and `cel
 
 import codecs
 import json
+import os
 import pickle
 import warnings
 from collections import Counter, defaultdict
@@ -120,8 +121,9 @@ class _ArrayUnpickler(pickle.Unpickler):
     """Reads the pickles that CIFAR consists of, and nothing but numbers, texts and arrays."""
 
     _ALLOWED: ClassVar = {
-        "_reconstruct": np.empty(0).__reduce__()[0],
-        "ndarray": np.ndarray,
+        # numpy's own would take a type of Python objects, and bytes for the addresses of some.
+        "_reconstruct": lambda *_: np.ndarray.__new__(np.ndarray, (0,), "b"),
+        "ndarray": object(),  # an argument of it, and nothing to call
         "dtype": np.dtype,
         "encode": codecs.encode,
     }
@@ -172,7 +174,10 @@ def _imagenet(root: Path, split: str) -> Published:
 
 def _celeba(root: Path, split: str, attribute: str = "Male") -> Published:
     folder = root / "celeba"
-    columns, *rows = _lines(folder / "list_attr_celeba.txt", skipped=1)
+    listed = folder / "list_attr_celeba.txt"
+    columns, *rows = _lines(listed, skipped=1) or [[]]
+    if not columns:
+        raise InputError(f"{listed}: names no attributes")
     if attribute not in columns:
         near = ", ".join(closest(attribute, columns) or columns[:5])
         raise InputError(f"{folder}: {attribute!r} is not one of the {len(columns)} attributes of CelebA; near: {near}")
@@ -241,7 +246,7 @@ def _coco(root: Path, split: str) -> Published:
 def _file(folder: Path, name: str) -> Path:
     """The image `name` of a data set, which may not lie elsewhere than in its folder."""
     path = folder / name
-    if not path.resolve().is_relative_to(folder.resolve()):
+    if not Path(os.path.normpath(path)).is_relative_to(os.path.normpath(folder)):  # a link may lead elsewhere
         raise InputError(f"{folder}: {name!r} lies outside of it")
     if not path.is_file():
         raise InputError(f"{path}: no such file, but the data set lists it")

@@ -22,6 +22,7 @@ SHA256 = {
     TOKENIZER: "93248f2a9ec36c7b35f700a033d5f36228aae48db61aee31007fa49062cdeb68",
     VECTORS: "64b47a2dc493cb8e85944076601189739852d7b64e0e1eedcb1937a251cd9fd5",
 }
+MOST_TOKENS = 1000  # of a text: rows of a batch are as long as its longest
 NONE = -1  # fills a row of tokens that is shorter than the longest
 
 
@@ -44,10 +45,15 @@ class StaticTokenizer:
         """Token ids, int64 (texts, longest), -1 behind the end of a text. Raises InputError for a text without any."""
         texts = [texts] if isinstance(texts, str) else list(texts)
         rows = [row.ids for row in self._tokenizer.encode_batch(texts, add_special_tokens=False)]
-        tokens = torch.full((len(rows), max(map(len, rows), default=1)), NONE, dtype=torch.int64)
+        longest = min(max(map(len, rows), default=1), MOST_TOKENS)
+        tokens = torch.full((len(rows), longest), NONE, dtype=torch.int64)
         for row, (ids, text) in enumerate(zip(rows, texts, strict=True)):
             if not ids:
                 raise InputError(f"text {text!r} has no tokens; expected one that is not blank")
+            if len(ids) > MOST_TOKENS:
+                raise InputError(
+                    f"a text of {len(text):,} characters has {len(ids):,} tokens; at most {MOST_TOKENS:,} are read"
+                )
             tokens[row, : len(ids)] = torch.tensor(ids)
         return tokens
 

@@ -50,6 +50,32 @@ def test_answers_are_added_up_without_those_that_failed(tmp_path: Path, kind: st
     assert found.sums["red"].tolist() == pytest.approx([len(weights), sum(weights), sum(w * w for w in weights)])
 
 
+def test_json_is_read_whatever_its_first_rows_hold(tmp_path: Path) -> None:
+    about = {"version": "words/1", "fingerprint": "abc"}
+    rows = [about | {"concepts": None, "error": "no picture", "extra": "2020-01-01"}] * 3
+    rows += [about | {"concepts": [], "error": None, "extra": None}] * 3
+    rows += [about | {"concepts": [{"concept": "2020-01-01", "weight": 1}], "error": None, "extra": "x"}] * 3
+    (tmp_path / "part-0.json").write_text("")  # as Spark writes a part without rows
+    for k, some in enumerate((rows[:3], rows[3:], rows), start=1):
+        (tmp_path / f"part-{k}.json").write_text("".join(json.dumps(row) + "\n" for row in some))
+    found = read_batch(str(tmp_path))
+    assert (found.rows, found.errors) == (12, 6)
+    assert found.sums["2020-01-01"].tolist() == [6, 6, 6]
+
+
+def test_patterns_are_concepts(tmp_path: Path) -> None:
+    patterns = [{"players": ["age", "sex"], "kind": "and", "effect": -0.5, "spread": None}]
+    row = {"patterns": patterns, "error": None, "version": "rows/1", "fingerprint": "abc"}
+    for folder, write_rows in (
+        ("parquet", lambda file: pq.write_table(pa.Table.from_pylist([row] * 4), f"{file}.parquet")),
+        ("json", lambda file: Path(f"{file}.json").write_text(4 * (json.dumps(row) + "\n"))),
+    ):
+        (tmp_path / folder).mkdir()
+        write_rows(tmp_path / folder / "part-0")
+        found = read_batch(str(tmp_path / folder))
+        assert (found.method, found.sums["age AND sex"].tolist()) == ("harsanyi", [4, -2, 1])
+
+
 def test_more_rows_than_are_read_at_once(tmp_path: Path) -> None:
     found = read_batch(write(tmp_path / "a", {"red": 10}, rows=2 * ROWS_AT_ONCE + 100))
     assert found.rows + found.errors == 2 * ROWS_AT_ONCE + 100
@@ -92,7 +118,7 @@ def test_what_is_no_answer_is_refused(command_line, tmp_path: Path) -> None:
             "/no/such: no such answers; expected a folder that `conceptry batch` has written, or with --version",
         ),
         (str(other), "other: holds no answers of splice or harsanyi as `conceptry batch` writes them"),
-        (str(broken), "broken: cannot be read as parquet"),
+        (str(broken), "broken: cannot be read: "),
     ):
         with pytest.raises(InputError, match=sentence):
             find_drift(there, path)

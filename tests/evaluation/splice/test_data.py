@@ -2,7 +2,9 @@
 
 import io
 import json
+import os
 import pickle
+import re
 from pathlib import Path
 from typing import Any
 
@@ -183,6 +185,11 @@ def test_what_is_no_cifar_is_refused_and_runs_nothing(cifar: Path, tmp_path: Pat
         InputError, match=r"nowhere/cifar-10-batches-py/batches\.meta: no such file; ROOT is the folder"
     ):
         load_images("cifar10:nowhere")
+
+    class Forged:  # bytes as the addresses of Python objects
+        def __reduce__(self):
+            return (np.ndarray, ((1,), np.dtype("O"), b"A" * 8))
+
     file = cifar / "cifar-10-batches-py" / "test_batch"
     for content, sentence in (
         ({"data": Evil()}, r"test_batch: is no file of CIFAR \(UnpicklingError\)"),
@@ -192,6 +199,7 @@ def test_what_is_no_cifar_is_refused_and_runs_nothing(cifar: Path, tmp_path: Pat
             "cifar-10-batches-py: its files are not those of CIFAR; download the data set again",
         ),
         (batch(0, 3, "labels") | {"labels": [0]}, "its files are not those of CIFAR"),
+        (batch(0, 3, "labels") | {"data": Forged()}, r"test_batch: is no file of CIFAR \(TypeError\)"),
         (batch(0, 3, "labels") | {"labels": [0, 9, 1]}, "its files are not those of CIFAR"),
     ):
         write(file, content)
@@ -315,8 +323,12 @@ def test_waterbirds_as_published(tmp_path: Path, picture: Image.Image) -> None:
         ("waterbird", ("land",)),
     ]
     assert [i.label for i in load_images(f"waterbirds:{folder}#train", size=2).images] == ["landbird"]
-    table.write_text("img_id,img_filename,y,split,place\n0,../../../etc/passwd,0,2,0\n1,a,0,2,0\n")
-    with pytest.raises(InputError, match=r"'\.\./\.\./\.\./etc/passwd' lies outside of it"):
+    outside = f"{os.pardir}/elsewhere.jpg"
+    table.write_text(f"img_id,img_filename,y,split,place\n0,{outside},0,2,0\n1,a,0,2,0\n")
+    with pytest.raises(InputError, match=re.escape(f"{outside!r} lies outside of it")):
+        load_images(f"waterbirds:{folder}")
+    table.write_text("img_id,img_filename,y,split,place\n0,a,0,0,0\n")
+    with pytest.raises(InputError, match="holds no pictures"):
         load_images(f"waterbirds:{folder}")
     table.write_text("img_id,img_filename,y\n")
     with pytest.raises(InputError, match="expected the columns of Waterbirds, place, split among them"):

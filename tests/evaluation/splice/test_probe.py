@@ -22,14 +22,16 @@ def ignore(what: str, share: float) -> None:
 
 
 def planted(count: int, agrees: bool, seed: int, name: str = "planted") -> ImageData:
-    """Pictures named `animal colour noise`, whose label is the animal; the colour is the animal's, or never is."""
+    """Pictures named `animal colour noise #number`, labelled by the animal; the colour is the animal's, or never is."""
     rng = np.random.default_rng(seed)
     images = []
     for i in range(count):
         animal = i % 3
         colour = animal if agrees else (animal + 1 + rng.integers(2)) % 3
         images.append(
-            AnnotatedImage(f"{ANIMALS[animal]} {COLOURS[colour]} noise{rng.integers(4)}".encode(), ANIMALS[animal])
+            AnnotatedImage(
+                f"{ANIMALS[animal]} {COLOURS[colour]} noise{rng.integers(4)} #{seed}-{i}".encode(), ANIMALS[animal]
+            )
         )
     return ImageData(name, content_digest(images), images)
 
@@ -39,7 +41,7 @@ class Words:
 
     def __call__(self, rows: pd.DataFrame, params: Any = None) -> Answer:
         left_out = set(dict(params or {}).get("suppress", ()))
-        texts = [content.decode().split() for content in rows["image"]]
+        texts = [[w for w in content.decode().split() if w[0] != "#"] for content in rows["image"]]
         concepts = [
             [{"concept": w, "weight": 2.0 if w in COLOURS else 1.0} for w in text if w not in left_out]
             for text in texts
@@ -95,7 +97,7 @@ def test_a_part_is_held_out_of_each_class() -> None:
 
 
 def test_what_cannot_be_probed_is_refused() -> None:
-    train, few = planted(30, True, 0), planted(4, True, 0)
+    train, few = planted(30, True, 0), planted(4, True, 5)
     bare = ImageData("bare", "0" * 64, [AnnotatedImage(b"cat red noise1")])
     strange = ImageData("strange", "0" * 64, [AnnotatedImage(b"cat red noise1", "cow")])
     one = ImageData("one", "0" * 64, [AnnotatedImage(b"cat red noise1", "cat")] * 3)
@@ -107,7 +109,9 @@ def test_what_cannot_be_probed_is_refused() -> None:
     ):
         with pytest.raises(InputError, match=sentence):
             p.probe(Words(), *given, (), 0, ignore)
+    with pytest.raises(InputError, match="are in planted too; a probe is measured on pictures that it has not seen"):
+        p.probe(Words(), train, train, (), 0, ignore)
     with pytest.raises(InputError, match="--edit rde: no training picture is named by it; near: red"):
-        p.probe(Words(), train, train, ("rde",), 0, ignore)
+        p.probe(Words(), train, planted(9, False, 1), ("rde",), 0, ignore)
     with pytest.raises(InputError, match="the class 'dog' has one picture; name data to train on, or add pictures"):
         p.divide(few, 0)

@@ -41,7 +41,7 @@ def test_the_emoji_vocabulary_ships() -> None:
 
 
 def test_unknown_names_and_bad_files(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="'laoin' is neither a file nor one of emoji, laion"):
+    with pytest.raises(InputError, match="'laoin' is neither a file nor one of emoji, photos, laion"):
         load_vocabulary("laoin")
     (tmp_path / "empty.txt").write_text("\n\n")
     with pytest.raises(InputError, match="holds no words"):
