@@ -43,7 +43,7 @@ def test_dask_maps_it_over_partitions(ask: Predictor) -> None:
     dask = pytest.importorskip("dask.dataframe")
     table = pd.DataFrame({"text": ["a dog", "a red car", " "], "place": [1, 2, 3]})
     frame = dask.from_pandas(table, npartitions=2)
-    answers = frame.map_partitions(ask, meta=ask.meta(table)).compute(scheduler="sync")
+    answers = frame.map_partitions(ask, meta=ask.meta(table)).compute(scheduler="threads")
     pd.testing.assert_frame_equal(answers[["l0", "error"]], ask(table)[["l0", "error"]], check_dtype=False)
 
 
