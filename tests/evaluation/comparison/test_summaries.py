@@ -18,17 +18,17 @@ def record(sizes: dict[str, float], count: int = 10) -> dict:
 
 def test_what_is_put_beside_is_told_from_its_form(tiny_version) -> None:
     first = Side(tiny_version, "zoo:emoji-scenes", "train")
-    sides = sides_of(first, ["tent", "folder:a/1", tiny_version.uri, "tiny/1"])
+    sides = sides_of(first, ["tent", "folder:a/1"])
     assert [(side.version.uri, side.data, side.label) for side in sides] == [
         (tiny_version.uri, "zoo:emoji-scenes", "train"),
         (tiny_version.uri, "zoo:emoji-scenes", "tent"),
         (tiny_version.uri, "folder:a/1", "train"),
-        (tiny_version.uri, "zoo:emoji-scenes", "train"),
-        (tiny_version.uri, "zoo:emoji-scenes", "train"),
     ]
     assert titles_of(sides[:2]) == ["train", "tent"]
     assert titles_of([sides[0], sides[2]]) == ["zoo:emoji-scenes", "folder:a/1"]
-    assert titles_of(sides[3:]) == ["tiny/1", "tiny/1"]
+    for again in (tiny_version.uri, "tiny/1", "zoo:emoji-scenes", "train"):  # versions, data and a class
+        with pytest.raises(InputError, match=f"--beside {again}: is there already"):
+            sides_of(first, [again])
     with pytest.raises(InputError, match="at most 6 summaries fit side by side, got 7"):
         sides_of(first, ["x"] * 6)
     with pytest.raises(InputError, match="no such version"):
