@@ -54,7 +54,8 @@ def ask(
             continue
         for position, answer in zip(group, found, strict=True):
             answers[position] = {str(name): cell for name, cell in answer.items()}
-    if params and errors and not about_rows and all(errors) and len(set(errors)) == 1:
+    # Of a single row nobody knows whether it is the row.
+    if params and len(errors) > 1 and not about_rows and all(errors) and len(set(errors)) == 1:
         raise ParameterError(str(errors[0]))
     return answers, errors
 

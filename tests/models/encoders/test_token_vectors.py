@@ -28,3 +28,11 @@ def test_a_package_that_is_not_there_is_named() -> None:
     sentence = r"^zoo:photos needs the package no-such-thing, .*: pip install 'conceptry\[photos\]'$"
     with pytest.raises(InputError, match=sentence):
         token_vectors.package_file("no-such-thing", "vectors", "0" * 64, "zoo:photos")
+
+
+def test_a_text_has_a_length_that_memory_bears() -> None:
+    pytest.importorskip("wordllama")
+    tokenizer = token_vectors.read_wordllama("zoo:photos").tokenizer
+    assert tokenizer(["a dog", "a dog on the beach"]).shape[0] == 2
+    with pytest.raises(InputError, match=r"a text of 12,000 characters has [\d,]+ tokens; at most 1,000 are read"):
+        tokenizer(["a dog", "a dog " * 2000])
