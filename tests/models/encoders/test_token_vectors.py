@@ -1,5 +1,6 @@
 """Files of an installed package, by their digests."""
 
+from importlib.util import find_spec
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -30,8 +31,8 @@ def test_a_package_that_is_not_there_is_named() -> None:
         token_vectors.package_file("no-such-thing", "vectors", "0" * 64, "zoo:photos")
 
 
+@pytest.mark.skipif(find_spec("wordllama") is None, reason="the extra photos is not installed")
 def test_a_text_has_a_length_that_memory_bears() -> None:
-    pytest.importorskip("wordllama")
     tokenizer = token_vectors.read_wordllama("zoo:photos").tokenizer
     assert tokenizer(["a dog", "a dog on the beach"]).shape[0] == 2
     with pytest.raises(InputError, match=r"a text of 12,000 characters has [\d,]+ tokens; at most 1,000 are read"):
