@@ -94,6 +94,8 @@ def read_batch(folder: str, progress: Callable[[float], None] = lambda share: No
             found.versions |= set(zip(cells["version"], fingerprints, strict=True))
             progress((found.rows + found.errors) / total)
         return found
+    except InputError:
+        raise
     except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError, OSError, ValueError) as error:
         raise InputError(f"{folder}: cannot be read: {str(error).splitlines()[0]}") from None
 

@@ -117,7 +117,7 @@ def test_what_is_no_answer_is_refused(command_line, tmp_path: Path) -> None:
             "/no/such",
             "/no/such: no such answers; expected a folder that `conceptry batch` has written, or with --version",
         ),
-        (str(other), "other: holds no answers of splice or harsanyi as `conceptry batch` writes them"),
+        (str(other), r"^\S+other: holds no answers of splice or harsanyi as `conceptry batch` writes them"),
         (str(broken), "broken: cannot be read: "),
     ):
         with pytest.raises(InputError, match=sentence):
