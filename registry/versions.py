@@ -26,6 +26,7 @@ from conceptry.registry.recorded import Recorded, read_recorded
 from conceptry.registry.store import check_active, connect
 
 if TYPE_CHECKING:
+    from mlflow.models import ModelSignature
     from mlflow.pyfunc import PyFuncModel
 
 _URI = re.compile(r"^(?:models:/)?(?P<name>[^/@]+)(?:/(?P<version>\d+)|@(?P<alias>[^/@]+))$")
@@ -316,3 +317,10 @@ def _quotable(name: str) -> str:
     if "'" in name:
         raise InputError(f"a model name holds no quotes, got {name!r}")
     return name
+
+
+def check_known(uri: str, signature: "ModelSignature | None", given: Mapping[str, Any]) -> None:
+    """Raise InputError for parameters that a version with that signature does not know."""
+    known = [spec.name for spec in signature.params] if signature and signature.params else []
+    if unknown := sorted(given.keys() - set(known)):
+        raise InputError(f"{uri} has no parameter {unknown[0]!r}; expected one of {', '.join(known) or 'none'}")

@@ -64,14 +64,12 @@ def asked_version(uri: str, params: Mapping[str, Any] | None = None, device: str
     from mlflow.models import get_model_info
 
     from conceptry.evaluation.harness import evaluation_of
-    from conceptry.registry import find_version
+    from conceptry.registry.versions import check_known, find_version
 
     version, params = find_version(uri), dict(params or {})
     signature = get_model_info(version.uri).signature
     assert signature is not None  # every registered version has one
-    known = [spec.name for spec in signature.params] if signature.params else []
-    if unknown := sorted(params.keys() - set(known)):
-        raise InputError(f"{uri} has no parameter {unknown[0]!r}; expected one of {', '.join(known) or 'none'}")
+    check_known(uri, signature, params)
     inputs = tuple(map(str, signature.inputs.input_names()))
     known_of = evaluation_of(version.method).known_of(version)
     return Asked(

@@ -205,7 +205,6 @@ def check_params(uri: str, given: dict[str, Any]) -> None:
         return
     from mlflow.models import get_model_info
 
-    signature = get_model_info(uri).signature
-    known = [spec.name for spec in signature.params] if signature and signature.params else []
-    if unknown := sorted(given.keys() - set(known)):
-        raise InputError(f"{uri} has no parameter {unknown[0]!r}; expected one of {', '.join(known) or 'none'}")
+    from conceptry.registry.versions import check_known
+
+    check_known(uri, get_model_info(uri).signature, given)

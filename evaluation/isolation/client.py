@@ -16,7 +16,7 @@ from typing import Any, NamedTuple, Protocol, TypeVar
 
 import pandas as pd
 
-from conceptry.evaluation.isolation.launcher import start
+from conceptry.evaluation.isolation.launcher import has_ended, start
 from conceptry.models.errors import ConceptryError
 from conceptry.models.method import Progress
 
@@ -142,11 +142,7 @@ class VersionProcess:
     @property
     def has_ended(self) -> bool:
         """Whether the child is gone, killed for lack of memory for example."""
-        try:
-            self._child.wait(timeout=0)
-        except subprocess.TimeoutExpired:
-            return False
-        return True
+        return has_ended(self._child)
 
     @contextmanager
     def redrawn(self, share: float, seed: int = 0) -> "Iterator[VersionProcess]":

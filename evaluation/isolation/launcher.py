@@ -29,6 +29,15 @@ class Child(Protocol):
     def kill(self) -> None: ...
 
 
+def has_ended(child: Child) -> bool:
+    """Whether a child is gone."""
+    try:
+        child.wait(timeout=0)
+    except subprocess.TimeoutExpired:
+        return False
+    return True
+
+
 def ahead() -> None:
     """Have the libraries of versions imported from now on, while this process does other things."""
     if sys.platform == "linux":

@@ -3,7 +3,6 @@
 import asyncio
 import json
 import logging
-import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -62,11 +61,7 @@ class Worker:
     @property
     def has_ended(self) -> bool:
         """Whether the process is gone, killed for lack of memory for example."""
-        try:
-            self._child.wait(timeout=0)
-        except subprocess.TimeoutExpired:
-            return False
-        return True
+        return launcher.has_ended(self._child)
 
     def stop(self) -> None:
         """End the process, whatever it does."""

@@ -158,7 +158,7 @@ def probe(
     fitted, tested = _scaled(shown[0], shown[1], words)
     progress("fitting probes", 0.8)
     path = fit_path(fitted, y[0], seed)
-    best = path[_best(fitted, y[0], seed)]
+    best = path[_best(fitted, y[0], [each.strength for each in path], seed)]
     hits = {"probe_accuracy": best.classify(tested) == y[1]}
     if edit:
         hits["probe_accuracy_edited"] = best.without([words.index(w) for w in edit]).classify(tested) == y[1]
@@ -263,9 +263,8 @@ def _folds(y: np.ndarray, seed: int) -> StratifiedKFold:
     return StratifiedKFold(min(FOLDS, int(np.bincount(y).min())), shuffle=True, random_state=seed)
 
 
-def _best(weights: csr_array, y: np.ndarray, seed: int) -> int:
+def _best(weights: csr_array, y: np.ndarray, every: list[float], seed: int) -> int:
     """Position on the path of what does best in cross-validation, of equals the sparsest."""
-    every = strengths(weights, y)
     search = GridSearchCV(_sparse(seed), {"C": every}, cv=_folds(y, seed), refit=False)
     return every.index(_fit(search, weights, y).best_params_["C"])
 
