@@ -50,7 +50,8 @@ def sides_of(first: Side, beside: Sequence[str]) -> list[Side]:
             sides.append(replace(first, data=text))
         else:
             sides.append(replace(first, label=text))
-    if twice := next((text for text, side in zip(beside, sides[1:], strict=True) if sides.count(side) > 1), None):
+    told = [(side.version.uri, side.data, side.label) for side in sides]
+    if twice := next((text for text, side in zip(beside, told[1:], strict=True) if told.count(side) > 1), None):
         raise InputError(f"--beside {twice}: is there already")
     return sides
 

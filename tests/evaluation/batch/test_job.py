@@ -205,7 +205,7 @@ def test_what_is_refused_before_the_work(spark, tiny_version, harsanyi_version, 
     assert "has no parameter 'topk'" in refusal(tiny, texts, params={"topk": 1})
     assert "has no column 'height'" in refusal(harsanyi_version.uri, {"age": [1.0]})
     with pytest.raises(ConceptryError, match="top_k must be at least 1, got 0; what is done stays"):
-        explain(tiny, spark.createDataFrame([("a",)], ["text"]), output, settings=Settings(params={"top_k": 0}))
+        explain(tiny, spark.createDataFrame(pd.DataFrame(texts)), output, settings=Settings(params={"top_k": 0}))
     with locked(tmp_path / "answers", "answers"), pytest.raises(InputError, match="another run is writing answers"):
         explain(tiny, str(folder), output, spark=spark)
     with pytest.raises(InputError, match="no such folder"):
