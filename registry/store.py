@@ -22,6 +22,7 @@ from conceptry.models.manifest import replacing
 
 # Without this tag the UI opens an experiment as one of generative AI, and hides runs and models.
 EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development"}
+_opened: set[tuple[str, int]] = set()  # databases whose tables this process has seen: URI and number of the file
 
 
 def connect() -> MlflowClient:
@@ -33,6 +34,8 @@ def connect() -> MlflowClient:
     for uri in {mlflow.get_tracking_uri(), mlflow.get_registry_uri()}:
         if uri.startswith("sqlite:///") and ":memory:" not in uri:
             database = Path(uri.removeprefix("sqlite:///"))
+            if database.exists() and (uri, database.stat().st_ino) in _opened:
+                continue
             try:
                 database.parent.mkdir(parents=True, exist_ok=True)
                 with FileLock(f"{database}.lock"):
@@ -40,6 +43,7 @@ def connect() -> MlflowClient:
                         with replacing(database) as partial:  # a process that ends while tables are made leaves none
                             _make_tables(f"sqlite:///{partial}")
                     _make_tables(uri)
+                _opened.add((uri, database.stat().st_ino))
             except OSError:  # no lock can be had: what can only be read has its tables
                 if not database.is_file():
                     raise

@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 
 LOG = Path(__file__).with_name("log4j2.properties")  # what fails is said in one sentence
 ATTEMPTS = 4  # of a task: by default local Spark gives each a single one, and a cluster four
+# Java only reads rows and hands them to Python: its second compiler and threads that collect garbage would take half of
+# two cores for the first minute, and give nothing back.
+JVM = "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC"
 SETTINGS = {
     "spark.ui.showConsoleProgress": "false",
     "spark.executorEnv.OMP_NUM_THREADS": "1",  # a process a core: threads would only wait
@@ -67,7 +70,7 @@ def _local(master: str) -> dict[str, str]:
     cores = re.search(r"\[(\d+)", master)
     return {
         "spark.ui.enabled": "false",
-        "spark.driver.extraJavaOptions": f"-Dlog4j2.configurationFile={LOG.as_uri()}",
+        "spark.driver.extraJavaOptions": f"{JVM} -Dlog4j2.configurationFile={LOG.as_uri()}",
         "spark.driver.bindAddress": "127.0.0.1",
         "spark.driver.host": "127.0.0.1",
         "spark.local.dir": tempfile.gettempdir(),

@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
+from conceptry.evaluation.batch.session import JVM
 from conceptry.models.images import png_bytes
 from conceptry.registry import load
 
@@ -24,6 +25,7 @@ def spark():
     from pyspark.sql import SparkSession
 
     builder = SparkSession.builder.master("local[1]").config("spark.ui.enabled", "false")
+    builder = builder.config("spark.driver.extraJavaOptions", JVM)
     session = builder.config("spark.sql.execution.arrow.maxRecordsPerBatch", "4").getOrCreate()
     yield session
     session.stop()

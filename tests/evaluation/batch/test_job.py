@@ -15,7 +15,7 @@ import pytest
 from PIL import Image
 
 from conceptry.batch import Settings, explain
-from conceptry.evaluation.batch.session import SETTINGS
+from conceptry.evaluation.batch.session import JVM, SETTINGS
 from conceptry.models.errors import ConceptryError, InputError
 from conceptry.models.folders import locked
 from conceptry.models.images import image_files, png_bytes
@@ -36,7 +36,7 @@ def spark() -> Iterator[Any]:
     from pyspark.sql import SparkSession
 
     builder = SparkSession.builder.master("local[1]").config("spark.ui.enabled", "false")
-    for name, value in (SETTINGS | {"spark.sql.shuffle.partitions": "1"}).items():
+    for name, value in (SETTINGS | {"spark.sql.shuffle.partitions": "1", "spark.driver.extraJavaOptions": JVM}).items():
         builder = builder.config(name, value)
     session = builder.getOrCreate()
     yield session
