@@ -20,11 +20,11 @@ from conceptry.registry.versions import Version
 class Shown:
     """Parts of an explanation, or of what was explained, for a page.
 
-    pictures: caption and content of an image file as base64 text, of each; text: a sentence; bars: what was found, each
+    images: caption and content of an image file as base64 text, of each; text: a sentence; bars: what was found, each
     with its weight or effect, the most important first; gist: a few words for a glance, where bars are not those.
     """
 
-    pictures: tuple[tuple[str, str], ...] = ()
+    images: tuple[tuple[str, str], ...] = ()
     text: str = ""
     bars: tuple[tuple[str, float], ...] = ()
     gist: str = ""

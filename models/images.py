@@ -209,7 +209,7 @@ def png_bytes(image: Image.Image) -> bytes:
     return stream.getvalue()
 
 
-def example_picture() -> str:
+def example_image() -> str:
     """A red disc on blue, as base64 of a PNG: a request's example that needs no data set."""
     image = Image.new("RGB", (64, 64), (40, 90, 200))
     ImageDraw.Draw(image).ellipse((16, 16, 48, 48), fill=(220, 30, 40))

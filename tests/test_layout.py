@@ -2,6 +2,8 @@
 
 import ast
 import importlib.util
+import io
+import tokenize
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -143,3 +145,15 @@ def test_compiled_functions_live_in_kernels() -> None:
 )
 def test_the_check_of_kernels(name: str, source: str, sentence: str | None) -> None:
     assert _violations(Path(name), source) == ([] if sentence is None else [sentence])
+
+
+def test_identifiers_say_image() -> None:
+    """One word for one thing; sentences for people may say picture."""
+    former = {("evaluation/splice/data.py", "pictures")}
+    found = {
+        (str(path.relative_to(ROOT)), token.string)
+        for path in MODULES
+        for token in tokenize.generate_tokens(io.StringIO(path.read_text("utf-8")).readline)
+        if token.type == tokenize.NAME and "picture" in token.string.lower()
+    }
+    assert found == former

@@ -24,7 +24,7 @@ if TYPE_CHECKING:  # the processes of Spark encode answers, and need no signatur
     from mlflow.models import ModelSignature
 
 ID, ERROR, VERSION, FINGERPRINT = "id", "error", "version", "fingerprint"
-_PICTURES = {"perturbation": ("image", "delta"), "milan": ("images", "masks")}  # which the signature calls text
+_IMAGES = {"perturbation": ("image", "delta"), "milan": ("images", "masks")}  # which the signature calls text
 _NUMBERS = pa.list_(pa.float64())
 _ADDED: Mapping[tuple[str, str], Mapping[str, pa.DataType]] = {
     ("splice", "return_embedding"): {"embedding": _NUMBERS, "recomposed": _NUMBERS},
@@ -88,7 +88,7 @@ def _arrow(kind: Any, name: str, method: str) -> pa.DataType:
         if method == "harsanyi" and name == "patterns":
             fields["spread"] = pa.float64()  # of answers by a baseline of several rows; null of others
         return pa.struct(fields)
-    return pa.binary() if name in _PICTURES.get(method, ()) else _PLAIN[kind.name]
+    return pa.binary() if name in _IMAGES.get(method, ()) else _PLAIN[kind.name]
 
 
 def _cell(value: Any, kind: pa.DataType) -> Any:

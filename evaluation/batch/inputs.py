@@ -57,7 +57,7 @@ class Source:
         assert self.is_folder
         spark = self.rows.sparkSession
         paths = [local(path) if path.startswith("/") else literal(path) for path in ids]
-        found = _pictures(spark, paths, self.max_bytes)
+        found = _images(spark, paths, self.max_bytes)
         return replace(self, rows=found.rows, ids=found.ids)
 
 
@@ -72,7 +72,7 @@ def read_source(
             raise InputError(f"{name}: {asked.title} reads the columns {columns}, not pictures alone; give it a table")
         if id_column:
             raise InputError(f"--id {id_column}: pictures are known by their paths; leave it out")
-        return replace(_pictures(spark, [_folder(name)], max_bytes), name=name)
+        return replace(_images(spark, [_folder(name)], max_bytes), name=name)
     if format == "table":
         frame, files = spark.table(name.removeprefix("table:")), None
     else:
@@ -189,7 +189,7 @@ def literal(path: str) -> str:
     return re.sub(r"([\\*?\[\]{}])", r"\\\1", path)
 
 
-def _pictures(spark: "SparkSession", paths: Sequence[str], max_bytes: int) -> Source:
+def _images(spark: "SparkSession", paths: Sequence[str], max_bytes: int) -> Source:
     from pyspark.sql import functions as f
 
     suffixes = ",".join("".join(f"[{c}{c.upper()}]" if c.isalpha() else c for c in each[1:]) for each in SUFFIXES)

@@ -91,7 +91,7 @@ def _explain(name: str, model: Any) -> None:
     from safetensors.torch import save_file
 
     from conceptry.models.encoders import load_encoder
-    from conceptry.models.images import example_picture, image_bytes
+    from conceptry.models.images import example_image, image_bytes
     from conceptry.models.splice import Splice
     from conceptry.models.splice.package import read_package
 
@@ -104,5 +104,5 @@ def _explain(name: str, model: Any) -> None:
         zeros = torch.zeros(encoder.encode_text(["a"]).shape[1])
         Splice(encoder, WORDS, None, zeros, zeros, l1_penalty=0.01).to_package(directory / "package")
         explainer = read_package(directory / "package", torch.device("cpu"))
-        record = explainer.explain([image_bytes(example_picture())])
+        record = explainer.explain([image_bytes(example_image())])
         assert record.cosine.isfinite().all(), record.cosine

@@ -139,7 +139,7 @@ def _address(rng: random.Random, content: dict[str, Any]) -> Request:
     return Request(rng.choice(("GET", "PUT", "POST", "DELETE", "OPTIONS", "PATCH")), path, _encoded(content), JSON_TYPE)
 
 
-def _picture(rng: random.Random, content: dict[str, Any]) -> Request:
+def _image(rng: random.Random, content: dict[str, Any]) -> Request:
     """Texts that may be files in base64 are cut or changed below the base64."""
     for row in content["dataframe_records"]:
         for name, cell in row.items():
@@ -155,7 +155,7 @@ def _picture(rng: random.Random, content: dict[str, Any]) -> Request:
 
 
 MUTATIONS: Sequence[Callable[[random.Random, dict[str, Any]], Request]] = (
-    _right, _node, _node, _node, _bytes, _bytes, _form, _type, _address, _picture,
+    _right, _node, _node, _node, _bytes, _bytes, _form, _type, _address, _image,
 )  # fmt: skip
 
 

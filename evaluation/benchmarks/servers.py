@@ -105,7 +105,7 @@ def _wait(child: subprocess.Popen, port: int, log: Any, uri: str) -> None:
     raise ConceptryError(f"the server of {uri} did not come up: {' '.join(last) or 'no word from it'}")
 
 
-def picture_request(content: bytes) -> bytes:
+def image_request(content: bytes) -> bytes:
     """The JSON body that sends one picture, given the bytes of its file."""
     row = {"image": base64.b64encode(content).decode()}
     return json.dumps({"dataframe_records": [row]}).encode()

@@ -19,8 +19,8 @@ from conceptry.evaluation.benchmarks.servers import (
     CONCEPTRY,
     MLFLOW,
     Client,
+    image_request,
     own_store,
-    picture_request,
     served,
 )
 from conceptry.models.method import METHODS
@@ -201,8 +201,8 @@ def _measure(runtime: str, repeats: int, progress: Callable[[str], None]) -> tup
 
     progress(f"serving with {runtime}: registering and starting the server")
     version = register("splice", {"runtime": runtime}).version
-    picture = load_images("zoo:emoji-scenes", size=2).images[1].content()
-    body, frame = picture_request(picture), pd.DataFrame({"image": [picture]})
+    image = load_images("zoo:emoji-scenes", size=2).images[1].content()
+    body, frame = image_request(image), pd.DataFrame({"image": [image]})
     model = load(version.uri)
     seconds: tuple[list[float], list[float]] = ([], [])
     with served(version.uri) as client:

@@ -12,7 +12,7 @@ import click
 from rich.table import Table
 
 from conceptry.evaluation.cli.describe import UnitsAsked, described_units
-from conceptry.evaluation.cli.options import Flag, check_folder, check_picture, command, console, errors, say
+from conceptry.evaluation.cli.options import Flag, check_folder, check_image, command, console, errors, say
 from conceptry.models.errors import InputError
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ def analyse(asked: UnitsAsked, data: str, words: str | None, by: str | None, rev
     order = by or "words"
     if (order == "words") != (words is not None):
         raise InputError("expected either --words such as red,blue, or --by length or --by score")
-    check_picture(output, (".png", ".svg", ".pdf", ".csv"))
+    check_image(output, (".png", ".svg", ".pdf", ".csv"))
     from conceptry.evaluation.progress import bar
     from conceptry.evaluation.units.ablation import analyse_network, write_curves
     from conceptry.evaluation.units.datasets import load_parts
@@ -116,7 +116,7 @@ def edit(
     drawn ones for zoo:scenes-spurious, otherwise one half of the data. As many random units of the same layers are
     silenced for comparison. Figure and record are of the first trial.
     """
-    check_picture(output)
+    check_image(output)
     check_folder(record_file, "--record")
     from conceptry.evaluation.progress import bar
     from conceptry.evaluation.units.ablation import edit_network, write_record

@@ -10,8 +10,8 @@ from rich.table import Table
 
 from conceptry.evaluation.cli.options import (
     Flag,
+    check_image,
     check_params,
-    check_picture,
     command,
     console,
     device_option,
@@ -61,9 +61,9 @@ def audit(
     if (words is None) == (words_file is None):
         raise InputError("expected either --words such as red,blue, or --words-file")
     wanted = split_words(words) if words is not None else read_words(words_file or "")
-    check_picture(output, _SUFFIXES)
-    pictures = output is not None and output.suffix != ".csv"
-    audits = [_audit(name, wanted, params, device, pictures) for name in (uri, beside) if name]
+    check_image(output, _SUFFIXES)
+    images = output is not None and output.suffix != ".csv"
+    audits = [_audit(name, wanted, params, device, images) for name in (uri, beside) if name]
     if as_json:
         print(json.dumps([_record(each, wanted) for each in audits], indent=2))
     else:
@@ -75,12 +75,12 @@ def audit(
         errors.print(f"saved {output}")
 
 
-def _audit(name: str, words: tuple[str, ...], params: dict[str, Any], device: str, pictures: bool) -> Any:
+def _audit(name: str, words: tuple[str, ...], params: dict[str, Any], device: str, images: bool) -> Any:
     from conceptry.evaluation.units.audit import audit_folder, audit_version
     from conceptry.evaluation.units.records import expect_version
 
     if Path(name).exists():
-        return audit_folder(Path(name), words, params, pictures)
+        return audit_folder(Path(name), words, params, images)
     expect_version(name)
     from conceptry.evaluation.isolation.client import VersionProcess
     from conceptry.evaluation.progress import bar
@@ -90,7 +90,7 @@ def _audit(name: str, words: tuple[str, ...], params: dict[str, Any], device: st
     check_params(version.uri, params)
     with bar(version.uri) as progress, VersionProcess(version.uri, device) as predict:
         predict.on_progress = progress
-        return audit_version(predict, version, words, params, pictures)
+        return audit_version(predict, version, words, params, images)
 
 
 def _table(audits: list[Any]) -> Table:

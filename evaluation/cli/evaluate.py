@@ -10,7 +10,7 @@ import click
 
 from conceptry.evaluation.cli.options import (
     Flag,
-    check_picture,
+    check_image,
     command,
     console,
     device_option,
@@ -151,7 +151,7 @@ def probe(
     from conceptry.evaluation.splice.summary import describe_probe
     from conceptry.registry import find_version
 
-    check_picture(output, (".png", ".svg", ".pdf", ".json"))
+    check_image(output, (".png", ".svg", ".pdf", ".json"))
     version = find_version(uri)
     measured = _without(version.method, data, suppress)
     trained = _without(version.method, train, suppress) if train else None
@@ -221,7 +221,7 @@ def summarise(
     from conceptry.registry import find_version
 
     drawn = (".png", ".svg", ".pdf")
-    check_picture(output, (*drawn, *(() if concept else (".json",) if beside else DATA_SUFFIXES)))
+    check_image(output, (*drawn, *(() if concept else (".json",) if beside else DATA_SUFFIXES)))
     if concept and output is None:
         raise InputError("--concept draws a figure; name its file by --output")
     sides = sides_of(Side(find_version(uri), data, label), beside)
@@ -318,7 +318,7 @@ def drift(
     from conceptry.evaluation.drift.report import describe, log, save
     from conceptry.evaluation.progress import bar
 
-    check_picture(output, (".png", ".svg", ".pdf", ".csv", ".json"))
+    check_image(output, (".png", ".svg", ".pdf", ".csv", ".json"))
     rule = Rule(alpha, least_share, least_effect)
     with bar("drift") as progress:
         found = find_drift(before, after, uri, rule, size=size, seed=seed, device=device, progress=progress)

@@ -11,8 +11,8 @@ from conceptry.evaluation.batch.settings import BATCH_ROWS, MAX_BYTES
 from conceptry.evaluation.cli.options import (
     Flag,
     NamedArgument,
+    check_image,
     check_params,
-    check_picture,
     command,
     console,
     device_option,
@@ -92,7 +92,7 @@ def explain(
     check_beside(versions)
     for each in versions:
         check_params(each.uri, params)
-    check_picture(output, presenter.suffixes)
+    check_image(output, presenter.suffixes)
     check_style(version.method, view, presenter.views, style, presenter.styles)
     request = presenter.check_request(paths, targets, evaluation_of(version.method).known_of(version))
     records: list[dict] = []

@@ -172,7 +172,7 @@ def say_device(device: str) -> None:
     errors.print(f"on {device}", style="dim")
 
 
-def check_picture(output: Path | None, suffixes: tuple[str, ...] = (".png", ".svg", ".pdf")) -> None:
+def check_image(output: Path | None, suffixes: tuple[str, ...] = (".png", ".svg", ".pdf")) -> None:
     """Refuse an image file that could not be written, before the work rather than after it."""
     if output and output.suffix not in suffixes:
         kinds = " or ".join(filter(None, (", ".join(suffixes[:-1]), suffixes[-1])))

@@ -17,7 +17,7 @@ from conceptry.evaluation.cli.options import (
     Flag,
     Group,
     NamedArgument,
-    check_picture,
+    check_image,
     command,
     console,
     device_option,
@@ -67,7 +67,7 @@ def compare(
     from conceptry.registry import compare as compare_name
     from conceptry.registry.comparison import compare_versions, versions_named
 
-    check_picture(output, (".html",))
+    check_image(output, (".html",))
     first, *others = names
     if versions is not None and others:
         raise InputError(f"--versions picks from one registered model, got {len(names)}; name versions as NAME/NUMBER")

@@ -34,11 +34,11 @@ def _glance(compared: ComparedVersions, sample: ComparedSample) -> str:
             lines.append(
                 f"<p><b>{html_text(compared.comparison.heading(version))}</b> {_gist(compared, sample, key)}</p>"
             )
-    pictures = sample.explained.pictures if sample.explained else ()
-    text = "" if pictures else f'<a href="#{_anchor(sample)}">{html_text(_title(sample))}</a>'
-    if not pictures:
+    images = sample.explained.images if sample.explained else ()
+    text = "" if images else f'<a href="#{_anchor(sample)}">{html_text(_title(sample))}</a>'
+    if not images:
         return f'<div class="bare">{text}{"".join(lines)}</div>'
-    return f'<a href="#{_anchor(sample)}">{_picture(*pictures[0])}</a><div>{"".join(lines)}</div>'
+    return f'<a href="#{_anchor(sample)}">{_image(*images[0])}</a><div>{"".join(lines)}</div>'
 
 
 def _gist(compared: ComparedVersions, sample: ComparedSample, key: Key) -> str:
@@ -93,7 +93,7 @@ def _article(compared: ComparedVersions, sample: ComparedSample) -> str:
 
 def _explained(sample: ComparedSample) -> str:
     what = sample.explained or Shown()
-    return f'<div class="side">{_pictures(what)}<p>{html_text(what.text)}</p></div>'
+    return f'<div class="side">{_images(what)}<p>{html_text(what.text)}</p></div>'
 
 
 def _side(compared: ComparedVersions, sample: ComparedSample, version: Version) -> str:
@@ -103,7 +103,7 @@ def _side(compared: ComparedVersions, sample: ComparedSample, version: Version) 
     others = {name for other, shown in sample.said.items() if other != key for name, _ in shown.bars}
     text = f"<p>{html_text(said.text)}</p>" if said.text else ""
     heading = html_text(compared.comparison.heading(version))
-    return f'<div class="side"><h4>{heading}</h4>{text}{_bars(said, others)}{_pictures(said)}{facts}</div>'
+    return f'<div class="side"><h4>{heading}</h4>{text}{_bars(said, others)}{_images(said)}{facts}</div>'
 
 
 def _bars(said: Shown, others: set[str]) -> str:
@@ -127,23 +127,23 @@ def _bars(said: Shown, others: set[str]) -> str:
     return f'<table class="bars">{"".join(rows)}{more}</table>'
 
 
-def _pictures(shown: Shown) -> str:
-    if not shown.pictures:
+def _images(shown: Shown) -> str:
+    if not shown.images:
         return ""
     figures = []
-    for caption, picture in shown.pictures:
-        small = ' class="small"' if max(image_of(picture).size) <= SMALL else ""
+    for caption, file in shown.images:
+        small = ' class="small"' if max(image_of(file).size) <= SMALL else ""
         below = f"<figcaption>{html_text(caption)}</figcaption>" if caption else ""
-        figures.append(f"<figure{small}>{_picture(caption, picture)}{below}</figure>")
+        figures.append(f"<figure{small}>{_image(caption, file)}{below}</figure>")
     several = " several" if len(figures) > 2 else ""
     return f'<div class="pictures{several}">{"".join(figures)}</div>'
 
 
-def _picture(caption: str, picture: str) -> str:
+def _image(caption: str, file: str) -> str:
     """An image element; content that is no PNG, or larger than a page has room for, is written anew."""
-    content = base64.b64decode(picture)
-    if not content.startswith(b"\x89PNG") or max(image_of(picture).size) > SIDE:
-        image = image_of(picture)
+    content = base64.b64decode(file)
+    if not content.startswith(b"\x89PNG") or max(image_of(file).size) > SIDE:
+        image = image_of(file)
         image.thumbnail((SIDE, SIDE))
         stream = io.BytesIO()
         image.save(stream, format="PNG")

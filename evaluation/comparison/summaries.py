@@ -128,8 +128,8 @@ def draw_histograms(records: Mapping[str, dict], concept: str) -> Figure:
     axes.set_xlim(0, edges[min(int(used) + 2, len(edges) - 1)])
     axes.yaxis.set_major_formatter(PercentFormatter(1.0))
     axes.set_xlabel(f"weight of {concept!r} in a picture that names it")
-    pictures = ", ".join(plural(record["count"], "picture") for record in records.values())
-    axes.set_title(f"share of all pictures ({pictures})", loc="left", fontsize=10)
+    images = ", ".join(plural(record["count"], "picture") for record in records.values())
+    axes.set_title(f"share of all pictures ({images})", loc="left", fontsize=10)
     axes.legend(frameon=False, fontsize=9, labelcolor=MUTED)
     return figure
 

@@ -100,14 +100,14 @@ def explain_items(predict: Predict, items: Sequence[Sample]) -> list[dict[str, A
 
 def shown(record: dict) -> tuple[Shown, Shown]:
     """The sample, and its strongest patterns with their graph."""
-    pictures = (("", record["picture"]),) if "picture" in record else ()
+    images = (("", record["picture"]),) if "picture" in record else ()
     stream = io.BytesIO()
     title = f"{record['target']}: the kept patterns"
     draw([record], "graph", title=title).savefig(stream, format="png", dpi=GRAPH_DPI)
     said = f"{record['target']} {record['v_full']:+.3f}, {record['v_empty']:+.3f} at the baseline"
     patterns = tuple((pattern_name(pattern), pattern["effect"]) for pattern in strongest(record))
     graph = (("", base64.b64encode(stream.getvalue()).decode()),)
-    return Shown(pictures, _sample_text(record)), Shown(graph, said, patterns)
+    return Shown(images, _sample_text(record)), Shown(graph, said, patterns)
 
 
 def _sample_text(record: dict) -> str:

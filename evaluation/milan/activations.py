@@ -83,14 +83,14 @@ class ScoredUnits:
         from conceptry.models.zoo.emoji_world.scenes import EmojiScenes
 
         scenes = EmojiScenes("heldout", self.size, self.seed + _SEED)
-        chosen = {np.ascontiguousarray(picture).tobytes() for picture in self.chosen}
+        chosen = {np.ascontiguousarray(image).tobytes() for image in self.chosen}
         drawn = [scenes[i] for i in range(self.size)]
         kept = [scene for scene in drawn if scene.image.transpose(2, 0, 1).tobytes() not in chosen]
         shown = np.array([[word in scene.concepts for word in VOCABULARY] for scene in kept])
         return np.stack([scene.image for scene in kept]), shown
 
     @property
-    def pictures(self) -> np.ndarray:
+    def images(self) -> np.ndarray:
         """The scored pictures, uint8 (n, 64, 64, 3)."""
         return self._scored[0]
 
@@ -151,12 +151,12 @@ class ScoredUnits:
         return [network.load() for network in self.networks]
 
     def _activations(self, change: Callable[[Any], Any | None]) -> Activations:
-        pictures = self.pictures
-        found = Activations(*(np.full((len(pictures), self.count), np.nan) for _ in range(2)))
+        images = self.images
+        found = Activations(*(np.full((len(images), self.count), np.nan) for _ in range(2)))
         for network, loaded in zip(self.networks, self._loaded, strict=True):
             changed = change(loaded)
             if changed is not None:
-                means, maxima = pooled_activations(changed, pictures, network.places, network.channels)
+                means, maxima = pooled_activations(changed, images, network.places, network.channels)
                 found.mean[:, list(network.rows)], found.maximum[:, list(network.rows)] = means, maxima
         return found
 
@@ -206,7 +206,7 @@ def _own_network(params: Mapping[str, str]) -> Any:
 
 
 def pooled_activations(
-    network: Any, pictures: np.ndarray, places: Sequence[tuple[str, int]], channels: str | None = None
+    network: Any, images: np.ndarray, places: Sequence[tuple[str, int]], channels: str | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
     """Mean and maximum over its map of each unit, float64 (n, U), on pictures uint8 (n, H, W, 3).
 
@@ -220,10 +220,10 @@ def pooled_activations(
     layers = list(dict.fromkeys(layer for layer, _ in places))
     columns = {layer: [k for k, place in enumerate(places) if place[0] == layer] for layer in layers}
     numbers = {layer: [places[k][1] for k in columns[layer]] for layer in layers}
-    feed = Feed(network, ArraySource("scored pictures", pictures), "network", None, None, None)
-    means, maxima = (np.empty((len(pictures), len(places))) for _ in range(2))
+    feed = Feed(network, ArraySource("scored pictures", images), "network", None, None, None)
+    means, maxima = (np.empty((len(images), len(places))) for _ in range(2))
     with evaluation_mode(feed.module), record_activations(feed.module, layers, channels=channels) as recorder:
-        for rows, batch in feed.batches(np.arange(len(pictures)), feed.batch_size(None)):
+        for rows, batch in feed.batches(np.arange(len(images)), feed.batch_size(None)):
             recorder.run(partial(feed.run, batch))
             for layer in layers:
                 maps = recorder.take(layer, len(rows))[:, numbers[layer]].flatten(2).double()

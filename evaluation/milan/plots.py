@@ -128,14 +128,14 @@ def _strip(images: Sequence[Any], masks: Sequence[Any]) -> np.ndarray:
     active = np.stack([_square(image_of(mask).convert("L"), 255) > 127 for mask in masks])
     found = shaded(pixels.transpose(0, 3, 1, 2), active[:, None].astype(np.uint8))
     gap = np.full((FINE, round(FINE * SPACE / CELL), 3), 255, np.uint8)
-    return np.concatenate([part for picture in found for part in (picture, gap)][:-1], axis=1)
+    return np.concatenate([part for image in found for part in (image, gap)][:-1], axis=1)
 
 
-def _square(picture: Image.Image, beyond: str | int) -> np.ndarray:
+def _square(image: Image.Image, beyond: str | int) -> np.ndarray:
     """The picture fitted into a square of FINE pixels; small ones keep their pixels, photographs are smoothed."""
-    small = max(picture.size) <= SMALL or picture.mode == "L"
+    small = max(image.size) <= SMALL or image.mode == "L"
     kind = Image.Resampling.NEAREST if small else Image.Resampling.BICUBIC
-    return np.asarray(ImageOps.pad(picture, (FINE, FINE), kind, beyond))
+    return np.asarray(ImageOps.pad(image, (FINE, FINE), kind, beyond))
 
 
 class Page:

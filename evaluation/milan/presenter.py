@@ -191,15 +191,15 @@ def explain_items(predict: Predict, items: Sequence[UnitCase]) -> list[dict[str,
 
 def shown(record: dict) -> tuple[Shown, Shown]:
     """The first exemplars of the unit, bright where it is active, and its descriptions."""
-    pictures = []
+    images = []
     for image, mask in list(zip(record["images"], record["masks"], strict=True))[:EXEMPLARS_SHOWN]:
         pixels = np.moveaxis(np.asarray(image_of(image)), -1, 0)[None]
         inside = (np.asarray(image_of(mask).convert("L")) > 127).astype(np.uint8)[None, None]
-        pictures.append(("", image_text(png_bytes(Image.fromarray(shaded(pixels, inside)[0])))))
+        images.append(("", image_text(png_bytes(Image.fromarray(shaded(pixels, inside)[0])))))
     truth = f"known to be: {', '.join(record['truth'])}" if record.get("truth") else ""
     said = record["description"] or "inactive"
     others = tuple((entry["text"], entry["score"]) for entry in record["alternatives"][:OTHERS])
-    return Shown(tuple(pictures), truth), Shown(text=said, bars=others, gist=said)
+    return Shown(tuple(images), truth), Shown(text=said, bars=others, gist=said)
 
 
 PRESENTER = Presenter(

@@ -100,8 +100,8 @@ def start_of(record: Mapping[str, Any]) -> str:
 def with_mean(record: dict[str, Any], probes: Sequence[CaseExplanation]) -> dict[str, Any]:
     """The record of a probe, with the mean of probes of the same class from several noises: what they share."""
     mean = np.mean([np.asarray(probe.image, dtype=np.float64) for probe in probes], axis=0)
-    picture = png_bytes(Image.fromarray(np.rint(mean).astype(np.uint8)))
-    return record | {"mean": image_text(picture), "mean_of": len(probes)}
+    image = png_bytes(Image.fromarray(np.rint(mean).astype(np.uint8)))
+    return record | {"mean": image_text(image), "mean_of": len(probes)}
 
 
 def _images(answer: Mapping[str, Any]) -> dict[str, Any]:

@@ -182,6 +182,6 @@ def _digest(cases: Sequence[Case]) -> str:
     return total.hexdigest()
 
 
-def grey_of(pictures: Sequence[Image.Image]) -> np.ndarray:
+def grey_of(images: Sequence[Image.Image]) -> np.ndarray:
     """Decoded RGB pictures of one size as grey values (n, H, W) in [0, 1]."""
-    return to_grey(np.stack([np.asarray(picture) for picture in pictures]))
+    return to_grey(np.stack([np.asarray(image) for image in images]))

@@ -27,7 +27,7 @@ NEIGHBOURS = 5
 class Reference:
     """Real pictures (n, H, W), grey in [0, 1], and the class of each."""
 
-    pictures: np.ndarray
+    images: np.ndarray
     labels: tuple[str, ...]
 
 
@@ -65,15 +65,15 @@ def judge(probes: np.ndarray, targets: Sequence[str], reference: Reference) -> J
     from sklearn.neighbors import KNeighborsClassifier
     from sklearn.svm import SVC
 
-    if probes.shape[1:] != reference.pictures.shape[1:]:
-        sizes = [" x ".join(map(str, shape[1:])) for shape in (probes.shape, reference.pictures.shape)]
+    if probes.shape[1:] != reference.images.shape[1:]:
+        sizes = [" x ".join(map(str, shape[1:])) for shape in (probes.shape, reference.images.shape)]
         raise InputError(f"probes of {sizes[0]} pixels cannot be judged by pictures of {sizes[1]}")
     labels, wanted = np.array(reference.labels), np.array(targets)
     if missing := sorted(set(wanted.tolist()) - set(reference.labels)):
         raise InputError(
             f"the judges know no class {missing[0]!r}; they know {', '.join(sorted(set(labels.tolist())))}"
         )
-    r = reference.pictures.reshape(len(labels), -1).astype(np.float64)
+    r = reference.images.reshape(len(labels), -1).astype(np.float64)
     p = probes.reshape(len(probes), -1).astype(np.float64)
     distances = pairwise_distances(p, r)
     own = wanted[:, None] == labels
@@ -82,6 +82,6 @@ def judge(probes: np.ndarray, targets: Sequence[str], reference: Reference) -> J
     return Judgement(wanted, knn, SVC().fit(r, labels).predict(p), margins)
 
 
-def to_grey(pictures: np.ndarray) -> np.ndarray:
+def to_grey(images: np.ndarray) -> np.ndarray:
     """Grey values (n, H, W) in [0, 1] of pictures uint8 (n, H, W, 3): the mean of the channels."""
-    return pictures.astype(np.float64).mean(axis=-1) / 255
+    return images.astype(np.float64).mean(axis=-1) / 255

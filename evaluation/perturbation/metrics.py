@@ -19,15 +19,15 @@ _RADII = {16: 2.0, 8: 1.25}  # by the larger side; the radii that the digits net
 _RADIUS = 3.0  # of robust ImageNet networks
 
 
-def attack(picture: Any) -> dict[str, Any]:
-    """Parameters of an L2 attack on the network itself, for every version; `picture` is a delivered one.
+def attack(image: Any) -> dict[str, Any]:
+    """Parameters of an L2 attack on the network itself, for every version; `image` is a delivered one.
 
     All pixels may change and nothing stops it early, whatever the version was registered with; but `clip`, `use_best`
     and, of a version by l2_projected itself, `restarts` are its own, as no request can change them.
     """
     from conceptry.models.perturbation.optimizers.projected import usual_lr  # torch is slow to import
 
-    radius = _RADII.get(max(picture.size), _RADIUS)
+    radius = _RADII.get(max(image.size), _RADIUS)
     return {
         "mode": "counterfactual",
         "optimizer": "l2_projected",

@@ -184,8 +184,8 @@ def shown(record: dict) -> tuple[Shown, Shown]:
     reached = "" if record["success"] else ", not reached"
     said = f"{before} → {after}{reached}; {record['changed']:.1%} of pixels changed, L2 {record['l2']:.2f}"
     what = Shown(() if record["probe"] else (("", record["start"]),), f"toward {aim(record)}")
-    pictures = (("perturbed", record["image"]), ("change", record["delta"]))
-    return what, Shown(pictures, said, gist=f"{before} → {after}{reached}")
+    images = (("perturbed", record["image"]), ("change", record["delta"]))
+    return what, Shown(images, said, gist=f"{before} → {after}{reached}")
 
 
 PRESENTER = Presenter(

@@ -98,10 +98,10 @@ def _known(item: AnnotatedImage) -> str:
 
 def shown(record: dict) -> tuple[Shown, Shown]:
     """The image or text, and its words."""
-    pictures = (("", record["image"]),) if "image" in record else ()
+    images = (("", record["image"]),) if "image" in record else ()
     said = f"{plural(record['l0'], 'word')}, cosine {record['cosine']:.3f}{said_of_sure(record)}"
     words = tuple((entry["concept"], entry["weight"]) for entry in record["concepts"])
-    return Shown(pictures, record.get("known") or record.get("text", "")), Shown(text=said, bars=words)
+    return Shown(images, record.get("known") or record.get("text", "")), Shown(text=said, bars=words)
 
 
 PRESENTER = Presenter(

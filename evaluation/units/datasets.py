@@ -52,8 +52,8 @@ def _spurious(name: str, model: PixelModel, size: int, seed: int) -> dict[str, L
 
     parts = {}
     for part in ("agreeing", "disagreeing"):
-        pictures, facts = labelled(SpuriousScenes(part, size, seed))
-        parts[part] = read_labelled(ArraySource(name, pictures, facts[:, 0], CLASSES), model)
+        images, facts = labelled(SpuriousScenes(part, size, seed))
+        parts[part] = read_labelled(ArraySource(name, images, facts[:, 0], CLASSES), model)
     return parts
 
 

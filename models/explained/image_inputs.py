@@ -162,11 +162,11 @@ class TorchImages(ModelBase):
         height, width = check_images(inputs).shape[1:3]
         return torch.full((3, height, width), -1, device=self.device)
 
-    def to_pixels(self, pictures: np.ndarray) -> Tensor:
+    def to_pixels(self, images: np.ndarray) -> Tensor:
         """See `PixelModel`. Bicubic resizing overshoots at edges; what leaves [0, 1] is clipped."""
-        height, width = check_images(pictures).shape[1:3]
+        height, width = check_images(images).shape[1:3]
         with torch.no_grad():
-            pixels = to_pixels(pictures, self.device)
+            pixels = to_pixels(images, self.device)
             if self.size == (height, width):
                 # A picture that was delivered can be handed in again: it is not resized and cropped twice.
                 pixels = as_channels(pixels, self.channels)
@@ -212,9 +212,9 @@ def chunks(inputs: Any) -> Iterator[np.ndarray]:
     return (images[i : i + CHUNK] for i in range(0, len(images), CHUNK))
 
 
-def to_pixels(pictures: np.ndarray, device: torch.device) -> Tensor:
+def to_pixels(images: np.ndarray, device: torch.device) -> Tensor:
     """uint8 (batch, height, width, 3) to float32 (batch, 3, height, width) in [0, 1]."""
-    return torch.tensor(pictures, device=device).permute(0, 3, 1, 2).float() / 255
+    return torch.tensor(images, device=device).permute(0, 3, 1, 2).float() / 255
 
 
 def as_channels(pixels: Tensor, channels: int) -> Tensor:

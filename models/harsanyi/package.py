@@ -97,6 +97,6 @@ def _example(model: ExplainedModel) -> Mapping[str, Sequence[Any]]:
     if model.modality == "points":
         size = getattr(model, "size", None) or 64
         return {"points": [np.random.default_rng(0).normal(size=(size, 3)).tolist()]}
-    from conceptry.models.images import example_picture
+    from conceptry.models.images import example_image
 
-    return {"image": [example_picture()]}
+    return {"image": [example_image()]}

@@ -109,12 +109,12 @@ class ImageTower:
         with torch.no_grad():
             return self.forward(self.encode(inputs)).double().cpu().numpy()
 
-    def to_pixels(self, pictures: np.ndarray) -> Tensor:
+    def to_pixels(self, images: np.ndarray) -> Tensor:
         from PIL import Image
 
-        if tuple(pictures.shape[1:3]) == self.size:
-            return torch.tensor(pictures, device=self.device).permute(0, 3, 1, 2).float() / 255
-        return torch.stack([self._preprocess.fit(Image.fromarray(image)) for image in pictures]).to(self.device)
+        if tuple(images.shape[1:3]) == self.size:
+            return torch.tensor(images, device=self.device).permute(0, 3, 1, 2).float() / 255
+        return torch.stack([self._preprocess.fit(Image.fromarray(image)) for image in images]).to(self.device)
 
     encode = to_pixels
 

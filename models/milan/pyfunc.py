@@ -49,7 +49,7 @@ from conceptry.models.milan.model import Milan, read_package
 from conceptry.models.milan.settings import WORK
 from conceptry.models.milan.units import MAX_PIXELS, Unit
 
-MAX_PICTURES = 100  # of one row
+MAX_IMAGES = 100  # of one row
 _REGISTERED, _UNKNOWN = ("layer", "unit"), ("images", "masks")
 COLUMNS = (*_REGISTERED, *_UNKNOWN)
 _NEEDED = {
@@ -138,8 +138,8 @@ def _files(number: int, name: str, cell: Any) -> tuple[Any, ...]:
         raise cell_error(number, name, f"expected a list of {what}, got {type(cell).__name__}")
     if not cell:
         raise cell_error(number, name, f"holds no {what}; expected at least one")
-    if len(cell) > MAX_PICTURES:
-        raise cell_error(number, name, f"holds {len(cell):,} {what}; at most {MAX_PICTURES} are accepted")
+    if len(cell) > MAX_IMAGES:
+        raise cell_error(number, name, f"holds {len(cell):,} {what}; at most {MAX_IMAGES} are accepted")
     return tuple(cell)
 
 

@@ -64,7 +64,7 @@ def probe(
 
 def counterfactual(
     model: PixelModel,
-    pictures: np.ndarray | Tensor,
+    images: np.ndarray | Tensor,
     targets: Sequence[Any] | Tensor | None = None,
     sources: Sequence[Any] | Tensor | None = None,
     *,
@@ -77,7 +77,7 @@ def counterfactual(
     """
     settings = _of_mode(settings, COUNTERFACTUAL)
     scores = ClassScores(model)
-    pixels = as_pixels(scores, pictures, settings)
+    pixels = as_pixels(scores, images, settings)
     wanted, of = _some_classes(scores, targets, len(pixels)), _some_classes(scores, sources, len(pixels))
     groups = [[i for i, target in enumerate(wanted) if (target is None) == away] for away in (False, True)]
     parts, order = [], []
@@ -93,7 +93,7 @@ def counterfactual(
 
 def explain_error(
     model: PixelModel,
-    pictures: np.ndarray | Tensor,
+    images: np.ndarray | Tensor,
     truths: Classes,
     predictions: Classes | None = None,
     *,
@@ -107,7 +107,7 @@ def explain_error(
     """
     settings = _of_mode(settings, EXPLAIN_ERROR)
     scores = ClassScores(model)
-    pixels = as_pixels(scores, pictures, settings)
+    pixels = as_pixels(scores, images, settings)
     truth = scores.indices_of(truths, len(pixels), "truths")
     if predictions is None:
         wrong = scores.probabilities(pixels).argmax(1).cpu()
@@ -124,7 +124,7 @@ def explain_error(
 
 def invert(
     model: PixelModel,
-    pictures: np.ndarray | Tensor,
+    images: np.ndarray | Tensor,
     seeds: np.ndarray | Tensor | None = None,
     *,
     layer: str | None = None,
@@ -139,7 +139,7 @@ def invert(
     """
     settings = _of_mode(settings, INVERT)
     scores = ClassScores(model)
-    matched = as_pixels(scores, pictures, settings)
+    matched = as_pixels(scores, images, settings)
     pixels = _start(scores, seeds, rows or range(len(matched)), settings, like=matched)
     if pixels.shape != matched.shape:
         raise InputError(
@@ -154,17 +154,17 @@ def invert(
         return _said(scores, perturb(question, settings, progress=progress))
 
 
-def as_pixels(scores: ClassScores, pictures: np.ndarray | Tensor, settings: Settings) -> Tensor:
+def as_pixels(scores: ClassScores, images: np.ndarray | Tensor, settings: Settings) -> Tensor:
     """Pictures as the pixels that the network sees, (batch, C, H, W), of 8 bits where the settings clip."""
-    if isinstance(pictures, Tensor):
-        if pictures.ndim != 4 or not pictures.is_floating_point():
-            got = f"{pictures.dtype} {tuple(pictures.shape)}"
+    if isinstance(images, Tensor):
+        if images.ndim != 4 or not images.is_floating_point():
+            got = f"{images.dtype} {tuple(images.shape)}"
             raise InputError(f"pixels must be floating-point of shape (batch, C, H, W), got {got}")
-        pixels = pictures.to(scores.device, torch.float32)
+        pixels = images.to(scores.device, torch.float32)
         if pixels.numel() and not 0 <= float(pixels.min()) <= float(pixels.max()) <= 1:
             raise InputError(f"pixels must be within [0, 1], got {float(pixels.min()):g} to {float(pixels.max()):g}")
     else:
-        pixels = scores.model.to_pixels(pictures)
+        pixels = scores.model.to_pixels(images)
     if not len(pixels):
         raise InputError("expected at least one picture, got none")
     return to_eight_bits(pixels) if settings.clip else pixels

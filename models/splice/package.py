@@ -18,7 +18,7 @@ from conceptry.models.encoders.load import read_encoder, save_encoder
 from conceptry.models.encoders.processing import requirements_of
 from conceptry.models.encoders.protocol import PackagedEncoder
 from conceptry.models.errors import InputError
-from conceptry.models.images import example_picture
+from conceptry.models.images import example_image
 from conceptry.models.manifest import files_in, read_json, sha256_file, write_json, write_lines
 from conceptry.models.method import Package, contents_of
 from conceptry.models.splice.model import Splice
@@ -69,7 +69,7 @@ def write_package(splice: Splice, directory: Path, runtime: str | None = None) -
     digests: dict[str, str | None] = {name: _sha256(tensor.numpy().tobytes()) for name, tensor in known.items()}
     digests |= {"encoder": tags["encoder_sha256"], "vocabulary": _sha256("\n".join(splice.vocabulary).encode())}
     contents = contents_of({name: (value, digests.get(name)) for name, value in splice.sources.items()}, NAMES)
-    return Package(params, tags, {"image": [example_picture()]}, tuple(dict.fromkeys(requirements)), contents=contents)
+    return Package(params, tags, {"image": [example_image()]}, tuple(dict.fromkeys(requirements)), contents=contents)
 
 
 def read_package(directory: Path, device: torch.device) -> Splice:

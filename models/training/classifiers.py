@@ -68,16 +68,16 @@ from conceptry.models.zoo.datasets import Dataset
 
 
 def l2_attack(
-    network: Callable[[Tensor], Tensor], pictures: Tensor, targets: Tensor, epsilon: float, steps: int
+    network: Callable[[Tensor], Tensor], images: Tensor, targets: Tensor, epsilon: float, steps: int
 ) -> Tensor:
-    """`pictures` (batch, C, H, W), pixels in [0, 1], each moved by at most `epsilon` to raise its cross-entropy.
+    """`images` (batch, C, H, W), pixels in [0, 1], each moved by at most `epsilon` to raise its cross-entropy.
 
     targets: (batch,), int64, the classes to get away from. A torch module attacks as it stands in evaluation mode, so
     its statistics are not touched.
     """
     attacked, _ = gradient_ascent(
         model=network,
-        data=pictures,
+        data=images,
         target=targets,
         optimizer=L2Projected,
         steps=steps,

@@ -125,10 +125,10 @@ def _from_sklearn(name: str) -> Dataset:
 
 
 def _from_scenes(name: str) -> Dataset:
-    names, pictures, facts = zip(*scenes.scene_parts(name), strict=True)
+    names, images, facts = zip(*scenes.scene_parts(name), strict=True)
     ends = np.cumsum([len(some) for some in facts])
     targets, properties = np.concatenate(facts)[:, 0], np.concatenate(facts)[:, 1:]
-    inputs = np.concatenate(pictures)
+    inputs = np.concatenate(images)
     data = _dataset(name, "image", "classification", scenes.CLASSES, inputs, targets, n_train=int(ends[0]))
     parts = {part: np.arange(*span) for part, *span in zip(names[1:], ends, ends[1:])}  # noqa: B905
     digest = hashlib.sha256(data.digest.encode() + properties.tobytes()).hexdigest()

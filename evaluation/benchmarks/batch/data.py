@@ -12,7 +12,7 @@ from conceptry.models.images import png_bytes
 CORRUPT = 100  # one picture in so many
 
 
-def pictures(folder: Path, count: int, corrupt: bool = False) -> Path:
+def images(folder: Path, count: int, corrupt: bool = False) -> Path:
     """Scenes of the emoji world as PNG files; with `corrupt` one in a hundred is cut off."""
     from PIL import Image
 

@@ -40,8 +40,8 @@ def side_by_side(uri: str, folder: Path, repeats: int = REPEATS) -> list[Record]
     cases = {"1 scene": scenes[:1], "64 scenes": scenes[:64], f"16 of {LARGE} x {LARGE}": [png_bytes(noise)] * 16}
     records = []
     with served(uri, CONCEPTRY, OMP_NUM_THREADS="1") as client:
-        for case, pictures in cases.items():
-            rows = pd.DataFrame({"image": pictures})
+        for case, images in cases.items():
+            rows = pd.DataFrame({"image": images})
             bodies = {"JSON, base64": (json_body, JSON), "Parquet, bytes": (parquet_body, PARQUET)}
             ask = {name: partial(_asked, client, rows, *how) for name, how in bodies.items()}
             seconds = seconds_side_by_side(ask, repeats)

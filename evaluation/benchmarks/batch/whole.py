@@ -23,7 +23,7 @@ PART_ROWS = 5000  # of the estimate: a file of the output for so many pictures
 class Sizes:
     """How much is measured."""
 
-    pictures: int = 4000
+    images: int = 4000
     rows: int = 20_000
     embeddings: tuple[int, ...] = (10_000, 1_000_000)
     corrupt: int = 1000
@@ -31,7 +31,7 @@ class Sizes:
     kills: int = 100
 
 
-QUICK = Sizes(pictures=400, rows=400, embeddings=(2_000, 8_000), corrupt=200, killed=120, kills=2)
+QUICK = Sizes(images=400, rows=400, embeddings=(2_000, 8_000), corrupt=200, killed=120, kills=2)
 
 
 def run(
@@ -57,10 +57,10 @@ def run(
     with own_store() as folder:
         progress("registering")
         splice, trees = data.splice_version(), data.trees_version(folder)
-        images = data.pictures(folder / "pictures", sizes.pictures)
+        images = data.images(folder / "pictures", sizes.images)
         found(*requests.side_by_side(splice, images))
         with own_session(MASTER) as spark:
-            plan = Settings(part_rows=max(50, min(500, sizes.pictures // 8)))
+            plan = Settings(part_rows=max(50, min(500, sizes.images // 8)))
             found(*side_by_side("splice", splice, images, spark, folder, plan, progress))
             table = data.table(folder / "rows.parquet", sizes.rows)
             plan = Settings(part_rows=max(50, min(1000, sizes.rows // 8)), batch_rows=256)
@@ -69,7 +69,7 @@ def run(
             known = data.known_embeddings(splice, images)
             sources = {n: data.embeddings(folder / f"embeddings-{n}", n, known) for n in sizes.embeddings}
             found(*memory.peaks(splice, sources, spark, folder))
-        few = data.pictures(folder / "few", sizes.killed)
+        few = data.images(folder / "few", sizes.killed)
         found(ends.kill(splice, few, folder, kills or sizes.kills, progress))
     notes = [f"{MASTER}; warm: the processes of Spark hold the version already", estimate(records)]
     return Benchmark("batch", records, targets(records), notes)
@@ -77,7 +77,7 @@ def run(
 
 def corrupt(uri: str, folder: Path, count: int, spark: Any) -> Record:
     """A batch over pictures of which one in a hundred is cut off."""
-    source = data.pictures(folder / "corrupt", count, corrupt=True)
+    source = data.images(folder / "corrupt", count, corrupt=True)
     done = explain(uri, str(source), str(folder / "corrupt-answers"), spark=spark)
     bad = sum(1 for i in range(count) if i % data.CORRUPT == data.CORRUPT // 2)
     said = {"rows": done.rows, "cut off": bad, "refused": done.errors, "answered": done.answered - done.errors}

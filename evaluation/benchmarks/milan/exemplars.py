@@ -38,11 +38,11 @@ _THRESHOLD = "MALLOC_MMAP_THRESHOLD_"
 
 @dataclass(frozen=True)
 class Network:
-    """One network of the benchmark. pictures: of the data; files: width and height of JPEGs, None for no files."""
+    """One network of the benchmark. images: of the data; files: width and height of JPEGs, None for no files."""
 
     title: str
     name: str
-    pictures: int
+    images: int
     settings: ExemplarSettings = field(default_factory=ExemplarSettings)
     files: tuple[int, int] | None = None
 
@@ -98,14 +98,14 @@ def _inputs(model: Any, source: Any) -> Tensor:
 
 
 def _source(network: Network, folder: Path) -> Source:
-    scenes = SceneSource("zoo:emoji-scenes", network.pictures)
-    pictures = np.stack(scenes.read_images(range(network.pictures)))
+    scenes = SceneSource("zoo:emoji-scenes", network.images)
+    images = np.stack(scenes.read_images(range(network.images)))
     if not network.files:
-        return ArraySource("scenes", pictures)  # drawn beforehand: drawing is no reading
+        return ArraySource("scenes", images)  # drawn beforehand: drawing is no reading
     files = folder / "pictures"
     files.mkdir()
-    for i, picture in enumerate(pictures):
-        Image.fromarray(picture).resize(network.files, Image.Resampling.BICUBIC).save(files / f"{i:05}.jpg", quality=90)
+    for i, image in enumerate(images):
+        Image.fromarray(image).resize(network.files, Image.Resampling.BICUBIC).save(files / f"{i:05}.jpg", quality=90)
     return FolderSource(files)
 
 
@@ -122,7 +122,7 @@ class Noise:
 
     def read_images(self, indices: Sequence[int]) -> list[np.ndarray]:
         coarse = [np.random.default_rng(i).integers(0, 256, (8, 8, 3)).astype(np.uint8) for i in indices]
-        return [picture.repeat(8, axis=0).repeat(8, axis=1) for picture in coarse]
+        return [image.repeat(8, axis=0).repeat(8, axis=1) for image in coarse]
 
 
 def memory(quick: bool) -> tuple[list[Record], list[Target]]:

@@ -38,7 +38,7 @@ from conceptry.models.milan.settings import DecodingSettings
 from conceptry.models.training.describer import DescriberTraining, FeaturesOfImages, train_decoder
 from conceptry.models.training.feature_cache import cache_features
 
-CACHED, PICTURES, FILLING = "cached features", "pictures", "filling the cache, once"
+CACHED, IMAGES, FILLING = "cached features", "pictures", "filling the cache, once"
 CASE, TIMES, QUALITY, SCORE = "training", f"x {CACHED}", "quality, zoo:emoji-milan", "score"
 # What a describer of the emoji world is trained for: the least, or with "max" the most that is allowed.
 BOUNDS: dict[str, tuple[float, Any]] = {
@@ -66,12 +66,12 @@ def training(describer: Describer, n_units: int, rounds: int) -> tuple[list[Reco
         epoch = partial(train_decoder, validation=held, vocabulary=describer.vocabulary, settings=settings)
         turns: dict[str, Callable[[], Any]] = {
             CACHED: partial(epoch, cached),
-            PICTURES: partial(epoch, FeaturesOfImages(encoder, units, texts)),
+            IMAGES: partial(epoch, FeaturesOfImages(encoder, units, texts)),
             FILLING: partial(cache_features, encoder, units),
         }
         seconds = rounds_side_by_side(turns, rounds)
         case = f"{CASE}, {what}, an epoch of {n_units} units"
-        times.append(median_ratio(seconds[PICTURES], seconds[CACHED]))
+        times.append(median_ratio(seconds[IMAGES], seconds[CACHED]))
         records += [
             Record(case, name, sorted(taken)[len(taken) // 2], extra={TIMES: median_ratio(taken, seconds[CACHED])})
             for name, taken in seconds.items()
@@ -107,7 +107,7 @@ class Sizes:
     """How much is measured. rounds: of every comparison; the rest see the functions that are called."""
 
     rounds: int = 5
-    pictures: int | None = None  # None: as each network says
+    images: int | None = None  # None: as each network says
     units: int = 64
     literal_units: int = 4
     training_units: int = 192
@@ -116,7 +116,7 @@ class Sizes:
 
 
 FULL = Sizes()
-QUICK = Sizes(rounds=3, pictures=500, units=32, training_units=64, quality_units=100)
+QUICK = Sizes(rounds=3, images=500, units=32, training_units=64, quality_units=100)
 
 
 def run(
@@ -155,9 +155,9 @@ def run(
                 notes.append(f'{network.title} is not installed (pip install "conceptry[imagenet]"): not measured')
                 continue
             progress(f"exemplars, {network.title}")
-            pictures = min(network.pictures, sizes.pictures or network.pictures)
+            images = min(network.images, sizes.images or network.images)
             with tempfile.TemporaryDirectory() as folder:
-                small = dataclasses.replace(network, pictures=pictures)
+                small = dataclasses.replace(network, images=images)
                 keep(exemplars.exemplars(small, sizes.rounds, Path(folder)))
         progress("memory")
         keep(exemplars.memory(quick))

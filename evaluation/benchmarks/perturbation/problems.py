@@ -188,7 +188,7 @@ def quality(per_class: int = PER_CLASS, device: str = "cpu") -> list[Record]:
     reference = load_reference("digits-16")
     targets = sorted(set(reference.labels)) * per_class
     settings = Settings(q=0.9)
-    epsilon = settings.radius(reference.pictures[0].size)
+    epsilon = settings.radius(reference.images[0].size)
     records = []
     for name in (ROBUST, STANDARD):
         model = as_pixel_model(load_explained(name, device))

@@ -50,14 +50,14 @@ TIMES = "x passes"  # column: seconds over those of the bare passes, in the same
 AGREEMENT = "CUDA beside CPU"
 PIXELS, LOSS, MOVED = "largest pixel difference", "mean loss difference", "share of pixels more than .01 apart"
 _BATCHES, _STEPS, _SIDES = (1, 4, 16, 64, 256), (5, 15, 45, 135), (8, 16, 32, 64, 128)
-_PICTURES, _USUAL_STEPS = 16, 15
+_IMAGES, _USUAL_STEPS = 16, 15
 
 
 def growth(quick: bool) -> list[Record]:
     """Seconds and times the bare passes over one of batch, steps and side; the others stay put."""
     batches, lengths, sides = (sizes[: 2 if quick else None] for sizes in (_BATCHES, _STEPS, _SIDES))
     found = [(f"batch = {b}", "pictures", cases.load_case(cases.SIXTEEN, b, _USUAL_STEPS)) for b in batches]
-    found += [(f"steps = {s}", "steps", cases.load_case(cases.SIXTEEN, _PICTURES, s)) for s in lengths]
+    found += [(f"steps = {s}", "steps", cases.load_case(cases.SIXTEEN, _IMAGES, s)) for s in lengths]
     found += [(f"{side} x {side}", "pixels", untrained(side)) for side in sides]
     records = []
     for size, over, case in found:
@@ -74,7 +74,7 @@ def untrained(side: int) -> Case:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         network: nn.Module = build_network(Shape("vgg", (1, side, side), 10, hidden=8)).eval()
-    return cases.make_case(network, (1, side, side), 10, _PICTURES, _USUAL_STEPS, {})
+    return cases.make_case(network, (1, side, side), 10, _IMAGES, _USUAL_STEPS, {})
 
 
 def agreement(batch: int, steps: int, device: str = "cuda") -> list[Record]:

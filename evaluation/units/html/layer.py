@@ -129,7 +129,7 @@ def _navigation(index: Link | None, before: Link | None, after: Link | None) -> 
 
 
 def _reading(has_masks: bool) -> list[str]:
-    pictures = (
+    images = (
         "Each strip shows the pictures that drive a unit most, the strongest first. What is bright and outlined is "
         "where the unit rises above its level; the rest is in shade."
     )
@@ -137,7 +137,7 @@ def _reading(has_masks: bool) -> list[str]:
         "Search: words that must be there, -words that must not, \u201cwhole words\u201d in quotation marks, numbers "
         "of units. Keys: / searches, j and k or the arrows move, Enter opens, m hides the masks."
     )
-    return [pictures, search] if has_masks else [search]
+    return [images, search] if has_masks else [search]
 
 
 def footer(sentences: Iterable[str]) -> str:

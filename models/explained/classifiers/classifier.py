@@ -132,14 +132,14 @@ class Classifier:
         """Features (batch, *features) to outputs (batch, n_outputs), differentiable in x."""
         return self._scaled(self.network(x))
 
-    def to_pixels(self, pictures: np.ndarray, /) -> Tensor:
+    def to_pixels(self, images: np.ndarray, /) -> Tensor:
         """uint8 (n, H, W, 3) to float32 (n, C, H, W) in [0, 1]; InputError for images of another size."""
         size = self.size
-        if size is not None and isinstance(pictures, np.ndarray) and pictures.ndim == 4:
-            height, width = pictures.shape[1:3]
+        if size is not None and isinstance(images, np.ndarray) and images.ndim == 4:
+            height, width = images.shape[1:3]
             if size != (height, width):
                 raise wrong_size(self.name, size, (height, width))
-        return self.encode(pictures)
+        return self.encode(images)
 
     def from_pixels(self, x: Tensor, /) -> Tensor:
         """Pixels (n, C, H, W) to outputs (n, n_outputs), differentiable in x."""

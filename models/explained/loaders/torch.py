@@ -6,7 +6,7 @@
 | x = (r - mean) / std | the same row in units of spread, the space in which a baseline is learned | (k,) |
 | c | a cloud of points | (points, 3) |
 
-A module over pictures takes them in [0, 1] and holds its own normalisation; see `pictures`.
+A module over pictures takes them in [0, 1] and holds its own normalisation; see `explained.image_inputs`.
 """
 
 from pathlib import Path

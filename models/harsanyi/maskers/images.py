@@ -39,8 +39,8 @@ class ImageMasker:
     def __init__(
         self, image: np.ndarray, segments: np.ndarray, baseline: np.ndarray, players: Sequence[str] | None = None
     ):
-        _check_picture(image, "image")
-        _check_picture(baseline, "baseline")
+        _check_image(image, "image")
+        _check_image(baseline, "baseline")
         if baseline.shape != image.shape or segments.shape != image.shape[:2]:
             raise InputError(
                 f"an image of {image.shape} needs a baseline of that shape and segments {image.shape[:2]}, "
@@ -77,7 +77,7 @@ def slic_segments(image: np.ndarray, n: int) -> np.ndarray:
     SLIC aims at a number and may exceed it; then it is asked for fewer. Raises InputError where scikit-image is not
     installed, or n is below 1.
     """
-    _check_picture(image, "image")
+    _check_image(image, "image")
     if n < 1:
         raise InputError(f"the number of segments must be at least 1, got {n}")
     try:
@@ -94,7 +94,7 @@ def slic_segments(image: np.ndarray, n: int) -> np.ndarray:
 
 def image_baseline(image: np.ndarray, kind: str = "mean") -> np.ndarray:
     """A picture like `image`: "mean", its mean colour everywhere; "blur", a Gaussian blur by an eighth of its side."""
-    _check_picture(image, "image")
+    _check_image(image, "image")
     if kind not in BASELINES:
         raise InputError(f"baseline is {kind!r}; expected one of {', '.join(BASELINES)}")
     if kind == "mean":
@@ -104,6 +104,6 @@ def image_baseline(image: np.ndarray, kind: str = "mean") -> np.ndarray:
     return np.asarray(Image.fromarray(image).filter(blur))
 
 
-def _check_picture(image: np.ndarray, what: str) -> None:
+def _check_image(image: np.ndarray, what: str) -> None:
     if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or not image.size:
         raise InputError(f"{what} must be uint8 of shape (height, width, 3), got {image.dtype} {image.shape}")

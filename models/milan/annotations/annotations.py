@@ -41,7 +41,7 @@ import numpy as np
 from conceptry.models.errors import InputError, closest, truncated_repr
 from conceptry.models.manifest import read_text
 from conceptry.models.method import whole_number
-from conceptry.models.milan.annotations.layers import VALIDATION_PICTURES, AnnotatedLayer, ImageFolder, open_layer
+from conceptry.models.milan.annotations.layers import VALIDATION_IMAGES, AnnotatedLayer, ImageFolder, open_layer
 from conceptry.models.milan.exemplars.records import UnitExemplars
 
 _ARCHITECTURES = ("alexnet", "resnet152", "biggan")
@@ -203,16 +203,16 @@ def load_annotations(
     key: str = "base",
     imagenet: str | Path | None = None,
     *,
-    expected_pictures: int | None = VALIDATION_PICTURES,
+    expected_images: int | None = VALIDATION_IMAGES,
 ) -> AnnotatedUnits:
     """The annotated units of a key or group, see `annotation_keys`, from the folder that the archives were unzipped to.
 
     imagenet: the user's own folder of ImageNet's validation pictures, a folder a class, for networks that are published
-    without pictures; expected_pictures: how many it has to hold. Raises InputError saying what is missing and where it
+    without pictures; expected_images: how many it has to hold. Raises InputError saying what is missing and where it
     goes, and for files of another layout.
     """
     root = Path(root)
-    folder = ImageFolder(imagenet, expected_pictures) if imagenet else None
+    folder = ImageFolder(imagenet, expected_images) if imagenet else None
     return AnnotatedUnits([_read_network(root, network, folder) for network in networks_of(key)])
 
 

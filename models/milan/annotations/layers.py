@@ -24,7 +24,7 @@ from conceptry.models.images import decode_image
 from conceptry.models.method import whole_number
 from conceptry.models.milan.exemplars.records import UnitExemplars
 
-VALIDATION_PICTURES = 50_000  # of ImageNet, which the ids of MILANNOTATIONS count
+VALIDATION_IMAGES = 50_000  # of ImageNet, which the ids of MILANNOTATIONS count
 SHORTER_SIDE, CROP = 256, 224
 _SUFFIXES = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")
 
@@ -36,12 +36,12 @@ class ImageFolder(Sequence[Path]):
     numbers would then stand for other pictures.
     """
 
-    def __init__(self, directory: str | Path, expected: int | None = VALIDATION_PICTURES) -> None:
+    def __init__(self, directory: str | Path, expected: int | None = VALIDATION_IMAGES) -> None:
         self.directory = Path(directory)
         if not self.directory.is_dir():
             raise InputError(f"{directory}: no such folder; expected the validation pictures of ImageNet")
         classes = sorted(entry.name for entry in os.scandir(self.directory) if entry.is_dir())
-        self._files = [path for name in classes for path in _pictures(self.directory / name)]
+        self._files = [path for name in classes for path in _image_files(self.directory / name)]
         if not self._files:
             raise InputError(f"{directory}: holds no pictures in folders; expected a folder of pictures for each class")
         if expected is not None and len(self._files) != expected:
@@ -83,7 +83,7 @@ def centre_crop(image: Image.Image) -> Image.Image:
     return resized.crop((left, top, left + CROP, top + CROP))
 
 
-def _pictures(directory: Path) -> list[Path]:
+def _image_files(directory: Path) -> list[Path]:
     walked = sorted(os.walk(directory, followlinks=True))
     return [Path(root, name) for root, _, names in walked for name in sorted(names) if name.lower().endswith(_SUFFIXES)]
 

@@ -120,10 +120,10 @@ class ClipDissect:
 def build_clip_dissect(
     encoder: PackagedEncoder,
     words: Sequence[str],
-    pictures: Iterable[Image.Image],
+    images: Iterable[Image.Image],
     settings: ClipDissectSettings | None = None,
 ) -> ClipDissect:
-    """A describer over `words`, whose general frequency is measured on reference `pictures` (RGB).
+    """A describer over `words`, whose general frequency is measured on reference `images` (RGB).
 
     Raises InputError without words or pictures, for repeated words and for more than 100,000.
     """
@@ -132,7 +132,7 @@ def build_clip_dissect(
         raise InputError(f"expected from 1 to {MOST_WORDS:,} words, got {len(words):,}")
     if repeated := [word for word, count in Counter(words).items() if count > 1]:
         raise InputError(f"the words must differ from one another, got {repeated[0]!r} more than once")
-    shown = list(pictures)
+    shown = list(images)
     if not shown:
         raise InputError("the frequency of words is measured on pictures, got none")
     shares = _log_shares(_unit_norm(encode_images(encoder, shown)), _embedded_words(encoder, words), settings.sharpness)

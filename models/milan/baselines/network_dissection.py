@@ -88,12 +88,12 @@ def _estimated(precision: float, share: float, active: float) -> float:
     return overlap / (active + share - overlap)
 
 
-def concept_shares(pictures: Sequence[Segmentation]) -> dict[str, float]:
+def concept_shares(images: Sequence[Segmentation]) -> dict[str, float]:
     """f_c of every concept in segmented pictures of one size, drawn from the same data as exemplars."""
     shares: dict[str, float] = {}
-    for concepts in pictures:
+    for concepts in images:
         for name, pixels in concepts.items():
-            shares[name] = shares.get(name, 0.0) + float(np.mean(pixels != 0)) / len(pictures)
+            shares[name] = shares.get(name, 0.0) + float(np.mean(pixels != 0)) / len(images)
     return shares
 
 

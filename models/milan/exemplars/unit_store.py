@@ -195,7 +195,7 @@ class NetworkUnits(UnitStore):
         described = read_json(directory / _LAYERS)["layers"]
         self._file: Any = safe_open(str(directory / _TENSORS), framework="np")
         self._there = set(self._file.keys())
-        self._picture_ends = self._file.get_tensor("picture_ends")
+        self._image_ends = self._file.get_tensor("picture_ends")
         self._layers = {entry["name"]: self._layer(number, entry) for number, entry in enumerate(described)}
         self.layers = tuple(self._layers)
         self.counts = {entry["name"]: entry["units"] for entry in described}
@@ -210,7 +210,7 @@ class NetworkUnits(UnitStore):
     def unit(self, layer: str, unit: int) -> UnitExemplars:
         self.check(layer, unit)
         found, row = self._layers[layer], self._layers[layer].rows[unit]
-        images = np.stack([np.asarray(decode_image(content)) for content in self._pictures(found, row)])
+        images = np.stack([np.asarray(decode_image(content)) for content in self._images(found, row)])
         activations = None if found.activations is None else found.activations[row]
         masks = self._masks(found, row)[:, None]
         return UnitExemplars(layer, unit, np.moveaxis(images, -1, 1), masks, found.ids[row], activations)
@@ -222,7 +222,7 @@ class NetworkUnits(UnitStore):
         activations = () if found.activations is None else tuple(found.activations[row].tolist())
         if not with_images:
             return UnitFiles((), (), ids, activations)
-        return UnitFiles(tuple(self._pictures(found, row)), _mask_files(self._masks(found, row)), ids, activations)
+        return UnitFiles(tuple(self._images(found, row)), _mask_files(self._masks(found, row)), ids, activations)
 
     def _layer(self, number: int, entry: Mapping[str, Any]) -> "_Layer":
         def tensor(name: str) -> Any:
@@ -234,8 +234,8 @@ class NetworkUnits(UnitStore):
         columns = ("pictures", "ids", "active", "mask_ends", "activations")
         return _Layer(number, rows, shape, *(tensor(name) for name in columns))
 
-    def _pictures(self, layer: "_Layer", row: int) -> list[bytes]:
-        return [self._part("pictures", self._picture_ends, number) for number in layer.pictures[row]]
+    def _images(self, layer: "_Layer", row: int) -> list[bytes]:
+        return [self._part("pictures", self._image_ends, number) for number in layer.images[row]]
 
     def _masks(self, layer: "_Layer", row: int) -> np.ndarray:
         """uint8 (k, H, W), 0 and 1."""
@@ -253,7 +253,7 @@ class _Layer:
     number: int
     rows: dict[int, int]  # of the unit of a number
     shape: tuple[int, int, int]  # k, height, width
-    pictures: np.ndarray
+    images: np.ndarray
     ids: np.ndarray
     active: np.ndarray
     mask_ends: np.ndarray

@@ -142,7 +142,7 @@ def check_object(name: str) -> None:
 
 
 @cache
-def picture(name: str) -> np.ndarray:
+def object_image(name: str) -> np.ndarray:
     """The object's picture, read-only uint8 RGBA (72, 72, 4).
 
     Raises InputError for an unknown name, FileNotFoundError where the installed package lacks the picture.
@@ -163,7 +163,7 @@ _SUB = 3  # sub-pixels per pixel and axis
 @cache
 def sprite(name: str, size: int, turn: int, mirrored: bool) -> tuple[np.ndarray, np.ndarray]:
     """The picture at `size` pixels, turned by ANGLES[turn]: colours uint8 (size, size, 3), mask bool (size, size)."""
-    source = picture(name)[:, ::-1] if mirrored else picture(name)
+    source = object_image(name)[:, ::-1] if mirrored else object_image(name)
     alpha = source[..., 3:].astype(np.int64)
     premultiplied = np.concatenate([source[..., :3] * alpha, alpha], axis=-1)  # (72, 72, 4)
     angle = math.radians(ANGLES[turn])

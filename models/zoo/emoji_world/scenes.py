@@ -54,7 +54,7 @@ from conceptry.models.zoo.emoji_world.emoji import (
     SCENE_SIZE,
     background,
     check_object,
-    picture,
+    object_image,
     sprite,
 )
 
@@ -183,7 +183,7 @@ class EmojiScenes(Dataset[Scene]):
         """SHA-256 (hex) of the definition, the pictures drawn from, and the first `n_scenes` scenes."""
         sha = hashlib.sha256(json.dumps(self.definition(), sort_keys=True).encode())
         for name in self.objects:
-            sha.update(picture(name).tobytes())
+            sha.update(object_image(name).tobytes())
         for index in range(min(n_scenes, self.size)):
             scene = self[index]
             sha.update(scene.image.tobytes() + scene.masks.tobytes() + scene.caption.encode())

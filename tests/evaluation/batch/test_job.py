@@ -113,7 +113,7 @@ def test_a_folder_is_answered_once_whatever_happens(spark, tiny_version, folder:
 def test_unreadable_files_have_a_row(spark, tiny_version, folder: Path, tmp_path: Path, monkeypatch) -> None:
     from conceptry.evaluation.batch import inputs
 
-    pictures = inputs._pictures
+    pictures = inputs._images
 
     def unread(*arguments: Any) -> Any:
         """What Spark gives where it could not read two files."""
@@ -122,7 +122,7 @@ def test_unreadable_files_have_a_row(spark, tiny_version, folder: Path, tmp_path
         found = pictures(*arguments)
         return replace(found, rows=found.rows.where("id not like '%/0.png'"))
 
-    monkeypatch.setattr(inputs, "_pictures", unread)
+    monkeypatch.setattr(inputs, "_images", unread)
     explain(tiny_version.uri, str(folder / "below"), str(tmp_path / "answers"), spark=spark)
     rows = read(tmp_path / "answers").set_index("id")
     assert rows["error"].to_dict() == {

@@ -111,7 +111,7 @@ def test_exemplars_beside_their_passes(tmp_path: Path, files: tuple[int, int] | 
 
 def test_an_epoch_from_the_cache_and_from_pictures_is_measured() -> None:
     records, (target,) = table.training(load_describer("zoo:emoji-milan", "cpu"), 6, 1)
-    turns = [table.CACHED, table.PICTURES, table.FILLING]
+    turns = [table.CACHED, table.IMAGES, table.FILLING]
     assert [r.implementation for r in records] == 2 * turns
     assert (target.limit, target.direction) == (5, "min")
     assert target.value == records[1].extra[table.TIMES]

@@ -86,12 +86,12 @@ def few() -> ScoredUnits:
 
 
 def test_pictures_that_chose_something_are_not_scored(few: ScoredUnits) -> None:
-    chosen = [np.moveaxis(few.pictures[i], -1, 0) for i in (4, 7)]
+    chosen = [np.moveaxis(few.images[i], -1, 0) for i in (4, 7)]
     rest = ScoredUnits(4, few.networks, chosen, seed=3, size=100)
-    assert np.array_equal(rest.pictures, np.delete(few.pictures, (4, 7), axis=0))
+    assert np.array_equal(rest.images, np.delete(few.images, (4, 7), axis=0))
     assert rest.activations.mean.shape == (98, 4)
     exemplars = EmojiScenes("heldout", 100, 3)
-    assert not {picture.tobytes() for picture in few.pictures} & {exemplars[i].image.tobytes() for i in range(100)}
+    assert not {picture.tobytes() for picture in few.images} & {exemplars[i].image.tobytes() for i in range(100)}
 
 
 def test_a_picture_has_a_concept_iff_it_shows_one_of_each_kind_that_is_named(few: ScoredUnits) -> None:

@@ -46,7 +46,7 @@ def test_judges_restated() -> None:
 def test_judges_know_real_digits_and_refuse_what_they_cannot_judge() -> None:
     reference = load_reference("digits")
     data = load_cases("zoo:digits", {}, 30, 0)
-    assert reference.pictures.shape == (len(reference.labels), 8, 8)
+    assert reference.images.shape == (len(reference.labels), 8, 8)
     grey = to_grey(np.stack([np.asarray(Image.open(_stream(case.content)).convert("RGB")) for case in data.cases]))
     judged = judge(grey, [str(case.label) for case in data.cases], reference)
     assert judged.knn > 0.9
@@ -83,7 +83,7 @@ def test_no_training_digit_is_held_out() -> None:
 
     data = load_dataset("digits-16")
     assert not set(data.train) & set(data.heldout)
-    assert load_reference("digits-16").pictures.shape == (len(data.train), 16, 16)
+    assert load_reference("digits-16").images.shape == (len(data.train), 16, 16)
 
 
 def test_folders_and_tables(pictures) -> None:

@@ -19,7 +19,7 @@ from conceptry.models.encoders.protocol import encode_images
 from conceptry.models.encoders.token_vectors import StaticTokenizer, TokenVectors
 from conceptry.models.errors import InputError
 from conceptry.models.explained.load import load_explained
-from conceptry.models.images import example_picture
+from conceptry.models.images import example_image
 from conceptry.models.milan.exemplars.sources import source_of
 
 CPU = torch.device("cpu")
@@ -164,7 +164,7 @@ def test_a_version_needs_no_package_of_weights_and_declares_its_shares(
     explainer.load(tmp_path / "package", CPU)
     assert explainer.signature.outputs.input_names() == ["concepts", "l0", "cosine", "gap", "sure"]
     assert SpliceExplainer.signature.outputs.input_names() == ["concepts", "l0", "cosine", "gap"]
-    rows = pd.DataFrame([{"image": example_picture()}, {"text": "a dog"}])
+    rows = pd.DataFrame([{"image": example_image()}, {"text": "a dog"}])
     said = json.loads(json.dumps(explainer.explain(rows, {"top_k": 1}).to_dict("records"), allow_nan=False))
     assert 0 < said[0]["sure"] <= 0.53
     assert (said[1]["sure"], said[1]["concepts"][0]["concept"]) == (None, "dog")

@@ -275,7 +275,7 @@ def test_pictures_of_imagenet_come_from_the_folder(tmp_path, rng, imagenet):
     write_annotations(root, three("conv1", 1))
     with pytest.raises(InputError, match=r"conv1: has no images.npy, as pictures of ImageNet are not published"):
         load_annotations(tmp_path, "alexnet/imagenet")
-    units = load_annotations(tmp_path, "alexnet/imagenet", imagenet, expected_pictures=4)
+    units = load_annotations(tmp_path, "alexnet/imagenet", imagenet, expected_images=4)
     folder = ImageFolder(imagenet, None)
     assert np.array_equal(units[0].exemplars.images, [folder.image(i, (SIDE, SIDE)) for i in ids[1]])
     assert np.array_equal(units[0].exemplars.masks, masks[1])
@@ -286,10 +286,10 @@ def test_pictures_of_imagenet_come_from_the_folder(tmp_path, rng, imagenet):
         load_annotations(tmp_path, "alexnet/imagenet", imagenet)
     (root / "conv1" / "ids.csv").write_text("0,1,2\n3,4,0\n")
     with pytest.raises(InputError, match=r"ids.csv: names picture 4, but .* holds 4"):
-        load_annotations(tmp_path, "alexnet/imagenet", imagenet, expected_pictures=None)
+        load_annotations(tmp_path, "alexnet/imagenet", imagenet, expected_images=None)
     (root / "conv1" / "ids.csv").unlink()
     with pytest.raises(InputError, match=r"has neither images.npy nor ids.csv"):
-        load_annotations(tmp_path, "alexnet/imagenet", imagenet, expected_pictures=None)
+        load_annotations(tmp_path, "alexnet/imagenet", imagenet, expected_images=None)
 
 
 def test_folders_that_are_not_imagenet(tmp_path, imagenet):

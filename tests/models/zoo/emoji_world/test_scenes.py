@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from conceptry.models.errors import InputError
 from conceptry.models.zoo.emoji_world import emoji
-from conceptry.models.zoo.emoji_world.emoji import COLOURS, OBJECTS, PATTERNS, VOCABULARY, picture, with_article
+from conceptry.models.zoo.emoji_world.emoji import COLOURS, OBJECTS, PATTERNS, VOCABULARY, object_image, with_article
 from conceptry.models.zoo.emoji_world.scenes import HELD_OUT_COLOURS, HELD_OUT_PAIRS, SPLITS, EmojiScenes, Scene
 
 SCENES = st.builds(
@@ -136,7 +136,7 @@ def test_an_index_outside_ends_iteration():
 @pytest.mark.parametrize(("size", "mirrored"), [(24, False), (36, True)])
 def test_sprite_without_a_turn_averages_the_nearest_pixels(size: int, mirrored: bool):
     colours, mask = emoji.sprite("dog", size, 2, mirrored)
-    source = picture("dog")[:, ::-1] if mirrored else picture("dog")
+    source = object_image("dog")[:, ::-1] if mirrored else object_image("dog")
     for y, x in itertools.product(range(0, size, 5), range(0, size, 5)):
         taken = [
             source[72 * (2 * i + 1) // (6 * size), 72 * (2 * j + 1) // (6 * size)].astype(float)
