@@ -18,6 +18,8 @@ The compiled inner part of greedy denoising; `denoise.py` derives it.
 | I_p | its effect | (m,) |
 | r | v - sum over the remaining p of I_p F_p, kept as residual + offset | (2^n,) |
 | c_p | <F_p, r> of the candidates | (n_greedy,) |
+
+`remove_by_overlaps` does the same for sparse terms, where all <F_p, F_q> are in a table; `sparse.py` makes it.
 """
 
 import numpy as np
@@ -224,3 +226,29 @@ def remove_greedily(residual, effects, order, sizes, n, n_greedy, resolution, re
             shift, added = _take_out(p, effects[p], residual, n)
             offset += shift
             total += added
+
+
+@compiled
+def remove_by_overlaps(overlaps, effects, c, n_greedy, removed, errors):
+    """Remove len(removed) terms one by one; fills `removed` and the squared error after each removal.
+
+    overlaps: (m, m), <F_p, F_q>; effects: (m,), by ascending strength; c: (m,), <F_p, r>, overwritten. `errors` has one
+    entry more than `removed`, the first being the error at the start.
+    """
+    n_left = len(effects)
+    left = np.arange(n_left)
+    for step in range(len(removed)):
+        best, change = 0, np.inf
+        for k in range(min(n_greedy, n_left)):
+            effect = effects[left[k]]
+            candidate = effect * (2.0 * c[left[k]] + effect * overlaps[left[k], left[k]])
+            if candidate < change:
+                best, change = k, candidate
+        p = left[best]
+        n_left -= 1
+        for k in range(best, n_left):
+            left[k] = left[k + 1]
+        for q in range(len(c)):
+            c[q] += effects[p] * overlaps[p, q]
+        removed[step] = p
+        errors[step + 1] = max(errors[step] + change, 0.0)

@@ -7,12 +7,13 @@ too many, 4,096 are drawn once for all. Weak terms beyond the strongest 1,000 ar
 
 import json
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any
 
 import numpy as np
 
 from conceptry.models.harsanyi.baseline import Sparsified
+from conceptry.models.harsanyi.interactions._kernels import remove_by_overlaps
 from conceptry.models.harsanyi.interactions.answer import AnswerOptions, SampleRecord
 from conceptry.models.harsanyi.interactions.denoise import Denoised, Limits
 from conceptry.models.harsanyi.interactions.moebius import subset_masks
@@ -134,35 +135,26 @@ def with_empty_first(terms: Terms) -> Terms:
     return Terms.of(terms.n, {(): empty, **others}, terms.or_terms)
 
 
+@lru_cache(maxsize=4)
 def judging_masks(n: int) -> np.ndarray:
-    """Masks (m, n) bool that stand for all subsets: all of them where they are few, else drawn."""
-    if n <= EVERY_SUBSET:
-        return subset_masks(n)
-    return np.random.default_rng(0).random((MASKS, n)) < 0.5
+    """Masks (m, n) bool, read-only, that stand for all subsets: all of them where they are few, else drawn."""
+    masks = subset_masks(n) if n <= EVERY_SUBSET else np.random.default_rng(0).random((MASKS, n)) < 0.5
+    masks.flags.writeable = False
+    return masks
 
 
 def denoise_terms(terms: Terms, limits: Limits) -> Denoised:
     """Keep the patterns that matter, as `denoise` does; rows are those of the terms, the first the empty set's."""
     masks, effects = judging_masks(terms.n), terms.effects
-    v = terms.values(masks)
     by_strength = np.argsort(np.abs(effects), kind="stable")
     order = by_strength[-MOST_COMPETING:]
     tail = by_strength[: len(by_strength) - len(order)]
     presence, signed = terms.chosen(order).present(masks).astype(np.float32), effects[order]  # (order, masks)
-    residual = v - signed @ presence
-    squared_norm, error = float(v @ v), float(residual @ residual)
-    overlaps = (presence @ presence.T).astype(np.float64)
-    with_residual = presence.astype(np.float64) @ residual
-    left = np.arange(len(order))  # places in `order`, weakest first
-    removed, errors = [], [error]
-    while len(left) > limits.min_patterns:
-        weakest = left[: limits.n_greedy]
-        w = signed[weakest]
-        changes = 2 * w * with_residual[weakest] + w * w * overlaps[weakest, weakest]
-        place = int(weakest[int(np.argmin(changes))])
-        error = max(error + float(changes.min()), 0.0)
-        with_residual += signed[place] * overlaps[place]
-        left = left[left != place]
-        removed.append(order[place])
-        errors.append(error)
-    return limits.choose(order, np.array(removed, np.int64), np.array(errors), squared_norm, effects, tail)
+    removable = signed @ presence
+    residual = terms.chosen(tail).values(masks)
+    v = residual + removable
+    overlaps = presence @ presence.T  # whole numbers, which float32 holds exactly
+    removed = np.empty(max(0, len(order) - limits.min_patterns), np.int64)
+    errors = np.full(len(removed) + 1, residual @ residual)
+    remove_by_overlaps(overlaps, signed, presence @ residual, limits.n_greedy, removed, errors)
+    return limits.choose(order, order[removed], errors, float(v @ v), effects, tail)
