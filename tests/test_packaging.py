@@ -59,7 +59,7 @@ def test_the_wheel_holds_every_file_of_the_three_packages(wheel: zipfile.ZipFile
         f"conceptry/{name}"
         for name in files_of_the_project()
         if name.split("/")[0] in SHIPPED and "/" in name and not name.endswith(".pyc")
-    } | {"conceptry/__init__.py", "conceptry/_former.py", "conceptry/batch.py"}
+    } | {"conceptry/__init__.py", "conceptry/__main__.py", "conceptry/_former.py", "conceptry/batch.py"}
     packed = {name for name in wheel.namelist() if ".dist-info/" not in name}
     assert packed == expected
 
