@@ -27,7 +27,8 @@ from conceptry.evaluation.batch.predictor import (
 )
 from conceptry.evaluation.batch.refusals import without_names
 from conceptry.evaluation.batch.settings import PART_ROWS, Done, Settings
-from conceptry.evaluation.batch.tracking import Run, tracked
+from conceptry.evaluation.batch.tracking import EXPERIMENT, log_data, log_errors
+from conceptry.evaluation.runs import Run, new_run
 from conceptry.models.errors import ConceptryError, InputError
 from conceptry.models.folders import temporary_folder
 from conceptry.models.method import Progress
@@ -118,11 +119,11 @@ class _Job:
         self.progress("reading the input", 0.0)
         check_ids(self.source, self.settings.id_column)
         version = find_version(self.asked.uri)
-        name = f"{self.asked.title} over {self.source.name}"[:250]
-        with tracked(version, name, self._params()) as run, ExitStack() as stack:
+        name = f"{self.asked.title} over {self.source.name}"
+        with new_run(EXPERIMENT, name, self._params()) as run, ExitStack() as stack:
             stack.enter_context(s.settings(self.spark, self._spark_settings()))
             rows, digest = self._describe()
-            run.data(self.source.name, digest)
+            log_data(run, version, self.source.name, digest)
             missing = self._missing()
             count = missing.count()
             there = self._there()
@@ -251,7 +252,7 @@ class _Job:
             found = counted.orderBy(f.desc("rows"), ERROR).limit(MOST_SENTENCES).collect()
             sentences = by_sentence([row.asDict() for row in found])
         answered = written - before
-        run.errors(sentences)
+        log_errors(run, sentences)
         run.metrics(
             {"rows": rows, "rows_answered": answered, "rows_there": there, "errors": errors, "seconds": seconds}
             | {"rows_per_second": answered / seconds if answered else 0.0, "error_share": errors / max(1, written)}

@@ -5,7 +5,6 @@ import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -18,9 +17,6 @@ from conceptry.evaluation.drawing.style import ACCENT, INK, MUTED, SECOND, new_f
 from conceptry.evaluation.drift.comparison import Rule
 from conceptry.evaluation.drift.sums import ConceptSums
 from conceptry.models.errors import plural
-
-if TYPE_CHECKING:
-    from mlflow import MlflowClient
 
 EXPERIMENT = "conceptry/drift"
 DRAWN = 20  # concepts of a figure
@@ -120,43 +116,28 @@ def draw(drift: Drift) -> Figure:
 
 def log(drift: Drift) -> str:
     """Log a run with the table, the figure and the record; its id."""
-    from conceptry.registry.store import connect, ensure_experiment
-    from conceptry.registry.tags import owner_tag
+    from conceptry.evaluation.runs import new_run
 
-    client = connect()
-    experiment = ensure_experiment(client, EXPERIMENT)
-    run = client.create_run(experiment.experiment_id, run_name=f"drift-{drift.version}"[:250], tags=owner_tag())
-    run_id = run.info.run_id
-    try:
-        _write(drift, client, run_id)
-    except BaseException:
-        client.set_terminated(run_id, "FAILED")
-        raise
-    client.set_terminated(run_id)
-    return run_id
-
-
-def _write(drift: Drift, client: "MlflowClient", run_id: str) -> None:
     params = {"version": drift.version, "before": drift.before.name, "after": drift.after.name, **asdict(drift.rule)}
-    for name, value in params.items():
-        client.log_param(run_id, name, str(value)[:6000])
     shares = np.abs(drift.table["difference"].to_numpy())
-    metrics = {
-        "drift": float(bool(drift.concepts)),
-        "drifted": float(len(drift.concepts)),
-        "concepts": float(len(drift.table)),
-        "largest_change": float(shares.max(initial=0.0)),
-        "rows_before": float(drift.before.rows),
-        "rows_after": float(drift.after.rows),
-        "errors_before": float(drift.before.errors),
-        "errors_after": float(drift.after.errors),
-    }
-    for name, value in metrics.items():
-        client.log_metric(run_id, name, value)
-    client.set_tag(run_id, "verdict", drift.verdict)
-    client.log_table(run_id, drift.table, "concepts.json")
-    client.log_figure(run_id, draw(drift), "drift.png")
-    client.log_dict(run_id, drift.to_dict(), "drift.json")
+    with new_run(EXPERIMENT, f"drift-{drift.version}", params) as run:
+        run.metrics(
+            {
+                "drift": bool(drift.concepts),
+                "drifted": len(drift.concepts),
+                "concepts": len(drift.table),
+                "largest_change": shares.max(initial=0.0),
+                "rows_before": drift.before.rows,
+                "rows_after": drift.after.rows,
+                "errors_before": drift.before.errors,
+                "errors_after": drift.after.errors,
+            }
+        )
+        run.client.set_tag(run.run_id, "verdict", drift.verdict)
+        run.client.log_table(run.run_id, drift.table, "concepts.json")
+        run.client.log_figure(run.run_id, draw(drift), "drift.png")
+        run.client.log_dict(run.run_id, drift.to_dict(), "drift.json")
+    return run.run_id
 
 
 def save(drift: Drift, output: Path) -> None:

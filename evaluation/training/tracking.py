@@ -1,16 +1,18 @@
 """What every training command shares: an MLflow run, and the record of how it was made."""
 
 import platform
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
 from conceptry.models.manifest import files_in, sha256_file
+
+if TYPE_CHECKING:
+    from conceptry.evaluation.runs import Run
 
 EXPERIMENT = "conceptry/train"
 LOG_EVERY = 20  # steps
@@ -52,35 +54,19 @@ class Log:
 
 
 class _MlflowLog(Log):
-    """Logs to one run through a client, so that no active run or experiment of the process is touched."""
+    """Logs to one run."""
 
-    def __init__(self, name: str, settings: Mapping[str, Any]) -> None:
-        from mlflow.entities import Param
-
-        from conceptry.registry.store import connect, ensure_experiment
-        from conceptry.registry.tags import owner_tag
-
-        self._client, self._last = connect(), 0
-        experiment = ensure_experiment(self._client, EXPERIMENT)
-        run = self._client.create_run(experiment.experiment_id, run_name=name, tags=owner_tag())
-        self.run_id = run.info.run_id
-        self._client.log_batch(self.run_id, params=[Param(k, str(v)) for k, v in settings.items()])
+    def __init__(self, run: "Run") -> None:
+        self._run, self._last = run, 0
 
     def losses(self, step: int, values: dict[str, float]) -> None:
-        from mlflow.entities import Metric
-
-        now = int(time.time() * 1000)
         self._last = max(self._last, step)
-        self._client.log_batch(self.run_id, metrics=[Metric(name, v, now, step) for name, v in values.items()])
+        self._run.metrics(values, step)
 
     def finish(self, scores: dict[str, float], provenance: Path) -> None:
         # MLflow shows the value of the greatest step: a score that curves have too, as that of the epoch that was kept.
-        self.losses(self._last, scores)
-        self._client.log_artifact(self.run_id, str(provenance))
-
-    def end(self, status: str) -> None:
-        """Close the run."""
-        self._client.set_terminated(self.run_id, status)
+        self._run.metrics(scores, self._last)
+        self._run.client.log_artifact(self._run.run_id, str(provenance))
 
 
 @contextmanager
@@ -89,13 +75,7 @@ def tracked(name: str, settings: Mapping[str, Any], tracking: bool) -> Iterator[
     if not tracking:
         yield Log()
         return
-    log = _MlflowLog(name, settings)
-    try:
-        yield log
-    except KeyboardInterrupt:
-        log.end("KILLED")
-        raise
-    except BaseException:
-        log.end("FAILED")
-        raise
-    log.end("FINISHED")
+    from conceptry.evaluation.runs import new_run
+
+    with new_run(EXPERIMENT, name, settings) as run:
+        yield _MlflowLog(run)
