@@ -28,7 +28,7 @@ import numpy as np
 import pandas as pd
 
 from conceptry.evaluation.data import EvaluationData, draw_sample
-from conceptry.evaluation.milan.activations import ScoredUnits, emoji_units, own_units
+from conceptry.evaluation.milan.activations.units import ScoredUnits, emoji_units, own_units
 from conceptry.evaluation.milan.client import ANNOTATED, COLOURS, OWN, PLANTED, UnitCase, own_case
 from conceptry.evaluation.milan.metrics import EMOJI, baselines, mean_embeddings
 from conceptry.models.errors import InputError

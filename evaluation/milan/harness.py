@@ -9,8 +9,8 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 
 from conceptry.evaluation.harness import BASIC, Evaluation, MetricGroup
 from conceptry.evaluation.isolation.client import Predict
-from conceptry.evaluation.milan import activation_metrics as activation
 from conceptry.evaluation.milan import metrics as m
+from conceptry.evaluation.milan.activations import metrics as activation
 from conceptry.evaluation.milan.client import EXEMPLARS, CaseDescription, describe_cases, record_of
 from conceptry.evaluation.milan.data import UnitData, known_of, load_units, table_units
 from conceptry.evaluation.milan.plots import draw, draw_activation_scores, draw_scores

@@ -18,8 +18,8 @@ import pandas as pd
 
 from conceptry.evaluation.harness import Metric
 from conceptry.evaluation.intervals import mean_intervals
-from conceptry.evaluation.milan.activation_scores import Score, auprc, correlation, cosy_auc, cosy_mad
-from conceptry.evaluation.milan.activations import ScoredUnits
+from conceptry.evaluation.milan.activations.scores import Score, auprc, correlation, cosy_auc, cosy_mad
+from conceptry.evaluation.milan.activations.units import ScoredUnits
 from conceptry.evaluation.milan.text_scores import derangement, properties
 from conceptry.evaluation.reports import Report
 from conceptry.models.zoo.emoji_world.emoji import VOCABULARY

@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import average_precision_score, f1_score, jaccard_score, recall_score, roc_auc_score
 
-from conceptry.evaluation.milan import activation_scores as scores
-from conceptry.evaluation.milan.activation_scores import (
+from conceptry.evaluation.milan.activations import scores
+from conceptry.evaluation.milan.activations.scores import (
     SCORES,
     binarised,
     meta_auprc,

@@ -12,9 +12,9 @@ import torch
 from sklearn.metrics import average_precision_score, roc_auc_score
 from torch import nn
 
-from conceptry.evaluation.milan.activation_metrics import METRICS, activation_report, describers_table
-from conceptry.evaluation.milan.activation_scores import RANGES, SCORES, auc, meta_auprc, sanity_tests
-from conceptry.evaluation.milan.activations import (
+from conceptry.evaluation.milan.activations.metrics import METRICS, activation_report, describers_table
+from conceptry.evaluation.milan.activations.scores import RANGES, SCORES, auc, meta_auprc, sanity_tests
+from conceptry.evaluation.milan.activations.units import (
     SCORED,
     Network,
     ScoredUnits,

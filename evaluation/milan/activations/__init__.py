@@ -1,0 +1,1 @@
+"""Scores of descriptions by the activations of units on pictures that chose nothing."""
