@@ -73,7 +73,8 @@ class Explainer(PythonModel):
     def redraw(self, share: float, seed: int) -> int:
         """Draw the parameters of the last `share` of the explained model's layers anew, for evaluations alone.
 
-        Returns how many layers were drawn, 0 where the model has no parameters that can be.
+        Of an ensemble, what the leaves of its last trees say. Returns how many layers or trees were drawn, 0 where the
+        model has no parameters that can be.
         """
         return 0
 

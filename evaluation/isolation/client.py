@@ -146,14 +146,14 @@ class VersionProcess:
 
     @contextmanager
     def redrawn(self, share: float, seed: int = 0) -> "Iterator[VersionProcess]":
-        """The version once more, in a process of its own, with the last `share` of its model's layers drawn anew.
+        """The version once more, in a process of its own, with the last `share` of its layers or trees drawn anew.
 
         Raises ConceptryError where the explained model has no parameters that can be.
         """
         with VersionProcess(self.uri, self.device, self.copy) as other:
             other._pipe.send((None, {"share": share, "seed": seed}))
             if not other._receive()[0]:
-                raise ConceptryError("the explained model has no layers that could be drawn anew")
+                raise ConceptryError("the explained model has no layers and no trees that could be drawn anew")
             yield other
 
     def __exit__(self, *_: object) -> None:

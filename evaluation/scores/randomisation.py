@@ -1,13 +1,14 @@
 """A version with its model's layers drawn anew, from the outputs down: what an explanation should not survive.
 
-Adebayo et al., "Sanity Checks for Saliency Maps", NeurIPS 2018 (cascading randomisation).
+Adebayo et al., "Sanity Checks for Saliency Maps", NeurIPS 2018 (cascading randomisation). Of an ensemble of trees the
+last trees are changed: each leaf says what another leaf of its tree, drawn by chance, did.
 """
 
 from collections.abc import Callable, Iterator
 
 from conceptry.evaluation.isolation.client import Predict
 
-SHARES = (0.0, 0.5, 1.0)  # of the layers that are drawn anew: the last one, half of them, all
+SHARES = (0.0, 0.5, 1.0)  # of the layers, or trees, that are drawn anew: the last one, half of them, all
 
 
 def stages(predict: Predict, progress: Callable[[float], None]) -> Iterator[tuple[float, Predict]]:

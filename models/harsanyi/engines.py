@@ -149,6 +149,17 @@ class Engines:
 
             sampled_interactions(lambda masks: masks[:, :3].sum(1) + 0.5 * masks[:, 5] * masks[:, 9], 16, LEAST_BUDGET)
 
+    def redraw(self, share: float, seed: int) -> int:
+        """Exchange what the leaves of the last `share` of a tree ensemble say; returns how many trees were changed."""
+        estimator = getattr(self.model, "estimator", None)
+        if estimator is None:
+            return 0
+        from conceptry.models.harsanyi.trees.reading import redraw
+
+        changed = redraw(getattr(estimator, "native_booster", estimator), share, seed)
+        vars(self).pop("_read", None)  # what was read of the trees before
+        return changed
+
     @property
     def calls(self) -> int:
         """Masked inputs that the model is asked for a sample, at the most."""

@@ -108,9 +108,10 @@ class HarsanyiExplainer(Explainer):
         self.harsanyi.engines.warm_up()
 
     def redraw(self, share: float, seed: int) -> int:
-        """Draw layers of an explained network anew; see `Explainer.redraw`."""
+        """Draw layers of an explained network anew, or leaves of an ensemble of trees; see `Explainer.redraw`."""
         model = self.harsanyi.model
-        return redraw([getattr(model, name, None) for name in ("module", "network")], share, seed)
+        networks = [getattr(model, name, None) for name in ("module", "network")]
+        return redraw(networks, share, seed) or self.harsanyi.engines.redraw(share, seed)
 
     def explain(self, rows: pd.DataFrame, params: Mapping[str, Any]) -> pd.DataFrame:
         target = params.get("target") or None

@@ -237,3 +237,19 @@ def _branches(tree: dict, splits: _Splits) -> dict[str, np.ndarray]:
         "values": values,
         "nan_left": nan_left,
     }
+
+
+def leaf_values(estimator: Any) -> list[np.ndarray]:
+    """What the leaves of each tree say, (leaves, outputs), in the order of training."""
+    counts = np.asarray(estimator.get_tree_leaf_counts(), np.int64)
+    values = np.array(estimator.get_leaf_values(), np.float64).reshape(int(counts.sum()), -1)
+    return np.split(values, counts.cumsum()[:-1])
+
+
+def set_leaf_values(estimator: Any, values: Sequence[np.ndarray]) -> None:
+    """Have the leaves say `values`, as `leaf_values` gives them."""
+    estimator.set_leaf_values(np.concatenate(values).ravel())
+    with tempfile.TemporaryDirectory() as folder:  # what has predicted once goes on with its old leaves
+        path = str(Path(folder) / "model.cbm")
+        estimator.save_model(path)
+        estimator.load_model(path)

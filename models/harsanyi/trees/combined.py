@@ -29,6 +29,15 @@ def combined_reader_of(estimator: Any) -> Callable[[Any, str | None, Read], Tree
     return None
 
 
+def parts_of(estimator: Any) -> list[Any]:
+    """The fitted estimators whose answers a combined one gives, or averages; none of any other estimator."""
+    if isinstance(estimator, pipeline.Pipeline):
+        return [estimator.steps[-1][1]]
+    if isinstance(estimator, (model_selection.GridSearchCV, model_selection.RandomizedSearchCV)):
+        return [estimator.best_estimator_]
+    return list(estimator.estimators_) if combined_reader_of(estimator) else []
+
+
 def _read_pipeline(estimator: pipeline.Pipeline, output: str | None, read: Read) -> TreeModel:
     inner = read(estimator.steps[-1][1], output)
     before = estimator[:-1]

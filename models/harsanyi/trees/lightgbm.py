@@ -37,11 +37,9 @@ def read_lightgbm(estimator: Any, output: str | None) -> TreeModel:
     kind = type(estimator).__name__
     if hasattr(type(estimator), "booster_") and not estimator.__sklearn_is_fitted__():
         raise not_fitted(kind)
-    booster = estimator.booster_ if hasattr(type(estimator), "booster_") else estimator
-    head, *blocks = booster.model_to_string().partition("\nend of trees")[0].split("\nTree=")
-    header = _entries(head)
-    trees = [_entries(block) for block in blocks]
-    if any(tree.get("is_linear", "0") != "0" for tree in trees):
+    booster = _booster(estimator)
+    header, trees = _written(booster)
+    if any(map(_is_linear, trees)):
         raise InputError(
             f"{kind} has linear functions in its leaves (linear_tree=True), which have no exact interactions from the "
             "trees alone; use the sampled engine"
@@ -150,3 +148,33 @@ def _listed(tree: Mapping[str, str], first: int) -> Iterator[tuple[int, np.ndarr
         if int(kind) & 1:
             start, stop = bounds[int(float(place)) : int(float(place)) + 2]
             yield first + node, np.flatnonzero(np.unpackbits(words[start:stop].view(np.uint8), bitorder="little"))
+
+
+def leaf_values(estimator: Any) -> list[np.ndarray]:
+    """What the leaves of each tree say, (leaves,), in the order of training; none of trees with functions in them."""
+    _, trees = _written(_booster(estimator))
+    if any(map(_is_linear, trees)):
+        return []
+    return [np.array(tree["leaf_value"].split(" "), np.float64) for tree in trees]
+
+
+def set_leaf_values(estimator: Any, values: Sequence[np.ndarray]) -> None:
+    """Have the leaves say `values`, as `leaf_values` gives them."""
+    booster = _booster(estimator)
+    for tree, of_tree in enumerate(values):
+        for leaf, value in enumerate(of_tree.tolist()):
+            booster.set_leaf_output(tree, leaf, value)
+
+
+def _booster(estimator: Any) -> Any:
+    return estimator.booster_ if hasattr(type(estimator), "booster_") else estimator
+
+
+def _written(booster: Any) -> tuple[dict[str, str], list[dict[str, str]]]:
+    """Header and trees of the text that a booster writes."""
+    head, *blocks = booster.model_to_string().partition("\nend of trees")[0].split("\nTree=")
+    return _entries(head), [_entries(block) for block in blocks]
+
+
+def _is_linear(tree: Mapping[str, str]) -> bool:
+    return tree.get("is_linear", "0") != "0"

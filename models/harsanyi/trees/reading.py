@@ -1,6 +1,12 @@
 """Which reader reads an estimator."""
 
+import importlib
+import math
+from collections.abc import Iterator
+from types import ModuleType
 from typing import Any
+
+import numpy as np
 
 from conceptry.models.errors import InputError
 from conceptry.models.harsanyi.trees.model import TreeModel, not_fitted
@@ -50,6 +56,39 @@ def read(estimator: Any, output: str | None = None) -> TreeModel:
         if combine := combined_reader_of(estimator):
             return combine(estimator, output, read)
     raise InputError(f"there is no reader for the trees of {type(estimator).__name__}; {EXPECTED}")
+
+
+def redraw(estimator: Any, share: float, seed: int) -> int:
+    """Exchange what the leaves of the last `share` of all trees say, within each tree, in place, by the seed.
+
+    The splits stay, and so does everything that a tree can say: where it says what is by chance. It is for trees what
+    drawing layers anew is for networks (Adebayo et al., "Sanity Checks for Saliency Maps", NeurIPS 2018). Returns how
+    many trees were changed: none of an estimator that `leaf_values` of its library does not find any in.
+    """
+    found = [(part, library, library.leaf_values(part)) for part, library in _parts(estimator)]
+    trees = [values for _, _, of_part in found for values in of_part]
+    count = math.ceil(share * len(trees))
+    rng = np.random.default_rng(seed)
+    for values in trees[len(trees) - count :]:
+        values[:] = rng.permutation(values)
+    for part, library, of_part in found:
+        if of_part:
+            library.set_leaf_values(part, of_part)
+    return count
+
+
+def _parts(estimator: Any) -> Iterator[tuple[Any, ModuleType]]:
+    """The estimators of trees that an estimator is, or is made of, each with the module that knows its leaves."""
+    library = _library(estimator)
+    if library == "sklearn":
+        from conceptry.models.harsanyi.trees.combined import parts_of
+
+        if parts := parts_of(estimator):
+            for part in parts:
+                yield from _parts(part)
+            return
+    if library:
+        yield estimator, importlib.import_module(f"conceptry.models.harsanyi.trees.{library}")
 
 
 def _library(estimator: Any) -> str:

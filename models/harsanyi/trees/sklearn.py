@@ -217,3 +217,25 @@ def _hist_sum(predictors: Sequence[Any], base: float, n_features: int) -> Ensemb
         missing_left=nodes["missing_go_to_left"],
         categories=categories,
     )
+
+
+def leaf_values(estimator: Any) -> list[np.ndarray]:
+    """What the leaves of each tree say, (leaves, ...), in the order of training."""
+    return [values[is_leaf] for values, is_leaf in _leaves(estimator)]
+
+
+def set_leaf_values(estimator: Any, values: Sequence[np.ndarray]) -> None:
+    """Have the leaves say `values`, as `leaf_values` gives them."""
+    for (old, is_leaf), new in zip(_leaves(estimator), values, strict=True):
+        old[is_leaf] = new
+
+
+def _leaves(estimator: Any) -> list[tuple[np.ndarray, np.ndarray]]:
+    """The values of the nodes of each tree, as a view, and which of them are leaves."""
+    if reader_of(estimator) is None:
+        return []
+    if isinstance(estimator, _HIST):
+        nodes = [predictor.nodes for stage in estimator._predictors for predictor in stage]
+        return [(each["value"], each["is_leaf"].astype(bool)) for each in nodes]
+    fitted = np.ravel(getattr(estimator, "estimators_", estimator))
+    return [(each.tree_.value, each.tree_.children_left < 0) for each in fitted]

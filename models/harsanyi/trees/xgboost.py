@@ -31,7 +31,7 @@ def read_xgboost(estimator: Any, output: str | None) -> TreeModel:
     kind = type(estimator).__name__
     if hasattr(estimator, "get_booster") and not estimator.__sklearn_is_fitted__():
         raise not_fitted(kind)
-    booster = estimator.get_booster() if hasattr(estimator, "get_booster") else estimator
+    booster = _booster(estimator)
     learner = json.loads(_UNREAD.sub(b"", bytes(booster.save_raw("json"))))["learner"]
     trees, info, weights, categories = _trees(kind, learner, _last_iteration(estimator))
     objective, n = learner["objective"]["name"], int(learner["learner_model_param"]["num_feature"])
@@ -105,7 +105,7 @@ def _trees(kind: str, learner: dict, last: int | None) -> tuple[list[dict], np.n
     dropped = booster.get("weight_drop")
     model = (booster["gbtree"] if dropped is not None else booster)["model"]
     trees, info = model["trees"], np.array(model["tree_info"], np.int64)
-    if any(int(tree["tree_param"]["size_leaf_vector"]) > 1 for tree in trees):
+    if any(map(_has_vectors, trees)):
         raise InputError(
             f"{kind} has a vector in each leaf (multi_strategy='multi_output_tree'), which cannot be read; fit it with "
             "multi_strategy='one_output_per_tree', or use the sampled engine"
@@ -185,3 +185,47 @@ def _numbers(x: Any, categories: Sequence[list[Any] | None]) -> np.ndarray:
         else:
             columns.append(column.to_numpy(np.float64, na_value=np.nan))
     return np.stack(columns, axis=1)
+
+
+def leaf_values(estimator: Any) -> list[np.ndarray]:
+    """What the leaves of each tree say, (leaves,), in the order of training; none of trees with vectors in them."""
+    return [
+        condition[is_leaf] for condition, is_leaf in map(_conditions, _scalar_trees(estimator, _written(estimator)))
+    ]
+
+
+def set_leaf_values(estimator: Any, values: Sequence[np.ndarray]) -> None:
+    """Have the leaves say `values`, as `leaf_values` gives them."""
+    written = _written(estimator)
+    for tree, new in zip(_scalar_trees(estimator, written), values, strict=True):
+        condition, is_leaf = _conditions(tree)
+        condition[is_leaf] = new
+        tree["split_conditions"] = condition.tolist()
+    _booster(estimator).load_model(bytearray(json.dumps(written).encode()))
+
+
+def _booster(estimator: Any) -> Any:
+    return estimator.get_booster() if hasattr(estimator, "get_booster") else estimator
+
+
+def _written(estimator: Any) -> dict:
+    return json.loads(bytes(_booster(estimator).save_raw("json")))
+
+
+def _scalar_trees(estimator: Any, written: dict) -> list[dict]:
+    """The trees that predictions end with, where each leaf is a number."""
+    booster = written["learner"]["gradient_booster"]
+    if booster["name"] == "gblinear":
+        return []
+    model, last = booster.get("gbtree", booster)["model"], _last_iteration(estimator)
+    trees = model["trees"] if last is None else model["trees"][: model["iteration_indptr"][last + 1]]
+    return [] if any(map(_has_vectors, trees)) else trees
+
+
+def _has_vectors(tree: dict) -> bool:
+    return int(tree["tree_param"]["size_leaf_vector"]) > 1
+
+
+def _conditions(tree: dict) -> tuple[np.ndarray, np.ndarray]:
+    """Thresholds of a tree's nodes, which of leaves are their values, and which are leaves."""
+    return np.array(tree["split_conditions"]), np.array(tree["left_children"]) < 0

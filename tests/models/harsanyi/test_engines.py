@@ -274,3 +274,17 @@ def test_baselines_that_are_no_rows(baseline, sentence):
 def test_a_named_model_has_no_rows_to_draw():
     with pytest.raises(InputError, match="draws rows of the statistics, and none are given"):
         Harsanyi("zoo:wine", baseline="sample:4")
+
+
+def test_leaves_that_are_exchanged_are_seen_by_all_engines():
+    boosted = HistGradientBoostingRegressor(**SMALL).fit(DIABETES, AMOUNT)
+    by_trees, by_all = (explainer(boosted, DIABETES, engine=engine) for engine in ("trees", "exact"))
+    before = effects_of(by_trees.explain(DIABETES.iloc[7]))
+    assert by_trees.engines.redraw(1.0, 0) == 12
+    by_all.engines.redraw(1e-9, 1)  # the same model: what was read of it before is forgotten
+    by_trees.engines.redraw(1e-9, 2)
+    found, expected = effects_of(by_trees.explain(DIABETES.iloc[7])), effects_of(by_all.explain(DIABETES.iloc[7]))
+    for pattern in {*found, *expected}:
+        assert found.get(pattern, 0.0) == pytest.approx(expected.get(pattern, 0.0), abs=1e-8)
+    assert found != before
+    assert explainer(LogisticRegression(max_iter=5000).fit(IRIS, KIND), IRIS).engines.redraw(1.0, 0) == 0
