@@ -18,6 +18,7 @@ if TYPE_CHECKING:  # torch is slow to import
     from conceptry.models.milan.baselines.network_dissection import Segmentation
 
 ANNOTATED, PLANTED, COLOURS, OWN = "annotated", "planted", "colour arithmetic", "own"
+SHOWN = "shown"  # of whatever kind, by exemplars that were changed
 
 
 @dataclass(frozen=True, eq=False)

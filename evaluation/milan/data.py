@@ -28,7 +28,7 @@ import numpy as np
 import pandas as pd
 
 from conceptry.evaluation.data import EvaluationData, draw_sample
-from conceptry.evaluation.milan.activations.units import ScoredUnits, emoji_units, own_units
+from conceptry.evaluation.milan.activations.units import ScoredUnits, emoji_units, own_units, redrawn
 from conceptry.evaluation.milan.client import ANNOTATED, COLOURS, OWN, PLANTED, UnitCase, own_case
 from conceptry.evaluation.milan.metrics import EMOJI, baselines, mean_embeddings
 from conceptry.models.errors import InputError
@@ -70,6 +70,23 @@ def annotated_cases(size: int, seed: int) -> list[UnitCase]:
             _case(ANNOTATED, f"annotated {seed}:{number}", found, unit.properties, known, references=unit.captions)
         )
     return cases
+
+
+def redrawn_cases(cases: Sequence[UnitCase], seed: int) -> dict[str, UnitCase]:
+    """By its key, each planted unit among `cases` as it is once all parameters of its network are drawn anew.
+
+    Its exemplars are computed over the pictures that those of the planted units are.
+    """
+    planted, true = load_planted_units(), {case.truth for case in cases if case.group == PLANTED}
+    words: dict[str, dict[int, str]] = {}
+    for layer, of_layer in planted.concepts.items():
+        if found := {unit: word for unit, word in enumerate(of_layer) if {word} in true}:
+            words[layer] = found
+    if not words:
+        return {}
+    drawn = EmojiScenes("heldout", SCENES, seed)
+    random = _cases(redrawn(planted, seed), words, PLANTED, [drawn[i] for i in range(SCENES)])
+    return {case.key: case for case in random}
 
 
 def _limited(concepts: Mapping[str, Sequence[str]], size: int, seed: int) -> dict[str, dict[int, str]]:
@@ -145,7 +162,7 @@ class UnitData(EvaluationData):
 
     controls: units of random pictures, with the truth of planted ones; encoder: the dual encoder of the CLIP score, ""
     for none; title: what summaries call it, "" for its name; find_scored: makes `scored`, None where no network of the
-    units is known.
+    units is known; find_redrawn: makes `redrawn_cases`, None where it cannot be.
     """
 
     unit: ClassVar[str] = "units"
@@ -154,6 +171,7 @@ class UnitData(EvaluationData):
     encoder: str = EMOJI
     title: str = ""
     find_scored: Callable[[], ScoredUnits] | None = field(default=None, repr=False)
+    find_redrawn: Callable[[], Mapping[str, UnitCase]] | None = field(default=None, repr=False)
 
     @property
     def items(self) -> Sequence[UnitCase]:
@@ -175,6 +193,19 @@ class UnitData(EvaluationData):
         return self.find_scored()
 
     @cached_property
+    def redrawn_cases(self) -> Mapping[str, UnitCase]:
+        """Units of networks whose parameters are drawn anew, by their keys.
+
+        Raises InputError where there is no network with parameters, or exemplars of it cannot be chosen again.
+        """
+        found = self.find_redrawn() if self.find_redrawn is not None else {}
+        if not found:
+            raise InputError(
+                f"no network of the units of {self.name} can be drawn anew and looked at again; expected {DEFAULT}"
+            )
+        return found
+
+    @cached_property
     def embedded(self) -> np.ndarray:
         """Mean embeddings of the exemplars (n, d), to which the CLIP score compares descriptions."""
         shown = [(c.images, c.masks) for c in self.cases if c.images is not None and c.masks is not None]
@@ -193,10 +224,11 @@ def load_units(name: str | None, params: Mapping[str, str], size: int | None, se
     name = name or (OWN_UNITS if params.get("clip_encoder") == PHOTOS else DEFAULT)
     scheme, _, rest = name.partition(":")
     controls: Sequence[UnitCase] = ()
-    find_scored = None
+    find_scored = find_redrawn = None
     if name == DEFAULT:
         cases, controls = emoji_cases(size or DEFAULT_SIZE, seed)
         find_scored = partial(emoji_units, cases, controls, seed)
+        find_redrawn = partial(redrawn_cases, cases, seed)
     elif name == OWN_UNITS:
         cases = draw_sample(own_cases(params), size, seed)
         find_scored = partial(own_units, cases, params, seed)
@@ -207,7 +239,8 @@ def load_units(name: str | None, params: Mapping[str, str], size: int | None, se
     encoder = EMOJI if name == DEFAULT else params.get("clip_encoder", "")
     known = [name, *(params.get(key, "") for key in _IDENTITY)] if name == OWN_UNITS else [name]
     title = f"units of {params['model']}" if name == OWN_UNITS else ""
-    return UnitData(name, _digest([*cases, *controls], known), cases, controls, encoder, title, find_scored)
+    digest = _digest([*cases, *controls], known)
+    return UnitData(name, digest, cases, controls, encoder, title, find_scored, find_redrawn)
 
 
 def known_of(version: Version) -> dict[str, str]:

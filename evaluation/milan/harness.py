@@ -10,12 +10,13 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from conceptry.evaluation.harness import BASIC, Evaluation, MetricGroup
 from conceptry.evaluation.isolation.client import Predict
 from conceptry.evaluation.milan import metrics as m
+from conceptry.evaluation.milan import trials
 from conceptry.evaluation.milan.activations import metrics as activation
 from conceptry.evaluation.milan.client import EXEMPLARS, CaseDescription, describe_cases, record_of
 from conceptry.evaluation.milan.data import UnitData, known_of, load_units, table_units
 from conceptry.evaluation.milan.plots import draw, draw_activation_scores, draw_scores
 from conceptry.evaluation.milan.summary import describe_summary, draw_summary, summarise
-from conceptry.evaluation.reports import Report
+from conceptry.evaluation.reports import Report, trial_reports
 from conceptry.models.errors import ConceptryError
 from conceptry.models.method import Progress
 
@@ -34,6 +35,8 @@ HEADLINE = (
     "planted_shuffled",
     "colour_units",
     "clip_score",
+    "sensitivity_max",
+    "randomisation",
     "bleu",
     "rougeL",
     "vocabulary",
@@ -54,6 +57,7 @@ def measure(
     if ACTIVATIONS in groups:
         progress("scoring by activations", 0.9)
         yield ACTIVATIONS, _activations(data, units)
+    yield from trial_reports(trials.TRIALS, groups, progress, predict, data, units)
     progress("done", 1.0)
 
 
@@ -125,7 +129,7 @@ def _clip_scores(data: UnitData, units: Sequence[CaseDescription]) -> list[float
 
 EVALUATION = Evaluation(
     revision=1,
-    metrics=m.METRICS | activation.METRICS,
+    metrics=m.METRICS | activation.METRICS | trials.METRICS,
     headline=HEADLINE,
     load_data=load_units,
     table_data=table_units,
@@ -136,6 +140,7 @@ EVALUATION = Evaluation(
     groups={
         BASIC: MetricGroup("whether descriptions say what is true, how they are worded, how fast they come"),
         ACTIVATIONS: MetricGroup("whether units respond to the pictures that show what is said of them"),
+        **trials.GROUPS,
     },
     known_of=known_of,
 )

@@ -22,6 +22,7 @@ Baselines describe the same units from the data alone, so that they are the same
 
 import math
 import re
+from collections import Counter
 from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from functools import cache
 from typing import TYPE_CHECKING, Any
@@ -120,12 +121,17 @@ def wording(described: Sequence[CaseDescription]) -> tuple[dict[str, float], lis
 
 def lengths(described: Sequence[CaseDescription]) -> list[float]:
     """Words of each description, NaN for inactive units."""
-    return [float(len(_WORD.findall(d.description))) if d.active else math.nan for d in described]
+    return [float(word_counts(d.description).total()) if d.active else math.nan for d in described]
 
 
 def vocabulary(described: Sequence[CaseDescription]) -> int:
     """Distinct words of all descriptions."""
-    return len({word.lower() for d in described if d.active for word in _WORD.findall(d.description)})
+    return len({word for d in described if d.active for word in word_counts(d.description)})
+
+
+def word_counts(text: str) -> Counter[str]:
+    """How often a text has each word, in lower case."""
+    return Counter(word.lower() for word in _WORD.findall(text))
 
 
 def speed(described: Sequence[CaseDescription]) -> dict[str, float]:

@@ -31,9 +31,13 @@ def noise_of(key: str, draw: int) -> np.random.Generator:
 
 def noisy_image(content: bytes, rng: np.random.Generator, noise: float) -> bytes:
     """The picture as a PNG with normal noise in every pixel, its standard deviation as a share of white."""
-    pixels = np.asarray(decode_image(content), dtype=np.float64)
-    noisy = np.clip(np.rint(pixels + rng.normal(scale=255 * noise, size=pixels.shape)), 0, 255)
-    return png_bytes(Image.fromarray(noisy.astype(np.uint8)))
+    return png_bytes(Image.fromarray(noisy_pixels(np.asarray(decode_image(content)), rng, noise)))
+
+
+def noisy_pixels(pixels: np.ndarray, rng: np.random.Generator, noise: float) -> np.ndarray:
+    """Pixels uint8, of any shape, with such noise."""
+    noisy = np.rint(pixels + rng.normal(scale=255 * noise, size=pixels.shape))
+    return np.clip(noisy, 0, 255).astype(np.uint8)
 
 
 def sensitivity_max(e: np.ndarray, moved: np.ndarray) -> float:
