@@ -57,8 +57,11 @@ def cli(tracking_uri: str | None) -> None:
         os.environ["MLFLOW_TRACKING_URI"] = tracking_uri
 
 
+OTHER_BENCHMARKS = ("batch", "encoders", "serving", "startup", "kills", "drift", "faithfulness")
+
+
 @cli.command()
-@click.argument("name", type=click.Choice((*METHODS, "batch", "encoders", "serving", "startup", "kills", "drift")))
+@click.argument("name", type=click.Choice((*METHODS, *OTHER_BENCHMARKS)))
 @click.option(
     "--dictionary",
     type=click.Path(path_type=Path),
@@ -69,7 +72,8 @@ def cli(tracking_uri: str | None) -> None:
 @click.option("--kills", type=click.IntRange(min=1), help="kills, batch: number of commands to kill. [default: 100]")
 def benchmark(name: str, dictionary: Path | None, json_file: Path | None, quick: bool, kills: int | None) -> None:
     """Measure the speed of a method beside others, what a batch over a data set costs, how soon versions answer, what
-    servers take, what kills leave, how often drift is seen, or which architectures of open_clip work."""
+    servers take, what kills leave, how often drift is seen, scores of faithfulness, or which architectures of open_clip
+    work."""
     import importlib
 
     check_folder(json_file, "--json")
