@@ -96,7 +96,7 @@ class InDouble(nn.Module):
 def run(
     dictionary: Path | None = None, quick: bool = False, progress: Callable[[str], None] = lambda _: None
 ) -> Benchmark:
-    """Measure; about two minutes, or under one if `quick` (less noise, fewer rounds, no memory).
+    """Measure; about four minutes, or one if `quick` (less noise, fewer rounds, no memory).
 
     Raises InputError where Quantus is not installed.
     """
@@ -117,7 +117,10 @@ def run(
             case = load_case(count, draws)
             differences = differences_of(in_double(load_case(count, 10)))
             for score in (*METRICS, ALL):
-                functions = {OURS: partial(ours, case, score), RIVAL: partial(theirs, case, score)}
+                functions: dict[str, Callable[[], Any]] = {
+                    OURS: partial(ours, case, score),
+                    RIVAL: partial(theirs, case, score),
+                }
                 if score == ALL:
                     functions[FLOOR] = partial(passes, case)
                 seconds = rounds_side_by_side(functions, repeats)
@@ -217,6 +220,7 @@ def _robustness(case: Case, scores: list[str]) -> dict[str, np.ndarray]:
     moved, outputs = gradients(case.network, noisy, case.y.repeat(draws))
     e_j, h_j = moved.reshape(draws, n, -1), outputs.reshape(draws, n, -1)
     e, x, x_j = case.e.reshape(n, -1), case.x.reshape(n, -1).numpy(), case.noisy.reshape(draws, n, -1).numpy()
+    h = np.empty(0)
     if OUTPUT in scores:
         with torch.inference_mode():
             h = case.network(case.x).numpy()
