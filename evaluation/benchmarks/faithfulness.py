@@ -208,9 +208,9 @@ def _flipped(case: Case) -> Iterator[np.ndarray]:
         changes = x.ravel().numpy()[order] != 0
         steps = np.flatnonzero(changes) + 1  # after which there is another picture
         left = torch.from_numpy(~f.nested(order)[np.append(0, steps)])
-        pictures = (x.ravel() * left).reshape(-1, *x.shape)
+        images = (x.ravel() * left).reshape(-1, *x.shape)
         with torch.inference_mode():
-            values = torch.cat([case.network(part)[:, y] for part in pictures.split(ROWS)]).numpy()
+            values = torch.cat([case.network(part)[:, y] for part in images.split(ROWS)]).numpy()
         yield values[changes.cumsum()]
 
 
