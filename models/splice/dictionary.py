@@ -223,7 +223,7 @@ def default_image_mean(encoder_name: str) -> str:
 
         folder = weights_directory(encoder_name.removeprefix("zoo:"))
     else:
-        schemes = ("open_clip:local-dir:", "conse:", "onnx:")
+        schemes = ("open_clip:local-dir:", "conse:", "textunlock:", "onnx:")
         folder = next((Path(encoder_name.removeprefix(s)) for s in schemes if encoder_name.startswith(s)), None)
     if folder is not None and (folder / IMAGE_MEAN).is_file():
         return str(folder / IMAGE_MEAN)

@@ -47,15 +47,15 @@ class Splice(nn.Module):
         encoder: the name of an encoder (see `conceptry.models.encoders.load_encoder`), an object with `encode_image`
             and `encode_text`, or None where only embeddings are decomposed.
         vocabulary: the name of a vocabulary, a text file with one entry a line, or the words themselves; in the order
-            of the rows of the dictionary where that is given. By default "photos" for the encoder zoo:photos, else
-            "emoji".
+            of the rows of the dictionary where that is given. By default "photos" for the encoders zoo:photos and
+            textunlock:FOLDER, else "emoji".
         dictionary: (words, d), centred and of unit norm, as `build_dictionary` gives it.
         image_mean: (d,), mean of unit-norm image embeddings, or its file, a folder of images, or "published".
         text_mean: (d,), mean of unit-norm text embeddings, or its file, or a text file of captions. Where a dictionary
             is given, a modality without a mean cannot be decomposed.
         vocabulary_size: keep the last (most important) words only; None keeps all.
         l1_penalty: lambda of `min_{w >= 0} ||v - C^T w||^2 + lambda ||w||_1`; higher gives fewer words. By default
-            .45 for the encoder zoo:photos, else .25.
+            .45 for the encoders zoo:photos and textunlock:FOLDER, else .25.
         solver: "active_set", "admm" or "sklearn".
         tolerance: largest duality gap of a converged solve.
         return_weights: whether `encode_image`, `encode_text` and `intervene_image` return weights (batch, words)

@@ -18,13 +18,15 @@ class Defaults:
 
 
 # At .45, photographs get six words, of which .6 have a right one among the first five; half as many words lose none.
-_DEFAULTS = {"zoo:photos": Defaults("photos", 0.45)}
+_PHOTOS = Defaults("photos", 0.45)
 
 
 def defaults_of(encoder: object) -> Defaults:
     """The vocabulary and the penalty of an encoder, by its name or by itself."""
     name = encoder if isinstance(encoder, str) else getattr(encoder, "name", None)
-    return _DEFAULTS.get(name, Defaults()) if isinstance(name, str) else Defaults()
+    # A map of `conceptry train photos --images` leads into the space of zoo:photos.
+    of_photos = isinstance(name, str) and (name == "zoo:photos" or name.startswith("textunlock:"))
+    return _PHOTOS if of_photos else Defaults()
 
 
 @dataclass(frozen=True)
@@ -33,18 +35,20 @@ class SpliceOptions:
 
     encoder: str = option(
         "zoo:emoji-clip",
-        "Encoder: zoo:emoji-clip, zoo:photos (photographs), open_clip:ARCH@TAG-or-FILE, onnx:FOLDER, or clip:ViT-B/32, "
-        "clip:ViT-B/16, clip:RN50.",
+        "Encoder: zoo:emoji-clip, zoo:photos (photographs), textunlock:FOLDER, open_clip:ARCH@TAG-or-FILE, "
+        "onnx:FOLDER, or clip:ViT-B/32, clip:ViT-B/16, clip:RN50.",
     )
     runtime: str = option("torch", "Runtime of the encoder's networks.", RUNTIMES)
     vocabulary: str | None = option(
         None,
         "Vocabulary: emoji, photos, laion, laion_bigrams, mscoco, or a text file with one entry per line. "
-        "[default: photos for zoo:photos, else emoji]",
+        "[default: photos for zoo:photos and textunlock:FOLDER, else emoji]",
     )
     vocabulary_size: int | None = option(None, "Keep only this many of the last, most important words. [default: all]")
     l1_penalty: float | None = option(
-        None, "L1 penalty lambda: a higher one gives fewer words. [default: .45 for zoo:photos, else .25]"
+        None,
+        "L1 penalty lambda: a higher one gives fewer words. "
+        "[default: .45 for zoo:photos and textunlock:FOLDER, else .25]",
     )
     solver: str = option("active_set", "Solver of the decomposition.", SOLVERS)
     tolerance: float = option(1e-6, "Duality gap at which a solve has converged.")

@@ -122,7 +122,7 @@ def build_photos(settings: PhotosTraining, directory: Path) -> None:
     of_words = _unit(_means(texts, words))
     mu = of_words.mean(axis=0)
     written = [synsets.text(name, settings.definitions) for name in synsets.classes]
-    of_classes = _unit(_unit(_means(texts, written)) - mu)
+    of_classes = class_vectors(texts, written, mu)
     preparation = load_explained(CLASSIFIER, "cpu", outputs="logits").settings()["preprocessing"]  # type: ignore[attr-defined]  # a network over images
     directory.mkdir(parents=True, exist_ok=True)
     config = {"classifier": CLASSIFIER, "k": settings.k, "preprocessing": preparation}
@@ -135,6 +135,11 @@ def build_photos(settings: PhotosTraining, directory: Path) -> None:
     (directory / "image_mean.safetensors").write_bytes(save({"image_mean": image_mean}))
     write_lines(directory / "vocabulary.txt", words)
     (directory / "ATTRIBUTION.txt").write_text(ATTRIBUTION, encoding="utf-8")
+
+
+def class_vectors(texts: TokenVectors, written: Sequence[str], mu: np.ndarray) -> np.ndarray:
+    """s (classes, d), float64, of the texts that classes are written as."""
+    return _unit(_unit(_means(texts, written)) - mu)
 
 
 def vocabulary(synsets: Synsets, texts: TokenVectors, n_words: int) -> list[str]:

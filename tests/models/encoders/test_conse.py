@@ -16,9 +16,7 @@ from conceptry.models.encoders import load_encoder, read_encoder
 from conceptry.models.encoders.conse import PACKAGES, Calibration, ConseEncoder
 from conceptry.models.encoders.load import save_encoder
 from conceptry.models.encoders.protocol import encode_images
-from conceptry.models.encoders.token_vectors import StaticTokenizer, TokenVectors
 from conceptry.models.errors import InputError
-from conceptry.models.explained.load import load_explained
 from conceptry.models.images import example_image
 from conceptry.models.milan.exemplars.sources import source_of
 
@@ -26,24 +24,10 @@ CPU = torch.device("cpu")
 
 
 @pytest.fixture(scope="module")
-def small(checkpoint: Path) -> ConseEncoder:
-    """Three classes of an untrained network, and five words of four dimensions."""
-    from tokenizers import Tokenizer, models, pre_tokenizers
-
-    words = {word: i for i, word in enumerate(("a", "red", "dog", "cat", "?"))}
-    tokenizer = Tokenizer(models.WordLevel(words, unk_token="?"))
-    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
-    draw = torch.Generator().manual_seed(0)
-    vectors = torch.randn(5, 4, generator=draw).half()
-    classifier: Any = load_explained(f"torchvision:squeezenet1_1@{checkpoint}", "cpu", outputs="logits")
-    config = {"k": 2, "preprocessing": classifier.preparation.to_json()}
-    config["calibration"] = {"cosine": [0.2, 0.6], "share": [0.1, 0.5]}
-    tensors = {
-        "class_vectors": torch.nn.functional.normalize(torch.randn(3, 4, generator=draw), dim=1).half(),
-        "text_mean": torch.full((4,), 0.1),
-    }
-    texts = TokenVectors(StaticTokenizer(tokenizer.to_str().encode()), vectors)
-    return ConseEncoder("own:small", classifier, texts, config, tensors)
+def small(conse_parts: tuple[Any, ...]) -> ConseEncoder:
+    classifier, texts, config, tensors = conse_parts
+    calibrated = config | {"calibration": {"cosine": [0.2, 0.6], "share": [0.1, 0.5]}}
+    return ConseEncoder("own:small", classifier, texts, calibrated, tensors)
 
 
 def images() -> list[Image.Image]:
