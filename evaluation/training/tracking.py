@@ -25,7 +25,7 @@ def circumstances(directory: Path, packages: Sequence[str], seconds: float) -> d
         "threads": torch.get_num_threads(),
         "platform": f"Python {platform.python_version()}, {platform.system()} {platform.machine()}",
         "packages": {name: metadata.version(name) for name in packages},
-        "sha256": {path.name: sha256_file(path) for path in files_in(directory)},
+        "sha256": {path.relative_to(directory).as_posix(): sha256_file(path) for path in files_in(directory)},
     }
 
 
