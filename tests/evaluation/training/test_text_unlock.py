@@ -1,6 +1,7 @@
 """A map is learnt from a folder of images, written with how it was made, and used; what is refused."""
 
 import re
+import warnings
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -31,9 +32,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def test_a_map_is_learnt_written_down_and_used(
-    folder: Path, checkpoint: Path, store: str, tmp_path: Path, recwarn: pytest.WarningsRecorder
-) -> None:
+def test_a_map_is_learnt_written_down_and_used(folder: Path, checkpoint: Path, store: str, tmp_path: Path) -> None:
     output, name = tmp_path / "mine", f"torchvision:squeezenet1_1@{checkpoint}"
     said = text_unlock.train_command(output, folder, name, SAID, "cpu", steps=30, seed=2)
     known = read_json(output / "provenance.json")
@@ -49,7 +48,9 @@ def test_a_map_is_learnt_written_down_and_used(
     assert known["below_conse"] == ("warning: " in said)
     assert f"use it as textunlock:{output}" in said
     assert re.search(rf"the map +{scores['agreement']:.3f}\n", said)
-    explainer = splice.load(f"textunlock:{output}", device="cpu")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", AgreementWarning)  # whether it is said depends on how the map did
+        explainer = splice.load(f"textunlock:{output}", device="cpu")
     assert (explainer.sources["vocabulary"], explainer.l1_penalty) == ("photos", 0.45)
     images = [Image.open(folder / f"{i}.png") for i in range(3)]
     explainer.to_package(tmp_path / "package")
@@ -60,7 +61,6 @@ def test_a_map_is_learnt_written_down_and_used(
     answers = explainer.explain(images).answers()
     assert again.explain(images).answers() == answers
     assert all(answer["concepts"] and "sure" not in answer for answer in answers)
-    assert {w.category for w in recwarn} <= {AgreementWarning}
 
 
 @pytest.mark.parametrize(
