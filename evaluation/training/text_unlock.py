@@ -79,6 +79,7 @@ def run(
             "scores": learnt.figures,
             "score_definitions": DEFINITIONS,
             "below_conse": learnt.agreement < learnt.agreement_conse,
+            "below_constant": learnt.agreement < learnt.agreement_constant,
             "command": command or "conceptry.evaluation.training.text_unlock.run",
         }
         write_json(partial / "provenance.json", provenance)

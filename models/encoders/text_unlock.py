@@ -35,7 +35,7 @@ PREFIX = f"{MAP}."
 
 
 class AgreementWarning(UserWarning):
-    """A map agrees with its classifier less than ConSE does, which needs none."""
+    """A map agrees with its classifier less than what needs none."""
 
 
 class TextUnlockNetworks(ConseNetworks):
@@ -84,7 +84,8 @@ def read_text_unlock(directory: Path, name: str, device: torch.device) -> TextUn
 def load_text_unlock(directory: Path, name: str, device: torch.device) -> TextUnlockEncoder:
     """The encoder that a user names. Raises InputError for another folder.
 
-    An AgreementWarning says where ConSE agrees with the classifier in more of the images held out of the training.
+    An AgreementWarning says where ConSE, or the classifier's commonest class alone, agrees with the classifier in more
+    of the images held out of the training.
     """
     if not has_map(directory):
         raise InputError(
@@ -98,17 +99,26 @@ def load_text_unlock(directory: Path, name: str, device: torch.device) -> TextUn
 
 
 def shortfall(known: dict[str, Any], directory: Path) -> str:
-    """The sentence on a map that agrees with the classifier less than ConSE; empty where it does not.
+    """The sentence on a map that agrees with the classifier less than ConSE or a constant; empty where it does not.
 
-    known: `agreement` and `agreement_conse`, shares of `held_out` images.
+    known: `agreement`, `agreement_conse` and `agreement_constant`, shares of `held_out` images.
     """
-    if known["agreement"] >= known["agreement_conse"]:
-        return ""
-    return (
-        f"textunlock:{directory} names the class that the classifier finds in {known['agreement']:.3f} of "
-        f"{known['held_out']} held-out images, and ConSE, which needs no map, in {known['agreement_conse']:.3f}: use "
-        f"conse:{directory} with the vocabulary photos and the penalty .45, or train on more images"
+    map_, conse, constant = (known[name] for name in ("agreement", "agreement_conse", "agreement_constant"))
+    said = (
+        f"textunlock:{directory} names the class that the classifier finds in {map_:.3f} of {known['held_out']} "
+        "held-out images, and "
     )
+    if map_ < max(conse, constant) and conse < constant:
+        return (
+            f"{said}the class that it finds most often, named always, would be right in {constant:.3f}: its words say "
+            "little of an image; train on more images, of all that the classifier tells apart"
+        )
+    if map_ < conse:
+        return (
+            f"{said}ConSE, which needs no map, in {conse:.3f}: use conse:{directory} with the vocabulary photos and "
+            "the penalty .45, or train on more images"
+        )
+    return ""
 
 
 def find_head(model: TorchImages) -> str:

@@ -19,6 +19,7 @@ from conceptry.models.encoders.text_unlock import (
     TextUnlockEncoder,
     find_head,
     perceptron,
+    shortfall,
     without_layer,
 )
 from conceptry.models.errors import InputError
@@ -28,7 +29,7 @@ from conceptry.models.explained.loaders.vision import Network
 from conceptry.models.explained.preprocessing import Preprocessing
 
 CPU = torch.device("cpu")
-KNOWN = {"agreement": 0.5, "agreement_conse": 0.75, "held_out": 12}
+KNOWN = {"agreement": 0.5, "agreement_conse": 0.75, "agreement_constant": 0.25, "held_out": 12}
 
 
 @pytest.fixture(scope="module")
@@ -87,6 +88,12 @@ def test_one_folder_is_read_with_the_map_and_without(
     plain.save(tmp_path / "plain")  # the map is left out
     with pytest.raises(InputError, match=r"holds no map of a classifier's features; expected a folder that `conceptry"):
         load_encoder(f"textunlock:{tmp_path / 'plain'}", "cpu")
+
+
+def test_a_map_that_says_less_than_one_class_always_is_told_apart(tmp_path: Path) -> None:
+    said = shortfall(KNOWN | {"agreement_constant": 0.9}, tmp_path)
+    assert "the class that it finds most often, named always, would be right in 0.900: its words say little" in said
+    assert shortfall(KNOWN | {"agreement": 0.75}, tmp_path) == ""
 
 
 def network(module: nn.Module, classes: int = 3) -> TorchImages:
