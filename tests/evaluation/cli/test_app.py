@@ -38,7 +38,7 @@ def test_help_lists_every_command(conceptry, command_line) -> None:
     assert "Usage: " in err
     _, out, _ = command_line("register", "splice", "--help")
     assert "--l1-penalty" in out
-    assert "[default: .45 for zoo:photos, else .25]" in " ".join(out.split())
+    assert "[default: .45 for zoo:photos and textunlock:FOLDER, else .25]" in " ".join(out.split())
 
 
 @pytest.mark.parametrize(
