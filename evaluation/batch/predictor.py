@@ -114,8 +114,10 @@ class Predictor:
         """The table without the columns that the version reads pictures and embeddings from, and with its answers."""
         import mlflow
 
-        mlflow.set_tracking_uri(self.stores[0])
-        mlflow.set_registry_uri(self.stores[1])
+        # A process that is set up already is left alone: a registry that is named goes along with no other store.
+        if (mlflow.get_tracking_uri(), mlflow.get_registry_uri()) != self.stores:
+            mlflow.set_tracking_uri(self.stores[0])
+            mlflow.set_registry_uri(self.stores[1])
         passed = passed_columns(self.asked, list(map(str, table.columns)))
         read = table.loc[:, [name in self.asked.inputs for name in table.columns]]
         parts = [self._part(read.iloc[i : i + self.rows]) for i in range(0, len(read), self.rows)]

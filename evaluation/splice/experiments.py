@@ -104,8 +104,11 @@ def retrieval(predict: Predict, images: Sequence[AnnotatedImage], explained: Ima
         )
 
 
-def concepts(images: Sequence[AnnotatedImage], explained: ImageExplanations, report: Report) -> None:
-    """Recall of true words by kind, and the share of named words that are true."""
+def concepts(
+    images: Sequence[AnnotatedImage], explained: ImageExplanations, report: Report | None = None
+) -> dict[str, float]:
+    """Recall of true words by kind, and the share of named words that are true; `report` gets them, image by image."""
+    found = Report()
     columns = {}
     for kind in dict.fromkeys(kind for image in images for kind in image.concepts):
         true = [image.concepts.get(kind, ()) for image in images]
@@ -114,13 +117,16 @@ def concepts(images: Sequence[AnnotatedImage], explained: ImageExplanations, rep
         if several.any():
             columns[f"recall_{kind}_all"] = np.where(several, shares == 1.0, np.nan)
     if columns:
-        report.add_samples([image.key for image in images], columns)
+        found.add_samples([image.key for image in images], columns)
         # Of a picture without annotations nothing is known, so its words are neither true nor false.
         known = [i for i, image in enumerate(images) if any(image.concepts.values())]
         everything = [[word for words in images[i].concepts.values() for word in words] for i in known]
         precision = m.concept_precision([explained.words[i] for i in known], everything)
         if np.isfinite(precision):
-            report.metrics["concept_precision"] = precision
+            found.metrics["concept_precision"] = precision
+    if report is not None:
+        report.add(found)
+    return found.metrics
 
 
 def labels(predict: Predict, images: Sequence[AnnotatedImage], explained: ImageExplanations, report: Report) -> None:

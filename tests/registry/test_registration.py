@@ -214,7 +214,7 @@ def test_two_registrations_at_once_on_a_fresh_store_give_one_version(tiny_option
     ]
     results = [child.communicate(timeout=300) for child in children]
     assert [out.strip() for out, _ in results] == ["models:/twice/1"] * 2, results
-    assert len(MlflowClient(uri).search_model_versions("name='twice'")) == 1
+    assert len(MlflowClient(uri, uri).search_model_versions("name='twice'")) == 1
 
 
 def test_a_registration_leaves_the_callers_run_alone(tiny_options) -> None:

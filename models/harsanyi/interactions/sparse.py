@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 
 from conceptry.models.harsanyi.baseline import Sparsified
-from conceptry.models.harsanyi.interactions._kernels import remove_by_overlaps
 from conceptry.models.harsanyi.interactions.answer import AnswerOptions, SampleRecord
 from conceptry.models.harsanyi.interactions.denoise import Denoised, Limits
 from conceptry.models.harsanyi.interactions.moebius import subset_masks
@@ -145,6 +144,8 @@ def judging_masks(n: int) -> np.ndarray:
 
 def denoise_terms(terms: Terms, limits: Limits) -> Denoised:
     """Keep the patterns that matter, as `denoise` does; rows are those of the terms, the first the empty set's."""
+    from conceptry.models.harsanyi.interactions._kernels import remove_by_overlaps  # numba takes a second
+
     masks, effects = judging_masks(terms.n), terms.effects
     by_strength = np.argsort(np.abs(effects), kind="stable")
     order = by_strength[-MOST_COMPETING:]
