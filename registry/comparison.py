@@ -43,7 +43,15 @@ class Comparison:
 
 
 def compare(name: str, numbers: Sequence[int] = ()) -> Comparison:
-    """Compare all versions of `name`, or those of `numbers`. Raises InputError for a version that is not there."""
+    """Compare the versions of a registered model, by their hyperparameters and their metrics on one data set.
+
+    Args:
+        name: of the registered model.
+        numbers: of the versions, in the order of the comparison; all of them by default.
+
+    Raises:
+        InputError: for a name or a version that is not there.
+    """
     versions = list_versions(name)
     if not versions:
         raise InputError(f"{name}: conceptry has registered no version of that name here")

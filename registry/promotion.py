@@ -102,9 +102,20 @@ def promote(
 ) -> Promotion | None:
     """Point `alias` of the model `name` at `version` if it meets every requirement, and record it.
 
-    Returns None where the alias points there already: nothing is added then. `rule` says in words how the version
-    was chosen (default: the requirements). `data` is the name or the digest of the data set to judge by (default:
-    the one measured last); raises ConceptryError where the version was not measured on it.
+    Args:
+        name: of the registered model.
+        version: its number.
+        alias: a letter followed by letters, digits, "_" or "-".
+        require: bounds on metrics (`Requirement`), or other rules of that form, checked before anything is stored.
+        rule: how the version was chosen, in words; the requirements by default.
+        data: name or digest of the data set to judge by; the one measured last by default.
+
+    Returns:
+        What was recorded; None where the alias points there already, and nothing is added then.
+
+    Raises:
+        InputError: for an alias of another form, and a version that is not there.
+        ConceptryError: where a requirement is not met, or the version was not measured on `data`.
     """
     if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_-]*", alias) or re.fullmatch(r"v\d+", alias, re.IGNORECASE):
         raise InputError(

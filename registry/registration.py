@@ -54,10 +54,20 @@ def register(
 ) -> Registration:
     """Register an explainer of `method` with `options` as the next version of the model `name` (default: the method).
 
-    max_work: the most that a server of the version does for one request, in the unit of the method's `Work`.
-
     A version with equal artifacts, hyperparameters and code is not registered twice: the existing one is returned.
-    Raises InputError for unknown methods, options and values; nothing is stored then.
+
+    Args:
+        method: "splice", "harsanyi", "perturbation" or "milan".
+        options: those of `conceptry register METHOD`, with underscores: `{"encoder": "zoo:emoji", "l1_penalty": 0.2}`.
+        name: of the registered model.
+        description: of the version, in Markdown; by default it says what is explained, by what, and how it scores.
+        max_work: the most that a server of the version does for one request, in the unit of the method's `Work`.
+
+    Returns:
+        The version, whether this call created it, and notes on how it works.
+
+    Raises:
+        InputError: for unknown methods, options and values; nothing is stored then.
     """
     explainer = load_method(method)
     name = _checked_name(name or method)

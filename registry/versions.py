@@ -105,9 +105,13 @@ class Version:
 
 
 def list_versions(name: str | None = None, method: str | None = None) -> list[Version]:
-    """All versions, or those of one registered model or one method, ordered by name and number.
+    """List registered versions, ordered by name and number.
 
-    One whose run or logged model is gone from the store is left out, with a BrokenVersionWarning that names it.
+    A version whose run or logged model is gone from the store is left out, with a BrokenVersionWarning that names it.
+
+    Args:
+        name: of the registered model; all of them by default.
+        method: "splice", "harsanyi", "perturbation" or "milan"; all of them by default.
     """
     client = connect()
     kept = [v for v in _complete(client, name) if method in (None, v.tags[t.METHOD])]
@@ -135,9 +139,13 @@ def registered_names() -> list[str]:
 
 
 def find_version(uri: str) -> Version:
-    """The version that `models:/NAME/NUMBER`, `models:/NAME@ALIAS`, `NAME/NUMBER` or `NAME@ALIAS` means.
+    """Find one version, with its hyperparameters and what was measured of it.
 
-    Raises InputError where the form is another, where there is no such version, or conceptry did not register it.
+    Args:
+        uri: `models:/NAME/NUMBER`, `models:/NAME@ALIAS`, `NAME/NUMBER` or `NAME@ALIAS`.
+
+    Raises:
+        InputError: where the form is another, where there is no such version, or conceptry did not register it.
     """
     match = _URI.match(uri)
     if not match:
@@ -164,11 +172,21 @@ def version_of_model(model_id: str) -> Version | None:
 
 
 def load(uri: str, **model_config: Any) -> "PyFuncModel":
-    """Load a version for `predict`; digests are checked. Keywords override its configuration, as `device="cuda"`.
+    """Load a version for `predict`, once the digests of all its files are checked.
 
     The code that runs is that of the conceptry installed here, since this process has imported it already; a
     CodeWarning says where the version carries other code. Where its own code is to run, load it with
     `mlflow.pyfunc.load_model` in a process that has not imported conceptry, as the harness and the server do.
+
+    Args:
+        uri: as `find_version` takes it.
+        **model_config: overrides the version's configuration, as `device="cuda"`.
+
+    Returns:
+        MLflow's model: `predict(table, params=...)` gives a row for each row of the table.
+
+    Raises:
+        InputError: where there is no such version, or one of its files is not what was registered.
     """
     import mlflow.pyfunc
 

@@ -48,8 +48,17 @@ def probe(
 ) -> Explanation:
     """Perturb pictures that mean nothing toward classes.
 
-    start: pictures; noise or grey by the settings where none are given, at the size that the network states.
-    rows: numbers of the rows, of which the noise is a function; 0, 1, ... by default.
+    Args:
+        model: the explained network.
+        targets: a class for each picture, by name or number.
+        settings: how to search; those of the task by default.
+        start: pictures, as `counterfactual` takes them; noise or grey by the settings where none are given, at the
+            size that the network states.
+        rows: numbers of the rows, of which the noise is a function; 0, 1, ... by default.
+        progress: is told the share that is done.
+
+    Raises:
+        InputError: for an unknown class, no class, a network of any size without `start`, and other numbers of both.
     """
     settings = _of_mode(settings, PROBE)
     scores = ClassScores(model)
@@ -73,7 +82,17 @@ def counterfactual(
 ) -> Explanation:
     """Perturb pictures toward classes; where the target is None, away from the source or from the prediction.
 
-    Both lists may hold None for some pictures. With `settings.sparsest` the change of fewest pixels is searched.
+    Args:
+        model: the explained network.
+        images: uint8 (batch, height, width, 3), or a floating-point tensor (batch, C, H, W) in [0, 1] of the size that
+            the network sees.
+        targets: a class for each picture, by name or number, or None for some or all.
+        sources: the class that a picture is to leave, likewise; by default what the network predicts.
+        settings: how to search; with `sparsest` for the change of fewest pixels.
+        progress: is told the share that is done.
+
+    Raises:
+        InputError: for unknown classes, pictures of another form, and lists of another length.
     """
     settings = _of_mode(settings, COUNTERFACTUAL)
     scores = ClassScores(model)
@@ -102,8 +121,19 @@ def explain_error(
 ) -> tuple[Explanation, Explanation]:
     """Perturb misread pictures toward their true classes, and toward the wrong predictions (default: the network's).
 
-    The first adds what the network misses of the truth, the second more of what misled it. Raises InputError where
-    the two classes are the same: there is no error then.
+    Args:
+        model: the explained network.
+        images: as `counterfactual` takes them.
+        truths: the true class of each picture, by name or number.
+        predictions: the class that it was taken for, likewise.
+        settings: how to search; those of the task by default.
+        progress: is told the share that is done.
+
+    Returns:
+        Two explanations: one adds what the network misses of the truth, the other more of what misled it.
+
+    Raises:
+        InputError: as `counterfactual`, and where the two classes are the same: there is no error then.
     """
     settings = _of_mode(settings, EXPLAIN_ERROR)
     scores = ClassScores(model)
@@ -134,8 +164,20 @@ def invert(
 ) -> Explanation:
     """Perturb seed pictures (default: noise or grey) until a layer represents them as it does other pictures.
 
-    layer: dotted name, by default that of the settings, else the input of the last Linear. Targets are the
-    predictions for the pictures to match, and it is a success where the result is read as they are.
+    Targets of the answer are the predictions for the pictures to match; it is a success where the result is read as
+    they are.
+
+    Args:
+        model: the explained network.
+        images: to be matched, as `counterfactual` takes them.
+        seeds: pictures to start from, likewise, as many and as large.
+        layer: dotted name, by default that of the settings, else the input of the last Linear.
+        settings: how to search; those of the task by default.
+        rows: numbers of the rows, of which the noise is a function; 0, 1, ... by default.
+        progress: is told the share that is done.
+
+    Raises:
+        InputError: for a layer that is not there or not run, and seeds of another size.
     """
     settings = _of_mode(settings, INVERT)
     scores = ClassScores(model)
