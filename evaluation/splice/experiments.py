@@ -29,7 +29,10 @@ REFUSALS = (ConceptryError, MlflowException)  # of a version in a process of its
 
 
 def zero_shot(predict: Predict, images: Sequence[AnnotatedImage], explained: ImageExplanations, report: Report) -> None:
-    """Accuracy of z and z_hat over the labelled pictures, and of z_hat once the word of the class is taken away."""
+    """Accuracy of z and z_hat over the labelled pictures, and of z_hat once the word of the class is taken away.
+
+    And the other direction: whether a picture of the class is among those nearest to its sentence.
+    """
     classes = classes_of(images)
     if len(classes) < 2:
         return
@@ -43,9 +46,17 @@ def zero_shot(predict: Predict, images: Sequence[AnnotatedImage], explained: Ima
     if len(classes) > FIRST:
         hits["zero_shot_at_5"] = m.retrieval_ranks(z, prompts, m.belonging([[k] for k in truth], len(prompts))) <= FIRST
     report.add_samples([images[i].key for i in labelled], hits)
+    report.add_samples([f"label: {label}" for label in classes], _label_hits(z, z_hat, prompts, truth))
     if dense := float(hits["zero_shot"].mean()):
         report.metrics["zero_shot_ratio"] = float(hits["zero_shot_recomposed"].mean()) / dense
     report.metrics |= _suppression(predict, z, z_hat, prompts, truth, labels)
+
+
+def _label_hits(z: np.ndarray, z_hat: np.ndarray, prompts: np.ndarray, truth: np.ndarray) -> dict[str, np.ndarray]:
+    """By metric and class, with z and with z_hat."""
+    is_true = m.belonging([[k] for k in truth], len(prompts)).T.tocsr()
+    ranks = {"": m.retrieval_ranks(prompts, z, is_true), "_recomposed": m.retrieval_ranks(prompts, z_hat, is_true)}
+    return {f"label_retrieval{at}{suffix}": ranks[suffix] <= k for suffix in ranks for k, at in AT.items()}
 
 
 def classes_of(images: Sequence[AnnotatedImage]) -> dict[str, int]:

@@ -54,7 +54,11 @@ METRICS = {
     "suppressed_accuracy_drop": Metric("higher", ".3f", "zero-shot accuracy that suppressing the class's word costs"),
     **{
         f"{kind}{at}{suffix}": Metric("higher", ".3f", f"{title} recall at {k} with {embedding}")
-        for kind, title in (("retrieval", "picture-to-caption"), ("caption_retrieval", "caption-to-picture"))
+        for kind, title in (
+            ("retrieval", "picture-to-caption"),
+            ("caption_retrieval", "caption-to-picture"),
+            ("label_retrieval", "label-to-picture"),
+        )
         for k, at in experiments.AT.items()
         for suffix, embedding in (("", "z"), ("_recomposed", "z_hat"))
     },

@@ -124,6 +124,22 @@ def test_a_word_that_carries_its_class_costs_all_of_it() -> None:
     assert found["suppressed_accuracy_drop"] == pytest.approx(2 / 3)
 
 
+@pytest.mark.parametrize("rows", [[0, 1, 2, 3], [3, 1, 0, 2]])
+def test_pictures_of_a_label_are_found_by_its_sentence(rows: list[int]) -> None:
+    """The nearest to "cat" is a dog, the second is a cat; of "dog" and of "other" the first is right already."""
+    labels = ["cat", "dog", "other", "dog"]
+    z = np.array([[0.0, 0.6, 0.8], [0.6, 0.8, 0.0], [0.0, 0.0, 1.0], [0.8, 0.0, 0.6]])[rows]
+    pictures = [AnnotatedImage(str(i).encode(), labels[i]) for i in rows]
+    nothing = np.zeros(4)
+    explained = client.ImageExplanations(z, z[:, [1, 0, 2]], [[]] * 4, nothing, nothing, nothing)
+    experiments.zero_shot(Planted(), pictures, explained, report := Report())
+    assert report.metrics["label_retrieval"] == pytest.approx(2 / 3)
+    assert report.metrics["label_retrieval_at_5"] == 1.0
+    # With both axes exchanged the nearest to "cat" is the other dog, and of "dog" and "other" the first is right.
+    assert report.metrics["label_retrieval_recomposed"] == pytest.approx(2 / 3)
+    assert evaluation_of("splice").metrics["label_retrieval_at_5_recomposed"].meaning
+
+
 def test_what_the_encoder_refuses_is_left_out_and_noted(predict, data) -> None:
     def strict(rows: pd.DataFrame, params=None) -> Answer:
         if "text" in rows and any("zyx" in text for text in rows["text"]):
