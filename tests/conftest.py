@@ -7,7 +7,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-# Two workers share two cores: with more threads each, networks as small as these wait for one another. It is read when
+# Workers share the cores: with more threads each, networks as small as these wait for one another. It is read when
 # torch is imported, here and in the processes that tests start.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 # Compiled kernels of all workers and of what they start: made once by whoever comes first, gone with the one who asked.
