@@ -2,6 +2,7 @@
 
 import warnings
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -19,8 +20,9 @@ from conceptry.models.encoders.processing import (
     read_config,
     read_processing,
 )
-from conceptry.models.encoders.weights import build_model, read_weights
+from conceptry.models.encoders.weights import BIG_VISION, build_model, read_weights
 from conceptry.models.errors import ConceptryError, InputError, closest
+from conceptry.models.explained.checkpoints import Undrawn
 from conceptry.models.folders import temporary_folder
 from conceptry.models.manifest import write_json
 
@@ -80,7 +82,8 @@ def read_open_clip(directory: Path, name: str, device: torch.device) -> OpenClip
     if not (directory / WEIGHTS).is_file():
         raise InputError(f"{directory}: holds no {WEIGHTS}; expected a folder in open_clip's local-dir layout")
     processing = read_processing(directory)
-    model = build_model(read_config(directory)["model_cfg"], str(directory / CONFIG))
+    with Undrawn():
+        model = build_model(read_config(directory)["model_cfg"], str(directory / CONFIG))
     read_weights(model, directory / WEIGHTS, name)
     return OpenClipEncoder(name, model, processing, device)
 
@@ -109,7 +112,9 @@ def load_open_clip(identifier: str, device: torch.device, download_root: str | P
     if pretrained not in open_clip.list_pretrained_tags_by_model(architecture):
         from open_clip.transform import PreprocessCfg
 
-        model = build_model(config, f"open_clip:{architecture}")
+        # Nothing holds what open_clip reads of big_vision against all that the model has.
+        with nullcontext() if Path(pretrained).suffix in BIG_VISION else Undrawn():
+            model = build_model(config, f"open_clip:{architecture}")
         read_weights(model, Path(pretrained), f"open_clip:{architecture}")
         size: Any = model.visual.image_size  # type: ignore[union-attr]  # of open_clip's towers
         preprocess = asdict(PreprocessCfg(size)) | {key: tag[key] for key in PREPROCESSING if key in tag}

@@ -10,6 +10,8 @@ from torch import nn
 from conceptry.models.errors import InputError
 from conceptry.models.explained.checkpoints import fill, read_checkpoint
 
+BIG_VISION = (".npz", ".npy")  # suffixes of its files
+
 
 def build_model(config: Mapping[str, Any], name: str) -> nn.Module:
     """A model of open_clip by its configuration, with weights of chance, as `open_clip.create_model` makes it.
@@ -37,7 +39,7 @@ def read_weights(model: nn.Module, path: Path, name: str) -> None:
     Raises InputError for a file that holds other objects than tensors and numbers, and for one whose names and shapes
     are not those of the model, which are named.
     """
-    if path.suffix in (".npz", ".npy"):
+    if path.suffix in BIG_VISION:
         _read_big_vision(model, path, name)
         return
     found = read_checkpoint(path, model.state_dict()).state

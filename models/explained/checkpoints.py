@@ -23,6 +23,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from conceptry.models.errors import InputError
 
@@ -85,6 +86,24 @@ def read_checkpoint(path: Path, wanted: Iterable[str]) -> Checkpoint:
         state = {key.removeprefix(prefix): value for key, value in state.items()}
     mean, std = _statistics(statistics, path)
     return Checkpoint(state, mean, std)
+
+
+class Undrawn(TorchFunctionMode):
+    """Modules made in the block have parameters that nobody has drawn: `fill` has to set all of them.
+
+    Drawing them takes a second for each hundred million. It is left in this thread alone, so networks of other threads
+    are made as ever.
+    """
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        if getattr(func, "__module__", None) == "torch.nn.init" or func in (Tensor.normal_, Tensor.uniform_):
+            tensor = kwargs["tensor"] if "tensor" in kwargs else args[0]
+            if isinstance(tensor, nn.Parameter):  # of buffers some are in no state, and stay as they are made
+                return tensor
+        return func(*args, **kwargs)
 
 
 def fill(module: nn.Module, state: Mapping[str, Tensor], name: str) -> None:

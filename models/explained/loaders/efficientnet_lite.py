@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 
 from conceptry.models.errors import InputError, IntegrityError
-from conceptry.models.explained.checkpoints import fill, read_checkpoint
+from conceptry.models.explained.checkpoints import Undrawn, fill, read_checkpoint
 from conceptry.models.explained.image_inputs import TorchImages
 from conceptry.models.explained.loaders.vision import Network, build, described, unknown
 from conceptry.models.explained.preprocessing import Preprocessing
@@ -38,7 +38,8 @@ def load_imagenet(rest: str, device: torch.device, outputs: str) -> TorchImages:
     digest = sha256_file(path)
     if digest != _SHA256:
         raise IntegrityError(f"{path}: expected SHA-256 {_SHA256}, got {digest}; install the package again")
-    module = build(_KIND, rest, 1000, {})
+    with Undrawn():
+        module = build(_KIND, rest, 1000, {})
     fill(module, read_checkpoint(path, module.state_dict()).state, name)
     network = Network(module, _KIND, rest, 1000)
     return described(name, network, _PREPROCESSING, device, outputs, sha256=digest)

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from conceptry.models.errors import InputError
-from conceptry.models.explained.checkpoints import fill, read_checkpoint
+from conceptry.models.explained.checkpoints import Undrawn, fill, read_checkpoint
 from conceptry.models.explained.image_inputs import TorchImages
 from conceptry.models.explained.loaders.vision import Network, build, described, unknown
 from conceptry.models.explained.preprocessing import ASSUMED, of_timm
@@ -49,7 +49,8 @@ def _from_file(architecture: str, path: Path, device: torch.device, outputs: str
     from timm.data.config import resolve_model_data_config
 
     name = f"timm:{architecture}@{path}"
-    module = build(_KIND, architecture, 1000, {})
+    with Undrawn():
+        module = build(_KIND, architecture, 1000, {})
     checkpoint = read_checkpoint(path, module.state_dict())
     preprocessing: Any = of_timm(resolve_model_data_config(module))
     notes: tuple[str, ...] = ()
@@ -61,7 +62,8 @@ def _from_file(architecture: str, path: Path, device: torch.device, outputs: str
     head = checkpoint.state.get(f"{classifier if isinstance(classifier, str) else classifier[0]}.weight")
     num_classes = 1000 if head is None else len(head)
     if num_classes != 1000:
-        module = build(_KIND, architecture, num_classes, {})
+        with Undrawn():
+            module = build(_KIND, architecture, num_classes, {})
     fill(module, checkpoint.state, name)
     network = Network(module, _KIND, architecture, num_classes)
     return described(name, network, preprocessing, device, outputs, sha256=sha256_file(path), notes=notes)

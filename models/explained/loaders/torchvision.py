@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from conceptry.models.errors import InputError
-from conceptry.models.explained.checkpoints import Checkpoint, fill, is_file_name, read_checkpoint
+from conceptry.models.explained.checkpoints import Checkpoint, Undrawn, fill, is_file_name, read_checkpoint
 from conceptry.models.explained.image_inputs import TorchImages
 from conceptry.models.explained.loaders.vision import Network, build, described, unknown
 from conceptry.models.explained.preprocessing import ASSUMED, Preprocessing, of_torchvision
@@ -76,7 +76,8 @@ def _network(name: str, architecture: str, checkpoint: Checkpoint, published: bo
     num_classes = len(state[head]) if head in state else 1000
     auxiliary = any(key.startswith(_AUXILIARY.get(architecture, "\0")) for key in state)
     options = _options(architecture, auxiliary, published)
-    module = build(_KIND, architecture, num_classes, options)
+    with Undrawn():
+        module = build(_KIND, architecture, num_classes, options)
     fill(module, state, name)
     return Network(module, _KIND, architecture, num_classes, options)
 

@@ -20,7 +20,7 @@ from torch import nn
 
 from conceptry.models.errors import InputError, closest
 from conceptry.models.explained.base import Description
-from conceptry.models.explained.checkpoints import fill
+from conceptry.models.explained.checkpoints import Undrawn, fill
 from conceptry.models.explained.image_inputs import Preparation, TorchImages, example_images
 from conceptry.models.explained.preprocessing import Preprocessing, preparation_from_json
 
@@ -101,7 +101,8 @@ def read_vision(directory: Path, description: Description, own: dict[str, Any], 
 
     kind, given = own["kind"], {key: own[key] for key in _OWN}
     try:
-        module = build(kind, **given)
+        with Undrawn():
+            module = build(kind, **given)
     except ModuleNotFoundError as error:
         raise InputError(f"{description.name} needs the package {error.name}, which is not installed here") from None
     fill(module, load_file(directory / _WEIGHTS), description.name)

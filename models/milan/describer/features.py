@@ -258,14 +258,15 @@ def load_feature_encoder(name: str, device: str | torch.device = "auto") -> Feat
 
 def read_feature_encoder(directory: Path, device: str | torch.device = "auto") -> FeatureEncoder:
     """The encoder in a folder that `save` wrote: encoder.json and encoder.safetensors."""
-    from conceptry.models.explained.checkpoints import fill
+    from conceptry.models.explained.checkpoints import Undrawn, fill
 
     for file in (CONFIG, WEIGHTS):
         if not (directory / file).is_file():
             raise InputError(f"{directory}: holds no {file}; expected a folder with a feature encoder")
     try:
         config = read_json(directory / CONFIG)
-        trunk = build_trunk(config)
+        with Undrawn():
+            trunk = build_trunk(config)
     except (ValueError, KeyError, TypeError) as error:
         raise InputError(f"{directory / CONFIG}: does not describe a feature encoder ({error})") from None
     fill(trunk, read_tensors(directory / WEIGHTS), f"{directory / WEIGHTS}")

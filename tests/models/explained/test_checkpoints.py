@@ -4,6 +4,7 @@ import argparse
 import pickle
 import warnings
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from torch import Tensor, nn
 
 from conceptry.models.errors import InputError
 from conceptry.models.explained import PixelModel, as_pixel_model, load_explained, read_explained
-from conceptry.models.explained.checkpoints import fill, is_file_name, read_checkpoint
+from conceptry.models.explained.checkpoints import Undrawn, fill, is_file_name, read_checkpoint
 from conceptry.models.explained.loaders import torchvision
 from conceptry.models.explained.loaders.vision import build
 from conceptry.models.explained.preprocessing import Preprocessing
@@ -270,3 +271,36 @@ def test_timm_with_the_weights_of_a_file(tmp_path: Path) -> None:
     torch.save(robust(dict(module.state_dict())), tmp_path / "robust.pt")
     tough: Any = load_explained(f"timm:test_resnet@{tmp_path / 'robust.pt'}", "cpu")
     assert (tough.preparation.mean, tough.size, tough.notes) == (tuple(MEAN.tolist()), model.size, ())
+
+
+class Parts(nn.Module):
+    """Parameters of every kind, a buffer in the state, and one that is in no state."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Linear(4, 2))
+        self.attention = nn.MultiheadAttention(4, 2)
+        self.positions = nn.Parameter(torch.randn(2, 4))
+        self.register_buffer("scale", nn.init.constant_(torch.empty(2), 3.0), persistent=False)
+
+
+def test_parameters_that_a_file_sets_are_not_drawn() -> None:
+    saved = Parts()
+    torch.manual_seed(0)
+    torch.randn(2, 4)  # what is drawn before it is a parameter
+    expected = torch.rand(3)
+    torch.manual_seed(0)
+    with Undrawn():
+        read = Parts()
+    assert torch.equal(torch.rand(3), expected)
+    fill(read, saved.state_dict(), "parts")
+    for name, tensor in saved.state_dict().items():
+        assert torch.equal(read.state_dict()[name], tensor), name
+    assert read.scale.tolist() == [3.0, 3.0]
+    assert nn.Linear(2, 2).weight.abs().sum() > 0  # drawn again
+
+
+def test_networks_of_other_threads_are_drawn() -> None:
+    with Undrawn(), ThreadPoolExecutor(1) as pool:
+        other = pool.submit(nn.LayerNorm, 1000).result()
+    assert other.weight.tolist() == [1.0] * 1000
