@@ -18,7 +18,7 @@ if "PYTEST_XDIST_WORKER" not in os.environ:
 import pytest
 import torch
 from PIL import Image, ImageDraw
-from preloaded import Preloaded
+from preloaded import VERSION, Preloaded
 
 from support import WORDS, environment
 
@@ -98,6 +98,14 @@ def store(store_directory: Path) -> Iterator[str]:
 def preloaded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Preloaded]:
     """Commands for the front of PATH that start without importing libraries."""
     started = Preloaded(tmp_path_factory.mktemp("bin"), environment())
+    yield started
+    started.close()
+
+
+@pytest.fixture(scope="session")
+def bare(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Preloaded]:
+    """The same with what any version needs alone, for tests of what is imported."""
+    started = Preloaded(tmp_path_factory.mktemp("bare"), environment(), VERSION)
     yield started
     started.close()
 

@@ -1,6 +1,6 @@
-"""Commands that start at once: forked from a process that holds torch and MLflow already.
+"""Commands that start at once: forked from a process that holds torch, MLflow and other libraries already.
 
-Importing them takes seven seconds of a core, and the blocks of the manual start some hundred processes. `Preloaded`
+Importing them takes up to ten seconds of a core, and the blocks of the manual start some hundred processes. `Preloaded`
 writes commands (`python`, `conceptry`, `mlflow`) into a folder for the front of PATH. Each is a small client: it sends
 its arguments, variables, folder and open files to the process that holds the libraries; that forks one which runs the
 program as Python would have; the client ends as it ends, by the same code or signal. What is started by
@@ -19,12 +19,14 @@ import signal
 import socket
 import subprocess
 import sys
+from collections.abc import Sequence
 from contextlib import suppress
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
-LIBRARIES = ("mlflow.pyfunc", "mlflow.store.tracking.sqlalchemy_store", "pandas", "torch")
+VERSION = ("mlflow.pyfunc", "mlflow.store.tracking.sqlalchemy_store", "pandas", "torch")  # what any version needs
+COMMAND = (*VERSION, "matplotlib.figure", "open_clip", "sklearn.ensemble")  # and what most commands do
 # What a process that answers for a version does without.
 UNNEEDED = {"matplotlib", "networkx", "onnx", "onnxruntime", "open_clip", "skimage", "sklearn", "timm", "torchvision"}
 UNNEEDED |= {"conceptry.evaluation", "conceptry.registry"}
@@ -54,9 +56,12 @@ os._exit(code)
 
 
 class Preloaded:
-    """The commands, in `folder`, and the process behind them, which ends with this object or its owner."""
+    """The commands, in `folder`, and the process behind them, which ends with this object or its owner.
 
-    def __init__(self, folder: Path, environ: dict[str, str]) -> None:
+    libraries: which it holds.
+    """
+
+    def __init__(self, folder: Path, environ: dict[str, str], libraries: Sequence[str] = COMMAND) -> None:
         self.folder, self._environ = folder, environ
         address = str(folder / "socket")
         for program in PROGRAMS:
@@ -64,7 +69,7 @@ class Preloaded:
             command.write_text(CLIENT.format(python=sys.executable, address=address, program=program))
             command.chmod(0o755)
         self._alive, theirs = socket.socketpair()
-        command = [sys.executable, __file__, address, str(theirs.fileno())]
+        command = [sys.executable, __file__, address, str(theirs.fileno()), *libraries]
         self._process = subprocess.Popen(command, env=environ, pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL)
         theirs.close()
         if not self._alive.recv(1):
@@ -85,8 +90,10 @@ class Preloaded:
 def main() -> None:
     address, alive = sys.argv[1], socket.socket(fileno=int(sys.argv[2]))
     gc.disable()
-    for name in LIBRARIES:
+    for name in sys.argv[3:]:
         __import__(name)
+    if hasattr(requirements_utils := sys.modules["mlflow.utils.requirements_utils"], "_init_modules_to_packages_map"):
+        requirements_utils._init_modules_to_packages_map()  # MLflow reads all installed packages where a model is saved
     gc.freeze()  # what all processes share is not gone through by any of them, nor when they end
     gc.enable()
     listener = socket.socket(socket.AF_UNIX)

@@ -17,9 +17,9 @@ model.predict(model.input_example)
 
 
 @pytest.mark.parametrize("version", ["harsanyi_version", "perturbation_version"])
-def test_a_version_imports_what_it_needs_and_no_more(version, request, preloaded, tmp_path: Path) -> None:
+def test_a_version_imports_what_it_needs_and_no_more(version, request, bare, tmp_path: Path) -> None:
     folder = Path(download_artifacts(request.getfixturevalue(version).uri, dst_path=str(tmp_path)))
-    assert not preloaded.imported(ANSWER, str(folder)) & UNNEEDED
+    assert not bare.imported(ANSWER, str(folder)) & UNNEEDED
 
 
 def test_starts_are_timed_in_turn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

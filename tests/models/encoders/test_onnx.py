@@ -67,10 +67,10 @@ assert encoder.encode_image(encoder.preprocess(Image.new("RGB", (80, 50), "red")
 """
 
 
-def test_an_onnx_encoder_embeds_images_without_open_clip(exported: Path, preloaded: Preloaded, tmp_path: Path) -> None:
+def test_an_onnx_encoder_embeds_images_without_open_clip(exported: Path, bare: Preloaded, tmp_path: Path) -> None:
     shutil.copytree(exported, tmp_path / "encoder")
     (tmp_path / "encoder" / "tokens.json").write_text(json.dumps({"bpe_ids": [START, END], "context_length": 16}))
-    assert not preloaded.imported(ENCODE, str(tmp_path / "encoder")) & UNNEEDED - {"onnxruntime"}
+    assert not bare.imported(ENCODE, str(tmp_path / "encoder")) & UNNEEDED - {"onnxruntime"}
 
 
 def test_the_files_say_nothing_about_the_machine_and_are_reproducible(
