@@ -297,7 +297,7 @@ def test_commands_on_a_real_store(milan_version, milan_options, command_line, tm
     records = evaluation_records(find_version(milan_version.uri))
     (record,) = (each for each in records if (each["data"], each["count"]) == ("units:own", 7))
     assert record["groups"] == ["basic", "activations"]  # the second finds nothing, and says why
-    sentence = "activations is left out: what pictures of squares show is not known; expected a version whose exemplars"
+    sentence = "activations is left out: what pictures of squares show is not known; give others by --data folder:"
     assert any(note.startswith(sentence) for note in record["notes"])
     code, out, _ = command_line("compare", milan_version.name)
     assert code == 0
