@@ -96,7 +96,7 @@ def evaluate(
     version = done.version
     if done.groups:
         say_device(done.device)
-    comparison = on_data((version,), done.data.name, done.data.logged_digest)
+    comparison = on_data((version,), done.data.logged_name, done.data.logged_digest)
     compared = ComparedVersions.read(comparison)
     if as_json:
         (record,) = comparison_records(comparison, compared=compared)

@@ -84,7 +84,8 @@ class SeenPictures:
         return normalize(encode_images(dual_encoder(self.encoder), images), dim=-1).double().cpu().numpy()
 
     def _cosines(self, texts: Sequence[str]) -> np.ndarray:
-        return self._embedded @ embed_texts(self.encoder, texts).T
+        embedded = embed_texts(self.encoder, texts)
+        return self._embedded @ embedded.T if embedded.any() else np.zeros((len(self.source), len(texts)))
 
     @cached_property
     def _calibration(self) -> tuple[tuple[float, float] | None, str]:
@@ -127,11 +128,19 @@ def presence_of(values: np.ndarray, a: float, b: float) -> np.ndarray:
 
 
 def fit(values: np.ndarray, y: np.ndarray) -> tuple[float, float]:
-    """a and b of the logistic regression of y, 0 or 1, on values, both of any one shape."""
+    """a and b of the logistic regression of y, 0 or 1, on values, both of any one shape.
+
+    The targets are those of Platt, "Probabilistic Outputs for Support Vector Machines", 1999: (n_1 + 1) / (n_1 + 2) for
+    1 and 1 / (n_0 + 2) for 0, so that values which tell the two apart without a mistake have a slope too.
+    """
     from sklearn.linear_model import LogisticRegression
 
-    spread = float(values.std()) or 1.0
-    found = LogisticRegression(C=1e6).fit(values.reshape(-1, 1) / spread, y.ravel())
+    is_one, spread = y.ravel() > 0, float(values.std()) or 1.0
+    ones, zeros = is_one.sum(), (~is_one).sum()
+    target = np.where(is_one, (ones + 1) / (ones + 2), 1 / (zeros + 2))
+    x = np.tile(values.reshape(-1, 1) / spread, (2, 1))
+    sides, weights = np.repeat([1, 0], len(target)), np.concatenate([target, 1 - target])
+    found = LogisticRegression(C=1e6, tol=1e-8, max_iter=1000).fit(x, sides, weights)
     slope, intercept = float(found.coef_[0, 0]) / spread, float(found.intercept_[0])
     return slope, intercept / slope if slope else 0.0
 
