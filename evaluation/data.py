@@ -22,7 +22,6 @@ from conceptry.models.errors import InputError, closest
 from conceptry.models.images import image_files
 from conceptry.models.manifest import read_text
 
-
 LONGEST_NAME = 500  # characters of a data set's name that MLflow keeps
 
 
