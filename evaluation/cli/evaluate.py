@@ -49,11 +49,7 @@ _DATA = (
     help="Comma-separated groups of metrics, or all; an unknown name lists them. [default: the quick ones]",
 )
 @click.option("--missing", cls=Flag, help="Measure only groups that have not been measured yet.")
-@click.option(
-    "--encoder",
-    help="milan: dual encoder that says what pictures show, e.g. zoo:photos, open_clip:ARCH@FILE. "
-    "[default: for folder:PATH the version's own]",
-)
+@click.option("--encoder", help="milan: dual encoder that says what pictures show. [default: the version's own]")
 @suppress_option
 @click.option("--json", "as_json", cls=Flag, help="Print JSON instead of a table.")
 def evaluate(

@@ -31,14 +31,13 @@ import numpy as np
 import pandas as pd
 
 from conceptry.evaluation.data import EvaluationData, draw_sample
-from conceptry.evaluation.milan.activations.heldout import heldout_pictures
+from conceptry.evaluation.milan.activations.heldout import seen_folder
 from conceptry.evaluation.milan.activations.scenes import Scenes
-from conceptry.evaluation.milan.activations.seen import SeenPictures
-from conceptry.evaluation.milan.activations.units import ScoredUnits, emoji_units, own_units, redrawn
+from conceptry.evaluation.milan.activations.seen import SeenImages
+from conceptry.evaluation.milan.activations.units import ScoredUnits, emoji_units, own_units, redrawn, units_on
 from conceptry.evaluation.milan.client import ANNOTATED, COLOURS, OWN, PLANTED, UnitCase, own_case
 from conceptry.evaluation.milan.metrics import EMOJI, baselines, mean_embeddings
 from conceptry.models.errors import InputError
-from conceptry.models.manifest import sha256_file
 from conceptry.models.milan.baselines.network_dissection import Segmentation
 from conceptry.models.milan.emoji_units.annotated import EmojiUnits
 from conceptry.models.milan.emoji_units.planted import COLOUR_UNITS, ColourUnits, load_planted_units
@@ -243,14 +242,16 @@ def load_units(name: str | None, params: Mapping[str, str], size: int | None, se
         find_redrawn = partial(redrawn_cases, cases, seed)
     elif plain == OWN_UNITS or (scheme == "folder" and rest):
         cases = draw_sample(own_cases(params), size, seed)
-        pictures = None if seen is None else seen(Scenes((), seed))
+        find_scored = partial(own_units, cases, params, seed, seen)
         if plain != OWN_UNITS:
-            pictures, contents = _seen_folder(Path(rest), params, encoder, seed)
+            image_set, contents = seen_folder(Path(rest), params, encoder, seed)
+            find_scored = partial(units_on, image_set, cases, params, seed)
             known += [encoder, contents]
-        find_scored = partial(own_units, cases, params, seed, pictures)
         known += [params.get(key, "") for key in _IDENTITY]
         title = f"units of {params['model']}"
-    elif scheme == "milannotations" and rest and not given:
+    elif scheme == "milannotations" and rest:
+        if given:
+            raise InputError(f"{plain}: no network of its units is known, to be shown pictures; leave --encoder out")
         cases = _annotations(rest, size or DEFAULT_SIZE, seed)
     else:
         raise InputError(f"unknown data {plain!r}; expected one of {', '.join(SCHEMES)}")
@@ -264,20 +265,8 @@ def seen_by(name: str | None, encoder: str) -> str:
     return f"{plain}{ENCODER}{encoder}"
 
 
-def _seen_scenes(encoder: str, scenes: Scenes) -> SeenPictures:
-    return SeenPictures(scenes.source, encoder)
-
-
-def _seen_folder(root: Path, params: Mapping[str, str], encoder: str, seed: int) -> tuple[SeenPictures, str]:
-    """Pictures of a folder that chose nothing, and the digest of their files."""
-    if not encoder:
-        raise InputError(
-            f"folder:{root}: what its pictures show is estimated by a dual encoder, and the version has none; name one "
-            "by --encoder, such as zoo:photos or open_clip:ARCH@FILE"
-        )
-    source, notes = heldout_pictures(root, params, seed)
-    contents = hashlib.sha256("".join(map(sha256_file, source.files)).encode())
-    return SeenPictures(source, encoder, notes), contents.hexdigest()
+def _seen_scenes(encoder: str, scenes: Scenes) -> SeenImages:
+    return SeenImages(scenes.source, encoder)
 
 
 def known_of(version: Version) -> dict[str, str]:

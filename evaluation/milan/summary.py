@@ -99,7 +99,7 @@ def _wording_table(record: dict) -> RenderableType:
         )
     what = "units by the number of words of their description"
     what += ", and the share of them with an adjective, noun, verb, preposition" if parts else ""
-    return Group("", f"{what}:", table, *([] if parts else [f"note: {MISSING}"]))
+    return Group("", f"{what}:", table, *([] if parts else [escape(f"note: {MISSING}")]))
 
 
 def facts(record: dict) -> str:

@@ -1,9 +1,11 @@
 """Pictures of a folder that chose nothing: none of them is among those that a version's exemplars were chosen from."""
 
+import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 
 from conceptry.evaluation.data import draw_sample
+from conceptry.evaluation.milan.activations.seen import SeenImages
 from conceptry.models.errors import InputError, plural
 from conceptry.models.images import image_files
 from conceptry.models.manifest import sha256_file
@@ -12,7 +14,7 @@ from conceptry.models.milan.exemplars.sources import FolderSource
 LEAST, MOST = 50, 2048  # pictures; of fewer the most active 2 % are no sample
 
 
-def heldout_pictures(root: Path, params: Mapping[str, str], seed: int) -> tuple[FolderSource, list[str]]:
+def heldout_images(root: Path, params: Mapping[str, str], seed: int) -> tuple[FolderSource, list[str]]:
     """A draw of the pictures below `root` that chose nothing, and notes on what was left out or could not be told.
 
     params: hyperparameters of the version, of which `data` says what its exemplars were chosen from. Pictures are the
@@ -38,6 +40,21 @@ def heldout_pictures(root: Path, params: Mapping[str, str], seed: int) -> tuple[
             f"{LEAST} or more"
         )
     return FolderSource(root, files=draw_sample(kept, MOST, seed)), notes
+
+
+def seen_folder(root: Path, params: Mapping[str, str], encoder: str, seed: int) -> tuple[SeenImages, str]:
+    """Such pictures as the dual encoder `encoder` sees them, and the digest of their files.
+
+    Raises InputError where no encoder is named.
+    """
+    if not encoder:
+        raise InputError(
+            f"folder:{root}: what its pictures show is estimated by a dual encoder, and the version has none; name one "
+            "by --encoder, such as zoo:photos or open_clip:ARCH@FILE"
+        )
+    source, notes = heldout_images(root, params, seed)
+    contents = hashlib.sha256("".join(map(sha256_file, source.files)).encode())
+    return SeenImages(source, encoder, notes), contents.hexdigest()
 
 
 class _Files:

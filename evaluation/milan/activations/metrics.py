@@ -64,9 +64,9 @@ def activation_report(
 
     keys: of the units in tables; texts: one for each, "" for an inactive one; baselines: texts by name.
     """
-    constants = scored.pictures.constants(texts)
+    constants = scored.image_set.constants(texts)
     scores = _Scores(scored, [*texts, *(text for said in baselines.values() for text in said), *constants])
-    report, columns = Report(notes=list(scored.pictures.notes)), {}
+    report, columns = Report(notes=list(scored.image_set.notes)), {}
     for name, said in (("", texts), *((f"{name}_", said) for name, said in baselines.items())):
         columns |= {f"{name}{score}": scores.of(score, said) for score in LEADING}
         columns |= {f"{name}{score}": values for score, values in scores.cosy(said).items()}
@@ -76,7 +76,7 @@ def activation_report(
     columns |= {f"{score}_shuffled": scores.shuffled(score, texts, scored.seed) for score in LEADING}
     columns |= {f"{score}_random": scores.of(f"{score}_random", texts) for score in LEADING}
     report.add_samples(keys, {name: columns[name] for name in METRICS if name in columns})
-    report.tables["activation_scores"] = describers_table(report.samples, best, scored.pictures.about)
+    report.tables["activation_scores"] = describers_table(report.samples, best, scored.image_set.about)
     return report
 
 
@@ -107,8 +107,8 @@ class _Scores:
         self.scored = scored
         self._column = {text: j for j, text in enumerate(dict.fromkeys(texts))}
         self._known = scored.has_activations
-        self._names = scored.pictures.names(list(self._column))
-        self._c = scored.pictures.presence(list(self._column))
+        self._names = scored.image_set.names(list(self._column))
+        self._c = scored.image_set.presence(list(self._column))
         mean, maximum, random = scored.activations.mean, scored.activations.maximum, scored.random.mean
         self._matrices = {
             "correlation": self._matrix(correlation, mean),

@@ -37,7 +37,7 @@ SLOPE, THRESHOLD = 2.87, 2.48
 _TIMES_CHANCE = 2.0  # least average precision of the classes' names, over that by chance
 
 
-class SeenPictures:
+class SeenImages:
     """Pictures of a source, and what a dual encoder sees in them.
 
     encoder: its name; notes: more of them for the report.

@@ -9,7 +9,7 @@
 | pictures | c | for CoSy, beside the scored pictures without the concept |
 |---|---|---|
 | `Scenes` of the emoji world | known | scenes drawn to have the concept |
-| `SeenPictures`, any | estimated by a dual encoder | the scored pictures with it |
+| `SeenImages`, any | estimated by a dual encoder | the scored pictures with it |
 
 | units | network | activations |
 |---|---|---|
@@ -34,7 +34,7 @@ from conceptry.models.milan.exemplars.sources import ImageSource, source_of
 SCENES = "zoo:emoji-scenes"  # data whose pictures are scenes, by the start of their name
 
 
-class Pictures(Protocol):
+class ImageSet(Protocol):
     """Pictures that units are scored on, and what is known of them.
 
     about: where c comes from; notes: sentences for the report.
@@ -90,13 +90,13 @@ class Activations:
 class ScoredUnits:
     """Units whose activations are known, and all that descriptions of them are scored by.
 
-    count: number of units, those without activations too; networks: those that have some; pictures: that they are
-    scored on; seed: of random networks and of what is shuffled.
+    count: number of units, those without activations too; networks: those that have some; image_set: pictures that
+    they are scored on; seed: of random networks and of what is shuffled.
     """
 
     count: int
     networks: Sequence[Network]
-    pictures: Pictures
+    image_set: ImageSet
     seed: int = 0
 
     @cached_property
@@ -125,7 +125,7 @@ class ScoredUnits:
         found: list[np.ndarray | None] = [None] * self.count
         for number, network in enumerate(self.networks):
             known = self._rendered.setdefault(number, {})
-            new = {text: self.pictures.drawn(text) for row in network.rows if (text := texts[row]) not in known}
+            new = {text: self.image_set.drawn(text) for row in network.rows if (text := texts[row]) not in known}
             shown = {text: images for text, images in new.items() if images}
             known.update(dict.fromkeys(new))
             if shown:
@@ -148,7 +148,7 @@ class ScoredUnits:
         return [network.load() for network in self.networks]
 
     def _activations(self, change: Callable[[Any], Any | None]) -> Activations:
-        source = self.pictures.source
+        source = self.image_set.source
         found = Activations(*(np.full((len(source), self.count), np.nan) for _ in range(2)))
         for network, loaded in zip(self.networks, self._loaded, strict=True):
             changed = change(loaded)
@@ -159,7 +159,7 @@ class ScoredUnits:
 
 
 def emoji_units(
-    cases: Sequence[UnitCase], controls: Sequence[UnitCase], seed: int, seen: Callable[[Scenes], Pictures] | None = None
+    cases: Sequence[UnitCase], controls: Sequence[UnitCase], seed: int, seen: Callable[[Scenes], ImageSet] | None = None
 ) -> ScoredUnits:
     """The planted units and those of colour arithmetic among `cases`.
 
@@ -177,25 +177,31 @@ def emoji_units(
         networks.append(Network(load, rows, places))
     chosen = [image for case in (*cases, *controls) if case.images is not None for image in case.images]
     scenes = Scenes(chosen, seed)
-    pictures = scenes if seen is None else seen(scenes)
-    return ScoredUnits(len(cases), [network for network in networks if network.rows], pictures, seed)
+    image_set = scenes if seen is None else seen(scenes)
+    return ScoredUnits(len(cases), [network for network in networks if network.rows], image_set, seed)
 
 
 def own_units(
-    cases: Sequence[UnitCase], params: Mapping[str, str], seed: int, pictures: Pictures | None = None
+    cases: Sequence[UnitCase], params: Mapping[str, str], seed: int, seen: Callable[[Scenes], ImageSet] | None = None
 ) -> ScoredUnits:
-    """A version's own units on `pictures`, by default on scenes; see `data.known_of` for `params`.
+    """A version's own units, of a network that looks at scenes; see `data.known_of` for `params`, above for `seen`.
 
-    Raises InputError where there is no telling what the pictures that the units were described by show.
+    Raises InputError where the units were described by other pictures, of which no one says what they show.
     """
-    if pictures is None and not params.get("data", "").startswith(SCENES):
+    if not params.get("data", "").startswith(SCENES):
         raise InputError(
             f"what pictures of {params.get('data', 'unknown data')} show is not known; give others by "
             "--data folder:PICTURES, for a dual encoder to estimate what they show"
         )
+    scenes = Scenes((), seed)
+    return units_on(scenes if seen is None else seen(scenes), cases, params, seed)
+
+
+def units_on(image_set: ImageSet, cases: Sequence[UnitCase], params: Mapping[str, str], seed: int) -> ScoredUnits:
+    """A version's own units on any pictures."""
     places = [(case.layer, case.unit) for case in cases]
     network = Network(partial(_own_network, dict(params)), range(len(cases)), places, params.get("channels"))
-    return ScoredUnits(len(cases), [network], pictures or Scenes((), seed), seed)
+    return ScoredUnits(len(cases), [network], image_set, seed)
 
 
 def _own_network(params: Mapping[str, str]) -> Any:

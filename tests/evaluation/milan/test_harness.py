@@ -275,7 +275,7 @@ def test_a_summary_says_how_units_are_described_by_layer(predict, monkeypatch) -
     console.print(EVALUATION.describe_summary(record))
     shown = console.export_text()
     assert "6 or more" in shown
-    assert ("note: parts of speech need a tagger" in shown) != TAGGER_THERE
+    assert ("pip install 'conceptry[language]'" in shown) != TAGGER_THERE
     if TAGGER_THERE:
         assert record["wording"][1]["parts"] == {"adjectives": 1, "nouns": 1, "verbs": 0, "prepositions": 1}
         assert record["wording"][2]["parts"]["verbs"] == 1

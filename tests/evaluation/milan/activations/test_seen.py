@@ -7,21 +7,21 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from conceptry.evaluation.milan.activations.heldout import LEAST, heldout_pictures
+from conceptry.evaluation.milan.activations.heldout import LEAST, heldout_images
 from conceptry.evaluation.milan.activations.metrics import activation_report
 from conceptry.evaluation.milan.activations.scenes import Scenes
 from conceptry.evaluation.milan.activations.scores import RANGES, SCORES, auprc, correlation, sanity_tests
 from conceptry.evaluation.milan.activations.seen import (
     SLOPE,
     THRESHOLD,
-    SeenPictures,
+    SeenImages,
     class_text,
     fit,
     found_by_names,
     presence_of,
     standardised,
 )
-from conceptry.evaluation.milan.activations.units import Network, ScoredUnits, own_units
+from conceptry.evaluation.milan.activations.units import Network, ScoredUnits, units_on
 from conceptry.evaluation.milan.client import own_case
 from conceptry.evaluation.milan.data import load_units, seen_by
 from conceptry.evaluation.milan.metrics import EMOJI, embed_texts
@@ -39,11 +39,11 @@ def scenes() -> Scenes:
 
 
 @pytest.fixture(scope="module")
-def seen(scenes: Scenes) -> SeenPictures:
-    return SeenPictures(scenes.source, EMOJI)
+def seen(scenes: Scenes) -> SeenImages:
+    return SeenImages(scenes.source, EMOJI)
 
 
-def test_presence_is_near_what_is_known_and_by_the_rule_that_it_states(scenes: Scenes, seen: SeenPictures) -> None:
+def test_presence_is_near_what_is_known_and_by_the_rule_that_it_states(scenes: Scenes, seen: SeenImages) -> None:
     c, known = seen.presence(VOCABULARY), scenes.presence(VOCABULARY)
     cosines = seen._embedded @ embed_texts(EMOJI, VOCABULARY).T
     j = VOCABULARY.index("dog")
@@ -57,7 +57,7 @@ def test_presence_is_near_what_is_known_and_by_the_rule_that_it_states(scenes: S
     assert (a, b) == (pytest.approx(SLOPE, abs=0.25), pytest.approx(-THRESHOLD, abs=0.15))
 
 
-def test_a_description_that_the_encoder_does_not_read_is_shown_nowhere(seen: SeenPictures) -> None:
+def test_a_description_that_the_encoder_does_not_read_is_shown_nowhere(seen: SeenImages) -> None:
     assert seen.names(["Dogs", "", "Nothing in particular"]).tolist() == [True, False, False]
     assert not seen.presence(["", "Nothing in particular"]).any()
     assert not seen.names([""]).any()
@@ -65,7 +65,7 @@ def test_a_description_that_the_encoder_does_not_read_is_shown_nowhere(seen: See
     assert seen.constants(["Dogs", "", "Dogs", "Cats"]) == ["Dogs", "Cats"]
 
 
-def test_the_scores_that_lead_notice_missing_and_extra_labels_in_estimates(scenes: Scenes, seen: SeenPictures) -> None:
+def test_the_scores_that_lead_notice_missing_and_extra_labels_in_estimates(scenes: Scenes, seen: SeenImages) -> None:
     units = load_planted_units()
     words = units.concepts["probes.layer3"]
     places = [("probes.layer3", i) for i in range(len(words))]
@@ -101,13 +101,13 @@ def folder_of(root: Path, names: tuple[str, ...], count: int = 30) -> Path:
 
 
 @pytest.fixture(scope="module")
-def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder_of(tmp_path_factory.mktemp("pictures"), ("dog", "bus", "banana"))
 
 
-def test_names_of_class_folders_calibrate_where_they_find_their_pictures(pictures: Path, tmp_path: Path) -> None:
-    source = FolderSource(pictures)
-    found = SeenPictures(source, EMOJI)
+def test_names_of_class_folders_calibrate_where_they_find_their_pictures(folder: Path, tmp_path: Path) -> None:
+    source = FolderSource(folder)
+    found = SeenImages(source, EMOJI)
     (note,) = found.notes
     assert (
         "calibrated on class folders: the names of 3 class folders find their pictures with average precision" in note
@@ -124,13 +124,13 @@ def test_names_of_class_folders_calibrate_where_they_find_their_pictures(picture
     likelihood = [(target * np.log(c) + (1 - target) * np.log(1 - c)).sum() for c in near]
     assert likelihood[0] == max(likelihood)
     for name, other in zip(("dog", "bus", "banana"), ("banana", "dog", "bus"), strict=True):
-        shutil.copytree(pictures / name, tmp_path / "wrong" / other)
-    (note,) = SeenPictures(FolderSource(tmp_path / "wrong"), EMOJI).notes
+        shutil.copytree(folder / name, tmp_path / "wrong" / other)
+    (note,) = SeenImages(FolderSource(tmp_path / "wrong"), EMOJI).notes
     assert "calibrated on the emoji world" in note
     assert note.endswith("by chance: too little to calibrate on")
-    shutil.copytree(pictures / "dog", tmp_path / "strange" / "n02084071")
-    shutil.copytree(pictures / "bus", tmp_path / "strange" / "bus")
-    (note,) = SeenPictures(FolderSource(tmp_path / "strange"), EMOJI).notes
+    shutil.copytree(folder / "dog", tmp_path / "strange" / "n02084071")
+    shutil.copytree(folder / "bus", tmp_path / "strange" / "bus")
+    (note,) = SeenImages(FolderSource(tmp_path / "strange"), EMOJI).notes
     assert note.endswith("it does not read the names of all 2 class folders")
 
 
@@ -141,48 +141,56 @@ def test_names_and_their_precision() -> None:
     assert found_by_names(np.full((4, 3), 0.5), y) == (0.5, 0.5)
 
 
-def test_pictures_that_exemplars_were_chosen_from_are_left_out(pictures: Path, tmp_path: Path) -> None:
+def test_pictures_that_exemplars_were_chosen_from_are_left_out(folder: Path, tmp_path: Path) -> None:
     chosen = tmp_path / "chosen"
     chosen.mkdir()
-    copied = sorted(pictures.glob("*/*.png"))[:7]
+    copied = sorted(folder.glob("*/*.png"))[:7]
     for k, file in enumerate(copied):
         shutil.copy(file, chosen / f"under another name {k}.png")
-    source, notes = heldout_pictures(pictures, {"data": f"folder:{chosen}"}, 0)
-    assert {*source.files} == {*pictures.glob("*/*.png")} - {*copied}
-    assert notes == [f"7 pictures of {pictures} left out: exemplars were chosen from folder:{chosen}"]
-    assert heldout_pictures(pictures, {"data": "zoo:emoji-scenes"}, 0)[1] == []
+    source, notes = heldout_images(folder, {"data": f"folder:{chosen}"}, 0)
+    assert {*source.files} == {*folder.glob("*/*.png")} - {*copied}
+    assert notes == [f"7 pictures of {folder} left out: exemplars were chosen from folder:{chosen}"]
+    assert heldout_images(folder, {"data": "zoo:emoji-scenes"}, 0)[1] == []
     with pytest.raises(InputError, match=f"holds 0 pictures that exemplars were not chosen from; expected {LEAST} or"):
-        heldout_pictures(pictures, {"data": f"folder:{pictures}"}, 0)
+        heldout_images(folder, {"data": f"folder:{folder}"}, 0)
     for data in ("squares", "folder:/nowhere"):
-        _, (note,) = heldout_pictures(pictures, {"data": data}, 0)
+        _, (note,) = heldout_images(folder, {"data": data}, 0)
         assert note.startswith(f"exemplars were chosen from {data}, which cannot be read here")
 
 
-def test_own_units_are_scored_on_a_folder(pictures: Path, tmp_path: Path) -> None:
+def test_own_units_are_scored_on_a_folder(folder: Path, tmp_path: Path) -> None:
     params = {"model": "zoo:scenes", "data": "squares", "units": '{"layer4": [[0, 3]]}', "clip_encoder": EMOJI}
-    data = load_units(f"folder:{pictures}", params, None, 0)
+    data = load_units(f"folder:{folder}", params, None, 0)
     assert [case.key for case in data.cases] == ["layer4:0", "layer4:1", "layer4:2", "layer4:3"]
     report = activation_report(data.scored, [c.key for c in data.cases], ["Dogs", "Buses", "", "Bananas"], {})
     assert report.samples["correlation"].notna().all()
     assert report.samples["correlation"][2] == 0
     assert "is not known" in report.notes[1]
-    again = own_units([own_case("layer4", 3)], params, 0, SeenPictures(FolderSource(pictures), EMOJI))
-    expected = correlation(again.activations.mean[:, 0], again.pictures.presence(["Bananas"])[:, 0])
+    again = units_on(SeenImages(FolderSource(folder), EMOJI), [own_case("layer4", 3)], params, 0)
+    expected = correlation(again.activations.mean[:, 0], again.image_set.presence(["Bananas"])[:, 0])
     assert report.samples["correlation"][3] == pytest.approx(expected, abs=1e-6)
-    named = load_units(seen_by(f"folder:{pictures}", EMOJI), params | {"clip_encoder": "zoo:photos"}, None, 0)
-    assert (named.name, named.encoder) == (f"folder:{pictures}?encoder={EMOJI}", EMOJI)
+    named = load_units(seen_by(f"folder:{folder}", EMOJI), params | {"clip_encoder": "zoo:photos"}, None, 0)
+    assert (named.name, named.encoder) == (f"folder:{folder}?encoder={EMOJI}", EMOJI)
     other = tmp_path / "other"
-    shutil.copytree(pictures, other)
+    shutil.copytree(folder, other)
     before = load_units(f"folder:{other}", params, None, 0).digest
     changed = next(other.glob("dog/*.png"))
     Image.fromarray(255 - np.asarray(Image.open(changed))).save(changed)
     assert load_units(f"folder:{other}", params, None, 0).digest != before
     with pytest.raises(InputError, match="is estimated by a dual encoder, and the version has none; name one by"):
-        load_units(f"folder:{pictures}", {k: v for k, v in params.items() if k != "clip_encoder"}, None, 0)
+        load_units(f"folder:{folder}", {k: v for k, v in params.items() if k != "clip_encoder"}, None, 0)
+
+
+def test_an_encoder_without_pictures_of_its_own_is_refused() -> None:
+    params = {"model": "zoo:scenes", "data": "folder:photos", "units": '{"layer4": [[0, 0]]}', "clip_encoder": EMOJI}
+    with pytest.raises(InputError, match="what pictures of folder:photos show is not known; give others by --data"):
+        load_units(f"units:own?encoder={EMOJI}", params, None, 0).scored  # noqa: B018  # it looks for pictures
+    with pytest.raises(InputError, match="milannotations:x#y: no network of its units is known, to be shown pictures"):
+        load_units(seen_by("milannotations:x#y", EMOJI), params, None, 0)
 
 
 def test_pictures_of_a_source_need_no_labels() -> None:
     images = np.random.default_rng(0).integers(0, 256, (6, 64, 64, 3)).astype(np.uint8)
-    found = SeenPictures(ArraySource("noise", images), EMOJI, ["and so on"])
+    found = SeenImages(ArraySource("noise", images), EMOJI, ["and so on"])
     assert found.notes[1:] == ("and so on",)
     assert found.drawn("dogs") is None
