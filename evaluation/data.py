@@ -22,6 +22,8 @@ from conceptry.models.errors import InputError, closest
 from conceptry.models.images import image_files
 from conceptry.models.manifest import read_text
 
+LONGEST_NAME = 500  # characters of a data set's name that MLflow keeps
+
 
 class LabelledItem(Protocol):
     """One thing to evaluate on; `label` is its class, None where that is not known."""
@@ -84,6 +86,14 @@ class EvaluationData:
     def logged_digest(self) -> str:
         """The digest as MLflow keeps it: it takes 36 characters at most."""
         return self.digest[:32]
+
+    @property
+    def logged_name(self) -> str:
+        """The name as MLflow keeps it: of a longer one than it takes, the start and a digest of the whole."""
+        if len(self.name) <= LONGEST_NAME:
+            return self.name
+        digest = hashlib.sha256(self.name.encode()).hexdigest()[:8]
+        return f"{self.name[: LONGEST_NAME - 12]}... {digest}"
 
 
 Item = TypeVar("Item", bound=LabelledItem)

@@ -180,7 +180,7 @@ def evaluate(
 
 def is_evaluated(version: Version, data: EvaluationData, groups: Collection[str] | None = None) -> bool:
     """Whether this revision of the evaluation has measured `groups` (default: those by default) on the same data."""
-    record = record_on(version, data.name, data.digest)
+    record = record_on(version, data.logged_name, data.digest)
     evaluation = evaluation_of(version.method)
     if record is None or record["revision"] != evaluation.revision:
         return False

@@ -118,17 +118,17 @@ def log_report(
     which the data can be loaded again by its name.
     """
     client = connect()
-    dataset = MetaDataset(HTTPDatasetSource(f"conceptry:{data.name}"), name=data.name, digest=data.logged_digest)
+    dataset = MetaDataset(HTTPDatasetSource(f"conceptry:{data.name}"), name=data.logged_name, digest=data.logged_digest)
     client.log_inputs(
         version.run_id,
         [DatasetInput(dataset._to_mlflow_entity(), [InputTag("mlflow.data.context", "evaluation")])],
     )
-    folder = _artifact_folder(data.name, data.logged_digest)
-    former = record_on(version, data.name, data.digest)
+    folder = _artifact_folder(data.logged_name, data.logged_digest)
+    former = record_on(version, data.logged_name, data.digest)
     if former and former["revision"] != revision:
         former = None
     samples = report.samples
-    if former and (known := report_table(version, data.name, data.logged_digest, SAMPLES)) is not None:
+    if former and (known := report_table(version, data.logged_name, data.logged_digest, SAMPLES)) is not None:
         samples = _joined(known, samples)
     for stem, table in (*report.tables.items(), *([] if samples.empty else [(SAMPLES, samples)])):
         log_table(client, version.run_id, table, f"{folder}/{stem}.json")
@@ -140,7 +140,7 @@ def log_report(
     mlflow.log_metrics(metrics, run_id=version.run_id, model_id=version.model_id, dataset=dataset)
     if former is None:
         scores = ", ".join(list(headlines.values())[:HEADLINES])
-        describe_measured(client, version, scores, f"{len(data)} {data.unit} of {data.name}")
+        describe_measured(client, version, scores, f"{len(data)} {data.unit} of {data.logged_name}")
     record = {
         "data": data.name,
         "digest": data.digest,

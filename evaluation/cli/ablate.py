@@ -24,10 +24,11 @@ if TYPE_CHECKING:
 @click.option("--words", help="Comma-separated words: ablate the units described by any of them.")
 @click.option(
     "--by",
-    type=click.Choice(["words", "length", "score"]),
-    help="Order of ablation: units matching --words, longest or highest-scoring description first. [default: words]",
+    type=click.Choice(["words", "length", "score", "adjectives", "nouns", "verbs", "prepositions"]),
+    help="Order of ablation: units matching --words, longest or highest-scoring description first, or the one with "
+    "most adjectives, nouns, verbs or prepositions. [default: words]",
 )
-@click.option("--reverse", cls=Flag, help="Shortest or lowest-scoring description first.")
+@click.option("--reverse", cls=Flag, help="Shortest or lowest-scoring description, or the one with fewest, first.")
 @click.option(
     "--output", default="analyse.png", type=click.Path(path_type=Path), help="Figure, or table (.csv), to write."
 )
@@ -40,7 +41,7 @@ def analyse(asked: UnitsAsked, data: str, words: str | None, by: str | None, rev
     """
     order = by or "words"
     if (order == "words") != (words is not None):
-        raise InputError("expected either --words such as red,blue, or --by length or --by score")
+        raise InputError("expected either --words such as red,blue, or --by length, score or a part of speech")
     check_image(output, (".png", ".svg", ".pdf", ".csv"))
     from conceptry.evaluation.progress import bar
     from conceptry.evaluation.units.ablation import analyse_network, write_curves
@@ -77,7 +78,11 @@ def _title(network: str, order: str, words: tuple[str, ...], reverse: bool) -> t
         from conceptry.evaluation.units.plots import some_words
 
         return f"{network}: units described by {some_words(words, 3)}", "described so, surest first"
-    first = {"length": ("longest", "shortest"), "score": ("surest", "least sure")}[order][reverse]
+    kinds = {"length": ("longest", "shortest"), "score": ("surest", "least sure")}
+    if order not in kinds:
+        most = ("most", "fewest")[reverse]
+        return f"{network}: units by description, {most} {order} first", f"{most} {order} first"
+    first = kinds[order][reverse]
     return f"{network}: units by description, the {first} first", f"the {first} description first"
 
 

@@ -33,7 +33,7 @@ _DATA = (
     "celeba:, waterbirds: or coco:ROOT (ROOT#train: its training images); "
     "harsanyi: zoo:NAME; csv:, texts:, folder: or npy:PATH; census:, commercial:, bike:, sst2: or cola:FOLDER; "
     "perturbation: zoo:digits-16, zoo:digits, folder:PATH or csv:PATH; "
-    "milan: zoo:emoji-units, milannotations:ROOT#KEY or units:own."
+    "milan: zoo:emoji-units, milannotations:ROOT#KEY, units:own, or folder:PATH to score these on."
 )
 
 
@@ -49,6 +49,7 @@ _DATA = (
     help="Comma-separated groups of metrics, or all; an unknown name lists them. [default: the quick ones]",
 )
 @click.option("--missing", cls=Flag, help="Measure only groups that have not been measured yet.")
+@click.option("--encoder", help="milan: dual encoder that says what pictures show. [default: the version's own]")
 @suppress_option
 @click.option("--json", "as_json", cls=Flag, help="Print JSON instead of a table.")
 def evaluate(
@@ -59,6 +60,7 @@ def evaluate(
     device: str,
     metrics: str | None,
     missing: bool,
+    encoder: str | None,
     suppress: tuple[str, ...],
     as_json: bool,
 ) -> None:
@@ -75,9 +77,11 @@ def evaluate(
     from conceptry.registry import find_version
     from conceptry.registry.comparison import on_data
 
-    groups, method = None, find_version(uri).method if metrics is not None or suppress else ""
+    groups, method = None, find_version(uri).method if metrics is not None or suppress or encoder else ""
     if suppress:
         data = _without(method, data, suppress)
+    if encoder is not None:
+        data = _seen_by(method, data, encoder)
     if metrics is not None:
         every = evaluation_of(method).groups
         groups = list(every) if metrics.strip() == "all" else [name.strip() for name in metrics.split(",")]
@@ -88,7 +92,7 @@ def evaluate(
     version = done.version
     if done.groups:
         say_device(done.device)
-    comparison = on_data((version,), done.data.name, done.data.logged_digest)
+    comparison = on_data((version,), done.data.logged_name, done.data.logged_digest)
     compared = ComparedVersions.read(comparison)
     if as_json:
         (record,) = comparison_records(comparison, compared=compared)
@@ -112,6 +116,15 @@ def _without(method: str, data: str | None, words: tuple[str, ...]) -> str:
     if method != "splice":
         raise InputError(f"only answers of splice versions have words, and this one is of {method}")
     return without(data or "", words)
+
+
+def _seen_by(method: str, data: str | None, encoder: str) -> str:
+    """Name of the data of which `encoder` says what pictures show."""
+    from conceptry.evaluation.milan.data import seen_by
+
+    if method != "milan":
+        raise InputError(f"--encoder is of descriptions of units, and this version is of {method}; leave it out")
+    return seen_by(data, encoder)
 
 
 @command()

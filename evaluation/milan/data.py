@@ -5,6 +5,8 @@
 | `zoo:emoji-units` | annotated units of held-out combinations, planted concepts, arithmetic of colours | all of it |
 | `milannotations:ROOT#KEY` | units of MILANNOTATIONS; `ROOT#KEY@IMAGENET` where they need that folder | texts |
 | `units:own` | the version's own registered units | none |
+| `folder:PATH` | the same, to be scored on the pictures of a folder that chose none of their exemplars | none |
+| `NAME?encoder=ENCODER` | the same, with another dual encoder to say what pictures show | |
 
 What is true of units of the emoji world is known down to the pixels of every concept. They come in groups:
 
@@ -22,13 +24,17 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, partial
+from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
 import pandas as pd
 
 from conceptry.evaluation.data import EvaluationData, draw_sample
-from conceptry.evaluation.milan.activations.units import ScoredUnits, emoji_units, own_units, redrawn
+from conceptry.evaluation.milan.activations.heldout import seen_folder
+from conceptry.evaluation.milan.activations.scenes import Scenes
+from conceptry.evaluation.milan.activations.seen import SeenImages
+from conceptry.evaluation.milan.activations.units import ScoredUnits, emoji_units, own_units, redrawn, units_on
 from conceptry.evaluation.milan.client import ANNOTATED, COLOURS, OWN, PLANTED, UnitCase, own_case
 from conceptry.evaluation.milan.metrics import EMOJI, baselines, mean_embeddings
 from conceptry.models.errors import InputError
@@ -143,7 +149,8 @@ def _controls(planted: Sequence[UnitCase], scenes: Sequence[Scene], seed: int) -
 DEFAULT = "zoo:emoji-units"
 DEFAULT_SIZE = 200
 OWN_UNITS = "units:own"
-SCHEMES = (DEFAULT, "milannotations:ROOT#KEY", OWN_UNITS)
+SCHEMES = (DEFAULT, "milannotations:ROOT#KEY", OWN_UNITS, "folder:PATH")
+ENCODER = "?encoder="
 _IDENTITY = (
     "model",
     "layers",
@@ -187,8 +194,8 @@ class UnitData(EvaluationData):
         """Activations of the units. Raises InputError where no network of theirs, or no pictures for it, are known."""
         if self.find_scored is None:
             raise InputError(
-                f"no network of the units of {self.name} is known; expected {DEFAULT}, or {OWN_UNITS} of a version "
-                "whose exemplars are scenes"
+                f"no network of the units of {self.name} is known; expected {DEFAULT}, folder:PICTURES for the "
+                f"version's own units, or {OWN_UNITS} of a version whose exemplars are scenes"
             )
         return self.find_scored()
 
@@ -221,26 +228,45 @@ def load_units(name: str | None, params: Mapping[str, str], size: int | None, se
     """
     if size is not None and size < 1:
         raise InputError(f"size must be at least 1 unit, got {size}")
-    name = name or (OWN_UNITS if params.get("clip_encoder") == PHOTOS else DEFAULT)
-    scheme, _, rest = name.partition(":")
+    plain, _, given = (name or "").partition(ENCODER)
+    plain = plain or (OWN_UNITS if params.get("clip_encoder") == PHOTOS else DEFAULT)
+    scheme, _, rest = plain.partition(":")
+    encoder = given or (EMOJI if plain == DEFAULT else params.get("clip_encoder", ""))
     controls: Sequence[UnitCase] = ()
     find_scored = find_redrawn = None
-    if name == DEFAULT:
+    known, title = [seen_by(plain, given) if given else plain], ""
+    seen = partial(_seen_scenes, given) if given else None
+    if plain == DEFAULT:
         cases, controls = emoji_cases(size or DEFAULT_SIZE, seed)
-        find_scored = partial(emoji_units, cases, controls, seed)
+        find_scored = partial(emoji_units, cases, controls, seed, seen)
         find_redrawn = partial(redrawn_cases, cases, seed)
-    elif name == OWN_UNITS:
+    elif plain == OWN_UNITS or (scheme == "folder" and rest):
         cases = draw_sample(own_cases(params), size, seed)
-        find_scored = partial(own_units, cases, params, seed)
+        find_scored = partial(own_units, cases, params, seed, seen)
+        if plain != OWN_UNITS:
+            image_set, contents = seen_folder(Path(rest), params, encoder, seed)
+            find_scored = partial(units_on, image_set, cases, params, seed)
+            known += [encoder, contents]
+        known += [params.get(key, "") for key in _IDENTITY]
+        title = f"units of {params['model']}"
     elif scheme == "milannotations" and rest:
+        if given:
+            raise InputError(f"{plain}: no network of its units is known, to be shown pictures; leave --encoder out")
         cases = _annotations(rest, size or DEFAULT_SIZE, seed)
     else:
-        raise InputError(f"unknown data {name!r}; expected one of {', '.join(SCHEMES)}")
-    encoder = EMOJI if name == DEFAULT else params.get("clip_encoder", "")
-    known = [name, *(params.get(key, "") for key in _IDENTITY)] if name == OWN_UNITS else [name]
-    title = f"units of {params['model']}" if name == OWN_UNITS else ""
+        raise InputError(f"unknown data {plain!r}; expected one of {', '.join(SCHEMES)}")
     digest = _digest([*cases, *controls], known)
-    return UnitData(name, digest, cases, controls, encoder, title, find_scored, find_redrawn)
+    return UnitData(known[0], digest, cases, controls, encoder, title, find_scored, find_redrawn)
+
+
+def seen_by(name: str | None, encoder: str) -> str:
+    """The name of the data `name` (None: by default) of which a dual encoder says what pictures show."""
+    plain, _, _ = (name or "").partition(ENCODER)
+    return f"{plain}{ENCODER}{encoder}"
+
+
+def _seen_scenes(encoder: str, scenes: Scenes) -> SeenImages:
+    return SeenImages(scenes.source, encoder)
 
 
 def known_of(version: Version) -> dict[str, str]:
@@ -284,8 +310,6 @@ def table_units(table: pd.DataFrame, labels: Sequence[object] | None, name: str,
 
 
 def _annotations(rest: str, size: int, seed: int) -> list[UnitCase]:
-    from pathlib import Path
-
     from conceptry.models.milan.annotations.annotations import load_annotations
 
     root, _, key = rest.partition("#")

@@ -185,23 +185,29 @@ def mean_embeddings(encoder: str, units: Iterable[tuple[np.ndarray, np.ndarray]]
             for pixels in np.moveaxis(images * (masks != 0), 1, -1):
                 yield Image.fromarray(np.ascontiguousarray(pixels))
 
-    embedded = normalize(encode_images(_encoder(encoder), seen()), dim=-1).cpu()
+    embedded = normalize(encode_images(dual_encoder(encoder), seen()), dim=-1).cpu()
     return np.stack([part.mean(dim=0).numpy() for part in embedded.split(counts)])
 
 
 def clip_scores(encoder: str, texts: Sequence[str], means: np.ndarray) -> list[float]:
     """The score of each description, given mean_j v_j (n, d) of their units."""
+    return (means * embed_texts(encoder, texts)).sum(axis=1).tolist()
+
+
+def embed_texts(encoder: str, texts: Sequence[str]) -> np.ndarray:
+    """u (n, d) of descriptions; 0 of those in which the encoder reads nothing."""
     from torch.nn.functional import normalize
 
     from conceptry.models.encoders.protocol import encode_texts
 
-    read = [emoji_caption(text) if encoder == EMOJI else text for text in texts]
+    read = [emoji_caption(text) if encoder == EMOJI else text.strip() for text in texts]
     distinct = sorted(set(filter(None, read)))
     if not distinct:
-        return [0.0] * len(read)
-    embedded = normalize(encode_texts(_encoder(encoder), distinct), dim=-1).cpu().numpy()
+        return np.zeros((len(read), 1))
+    embedded = normalize(encode_texts(dual_encoder(encoder), distinct), dim=-1).cpu().numpy()
     rows = {text: row for row, text in enumerate(distinct)}
-    return [float(means[k] @ embedded[rows[text]]) if text else 0.0 for k, text in enumerate(read)]
+    nothing = np.zeros_like(embedded[0])
+    return np.stack([embedded[rows[text]] if text else nothing for text in read])
 
 
 def emoji_caption(text: str) -> str:
@@ -214,7 +220,8 @@ def emoji_caption(text: str) -> str:
 
 
 @cache
-def _encoder(name: str) -> Any:
+def dual_encoder(name: str) -> Any:
+    """The dual encoder called `name`, read once. Raises ConceptryError where it cannot be had."""
     from conceptry.models.encoders.load import load_encoder
 
     return load_encoder(name)

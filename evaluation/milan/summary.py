@@ -5,7 +5,18 @@
 | units | units whose description holds the word, singular or plural |
 | share | their share of all units that are described |
 | layers | their number by layer, or by group of units |
+
+And how units are described, for each layer in the order of the version, or group (`wording`):
+
+| field | meaning |
+|---|---|
+| units, words | units that are described, and the mean number of words of a description |
+| lengths | units by the number of words |
+| parts | share of the units whose description has an adjective, noun, verb, preposition; see `parts_of_speech` |
 """
+
+from collections import Counter
+from collections.abc import Sequence
 
 from matplotlib.colors import LinearSegmentedColormap, to_rgb
 from matplotlib.figure import Figure
@@ -16,13 +27,16 @@ from rich.table import Table
 from conceptry.evaluation.data import items_of
 from conceptry.evaluation.drawing.style import ACCENT, INK, MUTED, new_figure, quiet
 from conceptry.evaluation.isolation.client import Predict
-from conceptry.evaluation.milan.client import describe_cases
+from conceptry.evaluation.milan import metrics
+from conceptry.evaluation.milan.client import CaseDescription, describe_cases
 from conceptry.evaluation.milan.data import UnitData
 from conceptry.evaluation.tables import summary_title
+from conceptry.evaluation.units.parts_of_speech import MISSING, PARTS, TAGGER_THERE, part_counts
 from conceptry.models.errors import plural
 from conceptry.models.method import Progress
 
 MOST_LAYERS = 8  # that bars are stacked of
+MOST_LENGTHS = 6  # columns of lengths
 
 
 def summarise(predict: Predict, data: UnitData, label: str | None, progress: Progress) -> dict:
@@ -48,7 +62,44 @@ def summarise(predict: Predict, data: UnitData, label: str | None, progress: Pro
         "inactive": len(cases) - len(units),
         "descriptions": len({d.description for d in units}),
         "concepts": concepts,
+        "wording": _wording(units, layers),
     }
+
+
+def _wording(units: Sequence[CaseDescription], layers: Sequence[str]) -> list[dict]:
+    counts = part_counts([unit.description for unit in units]) if TAGGER_THERE else [{} for _ in units]
+    found = []
+    for name in layers:
+        own = [k for k, unit in enumerate(units) if str(unit.case.label) == name]
+        lengths = Counter(int(length) for length in metrics.lengths([units[k] for k in own]))
+        parts = {part: sum(counts[k][part] > 0 for k in own) / len(own) for part in PARTS if TAGGER_THERE and own}
+        words = sum(length * n for length, n in lengths.items()) / max(len(own), 1)
+        each = {str(length): lengths[length] for length in sorted(lengths)}  # keys of JSON are texts
+        found.append({"layer": name, "units": len(own), "words": words, "lengths": each, "parts": parts})
+    return found
+
+
+def _wording_table(record: dict) -> RenderableType:
+    """How units are described, a line for each layer."""
+    longest = max((int(length) for row in record["wording"] for length in row["lengths"]), default=0)
+    spans = [(n, n) for n in range(1, min(longest, MOST_LENGTHS) + 1)]
+    if longest > MOST_LENGTHS:
+        spans[-1] = (MOST_LENGTHS, longest)
+    table = Table(show_header=True, header_style="dim", box=None, padding=(0, 1, 0, 2))
+    table.add_column("layer")
+    headings = [f"{first}" if first == last else f"{first} or more" for first, last in spans]
+    parts = list(dict.fromkeys(part for row in record["wording"] for part in row["parts"]))
+    for heading in ("units", "words", *headings, *parts):
+        table.add_column(heading, justify="right")
+    for row in record["wording"]:
+        held = [sum(n for length, n in row["lengths"].items() if a <= int(length) <= b) for a, b in spans]
+        shares = (f"{row['parts'][part]:.0%}" if row["parts"] else "" for part in parts)
+        table.add_row(
+            escape(row["layer"]), str(row["units"]), f"{row['words']:.1f}", *(str(n or "") for n in held), *shares
+        )
+    what = "units by the number of words of their description"
+    what += ", and the share of them with an adjective, noun, verb, preposition" if parts else ""
+    return Group("", f"{what}:", table, *([] if parts else [escape(f"note: {MISSING}")]))
 
 
 def facts(record: dict) -> str:
@@ -68,7 +119,7 @@ def describe_summary(record: dict) -> RenderableType:
     for entry in record["concepts"]:
         each = (str(entry["layers"][name] or "") for name in layers)
         table.add_row(escape(entry["concept"]), str(entry["units"]), f"{entry['share']:.1%}", *each)
-    return Group(f"{escape(summary_title(record))}: {facts(record)}", table)
+    return Group(f"{escape(summary_title(record))}: {facts(record)}", table, _wording_table(record))
 
 
 def draw_summary(record: dict) -> Figure:

@@ -65,12 +65,20 @@ def shuffled_share(words: Sequence[Sequence[str]], labels: Sequence[str]) -> np.
 
     Every row is tried with the words of all rows of other labels: the mean over all shuffles among labels.
     """
-    shares = np.full(len(labels), np.nan)
-    for label in dict.fromkeys(labels):
-        own = np.array([other == label for other in labels])
-        named = [names_label(row, label) for row, mine in zip(words, own, strict=True) if not mine]
-        if named:
-            shares[own] = np.mean(named)
+    rows_of: dict[str, set[int]] = {}  # rows that have each word
+    for row, given in enumerate(words):
+        for word in given:
+            rows_of.setdefault(word.casefold(), set()).add(row)
+    own_rows: dict[str, list[int]] = {}
+    for row, label in enumerate(labels):
+        own_rows.setdefault(label, []).append(row)
+    shares, everyone = np.full(len(labels), np.nan), set(range(len(labels)))
+    for label, own in own_rows.items():
+        asked = label.casefold()
+        parts = [rows_of.get(part, set()) for part in asked.split()]
+        naming = rows_of.get(asked, set()) | (set.intersection(*parts) if parts else everyone)  # as `names_label`
+        if len(own) < len(labels):
+            shares[own] = len(naming.difference(own)) / (len(labels) - len(own))
     return shares
 
 

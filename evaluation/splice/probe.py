@@ -15,6 +15,7 @@ the fitted probe, whose coefficients become 0.
 Koh et al., "Concept Bottleneck Models", ICML 2020; Yuksekgonul et al., "Post-hoc Concept Bottleneck Models", ICLR 2023.
 """
 
+import hashlib
 import warnings
 from collections import Counter
 from collections.abc import Sequence
@@ -126,8 +127,17 @@ def log_probe(
     report.notes.append(f"the probe was trained on {fitted.name} (SHA-256 {fitted.digest[:8]})")
     drawn = {"size": size, "seed": seed}
     about = {"revision": EVALUATION.revision, "headlines": EVALUATION.headlines(report.metrics), "drawn": drawn}
-    log_report(version, _labelled(test), report, (GROUP,), **about)
+    log_report(version, _measured(fitted, test, train is not None), report, (GROUP,), **about)
     return record
+
+
+def _measured(train: ImageData, test: ImageData, other: bool) -> ImageData:
+    """The data measured on, as the report names them; where those trained on are `other` data, these belong to it."""
+    test = _labelled(test)
+    if not other:
+        return test
+    digest = hashlib.sha256(f"{test.digest} {train.digest}".encode()).hexdigest()
+    return replace(test, name=f"{test.name} (trained on {train.name})", digest=digest)
 
 
 def probe(

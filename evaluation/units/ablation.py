@@ -8,6 +8,7 @@ the layer: what lies apart from these is what the descriptions know.
 | words | those whose descriptions hold given words, the surest description first |
 | length | all that are active, the longest description first, counted in words |
 | score | all that are active, the surest description first (see `UnitDescription.certainty`) |
+| adjectives, nouns, verbs, prepositions | all that are active, the description with most of them first |
 
 Editing silences the units whose descriptions name a spurious feature, from the last layer to the first, within a layer
 the surest description first. How many of them are silenced is chosen on images that nothing else is scored on; the
@@ -22,6 +23,7 @@ from pathlib import Path
 import numpy as np
 
 from conceptry.evaluation.cells import write_rows
+from conceptry.evaluation.units.parts_of_speech import PARTS, part_counts
 from conceptry.evaluation.units.records import UnitDescription
 from conceptry.evaluation.units.refit import refitted_accuracy
 from conceptry.evaluation.units.sources import NamedUnits
@@ -184,7 +186,7 @@ def read_units(path: Path) -> dict[str, list[int]]:
         raise InputError(f"{path}: expected the record of an edit, with its units ({error!r})") from None
 
 
-BY = ("words", "length", "score")
+BY = ("words", "length", "score", *PARTS)
 COLUMNS = ("layer", "part", "order", "ablated", "accuracy")
 
 
@@ -211,8 +213,12 @@ def units_in_order(
         raise InputError("words are what units are chosen by; give them with by words, and with nothing else")
     chosen = [unit for unit in units if unit.active and (by != "words" or matches(unit.description, words))]
     sign = 1 if reverse else -1
-    value = (lambda unit: float(len(unit.description.split()))) if by == "length" else (lambda unit: unit.certainty)
-    return [(unit.layer, unit.unit) for unit in sorted(chosen, key=lambda unit: (sign * value(unit), unit.unit))]
+    if by in PARTS:
+        values = [float(counts[by]) for counts in part_counts([unit.description for unit in chosen])]
+    else:
+        values = [float(len(u.description.split())) if by == "length" else u.certainty for u in chosen]
+    placed = sorted(zip(values, chosen, strict=True), key=lambda pair: (sign * pair[0], pair[1].unit))
+    return [(unit.layer, unit.unit) for _, unit in placed]
 
 
 def analyse_network(

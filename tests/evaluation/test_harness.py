@@ -2,6 +2,7 @@
 
 import os
 import signal
+from dataclasses import replace
 from pathlib import Path
 
 import mlflow
@@ -14,8 +15,9 @@ from PIL import Image
 
 from conceptry.evaluation.harness import evaluate, evaluation_of, is_evaluated
 from conceptry.evaluation.isolation.client import InProcess, VersionProcess
-from conceptry.evaluation.reports import evaluation_records, log_table, report_table
-from conceptry.evaluation.splice.data import load_images
+from conceptry.evaluation.reports import Report, evaluation_records, log_report, log_table, report_table
+from conceptry.evaluation.splice.data import load_images, without
+from conceptry.evaluation.splice.harness import EVALUATION
 from conceptry.models.errors import ConceptryError
 from conceptry.models.images import png_bytes
 from conceptry.registry import find_version, load, register
@@ -171,7 +173,7 @@ def test_the_mlflow_evaluator(tiny_version, picture: Image.Image, tmp_path: Path
     version = find_version(tiny_version.uri)
     assert version.latest
     assert version.latest.metrics["most_words"] == result.metrics["most_words"]
-    assert report_table(version, version.latest.data, version.latest.digest, "samples")["l0"].size == 6
+    assert report_table(version, version.latest.data, version.latest.digest, "samples")["l0"].count() == 6
 
 
 def test_the_evaluator_leaves_other_models_alone() -> None:
@@ -221,6 +223,22 @@ def test_what_was_measured_stands_first_in_the_descriptions(evaluated, data) -> 
     assert again == f"l0 1.00 ↓ measured on other data (↑ higher, ↓ lower is better)\n\n{rest}"
     assert client.get_run(version.run_id).data.tags["mlflow.note.content"] == again
     assert client.get_logged_model(version.model_id).tags["mlflow.note.content"] == again
+
+
+def test_names_of_data_may_be_longer_than_mlflow_takes(evaluated, data) -> None:
+    long = replace(data, name=without(data.name, [f"word{k}" for k in range(100)]), digest="f" * 64)
+    assert len(long.name) > 500 >= len(long.logged_name)
+    assert long.logged_name != replace(long, name=f"{long.name},more").logged_name
+    report = Report()
+    report.add_samples(["a", "b"], {"cosine_mean": [0.25, 0.75]})
+    log_report(evaluated.version, long, report, ("basic",), revision=EVALUATION.revision, headlines={})
+    version = find_version(evaluated.version.uri)
+    assert is_evaluated(version, long, ("basic",))
+    (record,) = (each for each in evaluation_records(version) if each["digest"] == long.digest)
+    assert record["data"] == long.name  # by which it can be read again
+    table = report_table(version, long.logged_name, long.logged_digest, "samples")
+    assert table is not None
+    assert table["cosine_mean"].tolist() == [0.25, 0.75]
 
 
 def test_tables_are_replaced_as_a_whole(evaluated, data) -> None:

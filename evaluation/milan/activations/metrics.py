@@ -4,7 +4,7 @@
 |---|---|
 | this version | its description |
 | CLIP-Dissect, Network Dissection | theirs, see `metrics.baselines` |
-| constant | one word of the vocabulary for all units: for each score the one that does best on these very units |
+| constant | one text for all units, a word or else a unit's description: the one that does best on these units |
 | shuffled | the version's description of another unit, the mean over `SHUFFLES` seeded derangements |
 | random network | the version's description, with the activations of a network whose parameters are drawn anew |
 
@@ -20,9 +20,8 @@ from conceptry.evaluation.harness import Metric
 from conceptry.evaluation.intervals import mean_intervals
 from conceptry.evaluation.milan.activations.scores import Score, auprc, correlation, cosy_auc, cosy_mad
 from conceptry.evaluation.milan.activations.units import ScoredUnits
-from conceptry.evaluation.milan.text_scores import derangement, properties
+from conceptry.evaluation.milan.text_scores import derangement
 from conceptry.evaluation.reports import Report
-from conceptry.models.zoo.emoji_world.emoji import VOCABULARY
 
 SHUFFLES = 20
 SCORED = ("correlation", "auprc", "cosy_auc", "cosy_mad")  # the first two lead: they pass both sanity tests
@@ -52,7 +51,7 @@ METRICS = {
         for baseline, title in (("clip_dissect", "CLIP-Dissect"), ("net_dissect", "Network Dissection"))
         for name in SCORED
     },
-    **{f"constant_{n}": Metric(None, ".3f", f"{n} of the best single word for all units: a control") for n in LEADING},
+    **{f"constant_{n}": Metric(None, ".3f", f"{n} of the best single text for all units: a control") for n in LEADING},
     **{f"{n}_shuffled": Metric("lower", ".3f", f"{n} with other units' descriptions: chance") for n in LEADING},
     **{f"{n}_random": Metric("lower", ".3f", f"{n} with a network of random parameters: chance") for n in LEADING},
 }
@@ -65,25 +64,26 @@ def activation_report(
 
     keys: of the units in tables; texts: one for each, "" for an inactive one; baselines: texts by name.
     """
-    scores = _Scores(scored, [*texts, *(text for said in baselines.values() for text in said), *VOCABULARY])
-    report, columns = Report(), {}
+    constants = scored.image_set.constants(texts)
+    scores = _Scores(scored, [*texts, *(text for said in baselines.values() for text in said), *constants])
+    report, columns = Report(notes=list(scored.image_set.notes)), {}
     for name, said in (("", texts), *((f"{name}_", said) for name, said in baselines.items())):
         columns |= {f"{name}{score}": scores.of(score, said) for score in LEADING}
         columns |= {f"{name}{score}": values for score, values in scores.cosy(said).items()}
     columns["correlation_max"] = scores.of("correlation_max", texts)
-    constants = {score: scores.best_constant(score) for score in LEADING}
-    columns |= {f"constant_{score}": scores.of(score, [word] * len(texts)) for score, word in constants.items()}
+    best = {score: scores.best_constant(score, constants) for score in LEADING}
+    columns |= {f"constant_{score}": scores.of(score, [text] * len(texts)) for score, text in best.items()}
     columns |= {f"{score}_shuffled": scores.shuffled(score, texts, scored.seed) for score in LEADING}
     columns |= {f"{score}_random": scores.of(f"{score}_random", texts) for score in LEADING}
     report.add_samples(keys, {name: columns[name] for name in METRICS if name in columns})
-    report.tables["activation_scores"] = describers_table(report.samples, constants)
+    report.tables["activation_scores"] = describers_table(report.samples, best, scored.image_set.about)
     return report
 
 
-def describers_table(samples: pd.DataFrame, constants: Mapping[str, str]) -> pd.DataFrame:
+def describers_table(samples: pd.DataFrame, constants: Mapping[str, str], presence: str = "known") -> pd.DataFrame:
     """A row for each describer, with mean and interval of each score, and the number of units that it is a mean over.
 
-    constants: the word that the constant says, by score.
+    constants: what the constant says, by score; presence: where c comes from.
     """
     intervals = mean_intervals(samples)
     rows = []
@@ -93,7 +93,7 @@ def describers_table(samples: pd.DataFrame, constants: Mapping[str, str]) -> pd.
             continue
         said = ", ".join(dict.fromkeys(constants.values())) if title == "constant" else ""
         row: dict[str, object] = {"describer": title, "says": said}
-        row["units"] = max(each.count for each in found.values())
+        row |= {"presence": presence, "units": max(each.count for each in found.values())}
         for score, each in found.items():
             row |= {score: each.mean, f"{score}_low": each.low, f"{score}_high": each.high}
         rows.append(row)
@@ -107,8 +107,8 @@ class _Scores:
         self.scored = scored
         self._column = {text: j for j, text in enumerate(dict.fromkeys(texts))}
         self._known = scored.has_activations
-        self._names = np.array([bool(properties(text)) for text in self._column])
-        self._c = scored.presence(list(self._column))
+        self._names = scored.image_set.names(list(self._column))
+        self._c = scored.image_set.presence(list(self._column))
         mean, maximum, random = scored.activations.mean, scored.activations.maximum, scored.random.mean
         self._matrices = {
             "correlation": self._matrix(correlation, mean),
@@ -128,10 +128,10 @@ class _Scores:
         """Score of the description of each unit (U,)."""
         return self._matrices[score][np.arange(len(texts)), [self._column[text] for text in texts]]
 
-    def best_constant(self, score: str) -> str:
-        """The word of the vocabulary that does best where it is said of all units."""
-        means = [np.nanmean(self._matrices[score][:, self._column[word]]) for word in VOCABULARY]
-        return VOCABULARY[int(np.argmax(means))]
+    def best_constant(self, score: str, texts: Sequence[str]) -> str:
+        """The text that does best where it is said of all units."""
+        means = [np.nanmean(self._matrices[score][:, self._column[text]]) for text in texts]
+        return texts[int(np.argmax(means))]
 
     def shuffled(self, score: str, texts: Sequence[str], seed: int) -> np.ndarray:
         """Mean score of each unit with descriptions of other units that have activations; NaN for a single unit."""
@@ -143,15 +143,16 @@ class _Scores:
         return found
 
     def cosy(self, texts: Sequence[str]) -> dict[str, np.ndarray]:
-        """CoSy's scores of the description of each unit: scenes drawn for it against the scored pictures without."""
+        """CoSy's scores of the description of each unit: pictures drawn for it against the scored ones without.
+
+        Where none can be drawn the scored pictures with the concept stand in for them.
+        """
         found = {"cosy_auc": np.full(len(texts), np.nan), "cosy_mad": np.full(len(texts), np.nan)}
         rendered = self.scored.rendered(texts)
         for row in np.flatnonzero(self._known).tolist():
-            drawn = rendered[row]
-            if drawn is None:
-                found["cosy_auc"][row], found["cosy_mad"][row] = 0.5, 0.0
-                continue
-            controls = self.scored.activations.mean[self._c[:, self._column[texts[row]]] == 0, row]
-            a, c = np.concatenate([drawn, controls]), np.repeat([1.0, 0.0], [len(drawn), len(controls)])
+            drawn, a, c = rendered[row], self.scored.activations.mean[:, row], self._c[:, self._column[texts[row]]]
+            if drawn is not None:
+                controls = a[c == 0]
+                a, c = np.concatenate([drawn, controls]), np.repeat([1.0, 0.0], [len(drawn), len(controls)])
             found["cosy_auc"][row], found["cosy_mad"][row] = cosy_auc(a, c), cosy_mad(a, c)
         return found

@@ -130,9 +130,10 @@ def cosy_mad(a: np.ndarray, c: np.ndarray) -> np.ndarray:
     values = values - values.mean(0)  # of which squares lose no digits
     n = controls.sum(0)
     mean = values.T @ controls / np.maximum(n, 1.0)
-    squares = (values**2).T @ controls - n * mean**2
+    whole = (values**2).T @ controls
+    squares = whole - n * mean**2
     deviation = np.sqrt(np.maximum(squares, 0) / np.maximum(n - 1, 1.0))
-    varies = deviation > 1e-9 * np.abs(values).max(0, initial=0.0)[:, None]
+    varies = squares > 1e-12 * whole  # what is left of equal controls is what the difference rounds
     return _shaped(a, c, np.where(varies, _difference(values, 1 - controls) / np.where(varies, deviation, 1.0), 0.0))
 
 

@@ -2,43 +2,66 @@
 
 | symbol | meaning | shape |
 |---|---|---|
-| scored | held-out scenes by a seed of their own: no exemplar is among them, and no training picture | (n,) |
+| scored | pictures that chose nothing: no exemplar is among them | (n,) |
 | a | activations of the units on the scored pictures, maps pooled by their mean, or by their maximum | (n, U) |
-| P(text) | properties that a description names, see `text_scores.properties` | |
 | c | whether a picture has the concept of a description | (n, D) |
-| rendered | scenes drawn to have the concept, for CoSy; its controls are the scored pictures without | (k,) |
 
-What a scene shows is known, so c is known. The captions of this world join words of a kind as alternatives ("dogs and
-cats", "red or blue backgrounds": one or the other), and words of several kinds as a combination ("dogs on red
-backgrounds"). So a picture has the concept iff, of each kind of property that the description names (objects, colours
-and patterns of backgrounds), it shows one that is named. A description that names nothing is shown nowhere: c = 0.
+| pictures | c | for CoSy, beside the scored pictures without the concept |
+|---|---|---|
+| `Scenes` of the emoji world | known | scenes drawn to have the concept |
+| `SeenImages`, any | estimated by a dual encoder | the scored pictures with it |
 
 | units | network | activations |
 |---|---|---|
 | planted, colour arithmetic | known to the harness | yes |
-| a version's own, described by scenes | loaded again by its name, if its weights are those registered | yes |
+| a version's own | loaded again by its name, if its weights are those registered | yes |
 | annotated | made up by hand | none |
 """
 
-import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property, partial
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
+from conceptry.evaluation.milan.activations.scenes import Scenes
 from conceptry.evaluation.milan.client import COLOURS, PLANTED, UnitCase
-from conceptry.evaluation.milan.text_scores import properties
 from conceptry.models.errors import InputError
-from conceptry.models.zoo.emoji_world.emoji import COLOURS as COLOUR_WORDS
-from conceptry.models.zoo.emoji_world.emoji import OBJECTS, PATTERNS, VOCABULARY, background
+from conceptry.models.milan.exemplars.sources import ImageSource, source_of
 
-SCORED, RENDERED = 2048, 10
-_SEED = 10_000  # beyond the seeds that exemplars are drawn by
-_KINDS = (tuple(OBJECTS), tuple(COLOUR_WORDS), PATTERNS)
 SCENES = "zoo:emoji-scenes"  # data whose pictures are scenes, by the start of their name
+
+
+class ImageSet(Protocol):
+    """Pictures that units are scored on, and what is known of them.
+
+    about: where c comes from; notes: sentences for the report.
+    """
+
+    @property
+    def source(self) -> ImageSource: ...
+    @property
+    def about(self) -> str: ...
+    @property
+    def notes(self) -> Sequence[str]: ...
+
+    def names(self, texts: Sequence[str]) -> np.ndarray:
+        """Whether each description names anything, bool (D,)."""
+        ...
+
+    def presence(self, texts: Sequence[str]) -> np.ndarray:
+        """c of descriptions, float64 (n, D), from 0 to 1; 0 of those that name nothing."""
+        ...
+
+    def constants(self, texts: Sequence[str]) -> Sequence[str]:
+        """What the control says of all units: each of these, of which the best counts. texts: said of the units."""
+        ...
+
+    def drawn(self, text: str) -> list[np.ndarray] | None:
+        """Pictures uint8 (H, W, 3) drawn to have the concept of a description; None where none can be."""
+        ...
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,32 +90,14 @@ class Activations:
 class ScoredUnits:
     """Units whose activations are known, and all that descriptions of them are scored by.
 
-    count: number of units, those without activations too; networks: those that have some; chosen: pictures that
-    chose something, uint8 (3, H, W), which are not scored; seed: of pictures and of random networks.
+    count: number of units, those without activations too; networks: those that have some; image_set: pictures that
+    they are scored on; seed: of random networks and of what is shuffled.
     """
 
     count: int
     networks: Sequence[Network]
-    chosen: Sequence[np.ndarray] = field(repr=False)
+    image_set: ImageSet
     seed: int = 0
-    size: int = SCORED
-
-    @cached_property
-    def _scored(self) -> tuple[np.ndarray, np.ndarray]:
-        """The scored pictures, uint8 (n, 64, 64, 3), and which words of the vocabulary each shows, bool (n, V)."""
-        from conceptry.models.zoo.emoji_world.scenes import EmojiScenes
-
-        scenes = EmojiScenes("heldout", self.size, self.seed + _SEED)
-        chosen = {np.ascontiguousarray(image).tobytes() for image in self.chosen}
-        drawn = [scenes[i] for i in range(self.size)]
-        kept = [scene for scene in drawn if scene.image.transpose(2, 0, 1).tobytes() not in chosen]
-        shown = np.array([[word in scene.concepts for word in VOCABULARY] for scene in kept])
-        return np.stack([scene.image for scene in kept]), shown
-
-    @property
-    def images(self) -> np.ndarray:
-        """The scored pictures, uint8 (n, 64, 64, 3)."""
-        return self._scored[0]
 
     @cached_property
     def has_activations(self) -> np.ndarray:
@@ -112,38 +117,30 @@ class ScoredUnits:
         """Activations of networks of the same architecture with parameters drawn anew; NaN for one without any."""
         return self._activations(partial(redrawn, seed=self.seed))
 
-    def presence(self, texts: Sequence[str]) -> np.ndarray:
-        """c of descriptions, float64 (n, D), 0 or 1."""
-        shown = self._scored[1]
-        found = np.zeros((len(shown), len(texts)))
-        for column, kinds in zip(found.T, map(_named, texts), strict=True):
-            if kinds:
-                has = [shown[:, [VOCABULARY.index(word) for word in words]].any(axis=1) for words in kinds]
-                column[:] = np.logical_and.reduce(has)
-        return found
-
     def rendered(self, texts: Sequence[str]) -> list[np.ndarray | None]:
-        """Activations (k,), by the mean, of each unit on scenes drawn for its description, one of `texts` (U).
+        """Activations (k,), by the mean, of each unit on pictures drawn for its description, one of `texts` (U).
 
-        None for a unit without activations, and for a description that names nothing.
+        None for a unit without activations, and where no picture can be drawn for its description.
         """
-        concepts = [frozenset(properties(text)) for text in texts]
         found: list[np.ndarray | None] = [None] * self.count
         for number, network in enumerate(self.networks):
             known = self._rendered.setdefault(number, {})
-            new = sorted({concepts[row] for row in network.rows} - known.keys() - {frozenset()}, key=sorted)
-            if new:
-                scenes = np.stack([image for concept in new for image in render(concept, RENDERED, self.seed)])
-                means, _ = pooled_activations(self._loaded[number], scenes, network.places, network.channels)
-                known.update(zip(new, np.split(means, len(new)), strict=True))
+            new = {text: self.image_set.drawn(text) for row in network.rows if (text := texts[row]) not in known}
+            shown = {text: images for text, images in new.items() if images}
+            known.update(dict.fromkeys(new))
+            if shown:
+                every = np.stack([image for images in shown.values() for image in images])
+                means, _ = pooled_activations(self._loaded[number], every, network.places, network.channels)
+                ends = np.cumsum([len(images) for images in shown.values()])[:-1]
+                known.update(zip(shown, np.split(means, ends), strict=True))
             for column, row in enumerate(network.rows):
-                if concepts[row]:
-                    found[row] = known[concepts[row]][:, column]
+                means_of = known[texts[row]]
+                found[row] = None if means_of is None else means_of[:, column]
         return found
 
     @cached_property
-    def _rendered(self) -> dict[int, dict[frozenset[str], np.ndarray]]:
-        """Activations (k, units) of a network on scenes drawn for a concept."""
+    def _rendered(self) -> dict[int, dict[str, np.ndarray | None]]:
+        """Activations (k, units) of a network on pictures drawn for a description."""
         return {}
 
     @cached_property
@@ -151,18 +148,23 @@ class ScoredUnits:
         return [network.load() for network in self.networks]
 
     def _activations(self, change: Callable[[Any], Any | None]) -> Activations:
-        images = self.images
-        found = Activations(*(np.full((len(images), self.count), np.nan) for _ in range(2)))
+        source = self.image_set.source
+        found = Activations(*(np.full((len(source), self.count), np.nan) for _ in range(2)))
         for network, loaded in zip(self.networks, self._loaded, strict=True):
             changed = change(loaded)
             if changed is not None:
-                means, maxima = pooled_activations(changed, images, network.places, network.channels)
+                means, maxima = pooled_activations(changed, source, network.places, network.channels)
                 found.mean[:, list(network.rows)], found.maximum[:, list(network.rows)] = means, maxima
         return found
 
 
-def emoji_units(cases: Sequence[UnitCase], controls: Sequence[UnitCase], seed: int) -> ScoredUnits:
-    """The planted units and those of colour arithmetic among `cases`."""
+def emoji_units(
+    cases: Sequence[UnitCase], controls: Sequence[UnitCase], seed: int, seen: Callable[[Scenes], ImageSet] | None = None
+) -> ScoredUnits:
+    """The planted units and those of colour arithmetic among `cases`.
+
+    seen: the scenes with estimates in place of what is known of them.
+    """
     from conceptry.models.milan.emoji_units.planted import COLOUR_UNITS, ColourUnits, load_planted_units
 
     planted = load_planted_units()
@@ -174,22 +176,32 @@ def emoji_units(cases: Sequence[UnitCase], controls: Sequence[UnitCase], seed: i
         places = [known[word] for i in rows for word in cases[i].truth or ()]
         networks.append(Network(load, rows, places))
     chosen = [image for case in (*cases, *controls) if case.images is not None for image in case.images]
-    return ScoredUnits(len(cases), [network for network in networks if network.rows], chosen, seed)
+    scenes = Scenes(chosen, seed)
+    image_set = scenes if seen is None else seen(scenes)
+    return ScoredUnits(len(cases), [network for network in networks if network.rows], image_set, seed)
 
 
-def own_units(cases: Sequence[UnitCase], params: Mapping[str, str], seed: int) -> ScoredUnits:
-    """A version's own units, of a network that looks at scenes; see `data.known_of` for `params`.
+def own_units(
+    cases: Sequence[UnitCase], params: Mapping[str, str], seed: int, seen: Callable[[Scenes], ImageSet] | None = None
+) -> ScoredUnits:
+    """A version's own units, of a network that looks at scenes; see `data.known_of` for `params`, above for `seen`.
 
-    Raises InputError where there is no telling what the pictures that the units were described by show.
+    Raises InputError where the units were described by other pictures, of which no one says what they show.
     """
     if not params.get("data", "").startswith(SCENES):
         raise InputError(
-            f"what pictures of {params.get('data', 'unknown data')} show is not known; expected a version whose "
-            f"exemplars are of {SCENES}"
+            f"what pictures of {params.get('data', 'unknown data')} show is not known; give others by "
+            "--data folder:PICTURES, for a dual encoder to estimate what they show"
         )
+    scenes = Scenes((), seed)
+    return units_on(scenes if seen is None else seen(scenes), cases, params, seed)
+
+
+def units_on(image_set: ImageSet, cases: Sequence[UnitCase], params: Mapping[str, str], seed: int) -> ScoredUnits:
+    """A version's own units on any pictures."""
     places = [(case.layer, case.unit) for case in cases]
     network = Network(partial(_own_network, dict(params)), range(len(cases)), places, params.get("channels"))
-    return ScoredUnits(len(cases), [network], (), seed)
+    return ScoredUnits(len(cases), [network], image_set, seed)
 
 
 def _own_network(params: Mapping[str, str]) -> Any:
@@ -206,24 +218,24 @@ def _own_network(params: Mapping[str, str]) -> Any:
 
 
 def pooled_activations(
-    network: Any, images: np.ndarray, places: Sequence[tuple[str, int]], channels: str | None = None
+    network: Any, images: np.ndarray | ImageSource, places: Sequence[tuple[str, int]], channels: str | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and maximum over its map of each unit, float64 (n, U), on pictures uint8 (n, H, W, 3).
+    """Mean and maximum over its map of each unit, float64 (n, U), on pictures uint8 (n, H, W, 3) or of a source.
 
     network: a torch module over pixels in [0, 1], or a `PixelModel`; places: layer and number of each unit.
     """
     from conceptry.models.explained.hooks import evaluation_mode
     from conceptry.models.milan.exemplars.activations import record_activations
     from conceptry.models.milan.exemplars.inputs import Feed
-    from conceptry.models.milan.exemplars.sources import ArraySource
 
     layers = list(dict.fromkeys(layer for layer, _ in places))
     columns = {layer: [k for k, place in enumerate(places) if place[0] == layer] for layer in layers}
     numbers = {layer: [places[k][1] for k in columns[layer]] for layer in layers}
-    feed = Feed(network, ArraySource("scored pictures", images), "network", None, None, None)
-    means, maxima = (np.empty((len(images), len(places))) for _ in range(2))
+    source = source_of(images)
+    feed = Feed(network, source, "network", None, None, None)
+    means, maxima = (np.empty((len(source), len(places))) for _ in range(2))
     with evaluation_mode(feed.module), record_activations(feed.module, layers, channels=channels) as recorder:
-        for rows, batch in feed.batches(np.arange(len(images)), feed.batch_size(None)):
+        for rows, batch in feed.batches(np.arange(len(source)), feed.batch_size(None)):
             recorder.run(partial(feed.run, batch))
             for layer in layers:
                 maps = recorder.take(layer, len(rows))[:, numbers[layer]].flatten(2).double()
@@ -238,36 +250,3 @@ def redrawn(network: Any, seed: int) -> Any | None:
 
     copied = deepcopy(network)
     return copied if redraw([module_of(copied), getattr(copied, "trunk", None)], 1.0, seed) else None
-
-
-def render(concept: frozenset[str], count: int, seed: int) -> list[np.ndarray]:
-    """Scenes uint8 (64, 64, 3) that have a concept: of each kind of property one that it names, else any.
-
-    Scenes of one object and of two are equally likely, as in the emoji world; pairs and combinations that splits hold
-    out are not left out.
-    """
-    from conceptry.models.zoo.emoji_world.scenes import place
-
-    key = int.from_bytes(hashlib.sha256(" ".join(sorted(concept)).encode()).digest()[:8], "big")
-    rng = np.random.default_rng(np.random.SeedSequence([seed, 43, key]))
-    found = []
-    for _ in range(count):
-        name, colour, pattern = (
-            words[rng.integers(len(words))]
-            for words in ([word for word in kind if word in concept] or kind for kind in _KINDS)
-        )
-        objects = [name]
-        if rng.integers(2):
-            others = [other for other in OBJECTS if other != name]
-            objects.append(others[rng.integers(len(others))])
-        image = background(colour, pattern, int(rng.integers(1 << 16)))
-        place(rng, tuple(objects[k] for k in rng.permutation(len(objects))), image)
-        found.append(image)
-    return found
-
-
-def _named(text: str) -> list[list[str]]:
-    """The properties that a description names, those of a kind together; [] where it names none."""
-    named = properties(text)
-    kinds = ([word for word in kind if word in named] for kind in _KINDS)
-    return [words for words in kinds if words]

@@ -122,16 +122,16 @@ class SceneSource:
 
 
 class FolderSource:
-    """The picture files below a folder in the order of their paths; hidden ones are left out.
+    """The picture files below a folder in the order of their paths, or `files` among them; hidden ones are left out.
 
     The digest is that of the relative paths and sizes of the files: their content is not read for it.
     """
 
     parallel = True
 
-    def __init__(self, root: Path, size: int | None = None, seed: int = 0) -> None:
+    def __init__(self, root: Path, size: int | None = None, seed: int = 0, files: Sequence[Path] | None = None) -> None:
         root = Path(root)
-        files = image_files(root)
+        files = image_files(root) if files is None else list(files)
         if size is not None and size < len(files):
             chosen = np.random.default_rng(seed).choice(len(files), size, replace=False)
             files = [files[i] for i in sorted(chosen)]

@@ -12,17 +12,27 @@ from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import RESOURCE_DOES_NOT_EXIST
 from PIL import Image
+from rich.console import Console
 
 import colours
 from conceptry.evaluation.harness import evaluation_of
 from conceptry.evaluation.isolation.client import InProcess
 from conceptry.evaluation.milan import metrics as m
-from conceptry.evaluation.milan.client import ANNOTATED, COLOURS, PLANTED, UnitCase, describe_cases, own_case
+from conceptry.evaluation.milan.client import (
+    ANNOTATED,
+    COLOURS,
+    PLANTED,
+    CaseDescription,
+    UnitCase,
+    describe_cases,
+    own_case,
+)
 from conceptry.evaluation.milan.data import UnitData
 from conceptry.evaluation.milan.metrics import clip_scores, emoji_caption, mean_embeddings
 from conceptry.evaluation.mlflow_plugin import _params_of
 from conceptry.evaluation.presenter import presenter_of
 from conceptry.evaluation.reports import evaluation_records
+from conceptry.evaluation.units.parts_of_speech import TAGGER_THERE
 from conceptry.models.encoders.load import load_encoder
 from conceptry.models.encoders.protocol import encode_images, encode_texts
 from conceptry.models.errors import ConceptryError, InputError
@@ -240,6 +250,11 @@ def test_a_summary_counts_the_units_of_each_word_by_layer(predict, milan_version
     assert {word: entry["units"] for word, entry in words.items()} == {"red": 2, "green": 2, "blue": 2}
     assert words["red"]["layers"] == {"first": 1, "7": 1}
     assert words["red"]["share"] == pytest.approx(2 / 6)
+    by_layer = {row["layer"]: row for row in record["wording"]}
+    assert [(row["units"], row["words"], row["lengths"]) for row in by_layer.values()] == [
+        (3, 1, {"1": 3}), (3, 1, {"1": 3})
+    ]  # fmt: skip
+    assert all(bool(row["parts"]) == TAGGER_THERE for row in record["wording"])
     one = EVALUATION.summarise(predict, own, "7", quiet)
     assert (one["count"], one["label"]) == (3, "7")
     assert EVALUATION.draw_summary(one).axes[0].texts[0].get_text() == "1   33% of the units"
@@ -247,6 +262,23 @@ def test_a_summary_counts_the_units_of_each_word_by_layer(predict, milan_version
     assert not EVALUATION.draw_summary(one).legends
     with pytest.raises(InputError, match="'8' is not one of the 2 labels of units:own; near: "):
         EVALUATION.summarise(predict, own, "8", quiet)
+
+
+def test_a_summary_says_how_units_are_described_by_layer(predict, monkeypatch) -> None:
+    texts = {"a": "Red", "b": "dogs on red backgrounds", "c": "two red dogs that are near one of many trees"}
+    cases = [UnitCase(key, key, "x", 0) for key in texts]
+    said = [CaseDescription("x", 0, texts[case.key], case=case, seconds=0.1) for case in cases]
+    monkeypatch.setattr("conceptry.evaluation.milan.summary.describe_cases", lambda *_, **__: said)
+    record = EVALUATION.summarise(predict, UnitData("made", "0" * 64, cases), None, quiet)
+    assert [row["words"] for row in record["wording"]] == [1, 4, 10]
+    console = Console(width=200, record=True)
+    console.print(EVALUATION.describe_summary(record))
+    shown = console.export_text()
+    assert "6 or more" in shown
+    assert ("pip install 'conceptry[language]'" in shown) != TAGGER_THERE
+    if TAGGER_THERE:
+        assert record["wording"][1]["parts"] == {"adjectives": 1, "nouns": 1, "verbs": 0, "prepositions": 1}
+        assert record["wording"][2]["parts"]["verbs"] == 1
 
 
 def test_data_from_tables_of_mlflow(predict) -> None:
@@ -297,7 +329,7 @@ def test_commands_on_a_real_store(milan_version, milan_options, command_line, tm
     records = evaluation_records(find_version(milan_version.uri))
     (record,) = (each for each in records if (each["data"], each["count"]) == ("units:own", 7))
     assert record["groups"] == ["basic", "activations"]  # the second finds nothing, and says why
-    sentence = "activations is left out: what pictures of squares show is not known; expected a version whose exemplars"
+    sentence = "activations is left out: what pictures of squares show is not known; give others by --data folder:"
     assert any(note.startswith(sentence) for note in record["notes"])
     code, out, _ = command_line("compare", milan_version.name)
     assert code == 0

@@ -2,6 +2,8 @@
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from conceptry.evaluation.splice import metrics as m
 
@@ -77,6 +79,24 @@ def test_the_control_is_the_mean_over_rows_of_other_labels() -> None:
     words, labels = [["cat"], ["cat", "dog"], ["dog"], ["tree"]], ["cat", "cat", "dog", "tree"]
     assert m.shuffled_share(words, labels).tolist() == pytest.approx([0.0, 0.0, 1 / 3, 0.0])
     assert np.isnan(m.shuffled_share(words[:2], labels[:2])).all()
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    rows=st.lists(
+        st.tuples(
+            st.lists(st.sampled_from(["cat", "Cat", "fire", "truck", "fire truck", "red"]), max_size=4),
+            st.sampled_from(["cat", "fire truck", "Truck", "red fire", " "]),
+        ),
+        min_size=1,
+        max_size=12,
+    )
+)
+def test_the_control_asks_of_every_pair_of_rows_whether_the_words_name_the_label(rows) -> None:
+    words, labels = [row[0] for row in rows], [row[1] for row in rows]
+    for label, found in zip(labels, m.shuffled_share(words, labels), strict=True):
+        named = [m.names_label(given, label) for given, other in zip(words, labels, strict=True) if other != label]
+        assert found == pytest.approx(np.mean(named) if named else np.nan, nan_ok=True)
 
 
 def test_calibration_and_order_of_stated_shares() -> None:

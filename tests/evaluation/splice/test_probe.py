@@ -96,6 +96,14 @@ def test_a_part_is_held_out_of_each_class() -> None:
     assert p.divide(data, 1)[1].digest != test.digest
 
 
+def test_figures_of_other_training_data_do_not_replace_each_other() -> None:
+    test, *train = (planted(12, True, seed, name) for seed, name in enumerate(("data", "one", "other")))
+    found = [p._measured(each, test, other=True) for each in train]
+    assert [each.name for each in found] == ["data (trained on one)", "data (trained on other)"]
+    assert len({each.digest for each in (*found, test)}) == 3
+    assert p._measured(train[0], test, other=False) is test
+
+
 def test_what_cannot_be_probed_is_refused() -> None:
     train, few = planted(30, True, 0), planted(4, True, 5)
     bare = ImageData("bare", "0" * 64, [AnnotatedImage(b"cat red noise1")])

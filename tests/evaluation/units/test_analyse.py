@@ -11,6 +11,7 @@ import torch
 from click.testing import CliRunner
 
 from conceptry.evaluation.cli.app import cli
+from conceptry.evaluation.units import parts_of_speech
 from conceptry.evaluation.units.ablation import analyse_network, units_in_order, write_curves
 from conceptry.evaluation.units.datasets import load_parts
 from conceptry.evaluation.units.folder import DescriptionFolder
@@ -66,8 +67,19 @@ def test_orders():
     for by, words in (("words", []), ("score", ["red"])):
         with pytest.raises(InputError, match="words are what units are chosen by"):
             units_in_order(layer, by, words)
-    with pytest.raises(InputError, match="by must be one of words, length, score, got 'size'"):
+    with pytest.raises(InputError, match="words, length, score, adjectives, nouns, verbs, prepositions, got 'size'"):
         units_in_order(layer, "size")
+
+
+def test_orders_by_parts_of_speech(monkeypatch: pytest.MonkeyPatch):
+    layer = UNITS[:8]
+    if parts_of_speech.TAGGER_THERE:
+        assert [unit for _, unit in units_in_order(layer, "adjectives")] == [0, 1, 2, 4, 5, 6, 7]
+        assert units_in_order(layer, "nouns")[0] == ("4", 0)
+        assert units_in_order(layer, "prepositions", reverse=True)[-1] == ("4", 0)
+    monkeypatch.setattr(parts_of_speech, "TAGGER_THERE", False)
+    with pytest.raises(InputError, match=r"is not installed; pip install 'conceptry\[language\]', or HanTa"):
+        units_in_order(layer, "nouns")
 
 
 def test_curves_are_accuracies_one_by_one(named: NamedUnits, tmp_path: Path):
@@ -125,7 +137,7 @@ def test_the_command(tmp_path: Path):
         )
         assert output.stat().st_size > 100
     for arguments, message in [
-        ([], "expected either --words such as red,blue, or --by length or --by score"),
+        ([], "expected either --words such as red,blue, or --by length, score or a part of speech"),
         (["--words", "red", "--by", "score"], "expected either --words such as red,blue, or --by length"),
         (["--words", "red", "--output", "curves.txt"], "--output must end in .png, .svg, .pdf or .csv"),
     ]:

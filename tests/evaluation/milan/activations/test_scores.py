@@ -129,6 +129,11 @@ def test_scores_are_their_definitions_with_ties_and_constants(name: str, data) -
     np.testing.assert_allclose(score_of(name)(a, c), expected, atol=1e-12)
 
 
+def test_controls_that_are_equal_have_no_deviation() -> None:
+    a = np.array([-1.0, -1, -1, -1, -1, 1])  # the mean of all is no binary fraction, so squares do not cancel
+    assert SCORES["cosy_mad"](a, np.array([0.0, 0, 0, 0.5, 0.5, 0.5])) == 0
+
+
 def test_scores_are_those_of_scikit_learn() -> None:
     rng = np.random.default_rng(0)
     a, soft = rng.normal(size=(60, 3)).round(1), rng.random((60, 2)).round(1)

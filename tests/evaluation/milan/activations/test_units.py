@@ -13,15 +13,14 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 from torch import nn
 
 from conceptry.evaluation.milan.activations.metrics import METRICS, activation_report, describers_table
+from conceptry.evaluation.milan.activations.scenes import SCORED, Scenes, render
 from conceptry.evaluation.milan.activations.scores import RANGES, SCORES, auc, meta_auprc, sanity_tests
 from conceptry.evaluation.milan.activations.units import (
-    SCORED,
     Network,
     ScoredUnits,
     own_units,
     pooled_activations,
     redrawn,
-    render,
 )
 from conceptry.evaluation.milan.client import own_case
 from conceptry.evaluation.milan.plots import draw_activation_scores
@@ -41,11 +40,11 @@ def planted() -> ScoredUnits:
     """All planted units, on as many pictures as versions are scored on."""
     units = load_planted_units()
     places = [(layer, i) for layer, of_layer in units.concepts.items() for i in range(len(of_layer))]
-    return ScoredUnits(len(places), [Network(lambda: units, range(len(places)), places)], ())
+    return ScoredUnits(len(places), [Network(lambda: units, range(len(places)), places)], Scenes())
 
 
 def test_the_scores_that_lead_are_sound_and_others_fail_as_published(planted: ScoredUnits, words: list[str]) -> None:
-    a, c = planted.activations.mean, planted.presence(words)
+    a, c = planted.activations.mean, planted.image_set.presence(words)
     assert a.shape == (SCORED, 146)
     found = {name: sanity_tests(score, a, c, RANGES[name]) for name, score in SCORES.items()}
     for name in ("correlation", "auprc", "cosine"):
@@ -59,7 +58,7 @@ def test_the_scores_that_lead_are_sound_and_others_fail_as_published(planted: Sc
 
 
 def test_the_scores_that_lead_rank_true_descriptions_first(planted: ScoredUnits, words: list[str]) -> None:
-    a, c = planted.activations.mean, planted.presence(VOCABULARY)
+    a, c = planted.activations.mean, planted.image_set.presence(VOCABULARY)
     is_true = np.array([[word == other for other in VOCABULARY] for word in words])
     found = {name: meta_auprc(score(a, c), is_true) for name, score in SCORES.items()}
     assert min(found["correlation"], found["auprc"]) >= 0.95
@@ -71,8 +70,8 @@ def test_a_random_network_does_not_respond_to_what_is_said_of_the_trained_one() 
     units = load_planted_units()
     words = units.concepts["probes.layer3"][:40]
     places = [("probes.layer3", i) for i in range(len(words))]
-    scored = ScoredUnits(len(words), [Network(lambda: units, range(len(words)), places)], (), size=200)
-    c = scored.presence(words)
+    scored = ScoredUnits(len(words), [Network(lambda: units, range(len(words)), places)], Scenes(size=200))
+    c = scored.image_set.presence(words)
     trained, random = (np.diag(SCORES["correlation"](a.mean, c)).mean() for a in (scored.activations, scored.random))
     assert abs(random) < 0.1
     assert trained > 0.4
@@ -82,27 +81,27 @@ def test_a_random_network_does_not_respond_to_what_is_said_of_the_trained_one() 
 def few() -> ScoredUnits:
     """Three units of colours, and one without activations, on a hundred pictures."""
     places = [("units", COLOUR_UNITS.index(word)) for word in ("red", "green", "white")]
-    return ScoredUnits(4, [Network(ColourUnits, [0, 1, 3], places)], (), seed=3, size=100)
+    return ScoredUnits(4, [Network(ColourUnits, [0, 1, 3], places)], Scenes(seed=3, size=100), seed=3)
 
 
 def test_pictures_that_chose_something_are_not_scored(few: ScoredUnits) -> None:
-    chosen = [np.moveaxis(few.images[i], -1, 0) for i in (4, 7)]
-    rest = ScoredUnits(4, few.networks, chosen, seed=3, size=100)
-    assert np.array_equal(rest.images, np.delete(few.images, (4, 7), axis=0))
-    assert rest.activations.mean.shape == (98, 4)
+    images = Scenes(seed=3, size=100).images
+    rest = Scenes([np.moveaxis(images[i], -1, 0) for i in (4, 7)], seed=3, size=100)
+    assert np.array_equal(rest.images, np.delete(images, (4, 7), axis=0))
+    assert ScoredUnits(4, few.networks, rest).activations.mean.shape == (98, 4)
     exemplars = EmojiScenes("heldout", 100, 3)
-    assert not {picture.tobytes() for picture in few.images} & {exemplars[i].image.tobytes() for i in range(100)}
+    assert not {picture.tobytes() for picture in images} & {exemplars[i].image.tobytes() for i in range(100)}
 
 
 def test_a_picture_has_a_concept_iff_it_shows_one_of_each_kind_that_is_named(few: ScoredUnits) -> None:
     scenes = EmojiScenes("heldout", 100, 10_003)
     shows = [set(scenes.concepts(i)) for i in range(100)]
-    red, either = few.presence(["Red areas", "Red or blue areas"]).T
+    red, either = few.image_set.presence(["Red areas", "Red or blue areas"]).T
     assert red.tolist() == [float("red" in shown) for shown in shows]
     assert either.tolist() == [float(bool({"red", "blue"} & shown)) for shown in shows]
-    both = few.presence(["Dogs and cats on striped backgrounds"])[:, 0]
+    both = few.image_set.presence(["Dogs and cats on striped backgrounds"])[:, 0]
     assert both.tolist() == [float(bool({"dog", "cat"} & shown) and "striped" in shown) for shown in shows]
-    assert few.presence(["", "Nothing in particular"]).sum() == 0
+    assert few.image_set.presence(["", "Nothing in particular"]).sum() == 0
 
 
 def test_scenes_are_drawn_to_have_a_concept() -> None:
@@ -114,10 +113,10 @@ def test_scenes_are_drawn_to_have_a_concept() -> None:
 
 
 def test_maps_are_pooled_by_unit() -> None:
-    pictures = np.random.default_rng(0).integers(0, 256, (5, 8, 8, 3)).astype(np.uint8)
+    image_set = np.random.default_rng(0).integers(0, 256, (5, 8, 8, 3)).astype(np.uint8)
     net = nn.Sequential(nn.Identity(), nn.AvgPool2d(4))
-    mean, maximum = pooled_activations(net, pictures, [("1", 2), ("0", 0), ("1", 1)])
-    pixels = pictures / 255
+    mean, maximum = pooled_activations(net, image_set, [("1", 2), ("0", 0), ("1", 1)])
+    pixels = image_set / 255
     cells = pixels.reshape(5, 2, 4, 2, 4, 3).mean(axis=(2, 4))
     assert np.allclose(mean, np.stack([pixels[..., k].mean((1, 2)) for k in (2, 0, 1)], axis=1), atol=1e-6)
     expected = [cells[..., 2].max((1, 2)), pixels[..., 0].max((1, 2)), cells[..., 1].max((1, 2))]
@@ -154,7 +153,7 @@ def test_a_report_says_of_each_unit_what_its_activations_say(few: ScoredUnits) -
     assert found.index.tolist() == ["a", "b", "c", "d"]
     assert found.loc["c"].isna().all()  # it has no activations
     assert found.loc["b", ["correlation", "auprc", "cosy_auc", "cosy_mad"]].tolist() == [0, 0, 0.5, 0]
-    a, c = few.activations.mean, few.presence(["red", "red", "red", "white or green"])
+    a, c = few.activations.mean, few.image_set.presence(["red", "red", "red", "white or green"])
     assert found.loc["a", "correlation"] == pytest.approx(np.corrcoef(a[:, 0], c[:, 0])[0, 1])
     assert found.loc["d", "correlation"] == pytest.approx(np.corrcoef(a[:, 3], c[:, 3])[0, 1])
     active = a[:, 0] >= np.sort(a[:, 0])[-2]
@@ -173,7 +172,7 @@ def test_a_report_says_of_each_unit_what_its_activations_say(few: ScoredUnits) -
 
 def test_the_constant_is_the_best_single_word_and_others_units_descriptions_do_worse(few: ScoredUnits) -> None:
     report = report_of(few, ["red", "green", "", "white"])
-    a, c = few.activations.mean[:, [0, 1, 3]], few.presence(VOCABULARY)
+    a, c = few.activations.mean[:, [0, 1, 3]], few.image_set.presence(VOCABULARY)
     by_word = np.array([np.mean([np.corrcoef(unit, word)[0, 1] for unit in a.T]) if word.any() else 0 for word in c.T])
     assert report.metrics["constant_correlation"] == pytest.approx(by_word.max())
     assert report.metrics["correlation"] > report.metrics["constant_correlation"]
@@ -193,5 +192,5 @@ def test_own_units_are_scored_where_their_pictures_are_scenes() -> None:
     params = {"model": "zoo:scenes", "data": "zoo:emoji-scenes", "explained_sha256": "0" * 64}
     with pytest.raises(InputError, match="describes the units of other weights than those of zoo:scenes"):
         own_units([own_case("layer4", 0)], params, 0).activations  # noqa: B018  # it loads the network
-    with pytest.raises(InputError, match="what pictures of folder:x show is not known; expected a version whose"):
+    with pytest.raises(InputError, match="what pictures of folder:x show is not known; give others by --data folder:P"):
         own_units([own_case("layer4", 0)], params | {"data": "folder:x"}, 0)
