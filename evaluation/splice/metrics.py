@@ -55,9 +55,25 @@ def concept_precision(named: Sequence[Collection[str]], true: Sequence[Collectio
 
 
 def names_label(words: Sequence[str], label: str) -> bool:
-    """Whether words name a label: one of them is it, or they have every word of it, as "fire" and "truck" together."""
-    given, asked = {word.casefold() for word in words}, label.casefold()
+    """Whether words name a label: one of them is it, or they have every word of it, as "fire" and "truck" together.
+
+    In any case, and in the singular or the plural, since folders of photographs are called both.
+    """
+    given, asked = {_key(word) for word in words}, _key(label)
     return asked in given or set(asked.split()) <= given
+
+
+def _key(words: str) -> str:
+    """What words have in common with their plural of the regular kinds; irregular ones stay apart."""
+    return " ".join(map(_singular, words.casefold().split()))
+
+
+def _singular(word: str) -> str:
+    if len(word) > 4 and word.endswith("ies"):
+        return f"{word[:-3]}y"
+    if word.endswith(("ches", "shes", "xes", "sses")):
+        return word[:-2]
+    return word[:-1] if len(word) > 3 and word.endswith("s") and not word.endswith(("ss", "us", "is")) else word
 
 
 def shuffled_share(words: Sequence[Sequence[str]], labels: Sequence[str]) -> np.ndarray:
@@ -68,13 +84,13 @@ def shuffled_share(words: Sequence[Sequence[str]], labels: Sequence[str]) -> np.
     rows_of: dict[str, set[int]] = {}  # rows that have each word
     for row, given in enumerate(words):
         for word in given:
-            rows_of.setdefault(word.casefold(), set()).add(row)
+            rows_of.setdefault(_key(word), set()).add(row)
     own_rows: dict[str, list[int]] = {}
     for row, label in enumerate(labels):
         own_rows.setdefault(label, []).append(row)
     shares, everyone = np.full(len(labels), np.nan), set(range(len(labels)))
     for label, own in own_rows.items():
-        asked = label.casefold()
+        asked = _key(label)
         parts = [rows_of.get(part, set()) for part in asked.split()]
         naming = rows_of.get(asked, set()) | (set.intersection(*parts) if parts else everyone)  # as `names_label`
         if len(own) < len(labels):

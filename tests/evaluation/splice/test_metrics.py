@@ -75,6 +75,21 @@ def test_a_label_is_named_by_itself_or_by_all_of_its_words() -> None:
     assert not m.names_label([], "cat")
 
 
+@pytest.mark.parametrize(
+    ("label", "word"),
+    [("Dogs", "dog"), ("berries", "berry"), ("fire trucks", "fire truck"), ("box", "boxes"), ("glasses", "glass")],
+)
+def test_a_label_is_named_in_the_singular_and_in_the_plural(label: str, word: str) -> None:
+    assert m.names_label([word], label)
+    assert m.names_label([label], word)
+    assert m.names_label(word.split(), label)
+
+
+@pytest.mark.parametrize(("label", "word"), [("bus", "bu"), ("glass", "glas"), ("iris", "iri"), ("gas", "ga")])
+def test_what_ends_in_s_is_no_plural(label: str, word: str) -> None:
+    assert not m.names_label([word], label)
+
+
 def test_the_control_is_the_mean_over_rows_of_other_labels() -> None:
     words, labels = [["cat"], ["cat", "dog"], ["dog"], ["tree"]], ["cat", "cat", "dog", "tree"]
     assert m.shuffled_share(words, labels).tolist() == pytest.approx([0.0, 0.0, 1 / 3, 0.0])
