@@ -254,7 +254,7 @@ class Engines:
         factor = -1.0 if one and index == 0 else 1.0
         if self.reward.kind == "log_odds":
             factor /= self.reward.temperature
-        return trees.ensemble(0 if one else min(index, trees.n_outputs - 1)).scaled(factor)
+        return trees.ensemble(0 if one else min(index, trees.n_outputs - 1), factor)
 
     def _by_trees(
         self, problem: "Problem", index: int, options: AnswerOptions, progress: Progress | None

@@ -27,9 +27,9 @@ def joint_table(sample: Any, baseline: Any, model: TreeModel) -> tuple[pd.DataFr
     if not len(others):
         raise InputError("the baseline has no row; expected one or more")
     if isinstance(first, np.ndarray) and isinstance(others, np.ndarray):
-        return pd.DataFrame(np.concatenate([first, others]), columns=list(columns)).infer_objects(), names
+        return pd.DataFrame(np.concatenate([first, others]), columns=model.index).infer_objects(), names
     first, others = (
-        part if isinstance(part, pd.DataFrame) else pd.DataFrame(part, columns=list(columns)).infer_objects()
+        part if isinstance(part, pd.DataFrame) else pd.DataFrame(part, columns=model.index).infer_objects()
         for part in (first, others)
     )
     joint = {}
