@@ -8,9 +8,12 @@ that is reached with (E, R) contributes
     w prod_{j in E} z_j prod_{j in R} (1 - z_j)      to v(z), z_j = 1 where j is present,
     (-1)^|T| w                                       to I(E + T), for every T in R.
 
-So the sum of all I is f(x), and I(empty) is f(b). The leaf gives w (|E| - 1)! |R|! / (|E| + |R|)! to the Shapley value of
-each j in E, and -w |E|! (|R| - 1)! / (|E| + |R|)! to that of each j in R, without the 2^|R| terms. Several baselines average: the mean of each term has Shapley values
-that are the interventional ones of TreeSHAP, and its standard deviation says how far it hangs on the choice.
+So the sum of all I is f(x), and I(empty) is f(b). To the Shapley values the leaf gives, without its 2^|R| terms,
+
+    w (|E| - 1)! |R|! / (|E| + |R|)! for each j in E,      -w |E|! (|R| - 1)! / (|E| + |R|)! for each j in R.
+
+Several baselines average: the mean of each term has Shapley values that are the interventional ones of TreeSHAP, and
+its standard deviation says how far it hangs on the choice.
 
 | symbol | meaning | shape |
 |---|---|---|
