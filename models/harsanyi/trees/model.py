@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -55,11 +54,6 @@ class TreeModel:
     def in_double(self) -> bool:
         """Whether the library computes in double precision."""
         return self.tolerance <= EXACT
-
-    @cached_property
-    def index(self) -> pd.Index:
-        """The names of the columns, as tables have them."""
-        return pd.Index(self.columns)
 
     def ensemble(self, k: int, factor: float = 1.0) -> Ensemble:
         """The trees of output k times a factor, read and multiplied once."""
