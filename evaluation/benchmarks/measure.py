@@ -6,11 +6,13 @@ import multiprocessing
 import statistics
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
+
+from conceptry.models.errors import InputError
 
 MIB = 2**20
 
@@ -79,6 +81,18 @@ class Benchmark:
         }
         return json.dumps(content, indent=2) + "\n"
 
+    @classmethod
+    def from_json(cls, text: str) -> "Benchmark":
+        """What `to_json` has written."""
+        content = json.loads(text)
+        own = ("case", "implementation", "seconds", "peak_mb")
+        records = [
+            Record(*(r[name] for name in own), extra={k: v for k, v in r.items() if k not in own})
+            for r in content["records"]
+        ]
+        targets = [Target(**{k: v for k, v in t.items() if k != "met"}) for t in content["targets"]]
+        return cls(content["title"], records, targets, content["notes"])
+
     def print(self, console: Any = None) -> None:
         """Tables by rich: one for the records of each subject (a case up to its first comma), then the targets."""
         from rich.box import SIMPLE_HEAD
@@ -108,6 +122,39 @@ class Benchmark:
         console.print(table)
         for note in self.notes:
             console.print(note)
+
+
+class Ledger:
+    """What a long benchmark has measured so far, a line of JSON for each part, so that a killed run can go on.
+
+    path: the file, None to keep nothing. owner: what the run is; a file of another one is refused by InputError.
+    """
+
+    def __init__(self, path: Path | None, owner: Mapping[str, Any]) -> None:
+        self._path, self._parts = path, {}
+        if path is None:
+            return
+        if path.exists():
+            head, *lines = path.read_text(encoding="utf-8").split("\n")
+            if head != json.dumps(dict(owner)):
+                raise InputError(f"{path} is of another run than {json.dumps(dict(owner))}; name a new file")
+            self._parts = dict(json.loads(line) for line in lines[:-1])  # the last is empty, or was cut off by a kill
+            path.write_text("\n".join([head, *lines[:-1], ""]), encoding="utf-8")
+        else:
+            path.write_text(json.dumps(dict(owner)) + "\n", encoding="utf-8")
+
+    def part(self, name: str, measure: Callable[[], Benchmark]) -> Benchmark:
+        """A part as it was measured before, else measured now and kept."""
+        if name not in self._parts:
+            self._parts[name] = measure().to_json()
+            if self._path is not None:
+                with self._path.open("a", encoding="utf-8") as file:
+                    file.write(json.dumps([name, self._parts[name]]) + "\n")
+        return Benchmark.from_json(self._parts[name])
+
+    def records(self, name: str, measure: Callable[[], Iterable[Record]]) -> list[Record]:
+        """The records of a part."""
+        return self.part(name, lambda: Benchmark(name, list(measure()), [])).records
 
 
 def _shown(value: Any) -> str:

@@ -70,16 +70,26 @@ OTHER_BENCHMARKS = ("batch", "encoders", "serving", "startup", "kills", "drift",
 @click.option("--json", "json_file", type=click.Path(path_type=Path), help="Also write records and targets as JSON.")
 @click.option("--quick", cls=Flag, help="Run fewer repeats and sizes.")
 @click.option("--kills", type=click.IntRange(min=1), help="kills, batch: number of commands to kill. [default: 100]")
-def benchmark(name: str, dictionary: Path | None, json_file: Path | None, quick: bool, kills: int | None) -> None:
+@click.option(
+    "--resume",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="harsanyi: file that each part is kept in once measured; the same command goes on from there.",
+)
+def benchmark(
+    name: str, dictionary: Path | None, json_file: Path | None, quick: bool, kills: int | None, resume: Path | None
+) -> None:
     """Measure the speed of a method beside others, what a batch over a data set costs, how soon versions answer, what
     servers take, what kills leave, how often drift is seen, scores of faithfulness, or which architectures of open_clip
     work."""
     import importlib
 
     check_folder(json_file, "--json")
+    check_folder(resume, "--resume")
+    if resume and name != "harsanyi":
+        raise InputError(f"--resume is for conceptry benchmark harsanyi, got it for {name}")
     if kills and name not in ("kills", "batch"):
         raise InputError(f"--kills is for conceptry benchmark kills and batch, got it for {name}")
-    how = {"kills": kills} if kills else {}
+    how: dict[str, Any] = {"kills": kills} if kills else {"resume": resume} if resume else {}
     module = importlib.import_module(f"conceptry.evaluation.benchmarks.{name}")
     result = module.run(dictionary=dictionary, quick=quick, progress=lambda what: errors.print(what), **how)
     result.print(console)

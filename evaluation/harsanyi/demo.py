@@ -1,13 +1,16 @@
-"""Harsanyi interactions in the demo: models that tell wines apart, and boosted trees over the 30 columns of tumours.
+"""Harsanyi interactions in the demo: models that tell wines apart, and boosted trees over 30 and 64 columns.
 
 One model of wines is the zoo's network; the forest and the boosted trees, of scikit-learn, are logged to MLflow first,
-as users have theirs. What trees say exactly of 30 columns stands beside what a budget of subsets finds.
+as users have theirs. What trees say exactly of the 30 columns of tumours stands beside what a budget of subsets finds.
+The 64 columns are the pixels of handwritten digits, of which a class has a few that it uses together.
 """
 
 import json
 import shlex
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import redirect_stderr
+from dataclasses import replace
+from functools import partial
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -15,9 +18,9 @@ from typing import Any
 import pandas as pd
 
 from conceptry.evaluation.demo import Tour
-from conceptry.evaluation.harsanyi.data import SampleData, load_samples
+from conceptry.evaluation.harsanyi.data import SampleData, load_samples, table_samples
 from conceptry.models.explained.loaders.sklearn import TRUSTED
-from conceptry.models.zoo.datasets import load_dataset
+from conceptry.models.zoo.datasets import Dataset, load_dataset
 from conceptry.registry import Requirement, connect
 from conceptry.registry.store import ensure_experiment
 
@@ -36,7 +39,7 @@ def _wine_versions(output: Path) -> Sequence[Mapping[str, Any]]:
         {"model": "zoo:wine", "baseline": "median"},
         {"model": "zoo:wine", "baseline": "learned"},
         {"model": "zoo:wine", "interactions": "and-or"},
-        _logged("wine-forest", forest, "wine", output) | {"reward": "probability"},
+        _logged("wine-forest", forest, load_dataset("wine"), output) | {"reward": "probability"},
     )
 
 
@@ -44,16 +47,31 @@ def _tumour_versions(output: Path) -> Sequence[Mapping[str, Any]]:
     from sklearn.ensemble import HistGradientBoostingClassifier
 
     boosted = HistGradientBoostingClassifier(max_iter=60, random_state=0)
-    model = _logged("tumour-booster", boosted, "breast-cancer", output)
+    model = _logged("tumour-booster", boosted, load_dataset("breast-cancer"), output)
     return model, model | {"engine": "sampled", "budget": BUDGET}
 
 
-def _logged(name: str, estimator: Any, dataset: str, output: Path) -> dict[str, Any]:
+def _digit_versions(output: Path) -> Sequence[Mapping[str, Any]]:
+    from sklearn.ensemble import HistGradientBoostingClassifier
+
+    boosted = HistGradientBoostingClassifier(max_iter=30, max_leaf_nodes=8, random_state=0)
+    model = _logged("digit-booster", boosted, _digits(), output)
+    return (model | {"outputs": "logits", "reward": "logit"},)
+
+
+def _digits() -> Dataset:
+    """The zoo's digits of 8 x 8 pixels as a table, a column for each pixel."""
+    from sklearn.datasets import load_digits
+
+    pixels: Any = load_digits(as_frame=True)
+    return replace(load_dataset("digits"), modality="table", inputs=pixels.data)
+
+
+def _logged(name: str, estimator: Any, data: Dataset, output: Path) -> dict[str, Any]:
     """An estimator fitted to the training rows of a data set and logged once, as options: where it and they are."""
     import mlflow
     from mlflow.sklearn import log_model
 
-    data = load_dataset(dataset)
     rows = data.inputs.iloc[data.train]
     background = output / f"{name}-background.csv"
     rows.to_csv(background, index=False)
@@ -82,15 +100,21 @@ def _data(dataset: str) -> Callable[[int], SampleData]:
     return lambda size: load_samples(zoo, {"model": zoo, "modality": "table"}, min(size, SAMPLES), seed=0)
 
 
+def _digit_data(size: int) -> SampleData:
+    data = _digits()
+    rows = data.heldout[: min(size, SAMPLES)]
+    return table_samples(data.inputs.iloc[rows], [data.classes[k] for k in data.targets[rows]], "scikit-learn's digits")
+
+
 def _rank(metrics: Mapping[str, float]) -> tuple[float, ...]:
     return -metrics["salient"], -metrics["seconds"]
 
 
-def _rows(dataset: str, name: str) -> Callable[[Path], list[Path]]:
+def _rows(data: Callable[[], Dataset], name: str) -> Callable[[Path], list[Path]]:
     def write(output: Path) -> list[Path]:
-        data = load_dataset(dataset)
+        held = data()
         file = output / name
-        data.inputs.iloc[data.heldout[:SHOWN]].to_csv(file, index=False)
+        held.inputs.iloc[held.heldout[:SHOWN]].to_csv(file, index=False)
         return [file]
 
     return write
@@ -112,7 +136,7 @@ TOURS = (
         requirement=Requirement("square_error", "<=", MAX_ERROR),
         rank=_rank,
         rule=f"fewest salient patterns among versions with square_error <= {MAX_ERROR:g}; ties: the faster",
-        samples=_rows("wine", "wines.csv"),
+        samples=_rows(partial(load_dataset, "wine"), "wines.csv"),
         figures=[("wine.png", "graph"), ("wine-patterns.png", "explanation"), ("wine.html", None)],
         request=_request,
     ),
@@ -124,8 +148,20 @@ TOURS = (
         requirement=Requirement("residual_max", "<=", MAX_RESIDUAL),
         rank=_rank,
         rule=f"fewest salient patterns among versions with residual_max <= {MAX_RESIDUAL:g}; ties: the faster",
-        samples=_rows("breast-cancer", "tumours.csv"),
+        samples=_rows(partial(load_dataset, "breast-cancer"), "tumours.csv"),
         figures=[("tumour.png", "graph"), ("tumour-patterns.png", "explanation")],
+        request=_request,
+    ),
+    Tour(
+        method="harsanyi",
+        name="digits-harsanyi",
+        prepare=_digit_versions,
+        data=_digit_data,
+        requirement=Requirement("residual_max", "<=", MAX_RESIDUAL),
+        rank=_rank,
+        rule=f"fewest salient patterns among versions with residual_max <= {MAX_RESIDUAL:g}; ties: the faster",
+        samples=_rows(_digits, "digits.csv"),
+        figures=[("digit.png", "graph"), ("digit-patterns.png", "explanation")],
         request=_request,
     ),
 )

@@ -106,7 +106,9 @@ def typed_frame(rows: pd.DataFrame, columns: Sequence[Column], *, fractions: boo
     fractions: whether a numeric column of whole numbers may hold others, as the mean of a baseline does; it is passed
     on as float64 then, else refused by InputError.
     """
-    typed = _floats(rows, columns)
+    typed, names = _floats(rows, columns), tuple(column.name for column in columns)
+    if len(typed) == len(names) and tuple(rows.columns) == names:
+        return rows.copy()
     for column in columns:
         if column.name in typed:
             continue
@@ -118,20 +120,20 @@ def typed_frame(rows: pd.DataFrame, columns: Sequence[Column], *, fractions: boo
             raise
         except (ValueError, TypeError) as error:
             raise InputError(f"column {column.name!r}: {reason_of(error)}") from None
-    return pd.DataFrame({column.name: typed[column.name] for column in columns}, index=rows.index)
+    return pd.DataFrame({name: typed[name] for name in names}, index=rows.index)
 
 
 def _floats(rows: pd.DataFrame, columns: Sequence[Column]) -> dict[str, Any]:
     """The columns that have the type of the model already, float64 without gaps: at once, for tables can be wide."""
     if not rows.columns.is_unique:
         return {}
-    dtypes = rows.dtypes
+    dtypes = dict(zip(rows.columns, rows.dtypes, strict=True))
     names = [
         column.name
         for column in columns
         if column.dtype == "float64" and column.kind == "numeric" and dtypes.get(column.name) == np.float64
     ]
-    values = rows[names].to_numpy()
+    values = (rows if names == list(dtypes) else rows[names]).to_numpy()
     gaps: Any = np.isnan(values).any(axis=0)
     return {name: values[:, k] for k, name in enumerate(names) if not gaps[k]}
 

@@ -38,6 +38,7 @@ from conceptry.models.harsanyi.sampled.engine import sampled_interactions
 from conceptry.models.harsanyi.sampled.record import SampledInteractions
 from conceptry.models.harsanyi.settings import Settings
 from conceptry.models.harsanyi.trees.interactions import TreeInteractions, tree_interactions
+from conceptry.models.harsanyi.trees.reading import read as read_trees
 
 __all__ = [
     "MAX_PLAYERS",
@@ -76,6 +77,7 @@ __all__ = [
     "moebius_adjoint",
     "n_players",
     "or_interactions",
+    "read_trees",
     "rewards_of",
     "row_masks",
     "salient",

@@ -19,10 +19,10 @@ or over a temperature:
 Whether it is, the model's own answer for an example decides, not a table alone.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -33,13 +33,12 @@ from conceptry.models.explained.protocol import DifferentiableModel, ExplainedMo
 from conceptry.models.explained.tables import typed_frame
 from conceptry.models.harsanyi.game import Reward, mean_by_mask
 from conceptry.models.harsanyi.interactions.answer import AnswerOptions
-from conceptry.models.harsanyi.interactions.sparse import Quality, SparseInteractions, with_empty_first
-from conceptry.models.harsanyi.interactions.terms import Terms
+from conceptry.models.harsanyi.interactions.sparse import SparseInteractions, without_empty
+from conceptry.models.harsanyi.sampled.explanation import sampled_record
 from conceptry.models.harsanyi.settings import (
     AUTO,
     EXACT,
     LEAST_BUDGET,
-    MAX_PLAYERS,
     MAX_SAMPLED,
     SAMPLED,
     TREES,
@@ -51,6 +50,13 @@ if TYPE_CHECKING:
     from conceptry.models.harsanyi.problem import Problem
     from conceptry.models.harsanyi.trees.ensemble import Ensemble
     from conceptry.models.harsanyi.trees.model import TreeModel
+
+
+class Corners(NamedTuple):
+    """Of a sample, and below it of its baselines: the model's outputs (1 + baselines, k), and features of the trees."""
+
+    outputs: np.ndarray
+    features: np.ndarray
 
 
 class Engines:
@@ -77,7 +83,7 @@ class Engines:
             return self.settings.engine
         if self.settings.learns_baseline:
             return EXACT
-        if self.trees is not None:
+        if self.by_trees:
             return TREES
         if n > MAX_SAMPLED:
             raise InputError(
@@ -85,6 +91,13 @@ class Engines:
                 "of them are one player"
             )
         return EXACT if n <= self.settings.max_players else SAMPLED
+
+    @property
+    def by_trees(self) -> bool:
+        """Whether the engine is trees, for samples of any number of players."""
+        if self.settings.engine == AUTO:
+            return not self.settings.learns_baseline and self.trees is not None
+        return self.settings.engine == TREES
 
     def sparse(
         self,
@@ -94,11 +107,16 @@ class Engines:
         options: AnswerOptions,
         image: np.ndarray | None,
         progress: Progress | None,
+        corners: "Corners | None" = None,
     ) -> SparseInteractions | None:
-        """The interactions of a sample by the engine trees or sampled; None where it is the exact one."""
+        """The interactions of a sample by the engine trees or sampled; None where it is the exact one.
+
+        corners: what `corners` says of this sample, where the engine is trees.
+        """
         engine = self.engine_of(len(problem.players))
         if engine == TREES:
-            return self._by_trees(problem, index, options, progress)
+            assert corners is not None
+            return self._by_trees(problem, index, options, progress, corners)
         if engine == EXACT:
             return None
         ask, target = mean_by_mask(self.model, problem.maskers, self.reward, index), self.model.classes[index]
@@ -254,10 +272,49 @@ class Engines:
         factor = -1.0 if one and index == 0 else 1.0
         if self.reward.kind == "log_odds":
             factor /= self.reward.temperature
-        return trees.ensemble(0 if one else min(index, trees.n_outputs - 1)).scaled(factor)
+        return trees.ensemble(0 if one else min(index, trees.n_outputs - 1), factor)
+
+    def corners(self, problems: "Sequence[Problem]") -> "list[Corners]":
+        """What the model says of the samples, and of the baselines of each, in one call for all."""
+        trees = self.trees
+        assert trees is not None
+        tables = []
+        for problem in problems:
+            every, none = np.ones((1, len(problem.players)), bool), np.zeros((1, len(problem.players)), bool)
+            tables += [problem.maskers[0].masked(every), *(masker.masked(none) for masker in problem.maskers)]
+        table = pd.concat(tables, ignore_index=True)
+        outputs, features = self.model(table).astype(np.float64), self._encoded(trees, table)
+        parts = np.cumsum([1 + len(problem.maskers) for problem in problems])[:-1]
+        pairs = zip(np.split(outputs, parts), np.split(features, parts), strict=True)
+        return [Corners(*pair) for pair in pairs]
+
+    def asked(
+        self, samples: Sequence[Any], problem_of: "Callable[[Any], Problem]", at_once: int
+    ) -> "Iterator[tuple[Any, tuple[Problem, Corners] | None]]":
+        """The samples, and where the engine is trees what the model says of them, asked `at_once` rows in one call.
+
+        None beside a sample that is to be asked about alone, as after a call that was refused: that shows which sample
+        is at fault.
+        """
+        step = max(1, at_once // (1 + self.n_baselines)) if len(samples) > 1 and self.by_trees else 1
+        for start in range(0, len(samples), step):
+            part = samples[start : start + step]
+            answers: Iterable[tuple[Problem, Corners] | None] = [None] * len(part)
+            if len(part) > 1:
+                try:
+                    problems = [problem_of(sample) for sample in part]
+                    answers = zip(problems, self.corners(problems), strict=True)
+                except InputError:
+                    pass
+            yield from zip(part, answers, strict=True)
 
     def _by_trees(
-        self, problem: "Problem", index: int, options: AnswerOptions, progress: Progress | None
+        self,
+        problem: "Problem",
+        index: int,
+        options: AnswerOptions,
+        progress: Progress | None,
+        corners: "Corners",
     ) -> SparseInteractions:
         """The interactions of a sample, read off the trees.
 
@@ -267,20 +324,13 @@ class Engines:
 
         trees, n = self.trees, len(problem.players)
         assert trees is not None
-        corners = np.array([[True] * n, [False] * n])
-        table = pd.concat(
-            [problem.maskers[0].masked(corners), *(masker.masked(corners[1:]) for masker in problem.maskers[1:])],
-            ignore_index=True,
-        )
-        outputs = torch.from_numpy(self.model(table).astype(np.float64))
-        full, *empties = self.reward(outputs, self.model.form, index).tolist()
-        empty = float(np.mean(empties))
-        rows = self._encoded(trees, table)
+        full, *empties = self.reward(torch.from_numpy(corners.outputs), self.model.form, index).tolist()
+        empty, rows = float(np.mean(empties)), corners.features
         ensemble = self._ensemble(trees, index)
         terms, spreads = terms_of(ensemble, rows[0], rows[1:], trees.feature_owners(problem.owner), n)
-        sums = float(terms.effects.sum()), float(terms.effects[0])
+        sums, scale = (float(terms.effects.sum()), float(terms.effects[0])), ensemble.scale(rows)
         for what, found, own in (("sample", sums[0], full), ("baseline", sums[1], empty)):
-            if not abs(found - own) <= self._allowed(trees, own, ensemble.scale(rows)):
+            if not abs(found - own) <= self._allowed(trees, own, scale):
                 raise InputError(
                     f"the terms read from {trees.kind} add up to {found!r} for the {what}, and the {self.reward.kind} "
                     f"of the model itself is {own!r}; take the engine exact or sampled, which ask the model alone"
@@ -289,62 +339,8 @@ class Engines:
             progress("trees", 1.0)
         residual = max(abs(sums[0] - full), abs(sums[1] - empty)) / (max(abs(full), abs(empty)) or 1.0)
         if self.settings.subtract_empty:
-            terms, full, empty = _without_empty(terms), full - empty, 0.0
+            terms, full, empty = without_empty(terms), full - empty, 0.0
         return SparseInteractions(
             problem.players, self.model.classes[index], terms, (empty, full), residual, TREES, len(rows),
             problem.description, options=options, spreads=spreads if len(empties) > 1 else None,
         )  # fmt: skip
-
-
-def samples_by_default(settings: Settings, n: int) -> bool:
-    """Whether a plain function of n players is sampled: where that is asked for, and where not all subsets can be."""
-    if settings.engine == TREES:
-        raise InputError("a function has no trees; expected engine exact, sampled or auto")
-    return settings.engine == SAMPLED or (settings.engine == AUTO and n > MAX_PLAYERS)
-
-
-def sampled_record(
-    ask: Callable[[np.ndarray], np.ndarray],
-    players: tuple[str, ...],
-    target: str,
-    description: dict[str, Any],
-    options: AnswerOptions,
-    batch_size: int,
-    image: np.ndarray | None,
-    progress: Progress | None,
-) -> SparseInteractions:
-    """The interactions of a game, masks to rewards, from a budget of subsets: that of the settings in `options`."""
-    from conceptry.models.harsanyi.sampled.engine import sampled_interactions
-
-    settings = options.settings
-    found = sampled_interactions(
-        ask,
-        len(players),
-        settings.budget,
-        settings.seed,
-        interactions=settings.interactions,
-        min_r2=settings.min_r2,
-        progress=progress,
-        batch_size=batch_size,
-    )
-    terms, full, empty = with_empty_first(found.sparse), found.v_full, found.v_empty
-    if settings.subtract_empty:
-        terms, full, empty = _without_empty(terms), full - empty, 0.0
-    quality = Quality(found.r2, found.r2_interval, found.believable)
-    return SparseInteractions(
-        players,
-        target,
-        terms,
-        (empty, full),
-        found.residual,
-        SAMPLED,
-        found.calls,
-        description,
-        quality,
-        options,
-        image,
-    )
-
-
-def _without_empty(terms: Terms) -> Terms:
-    return replace(terms, effects=np.where(terms.sizes == 0, 0.0, terms.effects))

@@ -25,13 +25,14 @@ from conceptry.models.explained.base import Description
 from conceptry.models.explained.protocol import ExplainedModel
 from conceptry.models.harsanyi import game as g
 from conceptry.models.harsanyi import problem as p
-from conceptry.models.harsanyi.engines import Engines, sampled_record, samples_by_default
+from conceptry.models.harsanyi.engines import Corners, Engines
 from conceptry.models.harsanyi.game import Reward, output_index
 from conceptry.models.harsanyi.inputs import BaselineRows, columns_named, read_samples, settings_with_files
 from conceptry.models.harsanyi.interactions.answer import AnswerOptions, SampleRecord
 from conceptry.models.harsanyi.interactions.record import Explanations, check_listed, record_of
 from conceptry.models.harsanyi.maskers.base import Masker
 from conceptry.models.harsanyi.maskers.tensors import tensor_masker
+from conceptry.models.harsanyi.sampled.explanation import sampled_record, samples_by_default
 from conceptry.models.harsanyi.settings import PREDICTED, Settings, changed_settings
 from conceptry.models.method import Package, Progress
 
@@ -187,10 +188,11 @@ class Harsanyi:
             raise InputError(f"top_k must be at least 1, got {top_k}")
         options = AnswerOptions(None if top_k is None else int(top_k), bool(denoise), bool(details), self.settings)
         given, single = read_samples(samples, self.model)
-        explained = []
-        for row, sample in enumerate(given):
+        target, explained = None if target is None else str(target), []
+        at_once = self._batch_size(max(1, len(self.model.columns)))
+        for row, (sample, asked) in enumerate(self.engines.asked(given, self.problem, at_once)):
             try:
-                explained.append(self._explain(sample, None if target is None else str(target), options, progress))
+                explained.append(self._explain(sample, target, options, progress, asked))
             except InputError as error:
                 raise InputError(str(error) if single else f"row {row}: {error}") from None
         return explained[0] if single else Explanations(tuple(explained))
@@ -289,13 +291,20 @@ class Harsanyi:
         return record_of(v, settings, players, name, None, len(v), description, answer)
 
     def _explain(
-        self, sample: Any, target: str | None, options: AnswerOptions, progress: Progress | None
+        self,
+        sample: Any,
+        target: str | None,
+        options: AnswerOptions,
+        progress: Progress | None,
+        asked: tuple[p.Problem, Corners] | None = None,
     ) -> SampleRecord:
-        problem = self.problem(sample)
+        problem, corners = asked or (self.problem(sample), None)
+        if corners is None and self.engines.by_trees:
+            corners = self.engines.corners([problem])[0]
         image = sample if self.model.modality == "image" else None
-        index = self._target(problem, target or self.settings.target)
+        index = self._target(problem, target or self.settings.target, corners)
         batch_size = self._batch_size(np.size(problem.sample))
-        found = self.engines.sparse(problem, index, batch_size, options, image, progress)
+        found = self.engines.sparse(problem, index, batch_size, options, image, progress, corners)
         if found is not None:
             if not options.denoise and options.top_k is None:
                 check_listed(len(found.players), len(found.terms) - 1)
@@ -322,10 +331,10 @@ class Harsanyi:
         rewards = self.engines.rewards(problem, index, subsets, self._batch_size(np.size(problem.sample)))
         return {"target": self.model.classes[index], "rewards": rewards.tolist()}
 
-    def _target(self, problem: p.Problem, target: str) -> int:
+    def _target(self, problem: p.Problem, target: str, corners: Corners | None = None) -> int:
         if target != PREDICTED:
             return output_index(target, self.model, None)
-        (outputs,) = self.model(problem.sample)
+        (outputs,) = self.model(problem.sample) if corners is None else corners.outputs[:1]
         return g.predicted_output(outputs, self.model)
 
     def _batch_size(self, numbers: int) -> int:

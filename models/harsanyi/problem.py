@@ -108,7 +108,8 @@ def table_problem(
         },
         "groups": {k: list(v) for k, v in groups.items()} if groups else {},
     }
-    return Problem(tuple(maskers), pd.DataFrame([row]), _masked_empty(masker), masker.owner, description)
+    sample = masker.masked(np.ones((1, len(masker.players)), bool))
+    return Problem(tuple(maskers), sample, _masked_empty(masker), masker.owner, description)
 
 
 def _checked_row(row: Mapping[str, Any], number: int, columns: Sequence[Column]) -> Mapping[str, Any]:

@@ -34,7 +34,7 @@ from conceptry.evaluation.benchmarks.harsanyi.wide_games import (
     uniform_masks,
     words,
 )
-from conceptry.evaluation.benchmarks.measure import Benchmark, Record, Target, one_thread
+from conceptry.evaluation.benchmarks.measure import Benchmark, Ledger, Record, Target, one_thread
 from conceptry.models.harsanyi.interactions.moebius import subset_masks
 from conceptry.models.harsanyi.sampled.engine import sampled_interactions
 
@@ -137,11 +137,14 @@ def run(
     progress: Callable[[str], None] = lambda _: None,
     players: Sequence[int] = PLAYERS,
     repeats: int | None = None,
+    ledger: Ledger | None = None,
 ) -> Benchmark:
-    """Measure; the better part of an hour, or seconds if `quick`: 1,024 calls, and the first of `players` alone.
+    """Measure; hours, or seconds if `quick`: 1,024 calls, and the first of `players` alone.
 
-    repeats: small games for the interval, by default 100, or 10 if `quick`; a fifth as many of noise.
+    repeats: small games for the interval, by default 100, or 10 if `quick`; a fifth as many of noise. ledger: has what
+    was measured before, and keeps each game and budget.
     """
+    ledger = ledger or Ledger(None, {})
     why_missing, full = proxies.missing(), os.environ.get(FULL) == "1"
     if why_missing is None:
         for library in ("shapiq", "lightgbm", "xgboost"):
@@ -154,9 +157,15 @@ def run(
             for budget in BUDGETS_QUICK if quick else BUDGETS:
                 progress(f"sampled {game.name}, {budget} calls")
                 search = not quick and (full or budget <= MOST_SEARCHED)
-                records += cell(game, budget, why_missing is None, search)
-        progress("sampled: intervals, noise, words")
-        records += [coverage(repeats), nothing(max(1, repeats // 5)), text(512 if quick else 4096)]
+                one = partial(cell, game, budget, why_missing is None, search)
+                records += ledger.records(f"sampled {game.name}, {budget} calls", one)
+        for what, one in {
+            "intervals": partial(coverage, repeats),
+            "noise": partial(nothing, max(1, repeats // 5)),
+            "words": partial(text, 512 if quick else 4096),
+        }.items():
+            progress(f"sampled: {what}")
+            records += ledger.records(f"sampled: {what}", lambda one=one: [one()])
     notes = [
         f"sampled: R2 over {JUDGED:,} uniform masks that nothing was given; P@10: of the ten strongest terms found, in "
         "AND form, those planted (of the forest, the exact ten)",

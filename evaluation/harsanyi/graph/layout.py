@@ -59,6 +59,7 @@ LINE = 1.25  # height of a line, in font sizes
 MARGIN, GAP = 22.0, 9.0
 PASS = 30.0  # between coalitions, for the edges that pass
 NARROWEST, WIDEST = 470.0, 1010.0  # of the picture
+WIDER = 3.0  # times WIDEST, where words of many players would not stay whole otherwise
 TOP, LEGEND = 98.0, 46.0  # room for title and root, and for the legend
 PATTERN_HEIGHT, CELL, STRIP = 30.0, 2.8, 5.0  # CELL: least width of a player in the strip of a pattern
 NAME_LINES, COALITION_LINES = 3, 5
@@ -139,8 +140,7 @@ def _names(graph: AndOrGraph, inner: float) -> tuple[dict[int, tuple[str, ...]],
     used = graph.used_players
     slot = inner / max(len(used), 1)
     room = min(slot, SLOT) - GAP - 10
-    words = [word for p in used for word in re.split(r"(?<=[ _/-])", plain(graph.players[p]))]
-    staggered = len(used) > 2 and max(text_width(word, SMALL) for word in words) > room
+    staggered = len(used) > 2 and _longest_word(graph) > room
     if staggered:  # an edge to the lower row passes between two boxes of the upper one
         room = 2 * slot - GAP - 10
     rooms = dict.fromkeys(used, room)
@@ -158,7 +158,15 @@ def _width(graph: AndOrGraph, wide: float, rows: int | None) -> float:
         len(graph.coalitions) * 130.0,
     )
     # A number of rows that is asked for is kept, however wide that makes the picture.
-    return min(max(wanted + 2 * MARGIN, NARROWEST), max(WIDEST, (wide + GAP) * (m / rows + 1.5)) if rows else WIDEST)
+    widest = max(WIDEST, (wide + GAP) * (m / rows + 1.5)) if rows else WIDEST
+    whole = n * (_longest_word(graph) + GAP + 10) / 2 + 2 * MARGIN  # of players in two rows
+    return max(min(max(wanted + 2 * MARGIN, NARROWEST), widest), min(whole, WIDER * WIDEST))
+
+
+def _longest_word(graph: AndOrGraph) -> float:
+    """The width of the longest word in the names of the players."""
+    words = [word for p in graph.used_players for word in re.split(r"(?<=[ _/-])", plain(graph.players[p]))]
+    return max((text_width(word, SMALL) for word in words), default=0.0)
 
 
 def _grid(m: int, wide: float, width: float, rows: int | None) -> tuple[list[tuple[float, float]], float]:

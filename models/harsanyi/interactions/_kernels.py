@@ -19,7 +19,7 @@ The compiled inner part of greedy denoising; `denoise.py` derives it.
 | r | v - sum over the remaining p of I_p F_p, kept as residual + offset | (2^n,) |
 | c_p | <F_p, r> of the candidates | (n_greedy,) |
 
-`remove_by_overlaps` does the same for sparse terms, where all <F_p, F_q> are in a table; `sparse.py` makes it.
+`remove_by_bits` does the same for sparse terms, where F_p is a bit for each of some masks; `sparse.py` draws these.
 """
 
 import numpy as np
@@ -228,27 +228,89 @@ def remove_greedily(residual, effects, order, sizes, n, n_greedy, resolution, re
             total += added
 
 
+@helper
+def _count(p, q, bits):
+    """Number of masks to which both terms contribute: bits that are set in both rows."""
+    total = np.uint64(0)
+    for word in range(bits.shape[1]):
+        x = bits[p, word] & bits[q, word]
+        x -= (x >> np.uint64(1)) & np.uint64(0x5555555555555555)
+        x = (x & np.uint64(0x3333333333333333)) + ((x >> np.uint64(2)) & np.uint64(0x3333333333333333))
+        x = (x + (x >> np.uint64(4))) & np.uint64(0x0F0F0F0F0F0F0F0F)
+        total += (x * np.uint64(0x0101010101010101)) >> np.uint64(56)
+    return np.int64(total)
+
+
 @compiled
-def remove_by_overlaps(overlaps, effects, c, n_greedy, removed, errors):
+def contributions(players, every, members, offsets, is_or):
+    """To which masks each term contributes, (m, words) uint64.
+
+    players: (n, words), in which masks each player is present; every: (words,), the bits that are a mask.
+    """
+    words = players.shape[1]
+    bits = np.empty((len(is_or), words), np.uint64)
+    for term in range(len(is_or)):
+        row = bits[term]
+        row[:] = 0
+        if not is_or[term]:
+            row[:] = every
+        for place in range(offsets[term], offsets[term + 1]):
+            of_player = players[members[place]]
+            for word in range(words):
+                row[word] = row[word] | of_player[word] if is_or[term] else row[word] & of_player[word]
+    return bits
+
+
+@helper
+def _add(bits, effect, v):
+    """v (64 words,) += the effect in the masks whose bits are set."""
+    for word in range(len(bits)):
+        x, part = bits[word], v[64 * word : 64 * word + 64]
+        for k in range(64):
+            part[k] += effect * np.float64((x >> np.uint64(k)) & np.uint64(1))
+
+
+@compiled
+def added_up(bits, effects, v):
+    """v (64 words,) += the sum of the terms that contribute to each mask."""
+    for term in range(len(effects)):
+        _add(bits[term], effects[term], v)
+
+
+@compiled
+def remove_by_bits(bits, effects, residual, n_greedy, removed, errors):
     """Remove len(removed) terms one by one; fills `removed` and the squared error after each removal.
 
-    overlaps: (m, m), <F_p, F_q>; effects: (m,), by ascending strength; c: (m,), <F_p, r>, overwritten. `errors` has one
-    entry more than `removed`, the first being the error at the start.
+    bits: (m, words), `contributions`; effects: (m,), by ascending strength; residual: (64 words,), overwritten.
+    `errors` has one entry more than `removed`, the first being the error at the start.
     """
-    n_left = len(effects)
-    left = np.arange(n_left)
+    window = np.empty(n_greedy, np.int64)
+    c, sizes = np.empty(n_greedy), np.empty(n_greedy)
+    n_window = entered = 0
+    errors[0] = (residual * residual).sum()
     for step in range(len(removed)):
+        while n_window < n_greedy and entered < len(effects):
+            window[n_window], sizes[n_window] = entered, _count(entered, entered, bits)
+            inner = 0.0
+            for word in range(bits.shape[1]):
+                x, part = bits[entered, word], residual[64 * word : 64 * word + 64]
+                for k in range(64):
+                    inner += part[k] * np.float64((x >> np.uint64(k)) & np.uint64(1))
+            c[n_window] = inner
+            n_window += 1
+            entered += 1
         best, change = 0, np.inf
-        for k in range(min(n_greedy, n_left)):
-            effect = effects[left[k]]
-            candidate = effect * (2.0 * c[left[k]] + effect * overlaps[left[k], left[k]])
+        for k in range(n_window):
+            effect = effects[window[k]]
+            candidate = effect * (2.0 * c[k] + effect * sizes[k])
             if candidate < change:
                 best, change = k, candidate
-        p = left[best]
-        n_left -= 1
-        for k in range(best, n_left):
-            left[k] = left[k + 1]
-        for q in range(len(c)):
-            c[q] += effects[p] * overlaps[p, q]
+        p = window[best]
+        n_window -= 1
+        for k in range(best, n_window):
+            window[k], c[k], sizes[k] = window[k + 1], c[k + 1], sizes[k + 1]
+        for k in range(n_window):
+            c[k] += effects[p] * _count(p, window[k], bits)
+        _add(bits[p], effects[p], residual)
         removed[step] = p
         errors[step + 1] = max(errors[step] + change, 0.0)

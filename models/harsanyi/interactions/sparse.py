@@ -6,7 +6,7 @@ too many, 4,096 are drawn once for all. Weak terms beyond the strongest 1,000 ar
 """
 
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
 from typing import Any
 
@@ -134,6 +134,11 @@ def with_empty_first(terms: Terms) -> Terms:
     return Terms.of(terms.n, {(): empty, **others}, terms.or_terms)
 
 
+def without_empty(terms: Terms) -> Terms:
+    """The terms with 0 for the empty set, as v - v(empty) has it."""
+    return replace(terms, effects=np.where(terms.sizes == 0, 0.0, terms.effects))
+
+
 @lru_cache(maxsize=4)
 def judging_masks(n: int) -> np.ndarray:
     """Masks (m, n) bool, read-only, that stand for all subsets: all of them where they are few, else drawn."""
@@ -142,20 +147,35 @@ def judging_masks(n: int) -> np.ndarray:
     return masks
 
 
+@lru_cache(maxsize=4)
+def _judging_bits(n: int) -> tuple[np.ndarray, np.ndarray]:
+    """The judging masks as bits: in which each player is present, (n, words) uint64, and which are masks, (words,)."""
+    masks = judging_masks(n)
+    present = np.zeros((n + 1, -(-len(masks) // 64) * 64), bool)
+    present[:n, : len(masks)], present[n, : len(masks)] = masks.T, True
+    words = np.packbits(present, axis=1, bitorder="little").view("<u8").astype(np.uint64)
+    return words[:n], words[n]
+
+
 def denoise_terms(terms: Terms, limits: Limits) -> Denoised:
     """Keep the patterns that matter, as `denoise` does; rows are those of the terms, the first the empty set's."""
-    from conceptry.models.harsanyi.interactions._kernels import remove_by_overlaps  # numba takes a second
+    from conceptry.models.harsanyi.interactions._kernels import (  # numba takes a second
+        added_up,
+        contributions,
+        remove_by_bits,
+    )
 
-    masks, effects = judging_masks(terms.n), terms.effects
+    effects = terms.effects
     by_strength = np.argsort(np.abs(effects), kind="stable")
     order = by_strength[-MOST_COMPETING:]
     tail = by_strength[: len(by_strength) - len(order)]
-    presence, signed = terms.chosen(order).present(masks).astype(np.float32), effects[order]  # (order, masks)
-    removable = signed @ presence
-    residual = terms.chosen(tail).values(masks)
-    v = residual + removable
-    overlaps = presence @ presence.T  # whole numbers, which float32 holds exactly
+    players, every = _judging_bits(terms.n)
+    bits = contributions(players, every, terms.members, terms.offsets, terms.is_or)
+    residual = np.zeros(64 * len(every))
+    added_up(bits[tail], effects[tail], residual)
+    v = residual.copy()
+    added_up(bits[order], effects[order], v)
     removed = np.empty(max(0, len(order) - limits.min_patterns), np.int64)
-    errors = np.full(len(removed) + 1, residual @ residual)
-    remove_by_overlaps(overlaps, signed, presence @ residual, limits.n_greedy, removed, errors)
+    errors = np.empty(len(removed) + 1)
+    remove_by_bits(bits[order], effects[order], residual, limits.n_greedy, removed, errors)
     return limits.choose(order, order[removed], errors, float(v @ v), effects, tail)

@@ -8,9 +8,11 @@
 """
 
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 from typing import Any, Protocol
 
 import numpy as np
+import pandas as pd
 
 from conceptry.models.errors import InputError
 
@@ -52,6 +54,12 @@ def distinct(names: Iterable[str]) -> list[str]:
             unique = f"{name} ({count})"
         result.append(unique)
     return result
+
+
+@lru_cache(maxsize=16)
+def index_of(names: tuple[str, ...]) -> pd.Index:
+    """The names of columns as tables have them; they take longer to make than many a table."""
+    return pd.Index(names)
 
 
 def partition(

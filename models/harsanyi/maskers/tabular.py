@@ -19,7 +19,7 @@ import pandas as pd
 from conceptry.models.errors import InputError
 from conceptry.models.explained.protocol import Column
 from conceptry.models.explained.tables import check_row
-from conceptry.models.harsanyi.maskers.base import check_players, owners, partition, presence
+from conceptry.models.harsanyi.maskers.base import check_players, index_of, owners, partition, presence
 
 BASELINES = ("mean", "median", "mode")
 
@@ -61,7 +61,12 @@ class TabularMasker:
         present = _checked(row, columns, places, "row")
         absent = _checked(baseline, [_with_fractions(column, baseline) for column in columns], places, "baseline")
         # Two rows, absent and present: whatever is taken from them has their dtype.
-        self._values = {c.name: _pair(c, absent[c.name], present[c.name]) for c in columns}
+        self._values: pd.DataFrame | dict[str, Any]
+        if all(column.dtype == "float64" for column in columns):  # in one array, for tables can be wide
+            values = np.array([[part[name] for name in places] for part in (absent, present)], np.float64)
+            self._values = pd.DataFrame(values, columns=index_of(tuple(places)))
+        else:
+            self._values = {c.name: _pair(c, absent[c.name], present[c.name]) for c in columns}
 
     def masked(self, masks: np.ndarray) -> pd.DataFrame:
         """One row of the table for each row of `masks` (batch, n) bool.
@@ -69,6 +74,9 @@ class TabularMasker:
         Columns have the dtype that the model wants; one of whole numbers is float64 where its baseline has a fraction.
         """
         chosen = presence(masks, self.owner).astype(np.intp)
+        if isinstance(self._values, pd.DataFrame):
+            values = self._values.to_numpy()
+            return pd.DataFrame(np.where(chosen, values[1], values[0]), columns=self._values.columns)
         return pd.DataFrame({name: pair.take(chosen[:, k]) for k, (name, pair) in enumerate(self._values.items())})
 
 

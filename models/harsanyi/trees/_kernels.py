@@ -6,13 +6,16 @@
 | E, R | players that must be present, and absent, for a leaf to be reached; codes p and n + p | sets |
 | w | value of a leaf; sum of the values of all leaves with the same E and R | scalar |
 | h | hash of a set: keys of its codes under exclusive or, so that one player more or less is one operation | uint64 |
-| slots | open addressing by h: number of a set, or -1; at most half of them are taken | (2^k,) |
+| slots | open addressing by h: number of a set, or -1; at most half are taken | (2^k,) |
 | present | codes in the set at hand; sets of one h are compared by it, so that no collision goes unseen | (2 n,) |
 """
 
 import numpy as np
 
 from conceptry.models.jit import compiled, helper
+
+ZERO = 1e-35  # in absolute value, what LightGBM takes for zero
+LARGEST_CATEGORY = 2.0**31
 
 
 @helper
@@ -71,43 +74,99 @@ def _sort(members, start, stop):
         members[j] = code
 
 
+@helper
+def _goes_left(x, node, words):
+    """Whether a sample x (features,) goes left at an inner node of an ensemble."""
+    value = x[node.feature]
+    if np.isnan(value) or (node.zero_missing and abs(value) <= ZERO):
+        return node.missing_left
+    if node.word < 0:
+        return value <= node.threshold
+    category = np.int64(value) if 0.0 <= value < LARGEST_CATEGORY else np.int64(-1)
+    listed = 0 <= category < 32 * node.n_words
+    if listed:
+        listed = (words[node.word + category // 32] >> np.uint32(category % 32)) & np.uint32(1) != 0
+    return listed == node.listed_left
+
+
 @compiled
-def reached_leaves(left, right, player, value, roots, x_left, b_left, keys, n):
-    """All (E, R) under which some leaf is reached, with the sum w of its leaves.
+def leaves(nodes, words, roots, rows):
+    """The leaf that each row (m, features) reaches in each tree, int64 (m, trees)."""
+    result = np.empty((len(rows), len(roots)), np.int64)
+    for row in range(len(rows)):
+        for k in range(len(roots)):
+            place = np.int64(roots[k])
+            while nodes[place].left >= 0:
+                node = nodes[place]
+                place = np.int64(node.left if _goes_left(rows[row], node, words) else node.right)
+            result[row, k] = place
+    return result
 
-    left, right, player, value, x_left, b_left: of each node: its children, left -1 at leaves; the player whose column
-    it splits on, -1 where the column keeps the sample's value; value of a leaf; whether sample and baseline go left.
 
-    Returns codes, offsets and w of the sets.
+@helper
+def _down(place, depth, nodes, words, owner, x, b, present, branch_player, branch_other):
+    """The leaf below a node, along x wherever x and b newly part, and the number of partings down to it.
+
+    branch_player, branch_other: of each parting, its player and the child that b goes to.
+    """
+    n = len(present) // 2
+    while nodes[place].left >= 0:
+        node = nodes[place]
+        goes_left = _goes_left(x, node, words)
+        p = owner[node.feature]
+        if p >= 0 and not present[p] and goes_left != _goes_left(b, node, words):
+            if present[n + p]:
+                goes_left = not goes_left
+            else:
+                branch_player[depth] = p
+                branch_other[depth] = node.right if goes_left else node.left
+                depth += 1
+                present[p] = True
+        place = np.int64(node.left if goes_left else node.right)
+    return place, depth
+
+
+@helper
+def _next(depth, present, branch_player, branch_other):
+    """The child of b at the last parting of which x's alone was taken, or -1, and the partings up to it."""
+    n = len(present) // 2
+    while depth > 0 and present[n + branch_player[depth - 1]]:  # both ways have been taken
+        depth -= 1
+        present[n + branch_player[depth]] = False
+    if depth == 0:
+        return np.int64(-1), depth
+    p = branch_player[depth - 1]
+    present[p], present[n + p] = False, True
+    return branch_other[depth - 1], depth
+
+
+@compiled
+def reached_leaves(nodes, words, roots, owner, x, b, keys, n):
+    """All (E, R) under which some leaf is reached, with the sum w of its leaves: codes, offsets and w of the sets.
+
+    nodes, words, roots: see `Ensemble`. owner: player of each feature, -1 for one that keeps the value in x.
     """
     slots = np.full(1024, -1, np.int64)
     hashes, offsets, weights = np.empty(512, np.uint64), np.zeros(513, np.int64), np.empty(512)
     members = np.empty(4096, np.int32)
     count = 0
     present = np.zeros(2 * n, np.bool_)
-    branch_node, branch_player = np.empty(n, np.int64), np.empty(n, np.int64)
-    h = np.uint64(0)
+    branch_player, branch_other = np.empty(n, np.int64), np.empty(n, np.int64)
     for root in roots:
-        node, depth = np.int64(root), 0
-        while True:
-            while left[node] >= 0:
-                goes_left = x_left[node]
-                p = player[node]
-                if goes_left != b_left[node] and p >= 0 and not present[p]:
-                    if present[n + p]:
-                        goes_left = b_left[node]
-                    else:
-                        branch_node[depth], branch_player[depth] = node, p
-                        depth += 1
-                        present[p] = True
-                        h ^= keys[p]
-                node = np.int64(left[node] if goes_left else right[node])
-            if value[node] != 0.0:
+        place, depth = np.int64(root), 0
+        while place >= 0:
+            place, depth = _down(place, depth, nodes, words, owner, x, b, present, branch_player, branch_other)
+            w = nodes[place].value
+            if w != 0.0:
+                h = np.uint64(0)
+                for i in range(depth):
+                    p = branch_player[i]
+                    h ^= keys[p if present[p] else n + p]
                 slots = _roomy(slots, hashes, count)
                 slot = _find(h, depth, present, slots, hashes, offsets, members)
                 k = slots[slot]
                 if k >= 0:
-                    weights[k] += value[node]
+                    weights[k] += w
                 else:
                     start = offsets[count]
                     members = _longer(members, start + depth)
@@ -116,21 +175,57 @@ def reached_leaves(left, right, player, value, roots, x_left, b_left, keys, n):
                     for i in range(depth):
                         p = branch_player[i]
                         members[start + i] = p if present[p] else n + p
-                    slots[slot], hashes[count], weights[count] = count, h, value[node]
+                    slots[slot], hashes[count], weights[count] = count, h, w
                     offsets[count + 1] = start + depth
                     count += 1
-            while depth > 0 and present[n + branch_player[depth - 1]]:  # both ways have been taken
-                depth -= 1
-                p = branch_player[depth]
-                present[n + p] = False
-                h ^= keys[n + p]
-            if depth == 0:
-                break
-            p, node = branch_player[depth - 1], branch_node[depth - 1]
-            present[p], present[n + p] = False, True
-            h ^= keys[p] ^ keys[n + p]
-            node = np.int64(left[node] if b_left[node] else right[node])
+            place, depth = _next(depth, present, branch_player, branch_other)
     return members[: offsets[count]].copy(), offsets[: count + 1].copy(), weights[:count].copy()
+
+
+@compiled
+def shared(nodes, words, roots, owner, x, baselines, n):
+    """What adds up over the leaves: Shapley values, rewards, and how large the terms would be.
+
+    Returns phi (n,), v(N) and v(empty), means over baselines (rows, features); the largest sum of |w| for a row; the
+    largest |R|, and the sum of all 2^|R|.
+    """
+    phi = np.zeros(n)
+    full = empty = scale = steps = 0.0
+    most_absent = 0
+    present = np.zeros(2 * n, np.bool_)
+    branch_player, branch_other = np.empty(n, np.int64), np.empty(n, np.int64)
+    for row in range(len(baselines)):
+        b = baselines[row]
+        of_x = of_b = 0.0
+        for root in roots:
+            place, depth = np.int64(root), 0
+            while place >= 0:
+                place, depth = _down(place, depth, nodes, words, owner, x, b, present, branch_player, branch_other)
+                w = nodes[place].value
+                if w != 0.0:
+                    n_present = 0
+                    for i in range(depth):
+                        n_present += present[branch_player[i]]
+                    n_absent = depth - n_present
+                    most_absent = max(most_absent, n_absent)
+                    steps += 2.0**n_absent
+                    if n_absent == 0:
+                        full += w
+                        of_x += abs(w)
+                    if n_present == 0:
+                        empty += w
+                        of_b += abs(w)
+                    ways = 1.0  # to choose E among the players of both
+                    for i in range(min(n_present, n_absent)):
+                        ways *= (depth - i) / (i + 1)
+                    to_present, to_absent = w / (ways * n_present), -w / (ways * n_absent)
+                    for i in range(depth):
+                        p = branch_player[i]
+                        phi[p] += to_present if present[p] else to_absent
+                place, depth = _next(depth, present, branch_player, branch_other)
+        scale = max(scale, of_x, of_b)
+    m = len(baselines)
+    return phi / m, full / m, empty / m, scale, most_absent, steps
 
 
 @compiled

@@ -13,14 +13,25 @@ where samples become features.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
 from typing import Any
 
 import numpy as np
 
-_ZERO = 1e-35  # in absolute value, what LightGBM takes for zero
-_CELLS = 2**22  # decisions kept at a time, of rows times nodes
-_LARGEST_CATEGORY = 2.0**31
+NODE = np.dtype(
+    [
+        ("threshold", np.float64),
+        ("value", np.float64),
+        ("feature", np.int32),
+        ("left", np.int32),
+        ("right", np.int32),
+        ("word", np.int32),
+        ("n_words", np.int32),
+        ("missing_left", np.bool_),
+        ("zero_missing", np.bool_),
+        ("listed_left", np.bool_),
+    ],
+    align=True,
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,28 +39,19 @@ class Ensemble:
     """A sum of trees with one output.
 
     Attributes:
-        feature: (nodes,) int32. left, right: (nodes,) int32, numbers of nodes of the ensemble, -1 at leaves.
-        threshold: (nodes,) float64. value: (nodes,) float64, 0 at inner nodes.
-        missing_left: (nodes,) bool, whether NaN goes left. zero_missing: (nodes,) bool, whether 0 goes the way of NaN.
-        word: (nodes,) int64, where the categories of a node begin in `words`, -1 where it splits by threshold.
-        n_words: (nodes,) int64, how many there are. words: uint32, category c is bit c % 32 of word c // 32.
-        listed_left: (nodes,) bool, whether categories that are listed go left, and all others right; or the reverse.
+        nodes: (nodes,) of `NODE`, so that what is read of a node lies in one place:
+            left and right, numbers of nodes of the ensemble, of which left is -1 at leaves; value, of leaves;
+            feature and threshold; missing_left, whether NaN goes left; zero_missing, whether 0 goes the way of NaN;
+            word, where categories begin in `words`, -1 where it splits by threshold, and n_words, how many words;
+            listed_left, whether categories that are listed go left, and all others right; or the reverse.
+        words: uint32, category c is bit c % 32 of word c // 32.
         roots: (trees,) int32.
         base: what is added to the leaves.
         n_features: number of features of a sample.
     """
 
-    feature: np.ndarray
-    threshold: np.ndarray
-    left: np.ndarray
-    right: np.ndarray
-    value: np.ndarray
-    missing_left: np.ndarray
-    zero_missing: np.ndarray
-    word: np.ndarray
-    n_words: np.ndarray
+    nodes: np.ndarray
     words: np.ndarray
-    listed_left: np.ndarray
     roots: np.ndarray
     base: float
     n_features: int
@@ -73,114 +75,61 @@ class Ensemble:
     ) -> "Ensemble":
         """An ensemble of arrays (nodes,), where -1 in place of a left child marks a leaf.
 
-        value: that of inner nodes is not read. categories: those that a node lists, of nodes that split by categories.
+        Of a leaf nothing is read but the value, which of inner nodes is not. categories: those that a node lists, of
+        nodes that split by categories.
         """
-        n = len(left)
-        leaf = left < 0
-        word, n_words, words = np.full(n, -1, np.int64), np.zeros(n, np.int64), [np.empty(0, np.uint32)]
+        nodes = np.zeros(len(left), NODE)
+        nodes["feature"], nodes["threshold"], nodes["value"] = feature, threshold, value
+        nodes["left"], nodes["right"] = left, right
+        nodes["missing_left"] = False if missing_left is None else missing_left
+        nodes["zero_missing"] = False if zero_missing is None else zero_missing
+        nodes["listed_left"] = listed_left
+        nodes["word"] = -1
+        words = [np.empty(0, np.uint32)]
         begin = 0
         for node, listed in (categories or {}).items():
             words.append(_bits(listed))
-            word[node], n_words[node] = begin, len(words[-1])
+            nodes["word"][node], nodes["n_words"][node] = begin, len(words[-1])
             begin += len(words[-1])
-        return cls(
-            np.where(leaf, 0, feature).astype(np.int32),
-            np.asarray(threshold, np.float64),
-            np.where(leaf, -1, left).astype(np.int32),
-            np.where(leaf, -1, right).astype(np.int32),
-            np.where(leaf, value, 0.0),
-            np.zeros(n, bool) if missing_left is None else np.asarray(missing_left, bool),
-            np.zeros(n, bool) if zero_missing is None else np.asarray(zero_missing, bool),
-            word,
-            n_words,
-            np.concatenate(words),
-            np.full(n, listed_left),
-            np.asarray(roots, np.int32),
-            float(base),
-            n_features,
-        )
+        return cls(nodes, np.concatenate(words), np.asarray(roots, np.int32), float(base), n_features)
 
     @classmethod
     def joined(cls, parts: Sequence["Ensemble"]) -> "Ensemble":
         """The sum of ensembles; the features of each follow those of the one before."""
-        nodes = np.append(0, np.cumsum([len(part.left) for part in parts]))
-        features = np.append(0, np.cumsum([part.n_features for part in parts]))
-        words = np.append(0, np.cumsum([len(part.words) for part in parts]))
-
-        def shifted(name: str, shifts: np.ndarray) -> np.ndarray:
-            arrays = [getattr(part, name) for part in parts]
-            return np.concatenate(
-                [np.where(a < 0, a, a + by).astype(a.dtype) for a, by in zip(arrays, shifts, strict=False)]
-            )
-
-        def plain(name: str) -> np.ndarray:
-            return np.concatenate([getattr(part, name) for part in parts])
-
-        return cls(
-            shifted("feature", features),
-            plain("threshold"),
-            shifted("left", nodes),
-            shifted("right", nodes),
-            plain("value"),
-            plain("missing_left"),
-            plain("zero_missing"),
-            shifted("word", words),
-            plain("n_words"),
-            plain("words"),
-            plain("listed_left"),
-            shifted("roots", nodes),
-            sum(part.base for part in parts),
-            int(features[-1]),
-        )
+        copies, roots = [], []
+        n_nodes = n_words = n_features = 0
+        for part in parts:
+            nodes = part.nodes.copy()
+            nodes["feature"] += n_features
+            nodes["right"] += n_nodes
+            for name, shift in (("left", n_nodes), ("word", n_words)):
+                nodes[name][nodes[name] >= 0] += shift
+            copies.append(nodes)
+            roots.append(part.roots + n_nodes)
+            n_nodes, n_words, n_features = n_nodes + len(nodes), n_words + len(part.words), n_features + part.n_features
+        words = np.concatenate([part.words for part in parts])
+        base = sum(part.base for part in parts)
+        return cls(np.concatenate(copies), words, np.concatenate(roots).astype(np.int32), base, n_features)
 
     def scaled(self, factor: float) -> "Ensemble":
         """The ensemble times a factor."""
-        return replace(self, value=self.value * factor, base=self.base * factor)
-
-    @cached_property
-    def _categorical(self) -> np.ndarray:
-        return np.flatnonzero(self.word >= 0)
-
-    def goes_left(self, rows: np.ndarray) -> np.ndarray:
-        """Which way each row (m, features) float64 would go at each node, bool (m, nodes)."""
-        x = rows[:, self.feature]
-        result = x <= self.threshold
-        missing = np.isnan(x)
-        if (nodes := self._categorical).size:
-            result[:, nodes] = self._listed(x[:, nodes], nodes) == self.listed_left[nodes]
-        if self.zero_missing.any():
-            missing |= self.zero_missing & (np.abs(x) <= _ZERO)
-        return np.where(missing, self.missing_left, result)
-
-    def _listed(self, x: np.ndarray, nodes: np.ndarray) -> np.ndarray:
-        """Whether the whole part of x (m, len(nodes)) is a category listed at the node; no negative number is."""
-        possible = (x > -1) & (x < _LARGEST_CATEGORY)
-        category = np.where(possible, x, 0).astype(np.int64)
-        possible &= (x >= 0) & (category // 32 < self.n_words[nodes])
-        place = np.where(possible, self.word[nodes] + category // 32, 0)
-        return possible & (self.words[place] >> (category % 32).astype(np.uint32) & 1).astype(bool)
+        nodes = self.nodes.copy()
+        nodes["value"] *= factor
+        return replace(self, nodes=nodes, base=self.base * factor)
 
     def leaves(self, rows: np.ndarray) -> np.ndarray:
         """The leaf that each row (m, features) float64 reaches in each tree, int64 (m, trees)."""
-        parts = [np.empty((0, len(self.roots)), np.int64)]
-        step = max(1, _CELLS // max(len(self.left), 1))
-        for start in range(0, len(rows), step):
-            goes_left = self.goes_left(rows[start : start + step])
-            node = np.repeat(self.roots[None].astype(np.int64), len(goes_left), axis=0)
-            which = np.arange(len(goes_left))[:, None]
-            while (inner := self.left[node] >= 0).any():
-                child = np.where(goes_left[which, node], self.left[node], self.right[node])
-                node = np.where(inner, child, node)
-            parts.append(node)
-        return np.concatenate(parts)
+        from conceptry.models.harsanyi.trees._kernels import leaves  # numba is slow to import
+
+        return leaves(self.nodes, self.words, self.roots, np.ascontiguousarray(rows, np.float64))
 
     def predict(self, rows: Any) -> np.ndarray:
         """f (m,) of rows (m, features)."""
-        return self.base + self.value[self.leaves(np.asarray(rows, np.float64))].sum(axis=1)
+        return self.base + self.nodes["value"][self.leaves(rows)].sum(axis=1)
 
     def scale(self, rows: np.ndarray) -> float:
         """The size of the numbers that are added up for one of the rows, in absolute value, at most."""
-        return float(abs(self.base) + np.abs(self.value[self.leaves(rows)]).sum(axis=1).max(initial=0.0))
+        return float(abs(self.base) + np.abs(self.nodes["value"][self.leaves(rows)]).sum(axis=1).max(initial=0.0))
 
 
 def stacked(sizes: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:

@@ -8,8 +8,12 @@ that is reached with (E, R) contributes
     w prod_{j in E} z_j prod_{j in R} (1 - z_j)      to v(z), z_j = 1 where j is present,
     (-1)^|T| w                                       to I(E + T), for every T in R.
 
-So the sum of all I is f(x), and I(empty) is f(b). Several baselines average: the mean of each term has Shapley values
-that are the interventional ones of TreeSHAP, and its standard deviation says how far it hangs on the choice.
+So the sum of all I is f(x), and I(empty) is f(b). To the Shapley values the leaf gives, without its 2^|R| terms,
+
+    w (|E| - 1)! |R|! / (|E| + |R|)! for each j in E,      -w |E|! (|R| - 1)! / (|E| + |R|)! for each j in R.
+
+Several baselines average: the mean of each term has Shapley values that are the interventional ones of TreeSHAP, and
+its standard deviation says how far it hangs on the choice.
 
 | symbol | meaning | shape |
 |---|---|---|
@@ -19,9 +23,9 @@ that are the interventional ones of TreeSHAP, and its standard deviation says ho
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -46,9 +50,9 @@ Players = Mapping[str, Sequence[str | int]] | Sequence[Sequence[str | int]] | No
 class TreeInteractions:
     """Interactions of a sample.
 
+    Its terms are written down when they are first asked for: Shapley values come straight from the leaves.
+
     Attributes:
-        sparse: the terms; of several baselines, their means.
-        spreads: (terms,) standard deviation of each term over the baselines, 0 for one.
         players: names of the n players, by their first column.
         value: the estimator's own output for the sample, which the terms add up to.
         baseline_value: its own output for the baseline, the mean of several; the term of the empty set.
@@ -58,14 +62,31 @@ class TreeInteractions:
         n_baselines: number of rows of the baseline.
     """
 
-    sparse: Terms
-    spreads: np.ndarray
     players: tuple[str, ...]
     value: float
     baseline_value: float
     target: Any
     output: str
     n_baselines: int
+    _shapley: np.ndarray = field(repr=False)
+    _game: "_Game" = field(repr=False)
+    _claim: "_Claim" = field(repr=False)
+
+    @cached_property
+    def _expanded(self) -> tuple[Terms, np.ndarray]:
+        terms, spreads = terms_of(*self._game)
+        self._claim.check(float(terms.effects.sum()), float(terms.effects[0]))
+        return terms, spreads
+
+    @property
+    def sparse(self) -> Terms:
+        """The terms; of several baselines, their means."""
+        return self._expanded[0]
+
+    @property
+    def spreads(self) -> np.ndarray:
+        """Standard deviation of each term over the baselines, (terms,), 0 for one."""
+        return self._expanded[1]
 
     @property
     def terms(self) -> dict[tuple[int, ...], float]:
@@ -79,7 +100,7 @@ class TreeInteractions:
 
     def shapley_values(self) -> np.ndarray:
         """Shapley values (n,); they add up to `value` - `baseline_value`."""
-        return self.sparse.shapley_values()
+        return self._shapley.copy()
 
     def shapley_interactions(self, order: int = 2) -> dict[tuple[int, ...], float]:
         """Shapley interaction indices of the sets of `order` players that share a term; those of all others are 0."""
@@ -99,7 +120,7 @@ def tree_interactions(
 
     Args:
         estimator: a fitted tree, forest, boosted ensemble, average or pipeline of them, of scikit-learn, XGBoost,
-            LightGBM or CatBoost; or what `read` made of one, to explain many samples.
+            LightGBM or CatBoost; or what `read_trees` made of one, to explain many samples.
         sample: values of the columns in their order, or one row as a table, Series or dictionary.
         baseline: as the sample, or several such rows, of which each term is averaged.
         players: groups of columns that form a player together, {name: columns} or a list of them, columns by name or
@@ -125,8 +146,8 @@ def tree_interactions(
     """
     model = estimator if isinstance(estimator, TreeModel) else read(estimator, output)
     table, columns = joint_table(sample, baseline, model)
-    names, members = _players(players, columns)
-    owner = model.feature_owners(owners(members, len(columns)))
+    names, owner = _players(players, columns)
+    owner = model.feature_owners(owner)
     try:
         given = model.given(table)
         own = model.predict(given)
@@ -139,21 +160,75 @@ def tree_interactions(
     sign = -1.0 if chosen == 0 and model.classes is not None and model.n_outputs == 1 else 1.0
     chosen = min(chosen, model.n_outputs - 1)
     own = sign * own[:, chosen]
-    ensemble = model.ensemble(chosen).scaled(sign)
-    terms, spreads = terms_of(ensemble, rows[0], rows[1:], owner, len(names))
-    empty = float(terms.effects[terms.sizes == 0].sum())
     value, baseline_value = float(own[0]), float(own[1:].mean())
-    most = model.tolerance * max(ensemble.scale(rows), abs(value), abs(baseline_value))
-    for what, total, expected in (
-        ("sample", float(terms.effects.sum()), value),
-        ("baseline", empty, baseline_value),
-    ):
-        if not abs(total - expected) <= most:
-            raise InputError(
-                f"the terms read from {model.kind} give {total!r} for the {what}, and its own {model.output} is "
-                f"{expected!r}; its trees are read wrongly, so use another engine"
-            )
-    return TreeInteractions(terms, spreads, names, value, baseline_value, label, model.output, len(rows) - 1)
+    game = _Game(model.ensemble(chosen, sign), rows[0], rows[1:], owner, len(names))
+    leaves = leaf_sums(*game)
+    most = model.tolerance * max(leaves.scale, abs(value), abs(baseline_value))
+    claim = _Claim(model.kind, model.output, value, baseline_value, most)
+    found = TreeInteractions(
+        names, value, baseline_value, label, model.output, len(rows) - 1, leaves.shapley, game, claim
+    )
+    if leaves.most_absent > MOST_ABSENT or leaves.steps > min(MOST_STEPS, MOST_TERMS):
+        _ = found.sparse  # refused now, and not when they are asked for
+    claim.check(leaves.full, leaves.empty)
+    return found
+
+
+class _Game(NamedTuple):
+    """What `terms_of` takes."""
+
+    ensemble: Ensemble
+    x: np.ndarray
+    baselines: np.ndarray
+    owner: np.ndarray
+    n: int
+
+
+class _Claim(NamedTuple):
+    """What the estimator itself says, and how far the sums of terms may be from it."""
+
+    kind: str
+    output: str
+    value: float
+    baseline_value: float
+    most: float
+
+    def check(self, full: float, empty: float) -> None:
+        """Raise InputError where the sum of all terms, or the empty one, is another number."""
+        for what, total, expected in (("sample", full, self.value), ("baseline", empty, self.baseline_value)):
+            if not abs(total - expected) <= self.most:
+                raise InputError(
+                    f"the terms read from {self.kind} give {total!r} for the {what}, and its own {self.output} is "
+                    f"{expected!r}; its trees are read wrongly, so use another engine"
+                )
+
+
+class LeafSums(NamedTuple):
+    """What adds up over leaves, without their terms.
+
+    Attributes:
+        shapley: (n,) Shapley values; full, empty: v of all players, and of none; all three means over baselines.
+        scale: the size of the numbers that are added up for one row, in absolute value, at most.
+        most_absent: players of the largest R. steps: terms of all leaves.
+    """
+
+    shapley: np.ndarray
+    full: float
+    empty: float
+    scale: float
+    most_absent: int
+    steps: float
+
+
+def leaf_sums(ensemble: Ensemble, x: np.ndarray, baselines: np.ndarray, owner: np.ndarray, n: int) -> LeafSums:
+    """Sums over the leaves that a sample and baselines share; arguments as in `terms_of`."""
+    from conceptry.models.harsanyi.trees._kernels import shared  # numba is slow to import
+
+    base = ensemble.base
+    x, baselines = np.ascontiguousarray(x), np.ascontiguousarray(baselines)
+    trees = ensemble.nodes, ensemble.words, ensemble.roots, np.asarray(owner, np.int32)
+    phi, full, empty, scale, most_absent, steps = shared(*trees, x, baselines, n)
+    return LeafSums(phi, full + base, empty + base, scale + abs(base), most_absent, steps)
 
 
 def terms_of(
@@ -167,25 +242,23 @@ def terms_of(
     Raises InputError where there would be too many.
     """
     keys = np.random.default_rng(0).integers(0, 2**64 - 1, 2 * n, np.uint64, endpoint=True)
-    player = np.asarray(owner, np.int32)[ensemble.feature]
-    x_left, *others = ensemble.goes_left(np.concatenate([x[None], baselines]))
-    singles = (_of_one(ensemble, player, x_left, b_left, keys, n) for b_left in others)
-    if len(others) == 1:
+    singles = (_of_one(ensemble, owner, x, baseline, keys, n) for baseline in baselines)
+    if len(baselines) == 1:
         members, offsets, effects = next(singles)
         spreads = np.zeros(len(effects))
     else:
-        members, offsets, effects, spreads = _average(singles, keys, n, len(others))
+        members, offsets, effects, spreads = _average(singles, keys, n, len(baselines))
     terms = Terms(n, members, offsets, effects, np.zeros(len(effects), bool))
     order = np.argsort(terms.sizes, kind="stable")
     return terms.chosen(order), spreads[order]
 
 
-def _of_one(ensemble, player, x_left, b_left, keys, n) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _of_one(ensemble, owner, x, baseline, keys, n) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     from conceptry.models.harsanyi.trees._kernels import expanded, reached_leaves  # numba is slow to import
 
-    codes, starts, weights = reached_leaves(
-        ensemble.left, ensemble.right, player, ensemble.value, ensemble.roots, x_left, b_left, keys, n
-    )
+    x, baseline = np.ascontiguousarray(x), np.ascontiguousarray(baseline)
+    trees = ensemble.nodes, ensemble.words, ensemble.roots, np.asarray(owner, np.int32)
+    codes, starts, weights = reached_leaves(*trees, x, baseline, keys, n)
     before: Any = np.append(0, np.cumsum(codes >= n))  # codes of absent players, up to each place
     absent = before[starts[1:]] - before[starts[:-1]]
     if (most := int(absent.max(initial=0))) > MOST_ABSENT:
@@ -225,8 +298,10 @@ def _average(singles, keys, n, n_baselines) -> tuple[np.ndarray, np.ndarray, np.
     return members[: offsets[count]], offsets[: count + 1], means * taken / n_baselines, spreads
 
 
-def _players(players: Players, columns: Sequence[str]) -> tuple[tuple[str, ...], list[list[int]]]:
-    """Names and columns of the players."""
+def _players(players: Players, columns: Sequence[str]) -> tuple[tuple[str, ...], np.ndarray]:
+    """Names of the players, and the player of each column."""
+    if players is None:
+        return check_players(columns), np.arange(len(columns))
     place = {name: k for k, name in enumerate(columns)}
 
     def number(column: str | int, where: str) -> int:
@@ -236,8 +311,8 @@ def _players(players: Players, columns: Sequence[str]) -> tuple[tuple[str, ...],
             return int(column)
         raise InputError(f"{where}: there is no column {column!r}; expected a name or a number below {len(columns)}")
 
-    if players is None or isinstance(players, Mapping):
-        named = {name: [number(c, f"player {name!r}") for c in group] for name, group in (players or {}).items()}
+    if isinstance(players, Mapping):
+        named = {name: [number(c, f"player {name!r}") for c in group] for name, group in players.items()}
         groups = list(named.values())
     else:
         groups = [[number(c, f"player {k}") for c in group] for k, group in enumerate(players)]
@@ -245,8 +320,8 @@ def _players(players: Players, columns: Sequence[str]) -> tuple[tuple[str, ...],
     members = partition(columns, groups)
     name_of = {min(group): name for name, group in named.items()}
     names = [name_of.get(items[0], columns[items[0]]) for items in members]
-    made_up = players is not None and not isinstance(players, Mapping)  # names of groups, which may be those of columns
-    return check_players(distinct(names) if made_up else names), members
+    made_up = not isinstance(players, Mapping)  # names of groups, which may be those of columns
+    return check_players(distinct(names) if made_up else names), owners(members, len(columns))
 
 
 def _target(model: TreeModel, target: Any, outputs: np.ndarray) -> tuple[int, Any]:

@@ -48,18 +48,18 @@ class TreeModel:
     feature_owners: Callable[[np.ndarray], np.ndarray]
     predict: Callable[[Any], np.ndarray]
     written: Callable[[str], str] = str
-    _read: dict[int, Ensemble] = field(default_factory=dict, repr=False)
+    _read: dict[tuple[int, float], Ensemble] = field(default_factory=dict, repr=False)
 
     @property
     def in_double(self) -> bool:
         """Whether the library computes in double precision."""
         return self.tolerance <= EXACT
 
-    def ensemble(self, k: int) -> Ensemble:
-        """The trees of output k, read once."""
-        if k not in self._read:
-            self._read[k] = self.trees(k)
-        return self._read[k]
+    def ensemble(self, k: int, factor: float = 1.0) -> Ensemble:
+        """The trees of output k times a factor, read and multiplied once."""
+        if (k, factor) not in self._read:
+            self._read[k, factor] = self.trees(k) if factor == 1.0 else self.ensemble(k).scaled(factor)
+        return self._read[k, factor]
 
 
 def the_output(kind: str, asked: str | None, exact: str) -> str:

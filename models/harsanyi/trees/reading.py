@@ -18,7 +18,7 @@ EXPECTED = (
 
 
 def read(estimator: Any, output: str | None = None) -> TreeModel:
-    """Read the trees of a fitted estimator, pipeline or booster.
+    """Read the trees of a fitted estimator, pipeline or booster once, for `tree_interactions` of many samples.
 
     Args:
         estimator: what `EXPECTED` says.

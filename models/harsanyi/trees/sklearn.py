@@ -14,7 +14,7 @@ from sklearn import ensemble, tree
 from sklearn.dummy import DummyClassifier, DummyRegressor
 
 from conceptry.models.errors import InputError
-from conceptry.models.harsanyi.trees.ensemble import Ensemble, stacked
+from conceptry.models.harsanyi.trees.ensemble import NODE, Ensemble, stacked
 from conceptry.models.harsanyi.trees.model import (
     EXACT,
     MARGIN,
@@ -101,23 +101,15 @@ def _model(
 
 def _sum(fitted: Sequence[Any], values: Sequence[np.ndarray], base: float, n_features: int) -> Ensemble:
     """The sum of fitted trees whose nodes have `values`."""
-    roots, shift = stacked([len(value) for value in values])
-
-    def nodes(name: str) -> np.ndarray:
-        return np.concatenate([np.empty(0, np.int64), *(getattr(tree_, name) for tree_ in fitted)])
-
-    leaf = nodes("children_left") < 0
-    return Ensemble.of(
-        nodes("feature"),
-        nodes("threshold"),
-        np.where(leaf, -1, nodes("children_left") + shift),
-        np.where(leaf, -1, nodes("children_right") + shift),
-        np.concatenate([np.empty(0), *values]),
-        roots,
-        base=base,
-        n_features=n_features,
-        missing_left=nodes("missing_go_to_left"),
-    )
+    roots, _ = stacked([len(value) for value in values])
+    nodes = np.zeros(sum(map(len, values)), NODE)
+    nodes["word"] = -1
+    for root, tree_, value in zip(roots.tolist(), fitted, values, strict=True):
+        part, left = nodes[root : root + len(value)], tree_.children_left  # arrays of one tree fit into fast memory
+        part["feature"], part["threshold"], part["value"] = tree_.feature, tree_.threshold, value
+        part["left"], part["right"] = np.where(left < 0, -1, left + root), tree_.children_right + root
+        part["missing_left"] = tree_.missing_go_to_left
+    return Ensemble(nodes, np.empty(0, np.uint32), roots.astype(np.int32), float(base), n_features)
 
 
 def _read_forest(estimator: Any, output: str | None) -> TreeModel:
@@ -209,7 +201,7 @@ def _hist_sum(predictors: Sequence[Any], base: float, n_features: int) -> Ensemb
         nodes["feature_idx"],
         nodes["num_threshold"],
         np.where(leaf, -1, nodes["left"] + shift),
-        np.where(leaf, -1, nodes["right"] + shift),
+        nodes["right"] + shift,
         nodes["value"],
         roots,
         base=base,

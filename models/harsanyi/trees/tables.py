@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 
 from conceptry.models.errors import InputError, truncated_repr
+from conceptry.models.harsanyi.maskers.base import index_of
 from conceptry.models.harsanyi.trees.model import TreeModel, dense
 
 
@@ -27,9 +28,9 @@ def joint_table(sample: Any, baseline: Any, model: TreeModel) -> tuple[pd.DataFr
     if not len(others):
         raise InputError("the baseline has no row; expected one or more")
     if isinstance(first, np.ndarray) and isinstance(others, np.ndarray):
-        return pd.DataFrame(np.concatenate([first, others]), columns=list(columns)).infer_objects(), names
+        return pd.DataFrame(np.concatenate([first, others]), columns=index_of(columns)).infer_objects(), names
     first, others = (
-        part if isinstance(part, pd.DataFrame) else pd.DataFrame(part, columns=list(columns)).infer_objects()
+        part if isinstance(part, pd.DataFrame) else pd.DataFrame(part, columns=index_of(columns)).infer_objects()
         for part in (first, others)
     )
     joint = {}

@@ -42,6 +42,7 @@ def read_xgboost(estimator: Any, output: str | None) -> TreeModel:
     names = booster.feature_names
     columns = tuple(names or (f"f{k}" for k in range(n)))
     missing = getattr(estimator, "missing", None)
+    categorical = [k for k, known in enumerate(categories) if known is not None]
 
     classes = classes_of(estimator)
     if booster is estimator and objective.startswith(_MARGINS):
@@ -59,9 +60,9 @@ def read_xgboost(estimator: Any, output: str | None) -> TreeModel:
         return rows.astype(np.float32).astype(np.float64)
 
     def given(table: pd.DataFrame) -> Any:
-        for name, known in zip(table.columns, categories, strict=True):
-            if known is not None and not isinstance(table[name].dtype, pd.CategoricalDtype):
-                table = with_categories(table, name, known)
+        for k in categorical:
+            if not isinstance(table.dtypes.iloc[k], pd.CategoricalDtype):
+                table = with_categories(table, table.columns[k], categories[k])
         return giver(names is not None)(table)
 
     def predict(x: Any) -> np.ndarray:
@@ -157,7 +158,7 @@ def _sum(trees: Sequence[dict], weights: Sequence[float], base: float, n_feature
         nodes("split_indices", np.int64),
         np.nextafter(condition, np.float32(-np.inf)),
         np.where(left < 0, -1, left + shift),
-        np.where(left < 0, -1, nodes("right_children", np.int64) + shift),
+        nodes("right_children", np.int64) + shift,
         condition.astype(np.float64) * np.repeat(weights, sizes),
         roots,
         base=base,

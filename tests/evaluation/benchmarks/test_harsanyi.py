@@ -12,7 +12,7 @@ from conceptry.evaluation.benchmarks import harsanyi as benchmark
 from conceptry.evaluation.benchmarks.harsanyi import proxies, rivals, sampled, table, trees, wide_games
 from conceptry.evaluation.benchmarks.harsanyi import rivals as dense
 from conceptry.evaluation.benchmarks.harsanyi.games import network_game, planted_game
-from conceptry.evaluation.benchmarks.measure import Benchmark
+from conceptry.evaluation.benchmarks.measure import Benchmark, Ledger, Record, Target
 from conceptry.models.errors import InputError
 from conceptry.models.harsanyi.interactions.denoise import denoise
 from conceptry.models.harsanyi.interactions.moebius import moebius, subset_masks, subset_sizes
@@ -154,6 +154,30 @@ def test_every_target_of_samples_is_measured(monkeypatch: pytest.MonkeyPatch) ->
     assert [(r["P@10"], round(r["R2"], 6), r["inside"]) for r in ours] == [(1, 1, True)] * 2
     texts = [r.extra["players"] for r in result.records if r.case.startswith(sampled.TEXT)]
     assert texts == [60]
+
+
+def test_a_killed_run_goes_on_where_it_was(tmp_path: Path) -> None:
+    measured: list[str] = []
+
+    def part(name: str) -> Benchmark:
+        measured.append(name)
+        return Benchmark(
+            name, [Record(name, "ours", 1 / 3, extra={"R2": 0.1})], [Target("t", None, 1, "min")], ["note"]
+        )
+
+    file = tmp_path / "parts.jsonl"
+    ledger = Ledger(file, {"quick": True})
+    first = [ledger.part(name, lambda name=name: part(name)) for name in ("table", "trees")]
+    with file.open("a", encoding="utf-8") as cut:
+        cut.write('["sampled", "{')  # as a kill leaves it
+    ledger = Ledger(file, {"quick": True})
+    again = [ledger.part(name, lambda name=name: part(name)) for name in ("table", "trees", "sampled")]
+    assert measured == ["table", "trees", "sampled"]
+    assert again[:2] == first
+    assert again[2] == part("sampled")
+    assert Ledger(file, {"quick": True}).records("sampled", list) == part("sampled").records
+    with pytest.raises(InputError, match=r'parts.jsonl is of another run than \{"quick": false\}; name a new file'):
+        Ledger(file, {"quick": False})
 
 
 def test_or_terms_in_and_form_are_the_same_game() -> None:

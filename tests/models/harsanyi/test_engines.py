@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from sklearn.compose import ColumnTransformer
 from sklearn.datasets import load_breast_cancer, load_diabetes, load_iris
 from sklearn.ensemble import (
     GradientBoostingClassifier,
@@ -15,6 +16,8 @@ from sklearn.ensemble import (
     RandomForestRegressor,
 )
 from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import OneHotEncoder
 
 from conceptry import Harsanyi
 from conceptry.models.errors import InputError
@@ -69,6 +72,68 @@ def test_trees_say_what_all_subsets_say(estimator, rows, target, reward):
     # All subsets of ten players are taken as masks, so what denoising keeps is the same to rounding.
     assert answer["explain_ratio"] == pytest.approx(other["explain_ratio"], abs=0.02)
     assert answer["square_error"] == pytest.approx(other["square_error"], abs=0.01)
+
+
+def mixed_rows() -> pd.DataFrame:
+    """Rows with numbers, whole numbers, gaps and words."""
+    rng = np.random.default_rng(5)
+    rows = DIABETES[["age", "bmi", "s5"]].iloc[:200].reset_index(drop=True)
+    rows.loc[rng.random(len(rows)) < 0.2, "bmi"] = np.nan
+    return rows.assign(visits=rng.integers(0, 9, len(rows)), clinic=rng.choice(["north", "south", "east"], len(rows)))
+
+
+@pytest.mark.parametrize(
+    "options", [{}, {"players": {"body": ["age", "bmi"]}, "background": "clinic"}, {"baseline": "sample:3"}]
+)
+def test_rows_together_are_explained_as_one_by_one_in_one_call_of_the_model(options, monkeypatch):
+    rows = mixed_rows()
+    words = ColumnTransformer([("words", OneHotEncoder(sparse_output=False), ["clinic"])], remainder="passthrough")
+    model = make_pipeline(words, HistGradientBoostingClassifier(**SMALL)).fit(rows, AMOUNT[:200] > 140)
+    explained = explainer(model, rows, **options)
+    assert explained.engines.by_trees
+    some = rows.iloc[[4, 0, 17, 60, 61]]
+    alone = [explained.explain(row) for _, row in some.iterrows()]
+    asked, ask = [], type(explained.model).__call__
+    monkeypatch.setattr(type(explained.model), "__call__", lambda self, x: asked.append(len(x)) or ask(self, x))
+    together = explained.explain(some)
+    assert asked == [sum(record.calls for record in alone)]
+    for ours, expected in zip(together, alone, strict=True):
+        assert ours.answers() == expected.answers()
+        assert ours.description == expected.description
+
+
+def test_more_rows_than_a_batch_are_explained_batch_by_batch(monkeypatch):
+    model = HistGradientBoostingRegressor(**SMALL).fit(DIABETES, AMOUNT)
+    explained = explainer(model, DIABETES, batch_size=6)
+    expected = [explained.explain(DIABETES.iloc[k]).answers() for k in range(8)]
+    asked, ask = [], type(explained.model).__call__
+    monkeypatch.setattr(type(explained.model), "__call__", lambda self, x: asked.append(len(x)) or ask(self, x))
+    assert [record.answers() for record in explained.explain(DIABETES[:8])] == expected
+    assert asked == [6, 6, 4]
+
+
+def test_a_row_that_is_refused_among_others_is_named():
+    rows = mixed_rows().drop(columns="clinic")
+    explained = explainer(HistGradientBoostingRegressor(**SMALL).fit(rows, AMOUNT[:200]), rows)
+    bad = [row.to_dict() for _, row in rows[:4].iterrows()]
+    bad[2]["age"] = "old"
+    with pytest.raises(InputError, match=r"row 2: column 'age'.*'old'"):
+        explained.explain(bad)
+    with pytest.raises(InputError, match=r"row 2: column 'bmi' is missing"):
+        explained.explain([*bad[:2], {"age": 0.0}])
+    ask = explained.model.outputs
+
+    def refusing(call, n_rows):
+        outputs = ask(call, n_rows)
+        if (outputs == wrong).any():
+            raise InputError("the model has had enough")
+        return outputs
+
+    wrong = explained.explain(rows[3:4])[0].v_full
+    explained.model.outputs = refusing
+    assert len(explained.explain(rows[:3])) == 3
+    with pytest.raises(InputError, match="row 3: the model has had enough"):
+        explained.explain(rows[:6])
 
 
 def test_groups_background_and_the_empty_term_are_those_of_the_exact_engine():

@@ -133,6 +133,15 @@ def test_names_are_broken_at_joints_and_cut_at_last():
     assert all(text_width(line, 8) <= 40 for line in lines)
 
 
+def test_words_of_many_players_stay_whole():
+    names = [f"cell ({row}, {column})" for row in range(9) for column in range(7)]
+    masks = np.eye(len(names), dtype=bool)
+    graph = build_graph(names, masks, np.linspace(2.0, 1.0, len(names)), None, v_full=0.0, v_empty=0.0, target="t")
+    placed = layout(graph)
+    for player, name in enumerate(names):
+        assert " ".join(placed.players[player].lines) == name
+
+
 def test_signs_are_told_by_colour_mark_and_outline():
     figure = draw_graph(small())
     assert texts(figure)[3:8] == ["+", "\N{MINUS SIGN}1.25", "+0.530", "or +0.400", "0"]

@@ -1,5 +1,6 @@
 """Terms of trees against a literal transcription of their derivation, and what is refused."""
 
+import pickle
 import re
 from itertools import combinations
 
@@ -17,7 +18,7 @@ from conceptry.models.errors import InputError
 from conceptry.models.harsanyi.maskers.base import BACKGROUND
 from conceptry.models.harsanyi.trees import interactions
 from conceptry.models.harsanyi.trees.ensemble import Ensemble
-from conceptry.models.harsanyi.trees.interactions import terms_of, tree_interactions
+from conceptry.models.harsanyi.trees.interactions import leaf_sums, terms_of, tree_interactions
 from conceptry.models.harsanyi.trees.reading import read
 
 
@@ -92,6 +93,12 @@ def test_terms_are_those_of_the_derivation(data):
     assert found.sizes.tolist() == sorted(found.sizes)
     assert found.sizes[0] == 0
     assert not spreads.any()
+    leaves = leaf_sums(ensemble, x, b[None], owner, 3)
+    shares = [sum(e / len(p) for p, e in expected.items() if player in p) for player in range(3)]
+    np.testing.assert_allclose(leaves.shapley, shares, atol=1e-12)
+    assert leaves.full == pytest.approx(sum(expected.values()), abs=1e-12)
+    assert leaves.empty == pytest.approx(expected[()], abs=1e-12)
+    assert leaves.scale == pytest.approx(ensemble.scale(np.stack([x, np.where(owner < 0, x, b)])), abs=1e-12)
 
 
 def test_each_of_a_thousand_players_is_told_apart():
@@ -104,6 +111,9 @@ def test_each_of_a_thousand_players_is_told_apart():
     expected = terms_by_definition(trees, 0.0, np.ones(n), np.zeros(n), np.arange(n))
     assert found.and_terms == pytest.approx({k: v for k, v in expected.items() if v or not k}, abs=1e-9)
     assert found.sizes.max() == 10
+    leaves = leaf_sums(ensemble_of(trees, 0.0, n), np.ones(n), np.zeros((1, n)), np.arange(n), n)
+    np.testing.assert_allclose(leaves.shapley, found.shapley_values(), atol=1e-9)
+    assert leaves.most_absent == 9
 
 
 @pytest.fixture(scope="module")
@@ -128,6 +138,19 @@ def test_several_baselines_are_averaged(forest, data):
     assert found.baseline_value == pytest.approx(forest.predict(baselines).mean(), abs=1e-12)
     assert found.n_baselines == 5
     assert found.shapley_values().sum() == pytest.approx(found.value - found.baseline_value, abs=1e-12)
+
+
+@pytest.mark.parametrize("rows", [1, 5])
+def test_shapley_values_are_those_of_the_terms_which_are_written_down_when_asked_for(forest, data, monkeypatch, rows):
+    found = tree_interactions(harsanyi.read_trees(forest), data[0][0], data[0][1 : 1 + rows])
+    with monkeypatch.context() as patched:
+        patched.setattr(interactions, "terms_of", None)
+        values = found.shapley_values()
+        copied = pickle.loads(pickle.dumps(found))
+    np.testing.assert_allclose(values, found.sparse.shapley_values(), atol=1e-12)
+    assert copied.terms == found.terms
+    values[:] = 0.0
+    assert found.shapley_values().any()
 
 
 def test_columns_of_a_group_are_absent_together(forest, data):
