@@ -150,10 +150,16 @@ def with_gaps(
     tried = [c.name for c in columns if c.dtype != "bool" and (every or c.gaps)]
 
     def taken(names: Sequence[str]) -> bool:
-        some = tuple(replace(column, gaps=column.name in names) for column in columns)
-        empty = pd.concat([rows.head(1).astype({name: object}).assign(**{name: None}) for name in names])
+        place = {name: row for row, name in enumerate(names)}  # the row in which the cell is empty
+        some = tuple(replace(column, gaps=column.name in place) for column in columns)
+        first = rows.head(1).astype(dict.fromkeys(names, object))
+        empty = first.loc[first.index.repeat(len(names))].reset_index(drop=True)
+        for name, row in place.items():
+            cells = empty[name].to_numpy(copy=True)
+            cells[row] = None
+            empty[name] = pd.Series(cells, dtype=object)
         try:
-            ask_of(some)(empty.reset_index(drop=True))
+            ask_of(some)(empty)
         except InputError:
             return False
         return True

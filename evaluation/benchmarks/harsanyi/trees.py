@@ -108,7 +108,7 @@ def equality(n: int, n_trees: int) -> Iterator[Record]:
         name = type(estimator).__name__
         estimator.fit(X, y > 0 if is_classifier(estimator) else y)
         start = time.perf_counter()
-        found = tree_interactions(estimator, x, b)
+        found = _written_down(estimator, x, b)
         seconds = time.perf_counter() - start
         own = _of_all(partial(outputs, estimator), masks, x, b)
         extra: dict[str, Any] = {"terms": len(found.terms), "largest order": int(found.sparse.sizes.max())}
@@ -157,12 +157,19 @@ def by_row(name: str, estimator: Any, X: np.ndarray) -> Iterator[Record]:
     explainer.explain(X[0])
     extra = {"terms": len(found.terms), "largest order": int(found.sparse.sizes.max())}
     ways: dict[str, Callable[[np.ndarray, np.ndarray], Any]] = {
-        f"{OURS}, {ONCE}": lambda x, b: tree_interactions(model, x, b),
-        f"{OURS}, {WHOLE}": lambda x, b: tree_interactions(estimator, x, b),
+        f"{OURS}, {ONCE}": lambda x, b: _written_down(model, x, b),
+        f"{OURS}, {WHOLE}": lambda x, b: _written_down(estimator, x, b),
         f"{OURS}, Harsanyi.explain": lambda x, b: explainer.explain(x),
     }
     for way, explain in ways.items():
         yield Record(f"{BY_ROW}, {name}", way, statistics.median(_seconds(explain, x, b) for x, b in rows), extra=extra)
+
+
+def _written_down(estimator: Any, x: np.ndarray, b: np.ndarray) -> TreeInteractions:
+    """The interactions with all of their terms, which are made when they are first asked for."""
+    found = tree_interactions(estimator, x, b)
+    assert len(found.sparse)
+    return found
 
 
 def _seconds(function: Callable[..., Any], *args: Any) -> float:
@@ -219,7 +226,7 @@ def growth(quick: bool) -> Iterator[Record]:
             )
             model = read(estimator.fit(X, y))
             baseline = X[1 : 1 + how["baselines"]]
-            explain = partial(tree_interactions, model, X[0], baseline)
+            explain = partial(_written_down, model, X[0], baseline)
             seconds = seconds_side_by_side({OURS: explain}, 3)[OURS]
             yield Record(f"{GROWTH}, {what}", f"{what} = {value}", seconds, extra={"terms": len(explain().terms)})
 
@@ -228,9 +235,9 @@ def _prepared(file: str) -> Callable[[], Any]:
     estimator, rows = joblib.load(file)
     model: TreeModel = read(estimator)
     small = ensemble.RandomForestRegressor(2, max_depth=2).fit(rows[:, :4], rows[:, 0])
-    tree_interactions(small, rows[0, :4], rows[1, :4])  # what is compiled or loaded is not counted
+    _written_down(small, rows[0, :4], rows[1, :4])  # what is compiled or loaded is not counted
     model.ensemble(0)
-    return partial(tree_interactions, model, rows[0], rows[1])
+    return partial(_written_down, model, rows[0], rows[1])
 
 
 def memory(name: str, estimator: Any, X: np.ndarray) -> Record:
