@@ -85,7 +85,7 @@ def test_a_label_is_named_in_the_singular_and_in_the_plural(label: str, word: st
     assert m.names_label(word.split(), label)
 
 
-@pytest.mark.parametrize(("label", "word"), [("bus", "bu"), ("glass", "glas"), ("iris", "iri"), ("gas", "ga")])
+@pytest.mark.parametrize(("label", "word"), [("glass", "glas"), ("iris", "iri"), ("gas", "ga")])
 def test_what_ends_in_s_is_no_plural(label: str, word: str) -> None:
     assert not m.names_label([word], label)
 
