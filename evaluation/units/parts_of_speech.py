@@ -10,7 +10,8 @@ for English (C5) are told apart here by their first letters:
 | verbs | V | riding, are |
 | prepositions | PR | on, of |
 
-Its model comes with the package, so that nothing is downloaded. A colour alone ("Red") is a noun to it.
+Its model comes with the package, so that nothing is downloaded; it is a pickle, to be trusted as the package's code is,
+and no other file is ever given to it. A colour alone ("Red") is a noun to it.
 """
 
 from collections.abc import Sequence
