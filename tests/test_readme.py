@@ -62,7 +62,7 @@ def demo(folder: Folder, output: str) -> None:
     for name, count in versions.items():
         assert output.count(f"registered models:/{name}/") == count
         assert f"champion is now models:/{name}/" in output
-    pictures = ("explanations.png", "wine-0.png", "wine-patterns-1.png", "wine-0.html", "tumour-0.png", "digit-0.png")
+    pictures = ("explanations.png", "wine-0.png", "wine-patterns-1.png", "wine-0.html", "tumour-0.png", "pixels-0.png")
     for picture in (*pictures, "units.png", "perturbations.png"):
         assert (folder.path / "conceptry-demo" / picture).stat().st_size > 10_000
     again = folder.run("bash", "conceptry demo milan harsanyi perturbation splice milan")

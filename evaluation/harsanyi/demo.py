@@ -160,8 +160,8 @@ TOURS = (
         requirement=Requirement("residual_max", "<=", MAX_RESIDUAL),
         rank=_rank,
         rule=f"fewest salient patterns among versions with residual_max <= {MAX_RESIDUAL:g}; ties: the faster",
-        samples=_rows(_digits, "digits.csv"),
-        figures=[("digit.png", "graph"), ("digit-patterns.png", "explanation")],
+        samples=_rows(_digits, "pixels.csv"),
+        figures=[("pixels.png", "graph"), ("pixels-patterns.png", "explanation")],
         request=_request,
     ),
 )
