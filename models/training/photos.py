@@ -81,10 +81,15 @@ class PhotosTraining:
     definitions: bool = True
 
     def __post_init__(self) -> None:
-        for name, most in (("n_words", 10_000), ("k", 1000)):
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= most:
-                raise InputError(f"{name} must be a whole number from 1 to {most:,}, got {value!r}")
+        check_whole_numbers(self, ("n_words", 1, 10_000), ("k", 1, 1000))
+
+
+def check_whole_numbers(settings: object, *limits: tuple[str, int, int]) -> None:
+    """Raise InputError for the first setting of `limits`, a name with the least and the most, that is beyond them."""
+    for name, least, most in limits:
+        value = getattr(settings, name)
+        if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
+            raise InputError(f"{name} must be a whole number from {least} to {most:,}, got {value!r}")
 
 
 @dataclass(frozen=True)

@@ -44,7 +44,7 @@ from conceptry.models.images import open_image
 from conceptry.models.manifest import read_tensors
 from conceptry.models.method import Progress
 from conceptry.models.shipped import weights_directory
-from conceptry.models.training.photos import ATTRIBUTION, class_vectors
+from conceptry.models.training.photos import ATTRIBUTION, check_whole_numbers, class_vectors
 
 FEWEST = 50  # images
 K = 10  # classes that an image is a mixture of where the folder is read as ConSE
@@ -74,10 +74,7 @@ class TextUnlockTraining:
     temperature: float = 0.1
 
     def __post_init__(self) -> None:
-        for name, least, most in (("steps", 1, 100_000), ("hidden", 1, 8192), ("batch_size", 2, 8192)):
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
-                raise InputError(f"{name} must be a whole number from {least} to {most:,}, got {value!r}")
+        check_whole_numbers(self, ("steps", 1, 100_000), ("hidden", 1, 8192), ("batch_size", 2, 8192))
 
 
 @dataclass(frozen=True)
